@@ -1,0 +1,131 @@
+"""`kpedge eval`: the faces to measure on, and the pictures of what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from kpedge.card import ModelCard
+from kpedge.datasets.labels import Labels, read_labels, read_photo_list
+from kpedge.datasets.packed import is_prepared, open_set
+from kpedge.drawing import WHITE, contact_sheet, draw_keypoints
+from kpedge.errors import DataError, ImageError, UsageError
+from kpedge.extras import importable
+from kpedge.geometry import (
+    Image,
+    crop_square,
+    fractions_to_pixels,
+    pixels_to_fractions,
+    transform_points,
+)
+from kpedge.images import read_image
+from kpedge.runtime.keypoints import CropModel, KeypointPredictor
+from kpedge.training.evaluate import Evaluation, TestFaces, faces_of_split
+from kpedge.training.metrics import FAILURE, KeypointAccuracy, KeypointTruth, error_curve
+
+
+def faces_of_folder(labels: Labels, model: CropModel, photos: list[str] | None) -> tuple[TestFaces, list[str]]:
+    """The faces of labelled photos, cropped from the photos as `kpedge predict` does.
+
+    Args:
+        labels: of the folder.
+        model: its card says how to crop.
+        photos: only these, relative to the folder; all when None.
+
+    Returns:
+        The faces, and a line for each photo that could not be read.
+
+    Raises:
+        DataError: no face is left, or a listed photo has no label.
+    """
+    by_photo = labels.by_photo()
+    unknown = sorted(set(photos or ()) - by_photo.keys())
+    if unknown:
+        raise DataError(f"{unknown[0]} has no label in {labels.root} ({len(unknown)} such photos on the list)")
+    card, predictor = model.card, KeypointPredictor(model)
+    crops, keypoints, boxes, where, problems = [], [], [], [], []
+    for photo in photos if photos is not None else by_photo:
+        rows = by_photo[photo]
+        try:
+            image = read_image(labels.root / photo, stored=True)
+        except ImageError as error:
+            problems.append(f"{error} ({len(rows)} faces)")
+            continue
+        cut, transforms = predictor.preprocess(image, np.array([row.box for row in rows]))
+        crops.append(cut)
+        for row, way in zip(rows, transforms, strict=True):
+            keypoints.append(pixels_to_fractions(transform_points(way, row.keypoints), card.size))
+            boxes.append(row.box)
+            where.append(photo)
+    if not crops:
+        raise DataError(f"{labels.root}: no face to measure on")
+    sides = np.array([crop_square(box, card.crop)[2] for box in boxes])
+    truth = KeypointTruth(np.array(keypoints), sides, np.array(boxes), labels.scheme)
+    return TestFaces(np.concatenate(crops), truth, tuple(where)), problems
+
+
+def load_faces(
+    data: Path, model: CropModel, *, split: str = "test", photo_list: Path | None = None
+) -> tuple[TestFaces, list[str]]:
+    """The faces to measure a model on: a split of a prepared set, or a folder of labelled photos.
+
+    Raises:
+        DataError: there is no face, or its keypoints are not the model's.
+        UsageError: a photo list was given with a prepared set.
+    """
+    card: ModelCard = model.card
+    if is_prepared(data):
+        if photo_list is not None:
+            raise UsageError("--list chooses photos of a folder; a prepared set has --split")
+        source = open_set(data)
+        if source.scheme != card.scheme:
+            raise DataError(f"{data} has {source.scheme.name} keypoints, the model {card.scheme.name}")
+        return faces_of_split(source, split, card.size, card.colour, card.crop), []
+    labels = read_labels(data, card.scheme)
+    faces, problems = faces_of_folder(labels, model, read_photo_list(photo_list) if photo_list else None)
+    return faces, [*map(str, labels.problems), *problems]
+
+
+def error_curve_png(accuracy: KeypointAccuracy, mean_face: KeypointAccuracy, name: str) -> bytes:
+    """The cumulative error curve of a model beside the mean face's, PNG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    plots = importable("kpedge.plots", "train")
+    figure, (axis,) = plots.new_figure(1, (6, 4.5))
+    for label, measured, style in ((name, accuracy, "-"), ("mean face", mean_face, "--")):
+        thresholds, share = error_curve(measured.face_errors)
+        text = f"{label}: mean {measured.nme_box:.2%}, area {measured.auc:.3f}"
+        axis.plot(100 * thresholds, 100 * share, style, color="grey" if style == "--" else "C0", label=text)
+    axis.set(
+        xlabel="mean error of a face, % of its box",
+        ylabel="faces at or under that error, %",
+        title=f"Cumulative error, {accuracy.faces} faces",
+        xlim=(0, 100 * FAILURE),
+        ylim=(0, 100.5),
+    )
+    axis.legend(loc="lower right")
+    return bytes(plots.to_png(figure))
+
+
+def worst_faces(
+    card: ModelCard, faces: TestFaces, evaluation: Evaluation, *, count: int = 24, side: int = 224
+) -> Image:
+    """A sheet of the faces with the largest error: predicted points in colour, labelled points as white rings."""
+    errors = evaluation.accuracy.face_errors
+    order = np.argsort(-errors, kind="stable")[:count]
+    tiles, captions = [], []
+    for index in order:
+        crop = faces.crops[index]
+        colour = cv2.cvtColor(crop, cv2.COLOR_GRAY2BGR) if crop.shape[2] == 1 else crop
+        picture = cv2.resize(colour, (side, side), interpolation=cv2.INTER_CUBIC)
+        for point in fractions_to_pixels(faces.truth.keypoints[index], side):
+            cv2.circle(picture, (round(float(point[0])), round(float(point[1]))), 4, WHITE, 1, cv2.LINE_AA)
+        points = fractions_to_pixels(evaluation.predicted[index].astype(np.float64), side)
+        draw_keypoints(picture, points, card.scheme, size=side / 2, skeleton=False)
+        tiles.append(picture)
+        captions.append(f"{errors[index]:.1%} {faces.where[index]}")
+    return contact_sheet(tiles, captions, columns=6)

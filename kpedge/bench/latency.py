@@ -1,0 +1,250 @@
+"""How long a model takes in each of its forms, measured in interleaved rounds.
+
+All forms are timed in turn, round after round, so that a machine whose speed drifts slows all of them alike; what is
+compared are ratios within a round. GPU times end with a synchronise.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.card import INPUT_NAME, ModelCard
+from kpedge.export.formats import ONNX, TORCHSCRIPT, TorchModel, format_of, open_eager, open_model
+from kpedge.export.probes import random_crops
+from kpedge.extras import installed
+from kpedge.runtime.sessions import OnnxModel
+from kpedge.runtime.timing import time_calls
+
+EAGER = "PyTorch eager"
+SCRIPT = "TorchScript"
+RUNTIME = "onnxruntime"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """How to measure.
+
+    Attributes:
+        batches: batch sizes.
+        threads: CPU thread counts.
+        rounds: how often every form has its turn.
+        calls: timed calls in a turn.
+        warmup: calls before the timed ones in each turn, which also put the other form's threads to sleep.
+    """
+
+    batches: tuple[int, ...] = (1,)
+    threads: tuple[int, ...] = (1, 2)
+    rounds: int = 20
+    calls: int = 30
+    warmup: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRow:
+    """One form of the model at one setting.
+
+    Attributes:
+        form: PyTorch eager, TorchScript or onnxruntime.
+        device: "cpu" or "cuda".
+        threads: CPU threads; 0 on a GPU, where they do not matter.
+        batch: crops a call.
+        calls: timed calls.
+        median_ms, p95_ms: of a call, milliseconds; None where it was not measured.
+        ratio: PyTorch eager's time divided by this one's, the median over the rounds, same device, threads and batch.
+        note: why there is no figure.
+    """
+
+    form: str
+    device: str
+    threads: int
+    batch: int
+    calls: int = 0
+    median_ms: float | None = None
+    p95_ms: float | None = None
+    ratio: float | None = None
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class _Contestant:
+    row: LatencyRow
+    call: Callable[[], object]
+    rounds: list[NDArray[np.float64]]
+
+
+def bench_latency(
+    files: Sequence[Path], options: BenchOptions, *, progress: Callable[[int, int], None] | None = None
+) -> tuple[ModelCard, list[LatencyRow]]:
+    """Time the forms of one model.
+
+    Args:
+        files: of the same model: an ONNX file, a TorchScript file, a checkpoint. Eager PyTorch is built from the
+            checkpoint, or from the weights in the TorchScript file.
+        options: how to measure.
+        progress: told (rounds done, rounds).
+
+    Returns:
+        The model's card, and a row for each form and setting; those that cannot be measured here say why.
+    """
+    by_format = {format_of(path): path for path in files}
+    weights = next((path for kind, path in by_format.items() if kind != ONNX), None)
+    onnx_file, script_file = by_format.get(ONNX), by_format.get(TORCHSCRIPT)
+    card = open_model(onnx_file or files[0]).card
+    no_torch = "" if installed("torch") else "PyTorch is not installed"
+    absent = "no file with PyTorch weights"
+    contestants: list[_Contestant] = []
+    rows: list[LatencyRow] = []
+
+    def enter(form: str, device: str, threads: int, batch: int, call: Callable[[], object] | None, note: str) -> None:
+        row = LatencyRow(form, device, threads, batch, note=note)
+        rows.append(row)
+        if call is not None and not note:
+            contestants.append(_Contestant(row, call, []))
+
+    for batch in options.batches:
+        crops = random_crops(batch, card.input_shape)
+        for threads in options.threads:
+            eager = _torch_call(open_eager(weights), crops, threads) if weights and not no_torch else None
+            enter(EAGER, "cpu", threads, batch, eager, no_torch or ("" if weights else absent))
+            script = None
+            if script_file and not no_torch:
+                opened = open_model(script_file)
+                script = _torch_call(opened, crops, threads) if isinstance(opened, TorchModel) else None
+            enter(SCRIPT, "cpu", threads, batch, script, no_torch or ("" if script_file else "no TorchScript file"))
+            session = _onnx_call(onnx_file, crops, threads) if onnx_file else None
+            enter(RUNTIME, "cpu", threads, batch, session, "" if onnx_file else "no ONNX file")
+        _enter_gpu(enter, weights, script_file, onnx_file, crops, no_torch or ("" if weights else absent))
+
+    was_collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for done in range(options.rounds):
+            for contestant in contestants:
+                durations = time_calls(contestant.call, warmup=options.warmup, count=options.calls)
+                contestant.rounds.append(durations)
+            if progress:
+                progress(done + 1, options.rounds)
+    finally:
+        if was_collecting:
+            gc.enable()
+    measured = _finish(contestants)
+    return card, [measured.get((row.form, row.device, row.threads, row.batch), row) for row in rows]
+
+
+def _torch_call(model: Any, crops: NDArray[np.uint8], threads: int) -> Callable[[], object]:
+    """A call of a PyTorch module from and to NumPy on the CPU, with its own number of threads."""
+    import torch
+
+    def call() -> object:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        return model(crops)
+
+    return call
+
+
+def _onnx_call(path: Path, crops: NDArray[np.uint8], threads: int) -> Callable[[], object]:
+    model = OnnxModel(path, threads=threads)
+    return lambda: model(crops)
+
+
+def _enter_gpu(
+    enter: Callable[..., None],
+    weights: Path | None,
+    script_file: Path | None,
+    onnx_file: Path | None,
+    crops: NDArray[np.uint8],
+    no_torch: str,
+) -> None:
+    """The CUDA rows: computation only, the crops lie on the GPU already and the points stay there."""
+    batch = len(crops)
+    note = no_torch
+    if not note:
+        import torch
+
+        note = "" if torch.cuda.is_available() else "no CUDA device"
+    for form, path in ((EAGER, weights), (SCRIPT, script_file)):
+        call = None
+        if not note and path is not None:
+            opened = open_eager(path) if form == EAGER else open_model(path)
+            call = _cuda_call(opened, crops)
+        enter(form, "cuda", 0, batch, call, note or ("" if path else "no TorchScript file"))
+    import onnxruntime
+
+    if CUDA_PROVIDER not in onnxruntime.get_available_providers():
+        enter(RUNTIME, "cuda", 0, batch, None, "this onnxruntime has no CUDA provider")
+    elif note == "no CUDA device" or onnx_file is None:
+        enter(RUNTIME, "cuda", 0, batch, None, note or "no ONNX file")
+    else:
+        enter(RUNTIME, "cuda", 0, batch, _onnx_cuda_call(onnx_file, crops), "")
+
+
+def _cuda_call(model: Any, crops: NDArray[np.uint8]) -> Callable[[], object]:
+    import torch
+
+    module, on_device = model.module.to("cuda"), torch.from_numpy(crops).to("cuda")
+
+    def call() -> object:
+        with torch.inference_mode():
+            output = module(on_device)
+        torch.cuda.synchronize()
+        return output
+
+    return call
+
+
+def _onnx_cuda_call(path: Path, crops: NDArray[np.uint8]) -> Callable[[], object]:
+    model = OnnxModel(path, providers=(CUDA_PROVIDER, "CPUExecutionProvider"))
+    import onnxruntime
+
+    binding = model.session.io_binding()
+    value = onnxruntime.OrtValue.ortvalue_from_numpy(crops, "cuda", 0)
+    binding.bind_ortvalue_input(INPUT_NAME, value)
+    for output in model.session.get_outputs():
+        binding.bind_output(output.name, "cuda")
+
+    def call() -> object:
+        model.session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return binding
+
+    return call
+
+
+def _finish(contestants: Sequence[_Contestant]) -> dict[tuple[str, str, int, int], LatencyRow]:
+    """Medians over all calls, and the ratio to eager PyTorch round by round."""
+    eager = {
+        (item.row.device, item.row.threads, item.row.batch): [float(np.median(d)) for d in item.rounds]
+        for item in contestants
+        if item.row.form == EAGER
+    }
+    rows = {}
+    for item in contestants:
+        row = item.row
+        times = 1000 * np.concatenate(item.rounds)
+        reference = eager.get((row.device, row.threads, row.batch))
+        own = [float(np.median(durations)) for durations in item.rounds]
+        ratio = None if reference is None else float(np.median([a / b for a, b in zip(reference, own, strict=True)]))
+        rows[row.form, row.device, row.threads, row.batch] = LatencyRow(
+            row.form,
+            row.device,
+            row.threads,
+            row.batch,
+            calls=len(times),
+            median_ms=round(float(np.median(times)), 4),
+            p95_ms=round(float(np.percentile(times, 95)), 4),
+            ratio=None if ratio is None else round(ratio, 3),
+        )
+    return rows

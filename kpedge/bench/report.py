@@ -1,0 +1,104 @@
+"""Rendering latency measurements: a header, a Markdown table, a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kpedge import machine
+from kpedge.bench.latency import BenchOptions, LatencyRow
+from kpedge.card import ModelCard
+from kpedge.extras import importable, installed
+
+HEADERS = ("form", "device", "threads", "batch", "median ms", "p95 ms", "times faster than eager")
+
+
+def header(card: ModelCard, options: BenchOptions) -> dict[str, Any]:
+    """What has to be known to read the figures."""
+    gpu = None
+    if installed("torch"):
+        import torch
+
+        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {
+        "model": card.name,
+        "input": list(card.input_shape),
+        "weights_sha256": card.weights_sha256,
+        "machine": {**machine.describe(), "gpu": gpu},
+        "rounds": options.rounds,
+        "calls_a_round": options.calls,
+        "warmup_calls_a_round": options.warmup,
+        "timed": "from uint8 crops in memory to keypoints in memory; on a GPU the computation alone, synchronised",
+    }
+
+
+def header_lines(head: dict[str, Any]) -> list[str]:
+    """The header for people."""
+    where = head["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items() if name in _SHOWN)
+    return [
+        f"{head['model']}, crops {'×'.join(map(str, head['input']))}, weights {head['weights_sha256'][:12]}",
+        f"{where['cpu']}, {where['cores']} cores, load {where['load_1min']}, {where['system']}, "
+        f"GPU {where['gpu'] or 'none'}",
+        versions,
+        f"{head['rounds']} interleaved rounds, each {head['warmup_calls_a_round']} calls to warm up and "
+        f"{head['calls_a_round']} timed; {head['timed']}",
+    ]
+
+
+_SHOWN = ("python", "torch", "onnxruntime", "onnxruntime-gpu", "numpy")
+
+
+def cells(rows: Sequence[LatencyRow]) -> list[tuple[str, ...]]:
+    """The rows as text, under `HEADERS`."""
+    return [
+        (
+            row.form,
+            row.device,
+            str(row.threads) if row.threads else "–",
+            str(row.batch),
+            row.note or f"{row.median_ms:.3f}",
+            "" if row.p95_ms is None else f"{row.p95_ms:.3f}",
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+        )
+        for row in rows
+    ]
+
+
+def markdown(head: dict[str, Any], rows: Sequence[LatencyRow]) -> str:
+    """Header and table as Markdown."""
+    lines = [*(f"{line}  " for line in header_lines(head)), "", f"| {' | '.join(HEADERS)} |"]
+    lines.append("|" + " --- |" * 2 + " ---: |" * (len(HEADERS) - 2))
+    lines += [f"| {' | '.join(row)} |" for row in cells(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def latency_png(head: dict[str, Any], rows: Sequence[LatencyRow]) -> bytes:
+    """The measured rows as bars of their medians, with a mark at the 95th percentile where it fits, PNG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    plots = importable("kpedge.plots", "train")
+    shown = [row for row in rows if row.median_ms is not None and row.p95_ms is not None][::-1]
+    figure, (axis,) = plots.new_figure(1, (8.5, 1.4 + 0.38 * max(1, len(shown))))
+    colours = {form: f"C{index}" for index, form in enumerate(dict.fromkeys(row.form for row in rows))}
+    limit = 1.6 * max((row.median_ms or 0.0 for row in shown), default=1.0)
+    for place, row in enumerate(shown):
+        axis.barh(place, row.median_ms, color=colours[row.form], height=0.7)
+        axis.plot([min(row.p95_ms or 0.0, limit)], [place], "|", color="black", markersize=12)
+        text = f"{row.median_ms:.2f}  (p95 {row.p95_ms:.2f})"
+        axis.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+    axis.set_yticks(range(len(shown)), [_label(row) for row in shown])
+    axis.grid(visible=False, axis="y")
+    axis.set(
+        xlim=(0, limit),
+        xlabel="milliseconds a call: bar median, mark 95th percentile",
+        title=f"{head['model']} on {head['machine']['cpu']}",
+    )
+    return bytes(plots.to_png(figure))
+
+
+def _label(row: LatencyRow) -> str:
+    threads = {0: "", 1: ", 1 thread"}.get(row.threads, f", {row.threads} threads")
+    return f"{row.form}, {row.device}{threads}, batch {row.batch}"

@@ -1,0 +1,119 @@
+"""`kpedge data`: look at labelled photos, and prepare them for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kpedge.cli import output
+from kpedge.cli.options import Force, Json, Scheme, examples, say_prepared
+
+app = typer.Typer(no_args_is_help=True, help="Look at labelled photos, and prepare them for training.")
+
+PROBLEMS_SHOWN = 20
+
+
+@app.command(
+    epilog=examples(
+        "kpedge data check photos",
+        "kpedge data check photos --sheet sheet.png",
+        "kpedge data check photos --json --strict",
+    )
+)
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder with label.txt files and photos.")],
+    scheme: Scheme = "faces21",
+    sheet: Annotated[
+        Path | None, typer.Option(help="Draw a contact sheet of labelled faces into this picture.")
+    ] = None,
+    faces: Annotated[int, typer.Option(min=1, help="Faces on the sheet.")] = 24,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when anything is wrong.")] = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Read every label and decode every photo; report counts, statistics, and all that is wrong, with its place."""
+    from kpedge.datasets.check import check as run_check
+    from kpedge.datasets.check import label_sheet
+    from kpedge.errors import DataError
+    from kpedge.files import refuse_existing
+    from kpedge.images import write_image
+    from kpedge.keypoints import scheme_named
+
+    if sheet is not None:
+        refuse_existing(sheet, force=force)
+    with output.progress("reading photos") as update:
+        report, labels = run_check(folder, scheme_named(scheme), progress=update)
+    if as_json:
+        output.result_json(report.to_dict(), indent=1)
+    else:
+        rows = [
+            ("label files", f"{report.label_files:,}"),
+            ("rows", f"{report.rows:,}"),
+            ("photos", f"{report.photos:,}"),
+            ("usable faces", f"{report.faces:,}"),
+            ("problems", f"{len(report.problems):,}"),
+            *(
+                (f"photos with {group} face{'' if group == '1' else 's'}", f"{count:,}")
+                for group, count in report.faces_a_photo.items()
+            ),
+            *((f"box size {name}, px", f"{value:g}") for name, value in report.box_px.items()),
+            *((f"roll {name}, degrees", f"{value:g}") for name, value in report.roll_deg.items()),
+            *((kind, f"{count:,}") for kind, count in report.notes.items()),
+        ]
+        output.table(("what", "value"), rows)
+    for problem in report.problems[:PROBLEMS_SHOWN]:
+        output.say(f"{problem.kind}: {problem}")
+    if len(report.problems) > PROBLEMS_SHOWN:
+        output.say(f"… and {len(report.problems) - PROBLEMS_SHOWN} more; --json lists all")
+    if sheet is not None:
+        write_image(sheet, label_sheet(labels, count=faces))
+        output.say(f"sheet: {sheet}")
+    if report.problems and strict:
+        raise DataError(f"{folder}: {len(report.problems)} problems", "mend them, or leave --strict to skip these rows")
+
+
+@app.command(
+    epilog=examples(
+        "kpedge data prepare photos --out data/photos",
+        'kpedge data prepare photos --out data/photos --name wedding --terms "ours"',
+        "kpedge data prepare photos --out data/photos --test-list held_out.txt --seed 3",
+    )
+)
+def prepare(
+    folder: Annotated[Path, typer.Argument(help="Folder with label.txt files and photos.")],
+    out: Annotated[Path, typer.Option(help="Folder for the prepared set.")],
+    scheme: Scheme = "faces21",
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    validation: Annotated[float, typer.Option(help="Fraction of the photos outside test that validate.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Fraction of the photos that test, where there is no list.")] = 0.1,
+    test_list: Annotated[
+        Path | None,
+        typer.Option(help="Photos of the test split, one a line. [default: FOLDER/test_images.txt, if there]"),
+    ] = None,
+    context: Annotated[float, typer.Option(help="How far beyond the box pixels are kept, in boxes a side.")] = 0.75,
+    name: Annotated[str, typer.Option(help="Name of the set in model cards. [default: the folder's]")] = "",
+    terms: Annotated[str, typer.Option(help="Terms of the photos, for model cards.")] = "not stated",
+    strict: Annotated[bool, typer.Option("--strict", help="Fail instead of leaving broken rows out.")] = False,
+    force: Force = False,
+) -> None:
+    """Split photos into train, validation and test, and pack every face with its surroundings for fast training."""
+    from kpedge.datasets.prepare import PrepareOptions
+    from kpedge.datasets.prepare import prepare as run_prepare
+    from kpedge.keypoints import scheme_named
+
+    options = PrepareOptions(
+        scheme=scheme_named(scheme),
+        seed=seed,
+        validation=validation,
+        test=test,
+        context=context,
+        name=name,
+        terms=terms,
+    )
+    with output.progress("preparing") as update:
+        report = run_prepare(folder, out, options, test_list=test_list, strict=strict, force=force, progress=update)
+    for problem in report.problems[:PROBLEMS_SHOWN]:
+        output.say(f"left out: {problem}")
+    say_prepared(report.path, report.written, report.counts, len(report.problems))

@@ -1,0 +1,120 @@
+"""`kpedge eval`: how accurate a model file is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kpedge.cli import output
+from kpedge.cli.options import Force, Json, Threads, examples
+
+if TYPE_CHECKING:
+    from kpedge.keypoints import KeypointScheme
+    from kpedge.training.metrics import KeypointAccuracy
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "eval",
+        epilog=examples(
+            "kpedge eval stage1 --data photos --list photos/test_images.txt",
+            "kpedge eval runs/stage1/best.pt --data data/photos --split validation",
+            "kpedge eval export/stage1.onnx --data data/photos --out report --json",
+        ),
+    )(evaluate)
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint, TorchScript or ONNX file, or the name of a released model.")
+    ],
+    data: Annotated[Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos.")],
+    split: Annotated[str, typer.Option(help="Of a prepared set: train, validation or test.")] = "test",
+    photo_list: Annotated[
+        Path | None, typer.Option("--list", help="Of a folder: only the photos on this list.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.json, error_curve.png and worst.png.")] = None,
+    threads: Threads = 1,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Measure keypoint errors on labelled faces, each figure beside that of the mean face."""
+    import json
+
+    from kpedge.bench.accuracy import error_curve_png, load_faces, worst_faces
+    from kpedge.datasets.packed import is_prepared
+    from kpedge.export.formats import open_model
+    from kpedge.files import refuse_existing, write_bytes, write_text
+    from kpedge.images import write_image
+    from kpedge.shelf import find_model
+    from kpedge.training.evaluate import evaluate as run_evaluation
+
+    path = find_model(model)
+    targets = {name: out / name for name in ("report.json", "error_curve.png", "worst.png")} if out else {}
+    for target in targets.values():
+        refuse_existing(target, force=force)
+    opened = open_model(path, threads=threads)
+    card = opened.card
+    faces, problems = load_faces(data, opened, split=split, photo_list=photo_list)
+    for problem in problems:
+        output.say(f"left out: {problem}")
+    evaluation = run_evaluation(opened, faces, card.mean_shape)
+    accuracy, mean_face = evaluation.accuracy, evaluation.mean_face
+    report = {
+        "model": str(path),
+        "weights_sha256": card.weights_sha256,
+        "data": str(data),
+        "split": split if is_prepared(data) else None,
+        "left_out": problems,
+        **accuracy.to_dict(card.scheme),
+        "mean_face": mean_face.headline(),
+    }
+    if out:
+        write_text(targets["report.json"], json.dumps(report, indent=1) + "\n")
+        write_bytes(targets["error_curve.png"], error_curve_png(accuracy, mean_face, card.name))
+        write_image(targets["worst.png"], worst_faces(opened.card, faces, evaluation))
+        output.say(f"report: {out}")
+    if as_json:
+        output.result_json(report, indent=1)
+        return
+
+    show(card.name, card.scheme, accuracy, mean_face)
+
+
+def show(name: str, scheme: KeypointScheme, accuracy: KeypointAccuracy, mean_face: KeypointAccuracy) -> None:
+    """Three tables: the headline figures, by size of the face, by keypoint."""
+    rows = [
+        ("mean error, of the box", _percent(accuracy.nme_box), _percent(mean_face.nme_box)),
+        ("mean error, of the pupils' distance", _percent(accuracy.nme_pupil), _percent(mean_face.nme_pupil)),
+        ("mean squared error, 112-px crop", f"{accuracy.mse_112:.2f}", f"{mean_face.mse_112:.2f}"),
+        ("faces over 10 %", _percent(accuracy.failure_rate), _percent(mean_face.failure_rate)),
+        ("area under the error curve", f"{accuracy.auc:.3f}", f"{mean_face.auc:.3f}"),
+    ]
+    output.table((f"{accuracy.faces} faces", name, "mean face"), rows)
+    if accuracy.pupil_left_out:
+        output.say(
+            f"left out of the pupils' row: {accuracy.pupil_left_out} faces, pupils under a tenth of the box apart"
+        )
+    output.result("")
+    sizes = []
+    for ours, theirs in zip(accuracy.by_size, mean_face.by_size, strict=True):
+        upper = "and more" if ours["to_px"] is None else f"to {ours['to_px']:.0f}"
+        figures = (str(ours["faces"]), _percent(ours["nme_box"]), _percent(theirs["nme_box"]))
+        sizes.append((f"{ours['from_px']:.0f} {upper}", *figures))
+    output.table(("box size, px", "faces", name, "mean face"), sizes)
+    output.result("")
+    points = zip(scheme.points, accuracy.by_point, mean_face.by_point, strict=True)
+    output.table(
+        ("keypoint", name, "mean face"),
+        [
+            (f"{index:2} {point}", _percent(ours), _percent(theirs))
+            for index, (point, ours, theirs) in enumerate(points)
+        ],
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"

@@ -1,0 +1,62 @@
+"""The `kpedge` command: its groups, and what an exception becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from kpedge import __version__
+from kpedge.cli import bench, data, environment, evaluate, export, output, predict, summary, train
+from kpedge.errors import KpedgeError
+
+app = typer.Typer(
+    name="kpedge",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.add_typer(train.app, name="train")
+evaluate.register(app)
+export.register(app)
+predict.register(app)
+bench.register(app)
+summary.register(app)
+environment.register(app)
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells expect it."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        output.result(f"kpedge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Train face-keypoint models, prove their exports, run them on small machines."""
+    del version
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return the exit code: the one place where exceptions become advice and codes."""
+    try:
+        app(args=arguments, prog_name="kpedge")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KpedgeError as problem:
+        output.error(problem)
+        return problem.exit_code
+    except KeyboardInterrupt:
+        output.say("stopped")
+        return INTERRUPTED
+    return 0

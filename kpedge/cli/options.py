@@ -1,0 +1,52 @@
+"""What several commands share: option types, and turning a --data argument into a prepared set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kpedge.cli import output
+
+if TYPE_CHECKING:
+    from kpedge.datasets.packed import PreparedSet
+
+Data = Annotated[
+    Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos, which is prepared first.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
+Scheme = Annotated[str, typer.Option(help="Keypoint scheme of the labels.")]
+
+
+def examples(*lines: str) -> str:
+    """The examples at the end of a command's help."""
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[cyan]{line}[/cyan]" for line in lines)
+
+
+def prepared_set(data: Path, beside: Path) -> PreparedSet:
+    """Open a prepared set; a folder of labelled photos is first prepared under `beside/prepared/`.
+
+    Raises:
+        DataError: `data` is neither.
+    """
+    from kpedge.datasets.packed import is_prepared, open_set
+    from kpedge.datasets.prepare import prepare
+
+    if is_prepared(data):
+        return open_set(data)
+    out = beside / "prepared" / (data.resolve().name or "set")
+    with output.progress(f"preparing {data}") as update:
+        report = prepare(data, out, force=True, progress=update)
+    say_prepared(report.path, report.written, report.counts, len(report.problems))
+    return open_set(out)
+
+
+def say_prepared(path: Path, written: bool, counts: dict[str, dict[str, int]], problems: int) -> None:
+    """Tell what a prepared set holds."""
+    parts = ", ".join(f"{split} {n['faces']:,} faces in {n['photos']:,} photos" for split, n in counts.items())
+    output.say(f"{path}: {'prepared' if written else 'up to date'}: {parts}")
+    if problems:
+        output.say(f"warning: {problems} rows or photos were left out; name them: kpedge data check")

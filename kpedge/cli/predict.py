@@ -1,0 +1,104 @@
+"""`kpedge predict`: keypoints of faces in photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kpedge.cli import output
+from kpedge.cli.options import Force, Threads, examples
+from kpedge.shelf import DEFAULT_MODEL
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog=examples(
+            "kpedge predict face.jpg --box 150,130,305,285",
+            "kpedge predict --boxes photos/label.txt --out drawn",
+            "kpedge predict photos/I/000007.jpg --boxes photos/I/label.txt --model runs/stage1/best.pt --no-picture",
+        )
+    )(predict)
+
+
+def _parse_box(text: str) -> list[float]:
+    try:
+        values = [float(value) for value in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 4:
+        raise typer.BadParameter(f"{text!r} is not x1,y1,x2,y2")
+    return values
+
+
+def predict(
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Photos. With --boxes they may be left out: all that the file names.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A model file, or the name of a released model.")] = DEFAULT_MODEL,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="File with a face a row, `name x1 y1 x2 y2 …`, photos beside it; label.txt fits."),
+    ] = None,
+    box: Annotated[list[str] | None, typer.Option(help="x1,y1,x2,y2 in pixels, for every photo; repeatable.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("predictions"),
+    picture: Annotated[bool, typer.Option(help="Draw a picture of each photo.")] = True,
+    threads: Threads = 1,
+    force: Force = False,
+) -> None:
+    """Find the keypoints of faces in photos: one JSON line a photo on standard output, and a picture of each.
+
+    ONNX files need neither PyTorch nor a GPU. Boxes are squares around the face from brows to chin.
+    """
+    from kpedge.datasets.labels import read_boxes
+    from kpedge.drawing import draw_box, draw_keypoints
+    from kpedge.errors import ImageError, KpedgeError, UsageError
+    from kpedge.export.formats import open_model
+    from kpedge.faces import ImageFaces
+    from kpedge.files import refuse_existing
+    from kpedge.geometry import box_size
+    from kpedge.images import read_image, write_image
+    from kpedge.runtime.keypoints import KeypointPredictor
+    from kpedge.shelf import find_model
+
+    given = [_parse_box(text) for text in box or ()]
+    if bool(given) == bool(boxes):
+        raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
+    predictor = KeypointPredictor(open_model(find_model(model), threads=threads))
+    by_photo = read_boxes(boxes) if boxes else {}
+    resolved = {photo.resolve(): boxes_of for photo, boxes_of in by_photo.items()}
+    photos = images or list(by_photo)
+    if not photos:
+        raise UsageError("no photo is given", "name one, or give --boxes FILE")
+    drawn = {photo: out / f"{photo.stem}.png" for photo in photos}
+    if picture and len(set(drawn.values())) < len(drawn):
+        drawn = {photo: out / ("_".join(photo.parts[-2:]) + ".png") for photo in photos}
+    if picture:
+        for target in drawn.values():
+            refuse_existing(target, force=force)
+    broken = 0
+    with output.progress("photos") as update:
+        for done, photo in enumerate(photos, 1):
+            try:
+                # Boxes of a label file count pixels as they are stored; a person reads a box off a viewer.
+                image = read_image(photo, stored=boxes is not None)
+                own = given or resolved.get(photo.resolve())
+                if not own:
+                    raise ImageError(f"{photo}: {boxes} has no box for this photo")
+                faces = predictor(image, own)
+            except ImageError as problem:
+                output.error(problem)
+                broken += 1
+                continue
+            output.result_json(ImageFaces(str(photo), faces).to_dict())
+            if picture:
+                for face in faces:
+                    draw_box(image, face.box)
+                    draw_keypoints(image, face.keypoints, predictor.model.card.scheme, size=float(box_size(face.box)))
+                write_image(drawn[photo], image)
+                output.say(f"picture: {drawn[photo]}")
+            update(done, len(photos))
+    if broken:
+        raise KpedgeError(f"{broken} of {len(photos)} photos could not be used", "they are named above")

@@ -1,0 +1,1 @@
+"""Labels and photos in, training samples out."""

@@ -1,0 +1,269 @@
+"""The label format: one face a row, `name x1 y1 x2 y2` then x y of every keypoint, separated by blanks.
+
+A data folder holds one or more files called `label.txt`, each beside the photos it names (or above them, with a path
+in the name). Coordinates are pixels of the photo as it is stored. A row that cannot be read is reported with its file
+and line, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.errors import DataError
+from kpedge.geometry import as_box
+from kpedge.images import SUFFIXES
+from kpedge.keypoints import KeypointScheme
+
+LABEL_FILE = "label.txt"
+TEST_LIST = "test_images.txt"
+
+
+class RowError(DataError):
+    """A row of a label file that cannot be read; `kind` is a fixed word for counting."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelRow:
+    """One labelled face.
+
+    Attributes:
+        photo: path of the photo, relative to the data folder, with forward slashes.
+        box: float64 (4,), x1 y1 x2 y2, pixels of the stored photo.
+        keypoints: float64 (K, 2), pixels of the stored photo; negative or beyond its edge where the face is cut.
+        file: the label file, relative to the data folder.
+        line: its line, from 1.
+    """
+
+    photo: str
+    box: NDArray[np.float64]
+    keypoints: NDArray[np.float64]
+    file: str
+    line: int
+
+    @property
+    def where(self) -> str:
+        """File and line, for messages."""
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelProblem:
+    """Something wrong with a row or a photo.
+
+    Attributes:
+        kind: what sort of problem, a short fixed word for counting.
+        where: file and line, or the photo.
+        message: what is wrong.
+    """
+
+    kind: str
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """All labels of a data folder.
+
+    Attributes:
+        root: the folder.
+        scheme: the keypoint scheme of the rows.
+        rows: the rows that could be read, in file and line order.
+        problems: the rows that could not.
+        files: the label files, relative to the folder.
+    """
+
+    root: Path
+    scheme: KeypointScheme
+    rows: tuple[LabelRow, ...]
+    problems: tuple[LabelProblem, ...]
+    files: tuple[str, ...]
+
+    def by_photo(self) -> dict[str, list[LabelRow]]:
+        """The rows of each photo, photos in order of first mention."""
+        photos: dict[str, list[LabelRow]] = {}
+        for row in self.rows:
+            photos.setdefault(row.photo, []).append(row)
+        return photos
+
+
+def parse_row(text: str, scheme: KeypointScheme) -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:
+    """One row of the label format as name, box (4,) and keypoints (K, 2).
+
+    A name may contain blanks as long as the part before the numbers is not a number itself.
+
+    Raises:
+        RowError: the message says what is wrong with the row; the caller knows where it stands.
+    """
+    cells = text.split()
+    numbers = 4 + 2 * len(scheme)
+    name, values = " ".join(cells[:-numbers]), cells[-numbers:]
+    if len(cells) < numbers + 1 or (len(cells) > numbers + 1 and _is_number(cells[-numbers - 1])):
+        raise RowError(
+            "columns",
+            f"{len(cells)} columns, expected {numbers + 1}: name, 4 of the box, {len(scheme)} x y ({scheme.name})",
+        )
+    try:
+        parsed = np.array([float(value) for value in values])
+    except ValueError:
+        column, value = next((i, v) for i, v in enumerate(values, len(cells) - numbers + 1) if not _is_number(v))
+        raise RowError("not a number", f"column {column} is {value!r}, not a number") from None
+    if not np.isfinite(parsed).all():
+        column = int(np.flatnonzero(~np.isfinite(parsed))[0])
+        raise RowError(
+            "not a number", f"column {len(cells) - numbers + 1 + column} is {values[column]!r}, not a finite number"
+        )
+    box, keypoints = parsed[:4], parsed[4:].reshape(-1, 2)
+    if box[2] <= box[0] or box[3] <= box[1]:
+        raise RowError("box without area", f"the box {' '.join(values[:4])} has no area")
+    return name, box, keypoints
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers, from 1.
+
+    Raises:
+        DataError: the file is missing or not text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line
+
+
+def read_label_file(path: Path, root: Path, scheme: KeypointScheme) -> tuple[list[LabelRow], list[LabelProblem]]:
+    """The rows of one label file, and the problems of those that cannot be read.
+
+    Raises:
+        DataError: the file is missing, not text, or holds no row at all.
+    """
+    file = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    folder = path.parent.relative_to(root).as_posix() if path.is_relative_to(root) else str(path.parent)
+    rows: list[LabelRow] = []
+    problems: list[LabelProblem] = []
+    for line, content in _lines(path):
+        try:
+            name, box, keypoints = parse_row(content, scheme)
+        except RowError as error:
+            problems.append(LabelProblem(error.kind, f"{file}:{line}", str(error)))
+            continue
+        photo = name if folder == "." else f"{folder}/{name}"
+        rows.append(LabelRow(photo, box, keypoints, file, line))
+    if not rows and not problems:
+        raise DataError(f"{path}: the label file is empty")
+    return rows, problems
+
+
+def find_label_files(root: Path) -> list[Path]:
+    """Every `label.txt` below a folder, in the order of their paths.
+
+    Raises:
+        DataError: no such folder, or none in it.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    found = sorted(path for path in root.rglob(LABEL_FILE) if path.is_file())
+    if not found:
+        raise DataError(f"{root}: no {LABEL_FILE} in this folder or below it")
+    return found
+
+
+def read_labels(root: Path, scheme: KeypointScheme) -> Labels:
+    """All labels of a data folder, or of one label file.
+
+    Args:
+        root: a folder that holds `label.txt` files, or one such file.
+        scheme: how many points a row has, and what they are.
+
+    Raises:
+        DataError: there is nothing to read. Broken rows do not raise: they are listed in `problems`.
+    """
+    if root.is_file():
+        files, root = [root], root.parent
+    else:
+        files = find_label_files(root)
+    rows: list[LabelRow] = []
+    problems: list[LabelProblem] = []
+    for path in files:
+        more_rows, more_problems = read_label_file(path, root, scheme)
+        rows += more_rows
+        problems += more_problems
+    names = tuple(path.relative_to(root).as_posix() for path in files)
+    return Labels(root, scheme, tuple(rows), tuple(problems), names)
+
+
+def read_boxes(path: Path) -> dict[Path, list[NDArray[np.float64]]]:
+    """The boxes of a file with rows `name x1 y1 x2 y2 ...`; further numbers, as the points of a label, are passed over.
+
+    Returns:
+        photo, as a path beside the file -> its boxes, each (4,).
+
+    Raises:
+        DataError: the file is missing or empty, or a row is broken; the message names its line.
+    """
+    boxes: dict[Path, list[NDArray[np.float64]]] = {}
+    for line, content in _lines(path):
+        cells = content.split()
+        numbers = next((i for i, cell in enumerate(reversed(cells)) if not _is_number(cell)), len(cells) - 1)
+        name, values = " ".join(cells[: len(cells) - numbers]), cells[len(cells) - numbers :][:4]
+        try:
+            boxes.setdefault(path.parent / name, []).append(as_box([float(value) for value in values]))
+        except DataError as error:
+            raise DataError(f"{path}:{line}: {error}", "a row is: name x1 y1 x2 y2") from error
+    if not boxes:
+        raise DataError(f"{path}: the file is empty")
+    return boxes
+
+
+def read_photo_list(path: Path) -> list[str]:
+    """A list of photos, one path a line, relative to the data folder.
+
+    Raises:
+        DataError: the file is missing or not text.
+    """
+    return [line.strip() for _, line in _lines(path)]
+
+
+def photos_below(root: Path) -> list[str]:
+    """Every photo file below a folder, relative to it, sorted."""
+    found = []
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder) / name
+            if path.suffix.lower() in SUFFIXES:
+                found.append(path.relative_to(root).as_posix())
+    return sorted(found)
+
+
+def format_row(name: str, box: NDArray[np.float64], keypoints: NDArray[np.float64]) -> str:
+    """One row of the label format, six digits behind the point and no trailing zeros."""
+    values = [f"{value:.6f}".rstrip("0").rstrip(".") for value in (*box, *keypoints.ravel())]
+    return " ".join([name, *values])

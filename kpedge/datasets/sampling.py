@@ -1,0 +1,135 @@
+"""Training samples from a prepared set: a pure function of seed, epoch and face.
+
+Nothing here keeps a state between samples, so a training that is stopped and resumed sees the very same pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.card import COLOURS
+from kpedge.datasets.packed import PreparedSet
+from kpedge.errors import UsageError
+from kpedge.geometry import (
+    CropRule,
+    Image,
+    compose,
+    crop,
+    crop_square,
+    crop_transform,
+    invert,
+    pixels_to_fractions,
+    transform_points,
+)
+from kpedge.images import to_input
+
+Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""Crops, uint8 (B, size, size, channels), and keypoints, float32 (B, K, 2), fractions of the crop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jitter:
+    """How the square that is cut out of a photo is disturbed in training, as a detector's box would be.
+
+    Attributes:
+        mirror: swap left and right for half of the samples.
+        roll: largest turn either way, degrees.
+        scale: largest change of the square's side either way, as a fraction.
+        shift: largest move either way, along x and along y, as a fraction of the side.
+    """
+
+    mirror: bool = False
+    roll: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value, limit in (("roll", self.roll, 180), ("scale", self.scale, 0.9), ("shift", self.shift, 1)):
+            if not 0 <= value <= limit:
+                raise UsageError(f"--{name} must be from 0 to {limit}, not {value:g}")
+
+    def __bool__(self) -> bool:
+        return self.mirror or any((self.roll, self.scale, self.shift))
+
+
+def labelled_fractions(source: PreparedSet, indices: NDArray[np.intp], rule: CropRule) -> NDArray[np.float64]:
+    """The labelled keypoints of some faces as fractions of their undisturbed crops, (N, K, 2)."""
+    squares = np.array([crop_square(source.boxes[index], rule) for index in indices])
+    centre, side = squares[:, None, :2], squares[:, None, 2:]
+    return np.asarray((source.keypoints[indices] - centre) / side + 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class CropSampler:
+    """Cuts model inputs out of a prepared set.
+
+    Attributes:
+        source: the prepared set.
+        size: side of the crops, pixels.
+        colour: a key of `kpedge.card.COLOURS`.
+        rule: how a box becomes a crop.
+        jitter: how crops are disturbed; none by default.
+        seed: of the disturbance.
+    """
+
+    source: PreparedSet
+    size: int
+    colour: str
+    rule: CropRule
+    jitter: Jitter = Jitter()
+    seed: int = 0
+
+    def _draws(self, epoch: int) -> NDArray[np.float64] | None:
+        """The random numbers of an epoch: (N, 5), each from -1 to 1, for mirror, roll, scale, shift x, shift y."""
+        if not self.jitter:
+            return None
+        return np.random.default_rng((self.seed, epoch)).uniform(-1, 1, (len(self.source), 5))
+
+    def _cut(self, index: int, draw: NDArray[np.float64] | None) -> tuple[Image, NDArray[np.float64]]:
+        jitter, mirror = self.jitter, False
+        if draw is None:
+            to_crop = crop_transform(self.source.boxes[index], self.size, self.rule)
+        else:
+            mirror = jitter.mirror and bool(draw[0] < 0)
+            to_crop = crop_transform(
+                self.source.boxes[index],
+                self.size,
+                self.rule,
+                roll=float(np.deg2rad(jitter.roll * draw[1])),
+                scale=1 + jitter.scale * float(draw[2]),
+                shift=(jitter.shift * float(draw[3]), jitter.shift * float(draw[4])),
+                mirror=mirror,
+            )
+        _, to_region = self.source.photo_from_region(index)
+        image = crop(self.source.region(index), compose(to_crop, invert(to_region)), self.size, self.rule.border)
+        points = pixels_to_fractions(transform_points(to_crop, self.source.keypoints[index]), self.size)
+        if mirror:
+            points = points[self.source.scheme.mirror_order]
+        return to_input(image, self.colour), np.asarray(points, dtype=np.float64)
+
+    def batch(self, indices: NDArray[np.intp], epoch: int = 0) -> Batch:
+        """The crops and keypoints of some faces, in their order.
+
+        Args:
+            indices: faces of the set, (B,).
+            epoch: which disturbance to apply; without jitter it makes no difference.
+        """
+        return self._assemble(indices, self._draws(epoch))
+
+    def batches(self, indices: NDArray[np.intp], batch_size: int, epoch: int) -> Iterator[Batch]:
+        """One epoch over some faces, in an order that depends on seed and epoch alone; a last part batch is kept."""
+        order = indices[np.random.default_rng((self.seed, epoch, 1)).permutation(len(indices))]
+        draws = self._draws(epoch)
+        for start in range(0, len(order), batch_size):
+            yield self._assemble(order[start : start + batch_size], draws)
+
+    def _assemble(self, indices: NDArray[np.intp], draws: NDArray[np.float64] | None) -> Batch:
+        crops = np.empty((len(indices), self.size, self.size, COLOURS[self.colour]), np.uint8)
+        points = np.empty((len(indices), len(self.source.scheme), 2), np.float32)
+        for row, index in enumerate(indices):
+            crops[row], points[row] = self._cut(int(index), None if draws is None else draws[index])
+        return crops, points

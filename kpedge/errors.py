@@ -1,0 +1,80 @@
+"""Every exception that kpedge raises on purpose.
+
+    KpedgeError                     exit code 1
+    ├── UsageError                  2   arguments that cannot work together
+    ├── MissingExtraError           1   an optional dependency is not installed
+    ├── OutputError                 1   a file or folder cannot be written
+    ├── ImageError                  1   an image is missing, unreadable or broken
+    ├── DataError                   1   labels or a prepared set cannot be used
+    │   └── StaleSetError           1   a prepared set no longer fits its source
+    ├── TrainingError               1   training cannot start or go on
+    └── ModelError                  1   a model cannot be used
+        ├── CorruptModelError       3   a model file is broken, foreign or was changed
+        └── ParityError             3   two forms of a model do not compute the same
+
+A message says what is wrong and where; `advice` says what to do next. `kpedge.cli.main` turns both into one line on
+standard error and the exit code into the process's own.
+"""
+
+from __future__ import annotations
+
+
+class KpedgeError(Exception):
+    """Base of all errors that kpedge raises on purpose.
+
+    Args:
+        message: what is wrong, and where (file and line where there is one).
+        advice: what to do about it; empty where there is nothing useful to say.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+class UsageError(KpedgeError):
+    """The arguments are valid one by one but cannot be used like this."""
+
+    exit_code = 2
+
+
+class MissingExtraError(KpedgeError):
+    """A module of an optional extra is needed and not installed."""
+
+
+class OutputError(KpedgeError):
+    """A result cannot be written: no permission, a full disk, or a file that would be overwritten."""
+
+
+class ImageError(KpedgeError):
+    """An image is missing, cannot be decoded, or is cut off."""
+
+
+class DataError(KpedgeError):
+    """Label files or a prepared set cannot be used."""
+
+
+class StaleSetError(DataError):
+    """A prepared set was made from other photos, labels or settings than those asked for now."""
+
+
+class TrainingError(KpedgeError):
+    """Training cannot start or cannot go on."""
+
+
+class ModelError(KpedgeError):
+    """A model file, checkpoint or card cannot be used."""
+
+
+class CorruptModelError(ModelError):
+    """A model file is broken, is not kpedge's, or is not what its card promises."""
+
+    exit_code = 3
+
+
+class ParityError(ModelError):
+    """Two forms of one model differ in names, shapes or values."""
+
+    exit_code = 3

@@ -1,0 +1,115 @@
+"""The formats that a model comes in, and opening any of them. Imports PyTorch only for those that need it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.card import ModelCard
+from kpedge.errors import CorruptModelError
+from kpedge.extras import importable
+from kpedge.runtime.keypoints import CropModel
+from kpedge.runtime.sessions import OnnxModel
+
+CHECKPOINT, TORCHSCRIPT, ONNX = "checkpoint", "torchscript", "onnx"
+SUFFIXES = {ONNX: ".onnx", TORCHSCRIPT: ".torchscript.pt"}
+"""Format that can be exported -> ending of its file."""
+
+
+def format_of(path: Path) -> str:
+    """Which format a model file has, told by its content.
+
+    Raises:
+        CorruptModelError: there is no such file, or it is empty.
+    """
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(2)
+    except FileNotFoundError:
+        raise CorruptModelError(f"{path}: no such file") from None
+    except OSError as error:
+        raise CorruptModelError(f"{path}: cannot be read: {error.strerror}") from error
+    if not start:
+        raise CorruptModelError(f"{path}: the file is empty")
+    if start == b"PK":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile:
+            return CHECKPOINT
+        return TORCHSCRIPT if any(name.endswith("/constants.pkl") for name in names) else CHECKPOINT
+    if path.suffix in (".pt", ".pth") or start[:1] == b"\x80":  # the pickles of PyTorch before 1.6
+        return CHECKPOINT
+    return ONNX
+
+
+class TorchModel:
+    """A PyTorch module, eager or TorchScript, called with NumPy arrays.
+
+    Attributes:
+        card: the model's card.
+        module: takes uint8 (N, H, W, C), gives float32 (N, K, 2).
+        device: where it runs.
+    """
+
+    def __init__(self, module: Any, card: ModelCard, device: str = "cpu") -> None:
+        self._torch: Any = importable("torch", "train")
+        self.module = module.eval().to(device)
+        self.card = card
+        self.device = device
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops, uint8 (N, H, W, C), to keypoints, float32 (N, K, 2), fractions of the crop."""
+        with self._torch.inference_mode():
+            output = self.module(self._torch.from_numpy(crops).to(self.device))
+        return np.asarray(output.cpu().numpy(), dtype=np.float32)
+
+
+def open_model(path: Path, *, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> CropModel:
+    """Open an ONNX file, a TorchScript file or a checkpoint.
+
+    Args:
+        path: the file.
+        threads: CPU threads.
+        providers: onnxruntime's execution providers; the other formats run on the CPU.
+
+    Raises:
+        CorruptModelError: missing, broken, or not from kpedge.
+        MissingExtraError: the format needs PyTorch, which is not installed.
+    """
+    kind = format_of(path)
+    if kind == ONNX:
+        return OnnxModel(path, threads=threads, providers=providers)
+    importable("torch", "train").set_num_threads(threads)
+    if kind == TORCHSCRIPT:
+        from kpedge.export.to_torchscript import load_torchscript
+
+        return TorchModel(*load_torchscript(path))
+    from kpedge.models.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    return TorchModel(checkpoint.model(str(path)), checkpoint.card)
+
+
+def open_eager(path: Path) -> TorchModel:
+    """The PyTorch model itself, from a checkpoint or from the weights inside a TorchScript file.
+
+    Raises:
+        CorruptModelError: as `open_model`.
+        ModelError: an ONNX file, or weights that do not fit their card.
+    """
+    importable("torch", "train")
+    from kpedge.models.checkpoint import load_checkpoint
+    from kpedge.models.keypoint_model import model_from_state
+
+    if format_of(path) == TORCHSCRIPT:
+        from kpedge.export.to_torchscript import load_torchscript
+
+        module, card = load_torchscript(path)
+        return TorchModel(model_from_state(card, dict(module.state_dict()), str(path)), card)
+    checkpoint = load_checkpoint(path)
+    return TorchModel(checkpoint.model(str(path)), checkpoint.card)

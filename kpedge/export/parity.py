@@ -1,0 +1,139 @@
+"""Comparing two forms of a model: names, then shapes, then values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.card import KEYPOINTS_NAME, ModelCard
+from kpedge.errors import ParityError
+from kpedge.export.probes import BATCH_SIZES, TOLERANCE
+
+BATCHES = 16
+"""Most batches of one size that are compared."""
+
+Outputs = Mapping[str, NDArray[Any]]
+"""Output name -> array."""
+Runner = Callable[[NDArray[np.uint8]], Outputs]
+"""Crops, uint8 (N, H, W, C), to named outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParityRow:
+    """One comparison that held.
+
+    Attributes:
+        form: which form of the model was compared with PyTorch (or with the recorded answers).
+        inputs: what it was fed.
+        batch: batch size.
+        crops: how many crops were compared.
+        output: name of the output.
+        shape: its shape.
+        largest: largest absolute difference.
+        tolerance: what was allowed.
+    """
+
+    form: str
+    inputs: str
+    batch: int
+    crops: int
+    output: str
+    shape: tuple[int, ...]
+    largest: float
+    tolerance: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain JSON types."""
+        return {**asdict(self), "shape": list(self.shape)}
+
+
+def named(model: Callable[[NDArray[np.uint8]], NDArray[Any]]) -> Runner:
+    """A model with one output as a `Runner`."""
+    return lambda crops: {KEYPOINTS_NAME: model(crops)}
+
+
+def compare(
+    form: str, inputs: str, got: Outputs, expected: Outputs, *, tolerance: float = TOLERANCE
+) -> list[ParityRow]:
+    """Compare named outputs.
+
+    Raises:
+        ParityError: names, shapes or values differ, or a value is not finite; the message says which and by how much.
+    """
+    if list(got) != list(expected):
+        raise ParityError(f"{form}: outputs are called {', '.join(got)}, expected {', '.join(expected)}")
+    rows = []
+    for name, wanted in expected.items():
+        value = np.asarray(got[name])
+        if value.shape != wanted.shape:
+            raise ParityError(f"{form}, {inputs}: {name} has shape {value.shape}, expected {wanted.shape}")
+        if not np.isfinite(value).all():
+            raise ParityError(f"{form}, {inputs}, batch {len(wanted)}: {name} holds a value that is not finite")
+        largest = float(np.abs(value.astype(np.float64) - wanted.astype(np.float64)).max())
+        if largest > tolerance:
+            raise ParityError(
+                f"{form}, {inputs}, batch {len(wanted)}: {name} differs by {largest:.2e}, allowed {tolerance:.0e}"
+            )
+        rows.append(ParityRow(form, inputs, len(wanted), len(wanted), name, tuple(value.shape), largest, tolerance))
+    return rows
+
+
+def batches_of(crops: NDArray[np.uint8], batch: int) -> list[NDArray[np.uint8]]:
+    """Batches of exactly `batch` crops: up to `BATCHES`, so that small sizes do not take all day, beginning again
+    where there are fewer crops than one batch takes.
+    """
+    count = min(max(1, len(crops) // batch), BATCHES)
+    return [crops[np.arange(start * batch, (start + 1) * batch) % len(crops)] for start in range(count)]
+
+
+def check_parity(
+    form: str,
+    candidate: Runner,
+    reference: Runner,
+    inputs: Mapping[str, NDArray[np.uint8]],
+    *,
+    batch_sizes: tuple[int, ...] = BATCH_SIZES,
+    tolerance: float = TOLERANCE,
+) -> list[ParityRow]:
+    """Compare a form of a model with its reference on every kind of input at every batch size.
+
+    Args:
+        form: what to call the candidate.
+        candidate: the form that is checked.
+        reference: the form that it has to equal.
+        inputs: kind ("random", "real") -> crops, uint8 (N, H, W, C).
+        batch_sizes: sizes to try.
+        tolerance: largest difference allowed.
+
+    Returns:
+        A row for each output, kind and batch size, with the largest difference over all its batches.
+
+    Raises:
+        ParityError: at the first difference.
+    """
+    rows: list[ParityRow] = []
+    for kind, crops in inputs.items():
+        for size in batch_sizes:
+            found = [
+                compare(form, kind, candidate(fed), reference(fed), tolerance=tolerance)
+                for fed in batches_of(crops, size)
+            ]
+            for same_output in zip(*found, strict=True):
+                worst = max(same_output, key=lambda row: row.largest)
+                rows.append(replace(worst, crops=sum(row.crops for row in same_output)))
+    return rows
+
+
+def check_same_model(cards: Mapping[str, ModelCard]) -> None:
+    """Whether files come from the same weights.
+
+    Raises:
+        ParityError: two do not.
+    """
+    hashes = {card.weights_sha256 for card in cards.values()}
+    if len(hashes) > 1:
+        raise ParityError(f"{' and '.join(cards)} were made from different weights", "export them again, together")

@@ -1,0 +1,66 @@
+"""Test inputs that are the same on every machine, and the answers that a model file carries for them.
+
+Every exported file holds the answers that PyTorch gave to a few generated crops. So the file can be checked on the
+device it runs on, years later, without PyTorch and without the checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.card import ModelCard
+from kpedge.errors import CorruptModelError
+
+TOLERANCE = 1e-5
+"""Largest difference of an output of a float32 file, in fractions of the crop: a thousandth of a pixel at 112 px."""
+BATCH_SIZES = (1, 2, 7, 64)
+"""Batch sizes at which two forms of a model are compared."""
+SELF_TEST_CROPS = 4
+_CELLS = (1, 4, 14, 56)
+
+
+def random_crops(count: int, shape: tuple[int, int, int], seed: int = 0) -> NDArray[np.uint8]:
+    """Crops of random cells, from single pixels to half the crop, uint8 (count, H, W, C).
+
+    The bytes come from SHAKE-256, not from a random generator whose stream may change with its version.
+    """
+    height, width, channels = shape
+    crops = np.empty((count, *shape), np.uint8)
+    for index in range(count):
+        cell = _CELLS[index % len(_CELLS)]
+        rows, columns = -(-height // cell), -(-width // cell)
+        data = hashlib.shake_256(f"kpedge {seed} {index}".encode()).digest(rows * columns * channels)
+        cells = np.frombuffer(data, np.uint8).reshape(rows, columns, channels)
+        crops[index] = cells.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
+    return crops
+
+
+def record_self_test(outputs: NDArray[np.float32], tolerance: float = TOLERANCE) -> dict[str, Any]:
+    """What a card keeps of PyTorch's answers to `random_crops(SELF_TEST_CROPS, ...)`."""
+    return {
+        "seed": 0,
+        "crops": len(outputs),
+        "tolerance": tolerance,
+        "keypoints": [[[round(float(v), 7) for v in point] for point in face] for face in outputs],
+    }
+
+
+def recorded_answers(card: ModelCard, source: str) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:
+    """The self-test of a card: its crops, the answers, and the tolerance.
+
+    Raises:
+        CorruptModelError: the card has none, or it does not fit the card.
+    """
+    try:
+        answers = np.asarray(card.self_test["keypoints"], dtype=np.float64)
+        tolerance = float(card.self_test["tolerance"])
+        crops = random_crops(len(answers), card.input_shape, int(card.self_test["seed"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptModelError(f"{source}: the card holds no usable self-test", "export the model again") from error
+    if answers.shape != (len(crops), len(card.scheme), 2) or not len(crops):
+        raise CorruptModelError(f"{source}: the card's self-test does not fit its keypoints", "export the model again")
+    return crops, answers, tolerance

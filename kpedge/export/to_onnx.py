@@ -1,0 +1,101 @@
+"""Writing ONNX: one self-contained file, the card inside, no trace of the machine that made it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kpedge.card import INPUT_NAME, KEYPOINTS_NAME, METADATA_KEY, ModelCard
+from kpedge.errors import CorruptModelError
+from kpedge.export.parity import Outputs
+from kpedge.extras import importable
+from kpedge.models.keypoint_model import KeypointModel
+
+OPSET = 18
+"""The lowest opset that the exporter writes without converting: a device's older onnxruntime still reads it."""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress prints and its libraries' deprecation warnings away from the user."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def onnx_bytes(model: KeypointModel, card: ModelCard) -> bytes:
+    """A model as the content of an ONNX file: uint8 crops in, keypoints out, any batch size.
+
+    Raises:
+        MissingExtraError: onnx or onnxscript is not installed.
+        CorruptModelError: the exporter wrote something else than was asked for.
+    """
+    onnx: Any = importable("onnx", "export")
+    importable("onnxscript", "export")
+    example = torch.zeros((2, *card.input_shape), dtype=torch.uint8)
+    with _quiet():
+        program = torch.onnx.export(
+            model.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=[KEYPOINTS_NAME],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    proto = program.model_proto  # type: ignore[union-attr]
+    _strip(proto)
+    proto.graph.name = card.name
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, card.to_json()
+    opsets = {item.domain: item.version for item in proto.opset_import}
+    if opsets != {"": OPSET}:
+        raise CorruptModelError(f"the exporter wrote opsets {opsets}, not {OPSET}", "report this with `kpedge env`")
+    onnx.checker.check_model(proto, full_check=True)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _strip(proto: Any) -> None:
+    """Remove what the exporter notes about the source: local paths, stack traces, names of Python scopes."""
+    del proto.metadata_props[:]
+    proto.doc_string = ""
+    for part in (proto.graph, *proto.functions):
+        part.doc_string = ""
+        del part.metadata_props[:]
+        for node in part.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+        for value in (*part.value_info, *getattr(part, "input", ()), *getattr(part, "output", ())):
+            if hasattr(value, "metadata_props"):
+                value.doc_string = ""
+                del value.metadata_props[:]
+    for tensor in proto.graph.initializer:
+        tensor.doc_string = ""
+        del tensor.metadata_props[:]
+
+
+class ReferenceModel:
+    """onnx's own reference evaluator, slow and independent of onnxruntime."""
+
+    def __init__(self, data: bytes) -> None:
+        onnx: Any = importable("onnx", "export")
+        reference: Any = importable("onnx.reference", "export")
+        self._evaluator = reference.ReferenceEvaluator(onnx.load_from_string(data))
+
+    def __call__(self, crops: NDArray[np.uint8]) -> Outputs:
+        """Crops, uint8 (N, H, W, C), to named outputs."""
+        values = self._evaluator.run(None, {INPUT_NAME: crops})
+        return dict(zip(self._evaluator.output_names, values, strict=True))

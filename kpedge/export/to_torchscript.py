@@ -1,0 +1,72 @@
+"""Writing and reading TorchScript: the one file that touches `torch.jit`.
+
+PyTorch has deprecated TorchScript and does not support it from Python 3.14 on. It stays a format of kpedge for
+programs, often in C++, that load it today; new ones should take ONNX. docs/deployment.md says so too.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from kpedge.card import EXTRA_FILE, ModelCard
+from kpedge.errors import CorruptModelError
+from kpedge.models.keypoint_model import KeypointModel
+
+T = TypeVar("T")
+
+
+def _jit(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Call into `torch.jit` without its deprecation warning, which docs/deployment.md passes on instead."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*`torch\.jit.*", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r".*`torch\.jit.*", category=FutureWarning)
+        return call(*arguments, **options)
+
+
+def torchscript_bytes(model: KeypointModel, card: ModelCard) -> bytes:
+    """A model as the content of a TorchScript file, with its card as an extra file.
+
+    The model is traced with a batch of 2 and takes any batch. Debug records, which hold local paths, are left out.
+    """
+    example = torch.zeros((2, *card.input_shape), dtype=torch.uint8)
+    with torch.inference_mode():
+        traced = _jit(torch.jit.trace, model.eval(), (example,))
+    buffer = io.BytesIO()
+    _jit(torch.jit.save, traced, buffer, _extra_files={EXTRA_FILE: card.to_json().encode()})
+    return _without_debug_records(buffer.getvalue())
+
+
+def _without_debug_records(data: bytes) -> bytes:
+    """The same archive without `.debug_pkl` records, every entry stored with a fixed date."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as new:
+        for name in old.namelist():
+            if not name.endswith(".debug_pkl"):
+                new.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), old.read(name))
+    return out.getvalue()
+
+
+def load_torchscript(path: Path) -> tuple[Any, ModelCard]:
+    """Open a TorchScript file: the module, in evaluation mode, and its card.
+
+    Raises:
+        CorruptModelError: broken, or not from kpedge (no card).
+    """
+    extra = {EXTRA_FILE: b""}
+    try:
+        module = _jit(torch.jit.load, str(path), map_location="cpu", _extra_files=extra)
+    except (RuntimeError, ValueError) as error:
+        raise CorruptModelError(f"{path}: not a TorchScript file, or cut off") from error
+    if not extra[EXTRA_FILE]:
+        raise CorruptModelError(
+            f"{path}: a TorchScript file without a kpedge card",
+            "export it with: kpedge export CHECKPOINT --format torchscript",
+        )
+    return module.eval(), ModelCard.from_json(extra[EXTRA_FILE], str(path))

@@ -1,0 +1,52 @@
+"""What a model says of a picture: frozen result types, and their JSON form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DECIMALS = 3
+"""Digits behind the point in JSON: a thousandth of a pixel, below what any model resolves."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """One face.
+
+    Attributes:
+        box: float64 (4,), x1 y1 x2 y2 in pixels of the input image.
+        keypoints: float64 (K, 2), x y in pixels of the input image; they may lie beyond its edges.
+        score: how sure the model is that this is a face, 0 to 1; None where the model does not say.
+    """
+
+    box: NDArray[np.float64]
+    keypoints: NDArray[np.float64]
+    score: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The face as plain JSON types."""
+        return {
+            "box": np.round(self.box, DECIMALS).tolist(),
+            "score": None if self.score is None else round(self.score, DECIMALS),
+            "keypoints": np.round(self.keypoints, DECIMALS).tolist(),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageFaces:
+    """All faces of one picture.
+
+    Attributes:
+        image: the picture's path, as it was given.
+        faces: in the order of the boxes.
+    """
+
+    image: str
+    faces: tuple[Face, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document that `kpedge predict` prints, one a line."""
+        return {"image": self.image, "faces": [face.to_dict() for face in self.faces]}

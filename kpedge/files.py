@@ -1,0 +1,107 @@
+"""Writing files so that nothing is lost: whole or not at all, and never over a user's file unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from kpedge.errors import OutputError
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The one line that tells why `path` cannot be written."""
+    reason = error.strerror or str(error)
+    return OutputError(f"cannot write {path}: {reason}", "check the folder's permissions and the free disk space")
+
+
+def refuse_existing(path: Path, *, force: bool = False) -> None:
+    """Stop before work is done whose result would overwrite a file.
+
+    Raises:
+        OutputError: the path exists and `force` is off.
+    """
+    if path.exists() and not force:
+        raise OutputError(f"{path} exists already", "name another file, or add --force to replace it")
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder and its parents.
+
+    Raises:
+        OutputError: it cannot be created, or is not a folder, or not writable.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write into {path}: no permission", "choose another --out, or change its permissions")
+    return path
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically: readers see the old content or the new, a crash leaves no half of it.
+
+    Raises:
+        OutputError: the file cannot be written; nothing is left behind.
+    """
+    make_folder(path.parent)
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` for UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    Raises:
+        OutputError: something in the block, or the final move, cannot be written.
+    """
+    make_folder(path.parent)
+    temporary: Path | None = None
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        temporary.chmod(0o755)
+        yield temporary
+        if path.exists():
+            old = temporary.with_suffix(".old")
+            path.replace(old)
+            temporary.replace(path)
+            shutil.rmtree(old)
+        else:
+            temporary.replace(path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

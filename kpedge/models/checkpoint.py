@@ -1,0 +1,104 @@
+"""Checkpoints: a model with its card and, to go on training, the state of its run."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kpedge.card import ModelCard
+from kpedge.errors import CorruptModelError
+from kpedge.files import write_bytes
+from kpedge.models.keypoint_model import KeypointModel, model_from_state
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """What a `.pt` file of a run holds.
+
+    Attributes:
+        card: what the model expects and promises.
+        state: name -> tensor, of a `KeypointModel`.
+        config: the configuration that made it.
+        progress: epochs done, history, best figure so far.
+        resume: optimiser and random state; empty in a checkpoint that is only for use.
+    """
+
+    card: ModelCard
+    state: dict[str, Tensor]
+    config: dict[str, Any]
+    progress: dict[str, Any]
+    resume: dict[str, Any] = field(default_factory=dict)
+
+    def model(self, source: str = "checkpoint") -> KeypointModel:
+        """The model, in evaluation mode.
+
+        Raises:
+            ModelError: weights and card do not fit together.
+        """
+        return model_from_state(self.card, self.state, source)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    content = {
+        "kpedge": FORMAT,
+        "card": checkpoint.card.to_json(),
+        "state": checkpoint.state,
+        "config": checkpoint.config,
+        "progress": checkpoint.progress,
+        "resume": checkpoint.resume,
+    }
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint. Only tensors and plain values are unpickled: a file cannot run code.
+
+    Raises:
+        CorruptModelError: the file is missing, broken, not a kpedge checkpoint, or holds more than plain values.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CorruptModelError(f"{path}: no such file") from None
+    except OSError as error:
+        raise CorruptModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except pickle.UnpicklingError as error:
+        raise CorruptModelError(
+            f"{path}: refused: the file is broken, or holds objects that could run code",
+            "use a checkpoint that kpedge wrote",
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError, TypeError) as error:
+        raise CorruptModelError(
+            f"{path}: not a checkpoint, or cut off", "use a checkpoint that kpedge wrote"
+        ) from error
+    if not isinstance(content, dict) or "kpedge" not in content:
+        raise CorruptModelError(f"{path}: a PyTorch file, but not a checkpoint of kpedge")
+    if content["kpedge"] != FORMAT:
+        raise CorruptModelError(
+            f"{path}: checkpoint format {content['kpedge']}, this kpedge reads {FORMAT}", "update kpedge"
+        )
+    try:
+        return Checkpoint(
+            card=ModelCard.from_json(content["card"], str(path)),
+            state=dict(content["state"]),
+            config=dict(content["config"]),
+            progress=dict(content["progress"]),
+            resume=dict(content["resume"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptModelError(f"{path}: the checkpoint is damaged: {error}") from error

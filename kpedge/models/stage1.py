@@ -1,0 +1,79 @@
+"""Stage 1: the plain PReLU network of the course's prototxt."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Stage1(nn.Module):
+    """Eight convolutions without padding or normalisation, average pooling, three linear layers.
+
+    Every layer but the last is followed by a PReLU with a single slope. Feature maps of a 112-pixel crop are
+    112 -> 54 -> 27 -> 25 -> 23 -> 12 -> 10 -> 8 -> 4 -> 4 -> 4 pixels wide; with 21 keypoints there are 235,851
+    parameters. Pooling rounds up; its last window then averages fewer pixels.
+
+    Args:
+        keypoints: number of points K.
+    """
+
+    size = 112
+    colour = "grey"
+
+    def __init__(self, keypoints: int) -> None:
+        super().__init__()
+        self.conv1_1 = nn.Conv2d(1, 8, 5, stride=2)
+        self.prelu1_1 = nn.PReLU()
+        self.pool1 = nn.AvgPool2d(2, ceil_mode=True)
+        self.conv2_1 = nn.Conv2d(8, 16, 3)
+        self.prelu2_1 = nn.PReLU()
+        self.conv2_2 = nn.Conv2d(16, 16, 3)
+        self.prelu2_2 = nn.PReLU()
+        self.pool2 = nn.AvgPool2d(2, ceil_mode=True)
+        self.conv3_1 = nn.Conv2d(16, 24, 3)
+        self.prelu3_1 = nn.PReLU()
+        self.conv3_2 = nn.Conv2d(24, 24, 3)
+        self.prelu3_2 = nn.PReLU()
+        self.pool3 = nn.AvgPool2d(2, ceil_mode=True)
+        self.conv4_1 = nn.Conv2d(24, 40, 3, padding=1)
+        self.prelu4_1 = nn.PReLU()
+        self.conv4_2 = nn.Conv2d(40, 80, 3, padding=1)
+        self.prelu4_2 = nn.PReLU()
+        self.flatten = nn.Flatten()
+        self.ip1 = nn.Linear(80 * 4 * 4, 128)
+        self.prelu_ip1 = nn.PReLU()
+        self.ip2 = nn.Linear(128, 128)
+        self.prelu_ip2 = nn.PReLU()
+        self.landmarks = nn.Linear(128, 2 * keypoints)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels, float32 (N, 1, 112, 112), to raw coordinates, float32 (N, 2K)."""
+        for layer in self.children():
+            pixels = layer(pixels)
+        return pixels
+
+
+def initialise(network: nn.Module, scheme: str) -> None:
+    """Set the weights of a network that has no normalisation layers.
+
+    PyTorch's default draws weights with variance 1 / (3 fan-in), 5.6 times less than a PReLU of slope 0.25 needs to
+    pass a signal on. Over the eleven layers of `Stage1` the signal shrinks so far that the output hardly depends on
+    the picture; gradient descent then learns the last bias, the mean face, and stays there. Kaiming's normal
+    initialisation for that slope (He et al. 2015) keeps the variance.
+
+    Args:
+        network: its convolutions and linear layers are set, everything else is left.
+        scheme: "kaiming", or "torch" to leave PyTorch's default, which shows the collapse.
+    """
+    if scheme == "torch":
+        return
+    last: nn.Linear | None = None
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, a=0.25, nonlinearity="leaky_relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+            last = layer if isinstance(layer, nn.Linear) else last
+    if last is not None:
+        with torch.no_grad():
+            last.weight.mul_(0.1)  # start at the mean face, not at random points

@@ -1,0 +1,27 @@
+"""Charts: one look, and no display needed. Imports matplotlib, so it is imported only where a chart is drawn."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def new_figure(columns: int, inches: tuple[float, float]) -> tuple[Figure, list[Any]]:
+    """A figure with `columns` axes side by side: light grid, no frame on top and right."""
+    figure = Figure(figsize=inches, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as PNG, without the date and version that matplotlib would write into it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

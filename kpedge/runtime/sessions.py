@@ -1,0 +1,90 @@
+"""The one place that builds an onnxruntime session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from kpedge.card import INPUT_NAME, KEYPOINTS_NAME, METADATA_KEY, ModelCard
+from kpedge.errors import CorruptModelError, UsageError
+
+
+def new_session(
+    model: Path | bytes, *, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)
+) -> ort.InferenceSession:
+    """An onnxruntime session.
+
+    Threads are set explicitly and never spin: two spinning threads at 30 frames a second cost half a core for nothing,
+    and an unset number fails in containers that restrict processors.
+
+    Args:
+        model: an ONNX file, or its content.
+        threads: for the operators of one run.
+        providers: execution providers, the preferred first.
+
+    Raises:
+        CorruptModelError: the file is missing, or onnxruntime cannot load it.
+        UsageError: a provider is not part of this onnxruntime.
+    """
+    unknown = [name for name in providers if name not in ort.get_available_providers()]
+    if unknown:
+        raise UsageError(
+            f"this onnxruntime has no {unknown[0]}", f"available: {', '.join(ort.get_available_providers())}"
+        )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors only: warnings about one's own graph help no user
+    name = "model" if isinstance(model, bytes) else str(model)
+    if isinstance(model, Path) and not model.is_file():
+        raise CorruptModelError(f"{name}: no such file")
+    try:
+        return ort.InferenceSession(
+            model if isinstance(model, bytes) else str(model), sess_options=options, providers=list(providers)
+        )
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CorruptModelError(f"{name}: onnxruntime cannot load it: {reason}") from error
+
+
+class OnnxModel:
+    """A kpedge model in an ONNX file: its card, and a call that takes crops.
+
+    Attributes:
+        card: read from the file.
+        session: the onnxruntime session.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> None:
+        """Load a file.
+
+        Raises:
+            CorruptModelError: broken, not from kpedge (no card), or inputs and outputs differ from its card.
+        """
+        self.session = new_session(path, threads=threads, providers=providers)
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        if METADATA_KEY not in metadata:
+            raise CorruptModelError(
+                f"{path}: an ONNX file without a kpedge card", "export it with: kpedge export CHECKPOINT --format onnx"
+            )
+        self.card = ModelCard.from_json(metadata[METADATA_KEY], str(path))
+        self._check_signature(path)
+
+    def _check_signature(self, path: Path) -> None:
+        height, width, channels = self.card.input_shape
+        inputs = [(node.name, node.type, node.shape[1:]) for node in self.session.get_inputs()]
+        outputs = [(node.name, node.type, node.shape[1:]) for node in self.session.get_outputs()]
+        if inputs != [(INPUT_NAME, "tensor(uint8)", [height, width, channels])]:
+            raise CorruptModelError(f"{path}: the input is {inputs}, not what its card says")
+        if outputs != [(KEYPOINTS_NAME, "tensor(float)", [len(self.card.scheme), 2])]:
+            raise CorruptModelError(f"{path}: the output is {outputs}, not what its card says")
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops, uint8 (N, H, W, C), to keypoints, float32 (N, K, 2), fractions of the crop."""
+        result: list[Any] = self.session.run([KEYPOINTS_NAME], {INPUT_NAME: crops})
+        return np.asarray(result[0], dtype=np.float32)

@@ -1,0 +1,46 @@
+"""What kpedge ships: released models and the sample photo, in an installed wheel or in a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kpedge.errors import UsageError
+
+_PACKAGE = Path(__file__).resolve().parent
+_SHIPPED = _PACKAGE / "_shipped"
+_CHECKOUT = _PACKAGE.parent
+
+MODEL_SUFFIXES = (".onnx", ".torchscript.pt")
+DEFAULT_MODEL = "stage1"
+
+
+def shelf_folder() -> Path:
+    """The folder of the released models."""
+    return _SHIPPED / "export" if (_SHIPPED / "export").is_dir() else _CHECKOUT / "export"
+
+
+def sample_folder() -> Path:
+    """The folder of the sample photo and its label."""
+    return _SHIPPED / "sample" if (_SHIPPED / "sample").is_dir() else _CHECKOUT / "data" / "sample"
+
+
+def released() -> list[str]:
+    """Names of the released models that are at hand as ONNX."""
+    return sorted(path.stem for path in shelf_folder().glob("*.onnx"))
+
+
+def find_model(name: str, suffix: str = ".onnx") -> Path:
+    """A model by path, or a released one by name.
+
+    Raises:
+        UsageError: neither a file nor a released model.
+    """
+    path = Path(name)
+    if path.exists():
+        return path
+    on_shelf = shelf_folder() / f"{name}{suffix}"
+    if "/" not in name and on_shelf.is_file():
+        return on_shelf
+    raise UsageError(
+        f"{name}: neither a model file nor a released model", f"released: {', '.join(released()) or 'none'}"
+    )

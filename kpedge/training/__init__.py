@@ -1,0 +1,1 @@
+"""Recipes, the loop, and what is measured while it runs."""
