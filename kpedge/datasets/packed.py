@@ -14,7 +14,9 @@ to the last bit, to the crop cut from the photo: training sees what the runtime 
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,10 +144,10 @@ def open_set(path: Path) -> PreparedSet:
     try:
         scheme = KeypointScheme.from_dict(info["keypoints"])
         photos = tuple(info["photos"])
-        with np.load(path / FACES_FILE, allow_pickle=False) as table:
+        with np.load(io.BytesIO((path / FACES_FILE).read_bytes()), allow_pickle=False) as table:
             columns = {name: np.asarray(table[name], dtype=kind) for name, (kind, _) in _COLUMNS.items()}
         pixels = np.memmap(path / PIXELS_FILE, dtype=np.uint8, mode="r")
-    except (OSError, KeyError, ValueError, DataError) as error:
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, DataError) as error:
         raise DataError(f"{path}: the prepared set is damaged: {error}", again) from error
     count = len(columns["boxes"])
     ends = columns["offset"] + columns["height"].astype(np.int64) * columns["width"] * 3

@@ -7,6 +7,7 @@ programs, often in C++, that load it today; new ones should take ONNX. docs/depl
 from __future__ import annotations
 
 import io
+import re
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -37,19 +38,39 @@ def torchscript_bytes(model: KeypointModel, card: ModelCard) -> bytes:
     """
     example = torch.zeros((2, *card.input_shape), dtype=torch.uint8)
     with torch.inference_mode():
-        traced = _jit(torch.jit.trace, model.eval(), (example,))
+        # The first trace of a process gets plain class names, every later one mangled ones. The second is kept, so
+        # that names are always mangled and can be numbered anew.
+        for _ in range(2):
+            traced = _jit(torch.jit.trace, model.eval(), (example,))
     buffer = io.BytesIO()
     _jit(torch.jit.save, traced, buffer, _extra_files={EXTRA_FILE: card.to_json().encode()})
-    return _without_debug_records(buffer.getvalue())
+    return _canonical(buffer.getvalue())
 
 
-def _without_debug_records(data: bytes) -> bytes:
-    """The same archive without `.debug_pkl` records, every entry stored with a fixed date."""
+def _canonical(data: bytes) -> bytes:
+    """The same archive with everything left out or renamed that depends on the machine or on what it did before.
+
+    Debug records and the hash over the original content go, dates are fixed, mangled class names are numbered in the
+    order in which they appear.
+    """
+    numbers: dict[bytes, bytes] = {}
+
+    def renumber(text: bytes) -> bytes:
+        def name(match: re.Match[bytes]) -> bytes:
+            return numbers.setdefault(match[0], b"___torch_mangle_%d" % len(numbers))
+
+        return re.sub(rb"___torch_mangle_\d+", name, text)
+
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as new:
-        for name in old.namelist():
-            if not name.endswith(".debug_pkl"):
-                new.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), old.read(name))
+        for entry in old.namelist():
+            if entry.endswith((".debug_pkl", "/serialization_id")):
+                continue
+            content = old.read(entry)
+            if entry.endswith((".py", "/data.pkl")):
+                content = renumber(content)
+            info = zipfile.ZipInfo(renumber(entry.encode()).decode(), date_time=(1980, 1, 1, 0, 0, 0))
+            new.writestr(info, content)
     return out.getvalue()
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Stage1(nn.Module):
-    """Eight convolutions without padding or normalisation, average pooling, three linear layers.
+    """Seven convolutions without normalisation, average pooling, three linear layers.
 
     Every layer but the last is followed by a PReLU with a single slope. Feature maps of a 112-pixel crop are
     112 -> 54 -> 27 -> 25 -> 23 -> 12 -> 10 -> 8 -> 4 -> 4 -> 4 pixels wide; with 21 keypoints there are 235,851
@@ -57,7 +57,7 @@ def initialise(network: nn.Module, scheme: str) -> None:
     """Set the weights of a network that has no normalisation layers.
 
     PyTorch's default draws weights with variance 1 / (3 fan-in), 5.6 times less than a PReLU of slope 0.25 needs to
-    pass a signal on. Over the eleven layers of `Stage1` the signal shrinks so far that the output hardly depends on
+    pass a signal on. Over the ten layers of `Stage1` the signal shrinks so far that the output hardly depends on
     the picture; gradient descent then learns the last bias, the mean face, and stays there. Kaiming's normal
     initialisation for that slope (He et al. 2015) keeps the variance.
 

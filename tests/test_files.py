@@ -1,0 +1,85 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kpedge.errors import OutputError
+from kpedge.files import atomic_folder, make_folder, refuse_existing, write_bytes
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from kpedge.errors import OutputError
+from kpedge.files import atomic_folder, write_bytes
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # the kernel refuses longer files, as a full disk would
+here = Path(sys.argv[1])
+for attempt in range(2):
+    try:
+        if attempt == 0:
+            write_bytes(here / "model.onnx", b"x" * 5000)
+        else:
+            with atomic_folder(here / "set") as folder:
+                (folder / "pixels.bin").write_bytes(b"x" * 5000)
+    except OutputError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_half_of_the_new(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"old")
+    done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"cannot write {tmp_path / 'model.onnx'}: ")
+    assert lines[1].startswith(f"cannot write {tmp_path / 'set'}: ")
+    assert (tmp_path / "model.onnx").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_block_that_fails_leaves_no_folder(tmp_path):
+    with pytest.raises(KeyError), atomic_folder(tmp_path / "set") as folder:
+        (folder / "a").write_text("a")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    for name in ("a", "b"):
+        with atomic_folder(tmp_path / "set") as folder:
+            (folder / name).write_text(name)
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_files_get_the_permissions_that_the_user_asked_for(tmp_path):
+    old = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "a", b"")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        make_folder(tmp_path / "a")
+    with pytest.raises(OutputError, match="cannot write"):
+        write_bytes(tmp_path / "a" / "b", b"")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the command-line test drops its rights instead")
+def test_a_folder_without_permission_is_refused(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(OutputError, match="no permission|Permission denied"):
+        write_bytes(tmp_path / "a", b"")
+
+
+def test_existing_files_are_kept_unless_forced(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(OutputError, match="exists already"):
+        refuse_existing(tmp_path / "a")
+    refuse_existing(tmp_path / "a", force=True)
+    refuse_existing(tmp_path / "b")

@@ -1,0 +1,205 @@
+import shutil
+
+import numpy as np
+import pytest
+from conftest import make_photos
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kpedge.datasets.labels import read_labels
+from kpedge.datasets.packed import open_set, read_info
+from kpedge.datasets.prepare import PrepareOptions, prepare
+from kpedge.datasets.sampling import CropSampler, Jitter, labelled_fractions
+from kpedge.datasets.split import split_photos
+from kpedge.errors import DataError, OutputError, StaleSetError, UsageError
+from kpedge.geometry import CropRule, crop, crop_transform, pixels_to_fractions, transform_points
+from kpedge.images import read_image
+from kpedge.keypoints import FACES21
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_photos(tmp_path / "photos", 12, seed=3, faces=2)
+
+
+def test_crops_from_the_set_are_those_from_the_photos_to_the_last_bit(prepared, photos):
+    sampler = CropSampler(prepared, 112, "bgr", CropRule())
+    crops, points = sampler.batch(np.arange(len(prepared)))
+    for index in range(len(prepared)):
+        photo = read_image(photos / prepared.photos[prepared.photo[index]])
+        way = crop_transform(prepared.boxes[index], 112, CropRule())
+        assert (crops[index] == crop(photo, way, 112)).all()
+        expected = pixels_to_fractions(transform_points(way, prepared.keypoints[index]), 112)
+        assert np.allclose(points[index], expected, atol=1e-6)
+    assert np.allclose(points, labelled_fractions(prepared, np.arange(len(prepared)), CropRule()), atol=1e-6)
+
+
+def test_jittered_points_follow_their_pixels(prepared):
+    """Pupils are the darkest spots of the drawn faces: where the points say, the crop is dark."""
+    jitter = Jitter(mirror=True, roll=30, scale=0.1, shift=0.1)
+    crops, points = CropSampler(prepared, 112, "grey", CropRule(), jitter, seed=5).batch(np.arange(len(prepared)), epoch=3)
+    inside = ((points > 0.03) & (points < 0.97)).all(axis=(1, 2))
+    assert inside.sum() > 30
+    eyes = np.round(points[inside][:, [16, 17]] * 112 - 0.5).astype(int)
+    dark = [crops[face, y, x, 0] for face, pair in zip(np.flatnonzero(inside), eyes, strict=True) for x, y in pair]
+    assert np.median(dark) < 60
+    plain = labelled_fractions(prepared, np.arange(len(prepared)), CropRule())
+    mirrored = np.sign(points[:, 17, 0] - points[:, 16, 0])
+    assert (mirrored == 1).all(), "after mirroring, the left pupil has to be the left one still"
+    assert np.abs(points - plain).max() > 0.05
+
+
+def test_samples_are_a_function_of_seed_epoch_and_face(prepared):
+    sampler = CropSampler(prepared, 112, "grey", CropRule(), Jitter(roll=10), seed=1)
+    indices = prepared.indices("train")
+    first = list(sampler.batches(indices, 8, epoch=2))
+    again = list(sampler.batches(indices, 8, epoch=2))
+    other = list(sampler.batches(indices, 8, epoch=3))
+    assert sum(len(crops) for crops, _ in first) == len(indices)
+    assert all((a == b).all() for (a, _), (b, _) in zip(first, again, strict=True))
+    assert any((a != b).any() for (a, _), (b, _) in zip(first, other, strict=True))
+
+
+def test_the_set_says_what_it_holds(prepared):
+    info = prepared.info
+    assert info["terms"] == "drawn by the tests"
+    assert sum(part["faces"] for part in info["counts"].values()) == len(prepared) == 60
+    assert {split: len(prepared.indices(split)) for split in info["counts"]} == {
+        split: part["faces"] for split, part in info["counts"].items()
+    }
+    with pytest.raises(DataError, match="no split"):
+        prepared.indices("holdout")
+
+
+def test_interchange_lists_hold_widened_boxes_and_relative_points(folder, tmp_path):
+    prepare(folder, tmp_path / "set")
+    rows = {row.photo: [] for row in read_labels(folder, FACES21).rows}
+    for row in read_labels(folder, FACES21).rows:
+        rows[row.photo].append(row)
+    seen = 0
+    for name in ("train", "validation", "test"):
+        for line in (tmp_path / "set" / f"{name}.txt").read_text().splitlines():
+            photo, *numbers = line.split()
+            values = np.array(numbers, dtype=float)
+            assert len(values) == 46
+            width, height = values[2] - values[0], values[3] - values[1]
+            box = values[:4] + np.array([width, height, -width, -height]) / 6  # 1.5 boxes wide: a sixth is the margin
+            source = min(rows[photo], key=lambda row: np.abs(row.box - box).max())
+            assert np.allclose(source.box, box, atol=1e-5)
+            assert np.allclose(source.keypoints, values[4:].reshape(-1, 2) + values[:2], atol=1e-5)
+            seen += 1
+    assert seen == 24
+
+
+def test_faces_of_a_photo_and_copies_of_a_photo_stay_together(folder, tmp_path):
+    text = (folder / "label.txt").read_text()
+    for number in range(4):
+        shutil.copy(folder / f"{number:03}.png", folder / f"copy{number:03}.png")
+    copies = [f"copy{line}" for line in text.splitlines() if line[:3] in ("000", "001", "002", "003")]
+    (folder / "label.txt").write_text(text + "\n".join(copies) + "\n")
+    prepare(folder, tmp_path / "set", PrepareOptions(validation=0.3, test=0.3))
+    prepared = open_set(tmp_path / "set")
+    splits = {}
+    for photo, split in zip(prepared.photo, prepared.split, strict=True):
+        splits.setdefault(prepared.photos[photo].removeprefix("copy"), set()).add(int(split))
+    assert all(len(found) == 1 for found in splits.values())
+
+
+hashes = st.dictionaries(st.text(min_size=1, max_size=5), st.text("abcdef", min_size=4, max_size=4), min_size=4, max_size=40)
+
+
+@given(hashes, st.integers(0, 5), st.randoms())
+def test_the_split_depends_on_seed_and_content_alone(content, seed, random):
+    if len(set(content.values())) < 4:
+        return
+    first = split_photos(content, seed=seed, validation=0.2, test=0.2)
+    items = list(content.items())
+    random.shuffle(items)
+    renamed = {f"{name}x": digest for name, digest in items}
+    again = split_photos(renamed, seed=seed, validation=0.2, test=0.2)
+    assert {f"{name}x": split for name, split in first.items()} == again
+
+
+def test_another_seed_gives_another_split():
+    content = {str(i): f"{i:04}" for i in range(200)}
+    one, two = (split_photos(content, seed=seed, validation=0.1, test=0.1) for seed in (0, 1))
+    assert one != two
+    for split in (one, two):
+        assert [list(split.values()).count(name) for name in ("train", "validation", "test")] == [162, 18, 20]
+
+
+def test_a_test_list_is_honoured(folder, tmp_path):
+    (folder / "test_images.txt").write_text("003.png\n007.png\n")
+    prepare(folder, tmp_path / "set")
+    prepared = open_set(tmp_path / "set")
+    assert {prepared.photos[i] for i in prepared.photo[prepared.indices("test")]} == {"003.png", "007.png"}
+    (folder / "test_images.txt").write_text("nowhere.png\n")
+    with pytest.raises(DataError, match=r"nowhere.png, which no label file mentions"):
+        prepare(folder, tmp_path / "other")
+
+
+def test_a_second_run_does_nothing_and_a_stale_set_says_so(folder, tmp_path):
+    out = tmp_path / "set"
+    assert prepare(folder, out).written
+    before = (out / "pixels.bin").stat().st_mtime_ns
+    again = prepare(folder, out)
+    assert not again.written
+    assert again.counts == read_info(out)["counts"]
+    assert (out / "pixels.bin").stat().st_mtime_ns == before
+    with pytest.raises(StaleSetError, match="other photos, labels or settings"):
+        prepare(folder, out, PrepareOptions(seed=1))
+    label = folder / "label.txt"
+    label.write_text(label.read_text().replace("000.png", "001.png", 1))
+    with pytest.raises(StaleSetError):
+        prepare(folder, out)
+    assert prepare(folder, out, force=True).written
+
+
+def test_a_broken_row_or_photo_is_named_and_left_out_or_stops_a_strict_run(folder, tmp_path):
+    (folder / "000.png").unlink()
+    (folder / "001.png").write_bytes((folder / "001.png").read_bytes()[:300])
+    (folder / "002.png").write_bytes(b"")
+    with (folder / "label.txt").open("a") as file:
+        file.write("003.png 1 2\n")
+        file.write("003.png 900 900 950 950 " + "920 " * 42 + "\n")
+    report = prepare(folder, tmp_path / "set")
+    kinds = sorted(problem.kind for problem in report.problems)
+    assert kinds == ["box outside photo", "columns", "missing photo", "unreadable photo", "unreadable photo"]
+    assert sum(part["faces"] for part in report.counts.values()) == 24 - 6
+    assert any("000.png: no such photo (2 faces)" in str(problem) for problem in report.problems)
+    assert prepare(folder, tmp_path / "set").problems == report.problems, "a no-op tells the same"
+    with pytest.raises(DataError, match=r"label.txt:25: 3 columns.*and \d more"):
+        prepare(folder, tmp_path / "strict", strict=True)
+    assert not (tmp_path / "strict").exists()
+
+
+def test_nothing_is_left_when_preparing_fails(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("kpedge.datasets.packed.np.savez", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OutputError, match="No space left"):
+        prepare(folder, tmp_path / "set")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+def test_a_folder_that_is_something_else_is_not_touched(folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(OutputError, match="not a prepared set"):
+        prepare(folder, tmp_path / "mine", force=True)
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize("damage", ["pixels.bin", "faces.npz", "set.json"])
+def test_a_damaged_set_says_so(folder, tmp_path, damage):
+    prepare(folder, tmp_path / "set")
+    path = tmp_path / "set" / damage
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"damaged|cannot be read"):
+        open_set(tmp_path / "set")
+    with pytest.raises(DataError, match="not a prepared set"):
+        open_set(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"roll": -1}, {"scale": 1.5}, {"shift": float("nan")}])
+def test_jitter_out_of_range_names_its_flag(wrong):
+    with pytest.raises(UsageError, match=f"--{next(iter(wrong))}"):
+        Jitter(**wrong)

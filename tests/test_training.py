@@ -1,0 +1,229 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from kpedge.cli.main import main
+from kpedge.errors import CorruptModelError, OutputError, TrainingError, UsageError
+from kpedge.models.checkpoint import load_checkpoint
+from kpedge.training.config import TrainConfig, learning_rate
+from kpedge.training.loop import train
+from kpedge.training.setup import load_matching
+
+SHORT = {"epochs": 3, "batch_size": 8, "lr": 0.03, "warmup": 5}
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_it_learns(trained, prepared):
+    checkpoint = load_checkpoint(trained / "best.pt")
+    history = checkpoint.progress["history"]
+    assert history[-1]["train_loss"] < 0.7, "1 is the mean face"
+    last = load_checkpoint(trained / "last.pt").progress
+    from kpedge.training.evaluate import faces_of_split
+    from kpedge.training.loop import validate
+
+    faces = faces_of_split(prepared, "validation", 112, "grey", checkpoint.card.crop)
+    evaluation = validate(checkpoint.model(), faces, checkpoint.card)
+    assert evaluation.accuracy.nme_box < 0.9 * evaluation.mean_face.nme_box
+    assert evaluation.accuracy.nme_box == pytest.approx(last["best_nme"])
+    assert checkpoint.card.accuracy["validation"]["nme_box"] == pytest.approx(last["best_nme"], abs=1e-5)
+
+
+def test_a_run_leaves_its_records(trained):
+    rows = list(csv.DictReader((trained / "metrics.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == [str(n) for n in range(1, 26)]
+    assert json.loads((trained / "config.json").read_text())["batch_size"] == 8
+    assert (trained / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert [path.name for path in (trained / "tensorboard").iterdir()][0].startswith("events")
+    card = load_checkpoint(trained / "best.pt").card
+    assert card.training["sets"][0]["terms"] == "drawn by the tests"
+    assert card.training["recipe"]["epochs"] == 25
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(prepared, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train("stage1", prepared, tmp_path / name, TrainConfig(**SHORT, seed=seed, roll=10, mirror=True))
+    a, b, c = (load_checkpoint(tmp_path / name / "last.pt").state for name in "abc")
+    assert same(a, b)
+    assert not same(a, c)
+
+
+@pytest.mark.parametrize("kills", [(2, 5)])
+def test_a_killed_run_resumes_and_ends_with_the_same_bits(prepared, tmp_path, kills):
+    flags = [
+        *("--data", str(prepared.path), "--epochs", "8", "--batch-size", "8", "--lr", "0.03", "--warmup", "5"),
+        *("--mirror", "--roll", "10", "--shift", "0.05", "--threads", "2"),
+    ]
+    command = [sys.executable, "-m", "kpedge", "train", "stage1", *flags]
+    subprocess.run([*command, "--out", tmp_path / "whole"], check=True, capture_output=True)
+    for epoch in kills:
+        process = subprocess.Popen(
+            [*command, "--out", tmp_path / "cut", "--resume"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+        for line in process.stderr:
+            if line.startswith(f"epoch {epoch}/"):
+                time.sleep(0.02 * epoch)  # somewhere in the next epoch
+                os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+        assert process.returncode == -signal.SIGKILL
+        assert epoch <= len(load_checkpoint(tmp_path / "cut" / "last.pt").progress["history"]) < 8
+    done = subprocess.run([*command, "--out", tmp_path / "cut", "--resume"], check=True, capture_output=True, text=True)
+    assert "resuming after epoch" in done.stderr
+    whole, cut = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "cut"))
+    assert same(whole.state, cut.state)
+    assert whole.progress["best_epoch"] == cut.progress["best_epoch"]
+    assert same(load_checkpoint(tmp_path / "whole" / "best.pt").state, load_checkpoint(tmp_path / "cut" / "best.pt").state)
+    assert len((tmp_path / "cut" / "metrics.csv").read_text().splitlines()) == 9
+
+
+def test_resuming_with_other_flags_or_data_is_refused_by_name(prepared, trained, tmp_path):
+    config = TrainConfig(epochs=25, batch_size=8, lr=0.03, warmup=20)
+    with pytest.raises(TrainingError, match=r"--lr 0.03, not 0.02"):
+        train("stage1", prepared, trained, TrainConfig(**{**config.to_dict(), "lr": 0.02}), resume=True)
+    done = train("stage1", prepared, trained, config, resume=True)
+    assert done.epochs == 25, "a finished run has nothing left to do"
+
+
+def test_a_run_is_not_overwritten_unasked(prepared, tmp_path):
+    config = TrainConfig(**SHORT)
+    train("stage1", prepared, tmp_path / "run", config)
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    with pytest.raises(OutputError, match="holds a run already"):
+        train("stage1", prepared, tmp_path / "run", config)
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+    assert train("stage1", prepared, tmp_path / "run", config, force=True).epochs == 3
+
+
+def test_frozen_layers_do_not_move_and_are_named(prepared, trained, tmp_path):
+    lines = []
+    config = TrainConfig(**SHORT, freeze=("conv*", "prelu[1-4]_*"), lr_groups=(("ip?", 0.001),))
+    train("stage1", prepared, tmp_path / "run", config, init_from=trained / "best.pt", say=lines.append)
+    before, after = load_checkpoint(trained / "best.pt").state, load_checkpoint(tmp_path / "run" / "last.pt").state
+    frozen = next(line for line in lines if line.startswith("frozen: ")).removeprefix("frozen: ").split(", ")
+    assert "conv1_1.weight" in frozen
+    assert "prelu4_2.weight" in frozen
+    for name in before:
+        layer = name.removeprefix("network.")
+        if layer in ("mean_shape", "spread"):
+            continue
+        assert torch.equal(before[name], after[name]) == (layer in frozen), name
+    assert any("learning rate 0.001 for 180,480 parameters, 0.03 for the rest" in line for line in lines)
+
+
+def test_a_learning_rate_of_its_own_holds_for_its_layers(prepared, tmp_path):
+    config = TrainConfig(**SHORT, lr_groups=(("conv*", 0.0),))
+    train("stage1", prepared, tmp_path / "run", config)
+    torch.manual_seed(config.seed)
+    from kpedge.training.setup import new_card, new_model
+
+    start = new_model(new_card("stage1", prepared, config), prepared, prepared.indices("train"), config).state_dict()
+    end = load_checkpoint(tmp_path / "run" / "last.pt").state
+    for name in start:
+        if name.startswith("network."):
+            assert torch.equal(start[name], end[name]) == name.startswith("network.conv"), name
+
+
+@pytest.mark.parametrize("flags", [{"freeze": ("conv9*",)}, {"lr_groups": (("head*", 0.1),)}])
+def test_a_pattern_that_fits_nothing_lists_the_layers(prepared, tmp_path, flags):
+    with pytest.raises(UsageError, match="no layer of that name") as caught:
+        train("stage1", prepared, tmp_path / "run", TrainConfig(**SHORT, **flags))
+    assert "conv1_1" in caught.value.advice
+    with pytest.raises(UsageError, match="leaves nothing to train"):
+        train("stage1", prepared, tmp_path / "run", TrainConfig(**SHORT, freeze=("*",)))
+
+
+def test_weights_that_fit_are_loaded_and_the_rest_is_named(trained):
+    from kpedge.models.stage1 import Stage1
+
+    state = {f"module.{name}": tensor for name, tensor in load_checkpoint(trained / "best.pt").model().network.state_dict().items()}
+    other, lines = Stage1(5), []
+    load_matching(other, state, "old.pt", lines.append)
+    assert torch.equal(other.conv1_1.weight, state["module.conv1_1.weight"])
+    assert any("left as initialised: landmarks.bias, landmarks.weight" in line for line in lines)
+    assert any("not used: landmarks.bias, landmarks.weight" in line for line in lines)
+    with pytest.raises(TrainingError, match="not one weight fits"):
+        load_matching(Stage1(5), {"x": torch.zeros(1)}, "other.pt", lines.append)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(prepared, tmp_path):
+    with pytest.raises(TrainingError, match=r"epoch \d+, step \d+: the loss is (nan|inf)") as caught:
+        train("stage1", prepared, tmp_path / "run", TrainConfig(epochs=30, batch_size=8, lr=1e6, clip=0, warmup=0))
+    assert "--lr" in caught.value.advice
+
+
+def test_a_collapse_to_the_mean_face_is_told(prepared, tmp_path, capsys):
+    flags = ["--epochs", "6", "--init", "torch", "--lr", "0.001", "--out", str(tmp_path / "run")]
+    assert main(["train", "stage1", "--data", str(prepared.path), *flags]) == 0
+    assert capsys.readouterr().err.count("no better than the mean face") == 2
+
+
+def test_configurations_are_checked_and_name_the_flag():
+    for wrong in ({"epochs": 0}, {"lr": -1}, {"momentum": 1.0}, {"init": "zeros"}, {"schedule": "x"}, {"clip": float("nan")}):
+        name = next(iter(wrong)).replace("_", "-")
+        with pytest.raises(UsageError, match=f"--{name}"):
+            TrainConfig(**wrong)
+    with pytest.raises(TrainingError, match="does not fit this kpedge"):
+        TrainConfig.from_dict({"epochs": 3, "unheard_of": 1})
+    config = TrainConfig(freeze=("a",), lr_groups=(("b", 0.1),))
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_learning_rate_rises_and_falls():
+    config = TrainConfig(warmup=10)
+    factors = [learning_rate(config, step, 1000) for step in range(1000)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == pytest.approx(1, abs=0.01)
+    assert factors[-1] < 1e-4
+    assert all(later <= sooner for sooner, later in zip(factors[10:], factors[11:], strict=False))
+    assert learning_rate(TrainConfig(warmup=0, schedule="constant"), 500, 1000) == 1
+
+
+class Evil:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    for name, save in (("new.pt", lambda o, p: torch.save(o, p)), ("old.pt", lambda o, p: torch.save(o, p, _use_new_zipfile_serialization=False))):
+        save({"kpedge": 1, "card": Evil(tmp_path / "ran")}, tmp_path / name)
+        with pytest.raises(CorruptModelError, match="refused"):
+            load_checkpoint(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "not a checkpoint|refused"), (b"hello", "refused|not a checkpoint"), (b"PK\x03\x04broken", "not a checkpoint"), (None, "no such file")],
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path, content, words):
+    path = tmp_path / "a.pt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CorruptModelError, match=words):
+        load_checkpoint(path)
+
+
+def test_somebody_elses_checkpoint_and_a_cut_one_are_refused(tmp_path, trained):
+    torch.save({"state_dict": {"a": torch.zeros(3)}}, tmp_path / "other.pt")
+    with pytest.raises(CorruptModelError, match="not a checkpoint of kpedge"):
+        load_checkpoint(tmp_path / "other.pt")
+    data = (trained / "best.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(CorruptModelError, match="cut off"):
+        load_checkpoint(tmp_path / "cut.pt")
+    torch.save({"kpedge": 99}, tmp_path / "later.pt")
+    with pytest.raises(CorruptModelError, match="format 99"):
+        load_checkpoint(tmp_path / "later.pt")
