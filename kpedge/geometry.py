@@ -155,14 +155,22 @@ def crop_transform(
 
 def invert(transform: Transform) -> Transform:
     """The transform that undoes another."""
-    linear = np.linalg.inv(transform[:, :2])
-    return np.hstack([linear, -linear @ transform[:, 2:]])
+    (a, b, x), (c, d, y) = transform.tolist()  # six numbers: plain floats are faster than NumPy's calls
+    determinant = a * d - b * c
+    a, b, c, d = d / determinant, -b / determinant, -c / determinant, a / determinant
+    return np.array([[a, b, -(a * x + b * y)], [c, d, -(c * x + d * y)]])
 
 
 def compose(second: Transform, first: Transform) -> Transform:
     """The transform that applies `first`, then `second`."""
-    linear = second[:, :2] @ first[:, :2]
-    return np.hstack([linear, second[:, :2] @ first[:, 2:] + second[:, 2:]])
+    (a, b, x), (c, d, y) = second.tolist()
+    (e, f, u), (g, h, v) = first.tolist()
+    return np.array(
+        [
+            [a * e + b * g, a * f + b * h, a * u + b * v + x],
+            [c * e + d * g, c * f + d * h, c * u + d * v + y],
+        ]
+    )
 
 
 def transform_points(transform: Transform, points: NDArray[np.floating[Any]]) -> Points:
@@ -186,7 +194,8 @@ def shrink_factor(transform: Transform) -> int:
     Bilinear sampling aliases when it shrinks; averaging by the nearest whole factor first leaves it a scale between
     0.67 and 1.5.
     """
-    zoom = math.sqrt(abs(float(np.linalg.det(transform[:, :2]))))
+    (a, b, _), (c, d, _) = transform.tolist()
+    zoom = math.sqrt(abs(a * d - b * c))
     return max(1, round(1 / zoom)) if zoom > 0 else 1
 
 
@@ -229,28 +238,34 @@ def shrunk_region(
     return np.asarray(region, dtype=np.uint8), (x1, y1)
 
 
-def crop(image: Image, transform: Transform, size: int, border: str = "replicate") -> Image:
+def crop(image: Image, transform: Transform, size: int, *, border: str = "replicate", colour: str = "bgr") -> Image:
     """Cut a crop out of an image: the one place where pixels are resampled.
 
     Args:
-        image: uint8 (H, W) or (H, W, C).
+        image: uint8 (H, W, 3), blue-green-red.
         transform: image pixels to crop pixels, as `crop_transform` gives it.
         size: side of the crop, pixels.
         border: what lies beyond the image, a key of `BORDERS`.
+        colour: "bgr", or "grey".
 
     Returns:
-        uint8 (size, size) or (size, size, C).
+        uint8 (size, size, 3) or, in grey, (size, size, 1).
     """
     factor = shrink_factor(transform)
     # On a grid of 2^-24 cells all that follows is exact in float64 when the origin moves by whole cells, and OpenCV
     # gets the same numbers: a crop is the same, to the last bit, from the photo and from a region cut out of it.
     from_crop = np.round(compose(shrink_transform(factor), invert(transform)) * 2**24) / 2**24
-    corners = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [-0.5, size - 0.5], [size - 0.5, size - 0.5]])
-    cells = transform_points(from_crop, corners)
-    (x1, y1), (x2, y2) = np.floor(cells.min(axis=0)).astype(int) - 1, np.floor(cells.max(axis=0)).astype(int) + 3
-    region, origin = shrunk_region(image, (x1, y1), (x2, y2), factor)
+    low, high = [], []
+    for along_x, along_y, start in from_crop.tolist():
+        middle = start + (along_x + along_y) * (size - 1) / 2
+        reach = (abs(along_x) + abs(along_y)) * size / 2
+        low.append(math.floor(middle - reach) - 1)
+        high.append(math.floor(middle + reach) + 3)
+    region, origin = shrunk_region(image, (low[0], low[1]), (high[0], high[1]), factor)
+    if colour == "grey":
+        region = np.asarray(cv2.cvtColor(region, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
     from_crop[:, 2] -= origin
     warped = cv2.warpAffine(
         region, from_crop, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=BORDERS[border]
     )
-    return np.asarray(warped, dtype=np.uint8)
+    return np.asarray(warped, dtype=np.uint8).reshape(size, size, -1)

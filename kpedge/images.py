@@ -91,18 +91,3 @@ def write_image(path: Path, image: Image) -> None:
     if not done:
         raise ImageError(f"{path}: no such picture format", "end the name in .png or .jpg")
     write_bytes(path, data.tobytes())
-
-
-def to_input(crop: Image, colour: str) -> Image:
-    """A blue-green-red crop in the colours that a model expects.
-
-    Args:
-        crop: uint8 (H, W, 3).
-        colour: "grey" or "bgr".
-
-    Returns:
-        uint8 (H, W, 1) or (H, W, 3).
-    """
-    if colour == "grey":
-        return np.asarray(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)[:, :, None], dtype=np.uint8)
-    return crop

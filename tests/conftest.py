@@ -41,7 +41,9 @@ def draw_face(image: np.ndarray, points: np.ndarray, size: float, skin: tuple[in
     for outer, inner, pupil in ((6, 7, 16), (9, 8, 17)):
         width = float(np.linalg.norm(points[outer] - points[inner])) / 2
         white = (round(width * 16), round(width * 8))
-        cv2.ellipse(image, at(points[[outer, inner]].mean(axis=0)), white, roll, 0, 360, (245, 245, 245), -1, cv2.LINE_AA, 4)
+        cv2.ellipse(
+            image, at(points[[outer, inner]].mean(axis=0)), white, roll, 0, 360, (245, 245, 245), -1, cv2.LINE_AA, 4
+        )
         cv2.circle(image, at(points[pupil]), round(width * 7), (20, 20, 20), -1, cv2.LINE_AA, 4)
     nose = np.array([at(points[i]) for i in (10, 11, 12, 18)])
     cv2.polylines(image, [nose], True, (60, 70, 110), line, cv2.LINE_AA, 4)
@@ -60,7 +62,7 @@ def make_photos(folder: Path, count: int, seed: int = 0, faces: int = 1) -> Path
             cv2.line(image, start.tolist(), stop.tolist(), rng.integers(0, 255, 3).tolist(), 3)
         for face in range(faces):
             size = rng.uniform(50, 90)
-            angle, centre = rng.uniform(-0.35, 0.35), rng.uniform(60, 180, 2) + (110 * face, 0)
+            angle, centre = rng.uniform(-0.35, 0.35), rng.uniform(60, 180, 2) + np.array([110 * face, 0])
             turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             moved = shape + rng.normal(0, 0.012, shape.shape)
             points = (moved - 0.5) * (size * rng.uniform(0.85, 1.1), size) @ turn.T + centre
@@ -71,6 +73,14 @@ def make_photos(folder: Path, count: int, seed: int = 0, faces: int = 1) -> Path
         cv2.imwrite(str(folder / f"{number:03}.png"), image)
     (folder / "label.txt").write_text("\n".join(rows) + "\n")
     return folder
+
+
+def turned_jpeg(data: bytes) -> bytes:
+    """A JPEG with an EXIF orientation of 6: stored on its side, to be turned right by a quarter when shown."""
+    header = b"MM\x00\x2a\x00\x00\x00\x08\x00\x01"  # big-endian TIFF with one entry
+    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"  # orientation, a short, 6
+    exif = b"Exif\x00\x00" + header + entry
+    return data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
 
 
 @pytest.fixture(scope="session")

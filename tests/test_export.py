@@ -29,11 +29,15 @@ def test_random_crops_never_change():
     assert crops.dtype == np.uint8
     digest = "49e422831027edca097125027b7b51a1ca3686b02b9dcb50c87f107afacc1a12"
     assert hashlib.sha256(crops.tobytes()).hexdigest() == digest
-    assert (crops[3, :56, :56] == crops[3, 0, 0]).all(), 'the fourth is made of cells of 56 px'
+    assert (crops[3, :56, :56] == crops[3, 0, 0]).all(), "the fourth is made of cells of 56 px"
 
 
 def test_all_forms_give_the_same_numbers(exported, trained):
-    forms = [open_model(exported / "stage1.onnx"), open_model(exported / "stage1.torchscript.pt"), open_model(trained / "best.pt")]
+    forms = [
+        open_model(exported / "stage1.onnx"),
+        open_model(exported / "stage1.torchscript.pt"),
+        open_model(trained / "best.pt"),
+    ]
     forms += [open_eager(exported / "stage1.torchscript.pt"), open_eager(trained / "best.pt")]
     for batch in (1, 2, 7, 64):
         crops = random_crops(batch, (112, 112, 1), seed=9)
@@ -80,7 +84,13 @@ def test_the_card_says_what_the_runtime_needs(exported, card_of, trained):
     card = OnnxModel(exported / "stage1.onnx").card
     assert card.to_json() == ModelCard.from_json(card.to_json()).to_json()
     assert card.to_json() == open_model(exported / "stage1.torchscript.pt").card.to_json()
-    assert card_of["input"] == {"name": "crops", "dtype": "uint8", "layout": "NHWC", "shape": ["batch", 112, 112, 1], "colour": "grey"}
+    assert card_of["input"] == {
+        "name": "crops",
+        "dtype": "uint8",
+        "layout": "NHWC",
+        "shape": ["batch", 112, 112, 1],
+        "colour": "grey",
+    }
     assert card_of["training"]["sets"][0]["name"] == "photos"
     assert card_of["accuracy"]["validation"]["faces"] > 0
     assert {"torch", "onnx", "kpedge"} <= card_of["versions"].keys()
@@ -127,15 +137,22 @@ def test_comparison_goes_by_names_shapes_values():
         compare("x", "random", {"keypoints": np.zeros((2, 42))}, good)
     with pytest.raises(ParityError, match="not finite"):
         compare("x", "random", {"keypoints": good["keypoints"] * np.nan}, good)
-    with pytest.raises(ParityError, match="differs by 1.10e-05"):
+    with pytest.raises(ParityError, match=r"differs by 1\.10e-05"):
         compare("x", "random", {"keypoints": good["keypoints"] + 1.1e-5}, good)
-    assert compare("x", "random", {"keypoints": good["keypoints"] + 9e-6}, good)[0].largest == pytest.approx(9e-6, rel=1e-3)
+    assert compare("x", "random", {"keypoints": good["keypoints"] + 9e-6}, good)[0].largest == pytest.approx(
+        9e-6, rel=1e-3
+    )
 
 
 def test_a_model_that_breaks_at_one_batch_size_is_found(exported):
     model = OnnxModel(exported / "stage1.onnx")
     with pytest.raises(ParityError, match="batch 7"):
-        check_parity("x", named(lambda crops: model(crops) + (len(crops) == 7)), named(model), {"random": random_crops(64, (112, 112, 1))})
+        check_parity(
+            "x",
+            named(lambda crops: model(crops) + (len(crops) == 7)),
+            named(model),
+            {"random": random_crops(64, (112, 112, 1))},
+        )
 
 
 def test_files_are_verified_from_themselves(exported, tmp_path):
@@ -171,7 +188,9 @@ def test_a_changed_weight_is_found(exported, tmp_path, capsys):
 def test_a_file_that_its_card_does_not_name_is_found(exported, tmp_path):
     for name in ("stage1.onnx", "stage1.json"):
         shutil.copy(exported / name, tmp_path)
-    changed(tmp_path / "stage1.onnx", tmp_path / "stage1.onnx", lambda proto: proto.graph.__setattr__("doc_string", "x"))
+    changed(
+        tmp_path / "stage1.onnx", tmp_path / "stage1.onnx", lambda proto: proto.graph.__setattr__("doc_string", "x")
+    )
     with pytest.raises(CorruptModelError, match=r"not the one that stage1.json describes"):
         verify([tmp_path / "stage1.onnx"])
 
@@ -204,13 +223,33 @@ def foreign_onnx(path):
         (lambda path, source: path.write_bytes(b"hello, world"), "onnxruntime cannot load it"),
         (lambda path, source: path.write_bytes(source.read_bytes()[:5000]), "onnxruntime cannot load it"),
         (lambda path, source: foreign_onnx(path), "without a kpedge card"),
-        (lambda path, source: changed(source, path, lambda p: p.metadata_props[0].__setattr__("value", "{")), "not JSON"),
-        (lambda path, source: changed(source, path, lambda p: p.metadata_props[0].__setattr__("value", "{}")), "not a kpedge model card"),
-        (lambda path, source: changed(source, path, lambda p: p.metadata_props[0].__setattr__("value", '{"format": 9}')), "format 9"),
-        (lambda path, source: changed(source, path, lambda p: p.metadata_props[0].__setattr__("value", '{"format": 1}')), "card is damaged"),
+        (
+            lambda path, source: changed(source, path, lambda p: p.metadata_props[0].__setattr__("value", "{")),
+            "not JSON",
+        ),
+        (
+            lambda path, source: changed(source, path, lambda p: p.metadata_props[0].__setattr__("value", "{}")),
+            "not a kpedge model card",
+        ),
         (
             lambda path, source: changed(
-                source, path, lambda p: p.metadata_props[0].__setattr__("value", p.metadata_props[0].value.replace("112,112,1", "96,96,1"))
+                source, path, lambda p: p.metadata_props[0].__setattr__("value", '{"format": 9}')
+            ),
+            "format 9",
+        ),
+        (
+            lambda path, source: changed(
+                source, path, lambda p: p.metadata_props[0].__setattr__("value", '{"format": 1}')
+            ),
+            "card is damaged",
+        ),
+        (
+            lambda path, source: changed(
+                source,
+                path,
+                lambda p: p.metadata_props[0].__setattr__(
+                    "value", p.metadata_props[0].value.replace("112,112,1", "96,96,1")
+                ),
             ),
             "not what its card says",
         ),
@@ -250,7 +289,22 @@ def test_formats_are_told_by_content(exported, trained, tmp_path):
 
 
 def test_accuracy_and_real_crops_come_from_a_prepared_set(trained, prepared, tmp_path, capsys):
-    assert main(["export", str(trained / "best.pt"), "--out", str(tmp_path), "--data", str(prepared.path), "--format", "onnx", "--json"]) == 0
+    assert (
+        main(
+            [
+                "export",
+                str(trained / "best.pt"),
+                "--out",
+                str(tmp_path),
+                "--data",
+                str(prepared.path),
+                "--format",
+                "onnx",
+                "--json",
+            ]
+        )
+        == 0
+    )
     document = json.loads(capsys.readouterr().out)
     assert {row["inputs"] for row in document["parity"]} == {"random", "real"}
     card = json.loads((tmp_path / "stage1.json").read_text())

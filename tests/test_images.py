@@ -1,9 +1,10 @@
 import cv2
 import numpy as np
 import pytest
+from conftest import turned_jpeg
 
 from kpedge.errors import ImageError
-from kpedge.images import is_cut_off, read_image, to_input, write_image
+from kpedge.images import is_cut_off, read_image, write_image
 
 
 @pytest.fixture
@@ -44,7 +45,8 @@ def test_a_progressive_jpeg_with_a_thumbnail_is_whole(picture):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "is empty"), (b"no picture at all", "not a picture"), (None, "no such photo"), (b"\xff\xd8", "cut off")]
+    ("content", "words"),
+    [(b"", "is empty"), (b"no picture at all", "not a picture"), (None, "no such photo"), (b"\xff\xd8", "cut off")],
 )
 def test_what_is_no_picture_is_named(tmp_path, content, words):
     path = tmp_path / "a.jpg"
@@ -57,15 +59,15 @@ def test_what_is_no_picture_is_named(tmp_path, content, words):
 
 def test_exif_orientation_is_applied_unless_the_stored_pixels_are_wanted(tmp_path, picture):
     data = encode(picture, ".jpg")
-    tiff = b"MM\x00\x2a\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
-    exif = b"Exif\x00\x00" + tiff
     path = tmp_path / "turned.jpg"
-    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    path.write_bytes(turned_jpeg(data))
     assert read_image(path).shape == (120, 90, 3)
     assert read_image(path, stored=True).shape == (90, 120, 3)
 
 
-@pytest.mark.parametrize("convert", [lambda p: p[:, :, 0], lambda p: np.dstack([p, p[:, :, 0]]), lambda p: p.astype(np.uint16) * 257])
+@pytest.mark.parametrize(
+    "convert", [lambda p: p[:, :, 0], lambda p: np.dstack([p, p[:, :, 0]]), lambda p: p.astype(np.uint16) * 257]
+)
 def test_grey_alpha_and_16_bit_pictures_become_8_bit_colour(tmp_path, picture, convert):
     path = tmp_path / "a.png"
     path.write_bytes(encode(convert(picture), ".png"))
@@ -80,10 +82,3 @@ def test_a_name_without_a_known_format_is_refused(tmp_path, picture):
         with pytest.raises(ImageError, match="format"):
             write_image(tmp_path / name, picture)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_input_colours(picture):
-    grey = to_input(picture, "grey")
-    assert grey.shape == (90, 120, 1)
-    assert (grey[:, :, 0] == cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)).all()
-    assert to_input(picture, "bgr") is picture

@@ -26,11 +26,13 @@ def test_any_line_is_read_or_refused_with_a_reason(text):
     try:
         name, box, points = parse_row(text, FACES21)
     except DataError as error:
-        assert str(error)
+        reason = str(error)
     else:
+        reason = "read"
         assert name
         assert box[2] > box[0]
         assert points.shape == (21, 2)
+    assert reason
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,9 @@ def test_a_name_may_contain_blanks():
 
 def test_broken_rows_are_named_with_file_and_line_and_the_rest_is_kept(tmp_path):
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "label.txt").write_bytes(f"\ufeffa.jpg {NUMBERS}\r\n\r\nb.jpg 1 2\r\nc.jpg {NUMBERS}\r\n".encode())
+    (tmp_path / "b" / "label.txt").write_bytes(
+        f"\ufeffa.jpg {NUMBERS}\r\n\r\nb.jpg 1 2\r\nc.jpg {NUMBERS}\r\n".encode()
+    )
     labels = read_labels(tmp_path, FACES21)
     assert [row.photo for row in labels.rows] == ["b/a.jpg", "b/c.jpg"]
     assert [row.where for row in labels.rows] == ["b/label.txt:1", "b/label.txt:4"]
@@ -64,7 +68,8 @@ def test_broken_rows_are_named_with_file_and_line_and_the_rest_is_kept(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "is empty"), (b"\n\n", "is empty"), (b"\xff\xfe\x00", "not a text file"), (None, "no label.txt")]
+    ("content", "words"),
+    [(b"", "is empty"), (b"\n\n", "is empty"), (b"\xff\xfe\x00", "not a text file"), (None, "no label.txt")],
 )
 def test_a_folder_without_labels_says_so(tmp_path, content, words):
     if content is not None:

@@ -37,7 +37,9 @@ def test_crops_from_the_set_are_those_from_the_photos_to_the_last_bit(prepared, 
 def test_jittered_points_follow_their_pixels(prepared):
     """Pupils are the darkest spots of the drawn faces: where the points say, the crop is dark."""
     jitter = Jitter(mirror=True, roll=30, scale=0.1, shift=0.1)
-    crops, points = CropSampler(prepared, 112, "grey", CropRule(), jitter, seed=5).batch(np.arange(len(prepared)), epoch=3)
+    crops, points = CropSampler(prepared, 112, "grey", CropRule(), jitter, seed=5).batch(
+        np.arange(len(prepared)), epoch=3
+    )
     inside = ((points > 0.03) & (points < 0.97)).all(axis=(1, 2))
     assert inside.sum() > 30
     eyes = np.round(points[inside][:, [16, 17]] * 112 - 0.5).astype(int)
@@ -105,7 +107,9 @@ def test_faces_of_a_photo_and_copies_of_a_photo_stay_together(folder, tmp_path):
     assert all(len(found) == 1 for found in splits.values())
 
 
-hashes = st.dictionaries(st.text(min_size=1, max_size=5), st.text("abcdef", min_size=4, max_size=4), min_size=4, max_size=40)
+hashes = st.dictionaries(
+    st.text(min_size=1, max_size=5), st.text("abcdef", min_size=4, max_size=4), min_size=4, max_size=40
+)
 
 
 @given(hashes, st.integers(0, 5), st.randoms())
@@ -174,7 +178,9 @@ def test_a_broken_row_or_photo_is_named_and_left_out_or_stops_a_strict_run(folde
 
 
 def test_nothing_is_left_when_preparing_fails(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("kpedge.datasets.packed.np.savez", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(
+        "kpedge.datasets.packed.np.savez", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
     with pytest.raises(OutputError, match="No space left"):
         prepare(folder, tmp_path / "set")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from kpedge.card import INPUT_NAME, ModelCard
 from kpedge.export.formats import ONNX, TORCHSCRIPT, TorchModel, format_of, open_eager, open_model
+from kpedge.export.parity import check_same_model
 from kpedge.export.probes import random_crops
-from kpedge.extras import installed
+from kpedge.extras import importable, installed
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.timing import time_calls
 
@@ -95,14 +96,22 @@ def bench_latency(
         options: how to measure.
         progress: told (rounds done, rounds).
 
+    Raises:
+        ParityError: the files were made from different weights.
+        MissingExtraError: PyTorch is missing and no file is ONNX.
+
     Returns:
         The model's card, and a row for each form and setting; those that cannot be measured here say why.
     """
     by_format = {format_of(path): path for path in files}
     weights = next((path for kind, path in by_format.items() if kind != ONNX), None)
     onnx_file, script_file = by_format.get(ONNX), by_format.get(TORCHSCRIPT)
-    card = open_model(onnx_file or files[0]).card
     no_torch = "" if installed("torch") else "PyTorch is not installed"
+    cards = {str(path): open_model(path).card for path in files if format_of(path) == ONNX or not no_torch}
+    if not cards:
+        importable("torch", "train")
+    check_same_model(cards)
+    card = next(iter(cards.values()))
     absent = "no file with PyTorch weights"
     contestants: list[_Contestant] = []
     rows: list[LatencyRow] = []

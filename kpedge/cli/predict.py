@@ -66,12 +66,12 @@ def predict(
     given = [_parse_box(text) for text in box or ()]
     if bool(given) == bool(boxes):
         raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
-    predictor = KeypointPredictor(open_model(find_model(model), threads=threads))
     by_photo = read_boxes(boxes) if boxes else {}
     resolved = {photo.resolve(): boxes_of for photo, boxes_of in by_photo.items()}
     photos = images or list(by_photo)
     if not photos:
         raise UsageError("no photo is given", "name one, or give --boxes FILE")
+    predictor = KeypointPredictor(open_model(find_model(model), threads=threads))
     drawn = {photo: out / f"{photo.stem}.png" for photo in photos}
     if picture and len(set(drawn.values())) < len(drawn):
         drawn = {photo: out / ("_".join(photo.parts[-2:]) + ".png") for photo in photos}

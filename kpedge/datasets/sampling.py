@@ -25,7 +25,6 @@ from kpedge.geometry import (
     pixels_to_fractions,
     transform_points,
 )
-from kpedge.images import to_input
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """Crops, uint8 (B, size, size, channels), and keypoints, float32 (B, K, 2), fractions of the crop."""
@@ -105,11 +104,17 @@ class CropSampler:
                 mirror=mirror,
             )
         _, to_region = self.source.photo_from_region(index)
-        image = crop(self.source.region(index), compose(to_crop, invert(to_region)), self.size, self.rule.border)
+        image = crop(
+            self.source.region(index),
+            compose(to_crop, invert(to_region)),
+            self.size,
+            border=self.rule.border,
+            colour=self.colour,
+        )
         points = pixels_to_fractions(transform_points(to_crop, self.source.keypoints[index]), self.size)
         if mirror:
             points = points[self.source.scheme.mirror_order]
-        return to_input(image, self.colour), np.asarray(points, dtype=np.float64)
+        return image, np.asarray(points, dtype=np.float64)
 
     def batch(self, indices: NDArray[np.intp], epoch: int = 0) -> Batch:
         """The crops and keypoints of some faces, in their order.

@@ -72,11 +72,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CorruptModelError: the file is missing, broken, not a kpedge checkpoint, or holds more than plain values.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        data = path.read_bytes()
     except FileNotFoundError:
         raise CorruptModelError(f"{path}: no such file") from None
     except OSError as error:
         raise CorruptModelError(f"{path}: cannot be read: {error.strerror}") from error
+    if not data.startswith((b"PK", b"\x80")):  # neither an archive nor, before PyTorch 1.6, a pickle
+        raise CorruptModelError(f"{path}: not a checkpoint", "use a checkpoint that kpedge wrote")
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CorruptModelError(
             f"{path}: refused: the file is broken, or holds objects that could run code",

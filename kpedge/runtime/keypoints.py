@@ -20,7 +20,6 @@ from kpedge.geometry import (
     invert,
     transform_points,
 )
-from kpedge.images import to_input
 
 
 class CropModel(Protocol):
@@ -66,7 +65,7 @@ class KeypointPredictor:
         """The crops of boxes (N, 4), uint8 (N, H, W, C), and the transforms that cut them."""
         card = self.model.card
         transforms = [crop_transform(box, card.size, card.crop) for box in boxes]
-        crops = [to_input(crop(image, way, card.size, card.crop.border), card.colour) for way in transforms]
+        crops = [crop(image, way, card.size, border=card.crop.border, colour=card.colour) for way in transforms]
         return np.stack(crops), transforms
 
     def postprocess(

@@ -1,0 +1,324 @@
+import json
+import os
+import re
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SAMPLE, make_photos, turned_jpeg
+from typer.main import get_command
+
+import kpedge
+from kpedge.cli.main import app, main
+from kpedge.images import read_image
+from kpedge.keypoints import FACES21
+
+
+def commands(command, path=()):
+    if hasattr(command, "commands"):
+        for name, child in command.commands.items():
+            yield from commands(child, (*path, name))
+    else:
+        yield path, command
+
+
+COMMANDS = dict(commands(get_command(app)))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_help_has_examples_that_name_existing_options(path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main([*path, "--help"]) == 0
+    text = capsys.readouterr().out
+    examples = re.findall(rf"kpedge {' '.join(path)}[^\n]*", text.partition("Examples")[2])
+    assert examples, "no example"
+    known = {option for parameter in COMMANDS[path].params for option in parameter.opts + parameter.secondary_opts}
+    for example in examples:
+        assert set(re.findall(r"--[a-z-]+", example)) <= known
+    for parameter in COMMANDS[path].params:
+        assert getattr(parameter, "help", None), f"{parameter.name} has no help"
+
+
+def test_version_and_module_entry(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"kpedge {kpedge.__version__}\n"
+    done = subprocess.run([sys.executable, "-m", "kpedge", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"kpedge {kpedge.__version__}\n"
+
+
+def test_completion_can_be_shown():
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    command = [sys.executable, "-m", "kpedge", "--show-completion", "bash"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert "complete" in done.stdout
+
+
+def test_results_are_json_lines_on_standard_output(exported, photos, tmp_path, capsys):
+    arguments = ["--boxes", str(photos / "label.txt"), "--model", str(exported / "stage1.onnx")]
+    names = [str(photos / "003.png"), str(photos / "010.png")]
+    assert main(["predict", *names, *arguments, "--out", str(tmp_path / "drawn")]) == 0
+    captured = capsys.readouterr()
+    documents = [json.loads(line) for line in captured.out.splitlines()]
+    assert [document["image"] for document in documents] == names
+    (face,) = documents[0]["faces"]
+    assert face.keys() == {"box", "score", "keypoints"}
+    assert len(face["box"]) == 4
+    assert np.array(face["keypoints"]).shape == (21, 2)
+    assert face["score"] is None
+    assert "picture: " in captured.err
+    drawn = read_image(tmp_path / "drawn" / "003.png")
+    assert drawn.shape == (240, 320, 3)
+    assert (drawn != read_image(photos / "003.png")).any()
+
+
+def test_a_box_by_hand_gives_the_same_points_in_every_format(exported, trained, photos, capsys):
+    box = (photos / "label.txt").read_text().splitlines()[0].split()[1:5]
+    answers = []
+    for model in (exported / "stage1.onnx", exported / "stage1.torchscript.pt", trained / "best.pt"):
+        arguments = ["--box", ",".join(box), "--model", str(model), "--no-picture"]
+        assert main(["predict", str(photos / "000.png"), *arguments]) == 0
+        answers.append(json.loads(capsys.readouterr().out)["faces"][0]["keypoints"])
+    assert np.allclose(answers[0], answers[1], atol=0.002)
+    assert np.allclose(answers[0], answers[2], atol=0.002)
+
+
+def test_labels_count_stored_pixels_and_people_see_turned_ones(exported, tmp_path, capsys):
+    data = cv2.imencode(".jpg", np.full((90, 120, 3), 128, np.uint8))[1].tobytes()
+    (tmp_path / "t.jpg").write_bytes(turned_jpeg(data))
+    (tmp_path / "label.txt").write_text("t.jpg 10 10 60 60\n")
+    common = ["predict", str(tmp_path / "t.jpg"), "--model", str(exported / "stage1.onnx")]
+    assert main([*common, "--boxes", str(tmp_path / "label.txt"), "--out", str(tmp_path / "a")]) == 0
+    assert main([*common, "--box", "10,10,60,60", "--out", str(tmp_path / "b")]) == 0
+    assert read_image(tmp_path / "a" / "t.png").shape == (90, 120, 3)
+    assert read_image(tmp_path / "b" / "t.png").shape == (120, 90, 3)
+    capsys.readouterr()
+
+
+def test_one_bad_photo_does_not_stop_the_rest(exported, photos, tmp_path, capsys):
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8 cut")
+    names = [str(photos / "000.png"), str(tmp_path / "bad.jpg"), str(tmp_path / "gone.jpg"), str(photos / "001.png")]
+    arguments = ["--box", "100,80,180,160", "--model", str(exported / "stage1.onnx"), "--no-picture"]
+    assert main(["predict", *names, *arguments]) == 1
+    captured = capsys.readouterr()
+    assert [json.loads(line)["image"] for line in captured.out.splitlines()] == [names[0], names[3]]
+    assert "bad.jpg" in captured.err
+    assert "gone.jpg: no such photo" in captured.err
+    assert "2 of 4 photos" in captured.err
+
+
+def test_photos_of_one_name_do_not_share_a_picture(exported, photos, tmp_path, capsys):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes((photos / "000.png").read_bytes())
+    names = [str(tmp_path / folder / "x.png") for folder in "ab"]
+    arguments = ["--box", "100,80,180,160", "--model", str(exported / "stage1.onnx"), "--out", str(tmp_path / "out")]
+    assert main(["predict", *names, *arguments]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_x.png.png", "b_x.png.png"]
+    assert main(["predict", *names, *arguments]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert main(["predict", *names, *arguments, "--force"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["predict", "a.png"], 2, "give either --boxes FILE or --box"),
+        (["predict", "a.png", "--box", "1,2,3"], 2, "is not x1,y1,x2,y2"),
+        (["predict", "--box", "1,2,3,4"], 2, "no photo is given"),
+        (["predict", "{photos}/000.png", "--box", "5,5,5,5", "--no-picture", "--model", "{model}"], 1, "has no area"),
+        (
+            ["predict", "a.png", "--box", "1,2,3,4", "--model", "stage99"],
+            2,
+            "neither a model file nor a released model",
+        ),
+        (["predict", "--boxes", "{tmp}/none.txt", "--model", "{model}"], 1, "none.txt: no such file"),
+        (["train", "stage1", "--data", "{photos}", "--epochs", "0"], 2, "--epochs must be at least 1"),
+        (["train", "stage1", "--data", "{photos}", "--lr-group", "conv"], 2, "is not PATTERN=RATE"),
+        (["train", "stage1", "--data", "{photos}", "--device", "cuda:9"], 2, "no such device"),
+        (["train", "stage1", "--data", "{tmp}/nowhere", "--out", "{tmp}/run"], 1, "no such folder"),
+        (
+            ["train", "stage1", "--data", "{photos}", "--out", "{tmp}/run", "--init-from", "{photos}/000.png"],
+            3,
+            "not a checkpoint",
+        ),
+        (["data", "check", "{tmp}"], 1, "no label.txt"),
+        (["data", "check", "{photos}", "--scheme", "faces99"], 1, "no keypoint scheme"),
+        (["data", "check", "{photos}", "--sheet", "{photos}/000.png"], 1, "exists already"),
+        (["data", "prepare", "{photos}", "--out", "{tmp}/s", "--context", "0.1"], 1, "--context 0.1 is less"),
+        (["data", "prepare", "{photos}", "--out", "{tmp}/s", "--validation", "2"], 1, "must be from 0 to below 1"),
+        (["eval", "{model}", "--data", "{tmp}"], 1, "no label.txt"),
+        (["eval", "{model}", "--data", "{set}", "--split", "x"], 1, "no split is called 'x'"),
+        (["eval", "{model}", "--data", "{set}", "--list", "a"], 2, "a prepared set has --split"),
+        (["export", "{model}", "--out", "{tmp}"], 3, "not a checkpoint"),
+        (["export", "{checkpoint}", "--out", "{tmp}", "--format", "tflite"], 2, "no format is called 'tflite'"),
+        (["verify", "{tmp}/none.onnx"], 3, "no such file"),
+        (["summary", "stage99"], 1, "no network is called 'stage99'"),
+        (["bench", "{tmp}/none.onnx"], 3, "no such file"),
+        (["no-such-command"], 2, "No such command"),
+        (["data", "check"], 2, "Missing argument"),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else None,
+)
+def test_bad_input_gets_one_clear_line_and_its_exit_code(
+    arguments, code, words, photos, prepared, exported, trained, tmp_path, capsys
+):
+    places = {
+        "photos": photos,
+        "set": prepared.path,
+        "model": exported / "stage1.onnx",
+        "checkpoint": trained / "best.pt",
+        "tmp": tmp_path,
+    }
+    assert main([argument.format(**places) for argument in arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert words in captured.err
+    assert "Traceback" not in captured.err
+    if captured.err.startswith("error: "):
+        assert len(captured.err.splitlines()) == 1
+
+
+WITHOUT_RIGHTS = """
+import os, sys
+from kpedge.cli.main import main
+import kpedge.datasets.prepare
+main(["data", "check", sys.argv[3]])  # loads all that is needed: root's Python may be closed to others
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_folder_without_write_permission_is_named(tmp_path):
+    import shutil
+    import tempfile
+    from pathlib import Path
+
+    place = Path(tempfile.mkdtemp(prefix="kpedge-test-"))  # pytest's own folders are closed to other users
+    try:
+        place.chmod(0o755)
+        make_photos(place / "photos", 6)
+        (place / "closed").mkdir(mode=0o555)
+        for arguments in (
+            ["data", "prepare", place / "photos", "--out", place / "closed" / "set"],
+            ["data", "check", place / "photos", "--sheet", place / "closed" / "sheet.png"],
+        ):
+            command = [sys.executable, "-c", WITHOUT_RIGHTS, *map(str, arguments)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=place)
+            assert done.returncode == 1, done.stderr
+            assert re.search(r"error: cannot write into .*closed: no permission", done.stderr), done.stderr
+        assert list((place / "closed").iterdir()) == []
+    finally:
+        shutil.rmtree(place)
+
+
+def test_data_check_reports_in_words_and_in_json(photos, tmp_path, capsys):
+    assert main(["data", "check", str(photos), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    captured = capsys.readouterr()
+    assert re.search(r"usable faces\s+60", captured.out)
+    assert read_image(tmp_path / "sheet.png").shape[1] > 1000
+    assert main(["data", "check", str(photos), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["faces"] == 60
+
+
+def test_strict_fails_and_plain_does_not(tmp_path, capsys):
+    make_photos(tmp_path / "photos", 5)
+    with (tmp_path / "photos" / "label.txt").open("a") as file:
+        file.write("000.png 1 2 3\n")
+    assert main(["data", "check", str(tmp_path / "photos")]) == 0
+    assert "columns: label.txt:6: 4 columns, expected 47" in capsys.readouterr().err
+    assert main(["data", "check", str(tmp_path / "photos"), "--strict"]) == 1
+    assert main(["data", "prepare", str(tmp_path / "photos"), "--out", str(tmp_path / "set"), "--strict"]) == 1
+    assert not (tmp_path / "set").exists()
+    assert main(["data", "prepare", str(tmp_path / "photos"), "--out", str(tmp_path / "set")]) == 0
+    assert "left out: label.txt:6" in capsys.readouterr().err
+
+
+def test_eval_gives_tables_pictures_and_json_from_a_set_and_from_photos(exported, prepared, photos, tmp_path, capsys):
+    model = str(exported / "stage1.onnx")
+    assert main(["eval", model, "--data", str(prepared.path), "--out", str(tmp_path / "report")]) == 0
+    text = capsys.readouterr().out
+    for words in ("mean error, of the box", "pupils' distance", "faces over 10 %", "mean face", "nose_tip", "30 to 60"):
+        assert words in text
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["split"] == "test"
+    assert list(report["by_point"]) == list(FACES21.points)
+    assert report["mean_face"]["nme_box"] > 0
+    for name in ("error_curve.png", "worst.png"):
+        assert read_image(tmp_path / "report" / name).shape[1] > 200
+    test_photos = {prepared.photos[i] for i in prepared.photo[prepared.indices("test")]}
+    (tmp_path / "list.txt").write_text("\n".join(sorted(test_photos)))
+    assert main(["eval", model, "--data", str(photos), "--list", str(tmp_path / "list.txt"), "--json"]) == 0
+    from_photos = json.loads(capsys.readouterr().out)
+    assert from_photos["nme_box"] == pytest.approx(report["nme_box"], abs=1e-6)
+    assert from_photos["faces"] == report["faces"]
+
+
+def test_training_on_photos_prepares_them_first(photos, tmp_path, capsys):
+    flags = ["--out", str(tmp_path / "runs" / "a"), "--epochs", "1"]
+    assert main(["train", "stage1", "--data", str(photos), *flags]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{tmp_path / 'runs' / 'a' / 'best.pt'}\n"
+    assert "epoch 1/1" in captured.err
+    assert (tmp_path / "runs" / "prepared" / "photos" / "set.json").is_file()
+    assert main(["train", "stage1", "--data", str(photos), *flags]) == 1
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_summary(capsys):
+    assert main(["summary", "stage1"]) == 0
+    text = capsys.readouterr().out
+    assert "235,851" in text
+    assert re.search(r"conv1_1\s+Conv2d\s+8×54×54\s+208\s+1,166,400", text)
+    assert main(["summary", "stage1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] == 235_851
+
+
+def test_env_reports_and_cures(capsys, monkeypatch):
+    from kpedge import environment
+
+    assert main(["env"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"onnxruntime\s+\d", text)
+    assert "CPUExecutionProvider" in text
+    versions = {"opencv-python": "5.0", "opencv-python-headless": "5.0", "torch": "2.7.0+cpu", "torchvision": "0.22.0"}
+    monkeypatch.setattr(environment, "version_of", versions.get)
+    monkeypatch.setattr(environment, "installed", lambda module: module != "onnxscript")
+    assert main(["env", "--json"]) == 1
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    found = {problem["what"]: problem["cure"] for problem in document["problems"]}
+    assert any("overwrite each other's files" in what and "pip uninstall" in cure for what, cure in found.items())
+    assert any("different package indexes" in what for what in found)
+    assert document["missing_extras"] == {"export": "pip install 'kpedge[export]'"}
+
+
+def test_env_explains_a_missing_system_library(monkeypatch):
+    import builtins
+
+    from kpedge import environment
+
+    real = builtins.__import__
+
+    def without_cv2(name, *arguments, **options):
+        if name == "cv2":
+            raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without_cv2)
+    (problem,) = environment.find_problems()
+    assert "libGL.so.1" in problem.what
+    assert "apt-get install libgl1" in problem.cure
+    assert "opencv-python-headless" in problem.cure
+
+
+def test_the_sample_is_labelled_in_the_format():
+    from kpedge.datasets.check import check
+
+    report, labels = check(SAMPLE, FACES21)
+    assert report.problems == ()
+    assert report.faces == 1
+    assert labels.rows[0].keypoints[16, 0] < labels.rows[0].keypoints[17, 0]

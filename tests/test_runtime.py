@@ -1,0 +1,159 @@
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from kpedge.errors import CorruptModelError, DataError, MissingExtraError, UsageError
+from kpedge.extras import EXTRAS, importable, pip_line
+from kpedge.images import read_image
+from kpedge.runtime.keypoints import KeypointPredictor
+from kpedge.runtime.sessions import OnnxModel, new_session
+
+PACKAGE = ROOT / "kpedge"
+FLOORS = {"cli": 4, "bench": 3, "training": 2, "export": 2, "models": 1, "datasets": 1, "runtime": 1}
+"""Room -> floor; the files beside the rooms are the ground floor."""
+ENTRY = ("__main__.py",)
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in FLOORS else ""
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_floor_imports_only_from_floors_below_it(path):
+    relative = path.relative_to(PACKAGE)
+    if relative.name in ENTRY:
+        return
+    room = relative.parts[0] if len(relative.parts) > 1 else ""
+    floor = FLOORS.get(room, 0)
+    for module in imports_of(path):
+        if module.split(".")[0] == "kpedge" and room_of(module) != room:
+            assert FLOORS.get(room_of(module), 0) < floor or room_of(module) == "", f"{relative} imports {module}"
+        if room in ("runtime", "") and relative.name != "plots.py":
+            assert module.split(".")[0] not in ("torch", "onnx", "onnxscript", "matplotlib"), (
+                f"{relative} imports {module}"
+            )
+    if room in ("models", "datasets", "runtime"):
+        siblings = {room_of(module) for module in imports_of(path)} & {"models", "datasets", "runtime"} - {room}
+        assert not siblings, f"{relative} imports its neighbours {siblings}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_stay_short(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+EDGE = """
+import sys
+from kpedge.cli.main import main
+code = main(sys.argv[1:])
+heavy = sorted({"torch", "onnx", "onnxscript", "matplotlib", "torchvision"} & set(sys.modules))
+print("loaded:", *heavy, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def run_edge(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", EDGE, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def test_edge_commands_load_neither_torch_nor_onnx(exported, photos, prepared, tmp_path):
+    commands = [
+        ["--help"],
+        ["--version"],
+        ["data", "check", photos, "--sheet", tmp_path / "sheet.png"],
+        ["data", "prepare", photos, "--out", tmp_path / "set"],
+        ["predict", "--boxes", photos / "label.txt", "--model", exported / "stage1.onnx", "--out", tmp_path / "drawn"],
+        ["eval", exported / "stage1.onnx", "--data", prepared.path],
+    ]
+    for command in commands:
+        done = run_edge(*command)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.splitlines()[-1] == "loaded:", command
+
+
+def test_help_loads_nothing_heavy_at_all():
+    code = EDGE.replace('{"torch"', '{"numpy", "cv2", "onnxruntime", "torch"')
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "loaded:"
+    assert "predict" in done.stdout
+
+
+def test_a_missing_extra_is_reported_with_the_pip_line():
+    with pytest.raises(MissingExtraError, match="no_such_module is not installed") as caught:
+        importable("no_such_module", "train")
+    assert caught.value.advice == "run: pip install 'kpedge[train]'"
+    assert pip_line("export") == "pip install 'kpedge[export]'"
+
+
+def test_extras_are_those_of_the_project_file():
+    text = (ROOT / "pyproject.toml").read_text()
+    for extra, modules in EXTRAS.items():
+        line = re.search(rf"^{extra} = \[(.*)\]$", text, re.MULTILINE)[1]
+        assert tuple(re.findall(r'"([a-z]+)', line)) == modules
+
+
+def test_prediction_is_preprocess_run_postprocess(exported, photos, prepared):
+    model = OnnxModel(exported / "stage1.onnx")
+    predictor = KeypointPredictor(model)
+    index = 3
+    image = read_image(photos / prepared.photos[prepared.photo[index]])
+    box = prepared.boxes[index]
+    crops, transforms = predictor.preprocess(image, box[None])
+    assert crops.shape == (1, 112, 112, 1)
+    (face,) = predictor.postprocess(model(crops), box[None], transforms)
+    (again,) = predictor(image, [box.tolist()])
+    assert (face.keypoints == again.keypoints).all()
+    assert again.score is None
+    error = np.linalg.norm(again.keypoints - prepared.keypoints[index], axis=1).mean() / (box[2] - box[0])
+    assert error < 0.08, "the points lie on the face, in pixels of the photo"
+    assert predictor(image, []) == ()
+    with pytest.raises(DataError, match="no area"):
+        predictor(image, [[5, 5, 5, 9]])
+
+
+def test_perfect_fractions_come_back_as_the_labelled_pixels(exported, prepared):
+    from kpedge.datasets.sampling import labelled_fractions
+    from kpedge.geometry import CropRule, crop_transform
+
+    predictor = KeypointPredictor(OnnxModel(exported / "stage1.onnx"))
+    indices = np.arange(10)
+    ways = [crop_transform(box, 112, CropRule()) for box in prepared.boxes[indices]]
+    faces = predictor.postprocess(labelled_fractions(prepared, indices, CropRule()), prepared.boxes[indices], ways)
+    for face, points in zip(faces, prepared.keypoints[indices], strict=True):
+        assert np.abs(face.keypoints - points).max() < 1e-9
+
+
+def test_sessions_have_set_threads_that_do_not_spin(exported):
+    session = new_session(exported / "stage1.onnx", threads=2)
+    options = session.get_session_options()
+    assert options.intra_op_num_threads == 2
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert session.get_providers() == ["CPUExecutionProvider"]
+    with pytest.raises(UsageError, match="no NoSuchProvider"):
+        new_session(exported / "stage1.onnx", providers=("NoSuchProvider",))
+    with pytest.raises(CorruptModelError, match="no such file"):
+        new_session(exported / "nothing.onnx")
+
+
+def test_only_one_place_builds_sessions():
+    makers = [path for path in PACKAGE.rglob("*.py") if "InferenceSession(" in path.read_text()]
+    assert [path.name for path in makers] == ["sessions.py"]
