@@ -27,6 +27,13 @@ def test_sizes_and_parameters_are_those_of_the_prototxt():
     assert all(layer.parameters == 1 for layer in slopes)
 
 
+def test_padding_before_the_second_pool_is_pooling_with_a_part_window():
+    network = Stage1(21)
+    maps = torch.randn(2, 16, 23, 23)
+    expected = torch.nn.functional.avg_pool2d(maps, 2, ceil_mode=True)
+    assert torch.allclose(network.pool2(network.pad2(maps)), expected, atol=1e-6)
+
+
 def test_flops_by_hand():
     layers = {layer.name: layer for layer in summarise(Stage1(21), (1, 112, 112))}
     assert layers["conv1_1"].flops == 2 * 8 * 54 * 54 * 25

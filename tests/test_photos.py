@@ -1,0 +1,75 @@
+"""The released model and the whole way on the real photos, where they are."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import PHOTOS
+
+from kpedge.cli.main import main
+from kpedge.datasets.check import check
+from kpedge.datasets.packed import open_set
+from kpedge.datasets.prepare import PrepareOptions, prepare
+from kpedge.datasets.sampling import CropSampler
+from kpedge.geometry import CropRule, crop, crop_transform
+from kpedge.images import read_image
+from kpedge.keypoints import FACES21
+from kpedge.shelf import find_model
+
+pytestmark = [
+    pytest.mark.photos,
+    pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"the real photos are not here: {PHOTOS.parent.name}/{PHOTOS.name}"),
+]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    out = tmp_path_factory.mktemp("real") / "faces21"
+    prepare(PHOTOS, out, PrepareOptions(name="faces21", terms="course data, research use"))
+    return open_set(out)
+
+
+def test_all_labels_are_read(real):
+    report, _ = check(PHOTOS, FACES21)
+    assert (report.rows, report.photos) == (2461, 1780)
+    assert {problem.kind for problem in report.problems} == {"duplicate"}
+    assert len(report.problems) == 3
+    assert report.box_px["median"] == pytest.approx(81, abs=2)
+    assert len(real) == 2461
+    assert real.info["counts"]["test"] == {"photos": 220, "faces": 363}
+
+
+def test_prepared_crops_equal_those_of_the_photos(real):
+    sampler = CropSampler(real, 112, "grey", CropRule())
+    for index in range(0, len(real), 23):
+        photo = read_image(PHOTOS / real.photos[real.photo[index]], stored=True)
+        expected = crop(photo, crop_transform(real.boxes[index], 112, CropRule()), 112, colour="grey")
+        assert (sampler.batch(np.array([index]))[0][0] == expected).all()
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".torchscript.pt"])
+def test_the_released_stage_1_holds_its_floors(real, suffix, capsys):
+    assert main(["eval", str(find_model("stage1", suffix)), "--data", str(real.path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["faces"] == 363
+    assert found["mse_112"] < 9.0
+    assert found["nme_box"] < 0.045
+    assert found["nme_box"] < 0.7 * found["mean_face"]["nme_box"]
+    card = json.loads(find_model("stage1", ".json").read_text())
+    assert found["nme_box"] == pytest.approx(card["accuracy"]["test"]["nme_box"], abs=2e-6)
+
+
+def test_from_the_photos_themselves_it_is_the_same(capsys):
+    listed = ["--list", str(PHOTOS / "test_images.txt"), "--json"]
+    assert main(["eval", "stage1", "--data", str(PHOTOS), *listed]) == 0
+    found = json.loads(capsys.readouterr().out)
+    card = json.loads(find_model("stage1", ".json").read_text())
+    assert found["nme_box"] == pytest.approx(card["accuracy"]["test"]["nme_box"], abs=2e-6)
+
+
+def test_stage_1_learns_on_real_photos(real, tmp_path):
+    from kpedge.training.config import TrainConfig
+    from kpedge.training.loop import train
+
+    result = train("stage1", real, tmp_path / "run", TrainConfig(epochs=6, threads=2))
+    assert result.best_nme < 0.85 * result.mean_face_nme

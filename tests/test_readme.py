@@ -1,0 +1,65 @@
+"""Every command of the README runs, in order, in a folder with a checkout's sample and 60 drawn photos."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_cli import COMMANDS
+from typer.main import get_command
+
+from kpedge.cli.main import app
+
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
+LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def place(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(photos, folder / "photos")
+    shutil.copytree(ROOT / "data" / "sample", folder / "data" / "sample")
+    shutil.copytree(ROOT / "export", folder / "export")
+    return folder
+
+
+def parts(line: str) -> list[str]:
+    """The commands of a line; installing is what `.ci/run` does."""
+    return [part.strip() for part in line.split("&&") if not part.strip().startswith(("pip ", "pytest"))]
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line and parts(line)])
+def test_every_command_runs(line, place):
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for part in parts(line):
+        assert shlex.split(part)[0] in ("kpedge", "python"), f"not a command of kpedge: {part}"
+        done = subprocess.run(
+            part, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=500
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_what_the_commands_write_is_there(place):
+    for name in ("sheet.png", "runs/stage1/best.pt", "report/worst.png", "models/stage1.onnx", "predictions/eileen_collins.png"):
+        assert (place / name).stat().st_size > 1000, name
+
+
+def test_the_table_of_commands_is_complete():
+    named = set(re.findall(r"^\| `kpedge ([a-z1 ]+)` \|", TEXT, re.MULTILINE))
+    assert named == {" ".join(path) for path in COMMANDS}
+    assert get_command(app).name == "kpedge"
+
+
+def test_links_lead_somewhere():
+    for name in ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))):
+        text = (ROOT / name).read_text()
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert ((ROOT / name).parent / target).exists(), f"{name} links to {target}"
+        for target in re.findall(r"\b(?:docs|kpedge|tests|benchmarks|data|export)/[\w/]+\.(?:md|py|json|png)\b", text):
+            assert (ROOT / target).exists(), f"{name} names {target}"
