@@ -1,4 +1,6 @@
-"""Writing files so that nothing is lost: whole or not at all, and never over a user's file unasked."""
+"""Reading files with a clear error, and writing them so that nothing is lost: whole or not at all, never unasked over a
+user's file.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,23 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from kpedge.errors import OutputError
+from kpedge.errors import KpedgeError, OutputError
+
+
+def read_bytes(path: Path, problem: type[KpedgeError], missing: str = "no such file") -> bytes:
+    """The content of a file.
+
+    Args:
+        path: the file.
+        problem: the error to raise when it cannot be read.
+        missing: what to say when it is not there.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise problem(f"{path}: {missing}") from None
+    except OSError as error:
+        raise problem(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from kpedge.errors import ImageError
-from kpedge.files import write_bytes
+from kpedge.files import read_bytes, write_bytes
 from kpedge.geometry import Image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -68,13 +68,7 @@ def read_image(path: Path, *, stored: bool = False) -> Image:
     Raises:
         ImageError: as `decode_image`, or the file cannot be read.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such photo") from None
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
-    return decode_image(data, str(path), stored=stored)
+    return decode_image(read_bytes(path, ImageError, "no such photo"), str(path), stored=stored)
 
 
 def write_image(path: Path, image: Image) -> None:

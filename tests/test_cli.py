@@ -108,6 +108,24 @@ def test_one_bad_photo_does_not_stop_the_rest(exported, photos, tmp_path, capsys
     assert "2 of 4 photos" in captured.err
 
 
+def test_a_box_outside_its_photo_is_named_and_the_rest_goes_on(exported, photos, tmp_path, capsys):
+    (tmp_path / "boxes.txt").write_text(f"{photos}/000.png 900 900 950 950\n{photos}/001.png 80 80 160 160\n")
+    arguments = ["--boxes", str(tmp_path / "boxes.txt"), "--model", str(exported / "stage1.onnx"), "--no-picture"]
+    assert main(["predict", *arguments]) == 1
+    captured = capsys.readouterr()
+    assert [json.loads(line)["image"] for line in captured.out.splitlines()] == [f"{photos}/001.png"]
+    assert f"{photos}/000.png: box 900,900,950,950 lies outside the image of 320x240" in captured.err
+
+
+def test_a_photo_of_one_pixel_is_a_photo(exported, tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "dot.png"), np.zeros((1, 1, 3), np.uint8))
+    common = ["predict", str(tmp_path / "dot.png"), "--model", str(exported / "stage1.onnx"), "--no-picture"]
+    assert main([*common, "--box=-5,-5,5,5"]) == 0
+    assert np.isfinite(json.loads(capsys.readouterr().out)["faces"][0]["keypoints"]).all()
+    assert main([*common, "--box", "1,1,5,5"]) == 1
+    assert "dot.png: box 1,1,5,5 lies outside the image of 1x1" in capsys.readouterr().err
+
+
 def test_photos_of_one_name_do_not_share_a_picture(exported, photos, tmp_path, capsys):
     for folder in "ab":
         (tmp_path / folder).mkdir()
@@ -255,6 +273,11 @@ def test_eval_gives_tables_pictures_and_json_from_a_set_and_from_photos(exported
     from_photos = json.loads(capsys.readouterr().out)
     assert from_photos["nme_box"] == pytest.approx(report["nme_box"], abs=1e-6)
     assert from_photos["faces"] == report["faces"]
+
+
+def test_eval_on_training_faces_is_warned_of(exported, prepared, capsys):
+    assert main(["eval", str(exported / "stage1.onnx"), "--data", str(prepared.path), "--split", "train"]) == 0
+    assert "say nothing about new faces" in capsys.readouterr().err
 
 
 def test_training_on_photos_prepares_them_first(photos, tmp_path, capsys):

@@ -46,7 +46,13 @@ def test_every_command_runs(line, place):
 
 
 def test_what_the_commands_write_is_there(place):
-    for name in ("sheet.png", "runs/stage1/best.pt", "report/worst.png", "models/stage1.onnx", "predictions/eileen_collins.png"):
+    for name in (
+        "sheet.png",
+        "runs/stage1/best.pt",
+        "report/worst.png",
+        "models/stage1.onnx",
+        "predictions/eileen_collins.png",
+    ):
         assert (place / name).stat().st_size > 1000, name
 
 

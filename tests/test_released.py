@@ -25,12 +25,24 @@ def test_the_shelf_is_in_order():
     assert files == {f"{name}{suffix}" for name in NAMES for suffix in (".onnx", ".torchscript.pt", ".json")}
 
 
+def test_the_wheel_carries_every_onnx_file_with_its_card_and_the_sample():
+    text = (ROOT / "pyproject.toml").read_text()
+    included = dict(re.findall(r'^"(.+)" = "kpedge/_shipped/(.+)"$', text, re.MULTILINE))
+    wanted = {f"export/{name}{suffix}" for name in NAMES for suffix in (".onnx", ".json")} | {"data/sample"}
+    assert included.keys() == wanted
+    assert all((ROOT / source).exists() for source in included)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_released_files_hold_their_proof(name):
     checks = verify([shelf_folder() / f"{name}.onnx", shelf_folder() / f"{name}.torchscript.pt"])
     assert all(check.card_matches for check in checks)
     card = json.loads((shelf_folder() / f"{name}.json").read_text())
-    assert card["training"]["sets"][0] == {**card["training"]["sets"][0], "name": "faces21", "terms": "course data, research use"}
+    assert card["training"]["sets"][0] == {
+        **card["training"]["sets"][0],
+        "name": "faces21",
+        "terms": "course data, research use",
+    }
     assert card["accuracy"]["test"]["faces"] == 363
     assert {row.inputs for check in checks for row in check.rows} == {"random"}
     assert any("real" in key for key in card["parity"]["largest_difference"])

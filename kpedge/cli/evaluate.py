@@ -61,6 +61,8 @@ def evaluate(
     faces, problems = load_faces(data, opened, split=split, photo_list=photo_list)
     for problem in problems:
         output.say(f"left out: {problem}")
+    if split == "train" and is_prepared(data):
+        output.say("warning: the train split is what models are trained on: these figures say nothing about new faces")
     evaluation = run_evaluation(opened, faces, card.mean_shape)
     accuracy, mean_face = evaluation.accuracy, evaluation.mean_face
     report = {

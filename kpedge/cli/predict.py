@@ -54,16 +54,16 @@ def predict(
     """
     from kpedge.datasets.labels import read_boxes
     from kpedge.drawing import draw_box, draw_keypoints
-    from kpedge.errors import ImageError, KpedgeError, UsageError
+    from kpedge.errors import DataError, ImageError, KpedgeError, UsageError
     from kpedge.export.formats import open_model
     from kpedge.faces import ImageFaces
     from kpedge.files import refuse_existing
-    from kpedge.geometry import box_size
+    from kpedge.geometry import as_box, box_size
     from kpedge.images import read_image, write_image
     from kpedge.runtime.keypoints import KeypointPredictor
     from kpedge.shelf import find_model
 
-    given = [_parse_box(text) for text in box or ()]
+    given = [as_box(_parse_box(text)) for text in box or ()]
     if bool(given) == bool(boxes):
         raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
     by_photo = read_boxes(boxes) if boxes else {}
@@ -88,8 +88,8 @@ def predict(
                 if not own:
                     raise ImageError(f"{photo}: {boxes} has no box for this photo")
                 faces = predictor(image, own)
-            except ImageError as problem:
-                output.error(problem)
+            except (ImageError, DataError) as problem:
+                output.error(problem if isinstance(problem, ImageError) else DataError(f"{photo}: {problem}"))
                 broken += 1
                 continue
             output.result_json(ImageFaces(str(photo), faces).to_dict())

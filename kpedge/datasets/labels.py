@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.errors import DataError
+from kpedge.files import read_bytes
 from kpedge.geometry import as_box
 from kpedge.images import SUFFIXES
 from kpedge.keypoints import KeypointScheme
@@ -147,11 +148,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         DataError: the file is missing or not text.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        text = read_bytes(path, DataError).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from error
     for number, line in enumerate(text.split("\n"), 1):

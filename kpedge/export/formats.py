@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kpedge.card import ModelCard
 from kpedge.errors import CorruptModelError
 from kpedge.extras import importable
+from kpedge.files import read_bytes
 from kpedge.runtime.keypoints import CropModel
 from kpedge.runtime.sessions import OnnxModel
 
@@ -26,13 +27,7 @@ def format_of(path: Path) -> str:
     Raises:
         CorruptModelError: there is no such file, or it is empty.
     """
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(2)
-    except FileNotFoundError:
-        raise CorruptModelError(f"{path}: no such file") from None
-    except OSError as error:
-        raise CorruptModelError(f"{path}: cannot be read: {error.strerror}") from error
+    start = read_bytes(path, CorruptModelError)[:2]
     if not start:
         raise CorruptModelError(f"{path}: the file is empty")
     if start == b"PK":

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kpedge.card import ModelCard
 from kpedge.errors import CorruptModelError
-from kpedge.files import write_bytes
+from kpedge.files import read_bytes, write_bytes
 from kpedge.models.keypoint_model import KeypointModel, model_from_state
 
 FORMAT = 1
@@ -71,12 +71,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CorruptModelError: the file is missing, broken, not a kpedge checkpoint, or holds more than plain values.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise CorruptModelError(f"{path}: no such file") from None
-    except OSError as error:
-        raise CorruptModelError(f"{path}: cannot be read: {error.strerror}") from error
+    data = read_bytes(path, CorruptModelError)
     if not data.startswith((b"PK", b"\x80")):  # neither an archive nor, before PyTorch 1.6, a pickle
         raise CorruptModelError(f"{path}: not a checkpoint", "use a checkpoint that kpedge wrote")
     try:

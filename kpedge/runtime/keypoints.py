@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kpedge.card import ModelCard
+from kpedge.errors import DataError
 from kpedge.faces import Face
 from kpedge.geometry import (
     Image,
     Transform,
     as_box,
+    box_overlaps_image,
     crop,
     crop_transform,
     fractions_to_pixels,
@@ -53,11 +55,16 @@ class KeypointPredictor:
             boxes: each x1 y1 x2 y2, pixels of the image.
 
         Raises:
-            DataError: a box is not one.
+            DataError: a box is not one, or lies outside the image.
         """
         if not len(boxes):
             return ()
         checked = np.array([as_box(box) for box in boxes])
+        height, width = image.shape[:2]
+        for box in checked:
+            if not box_overlaps_image(box, width, height):
+                text = ",".join(f"{value:g}" for value in box)
+                raise DataError(f"box {text} lies outside the image of {width}x{height}")
         crops, transforms = self.preprocess(image, checked)
         return self.postprocess(self.model(crops), checked, transforms)
 

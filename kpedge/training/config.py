@@ -39,11 +39,11 @@ class TrainConfig:
         lr_groups: (pattern, learning rate) pairs; the first that fits a layer counts, `lr` for the rest.
     """
 
-    epochs: int = 300
+    epochs: int = 60
     batch_size: int = 64
-    lr: float = 0.01
+    lr: float = 0.2
     momentum: float = 0.9
-    weight_decay: float = 0.0
+    weight_decay: float = 5e-4
     schedule: str = "cosine"
     warmup: int = 100
     clip: float = 1.0
@@ -53,7 +53,7 @@ class TrainConfig:
     scale: float = 0.0
     shift: float = 0.0
     seed: int = 0
-    threads: int = 1
+    threads: int = 2
     freeze: tuple[str, ...] = ()
     lr_groups: tuple[tuple[str, float], ...] = ()
 
