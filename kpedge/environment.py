@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from dataclasses import dataclass
 from importlib import metadata
@@ -40,49 +41,56 @@ def missing_extras() -> dict[str, str]:
     }
 
 
-def _opencv_problems() -> list[Problem]:
-    both = [name for name in ("opencv-python", "opencv-python-headless") if version_of(name)]
-    if len(both) > 1:
-        return [
-            Problem(
-                "opencv-python and opencv-python-headless are both installed and overwrite each other's files",
-                "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python",
-            )
-        ]
+def _overwriting(*distributions: str) -> list[Problem]:
+    """A problem when distributions that hold the same files are installed together; the first is the one to keep."""
+    both = [name for name in distributions if version_of(name)]
+    if len(both) < 2:
+        return []
+    what = f"{' and '.join(both)} are both installed and overwrite each other's files"
+    return [Problem(what, f"pip uninstall -y {' '.join(both)} && pip install {distributions[0]}")]
+
+
+def import_error(module: str) -> str:
+    """Why a module cannot be imported; empty when it can."""
     try:
-        import cv2  # noqa: F401
-    except ImportError as error:
-        if "libGL" in str(error) or "libgthread" in str(error) or "libglib" in str(error):
-            return [
-                Problem(
-                    f"OpenCV cannot be imported: {error}",
-                    "apt-get install libgl1 libglib2.0-0, or without a display: "
-                    "pip uninstall -y opencv-python && pip install opencv-python-headless",
-                )
-            ]
-        return [Problem(f"OpenCV cannot be imported: {error}", "pip install --force-reinstall opencv-python")]
-    return []
+        importlib.import_module(module)
+    except (ImportError, OSError, AttributeError) as error:  # a broken binary raises any of these
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _opencv_problems() -> list[Problem]:
+    both = _overwriting("opencv-python", "opencv-python-headless")
+    if both:
+        return both
+    error = import_error("cv2")
+    if not error:
+        return []
+    if "libGL" in error or "libgthread" in error or "libglib" in error:
+        cure = (
+            "apt-get install libgl1 libglib2.0-0, or without a display: "
+            "pip uninstall -y opencv-python && pip install opencv-python-headless"
+        )
+    else:
+        cure = "pip install --force-reinstall opencv-python"
+    return [Problem(f"OpenCV cannot be imported: {error}", cure)]
 
 
 def _onnxruntime_problems() -> list[Problem]:
-    both = [name for name in ("onnxruntime", "onnxruntime-gpu") if version_of(name)]
-    if len(both) > 1:
-        return [
-            Problem(
-                "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files",
-                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
-            )
-        ]
-    try:
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        return [Problem(f"onnxruntime cannot be imported: {error}", "pip install --force-reinstall onnxruntime")]
-    return []
+    both = _overwriting("onnxruntime-gpu", "onnxruntime")
+    if both:
+        return both
+    error = import_error("onnxruntime")
+    cure = "pip install --force-reinstall onnxruntime"
+    return [Problem(f"onnxruntime cannot be imported: {error}", cure)] if error else []
 
 
 def _torch_problems() -> list[Problem]:
     """Torch and torchvision must be of one release and from one package index, or torchvision does not import."""
     torch, vision = version_of("torch"), version_of("torchvision")
+    error = import_error("torch") if installed("torch") else ""
+    if error:
+        return [Problem(f"torch {torch} cannot be imported: {error}", "pip install --force-reinstall torch")]
     if torch is None or vision is None:
         return []
     cure = "pip uninstall -y torch torchvision && pip install torch torchvision"

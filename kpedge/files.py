@@ -100,6 +100,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: something in the block, or the final move, cannot be written.
     """
+    path = path.resolve()  # a link stays a link
     make_folder(path.parent)
     temporary: Path | None = None
     try:
@@ -109,7 +110,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             old = temporary.with_suffix(".old")
             path.replace(old)
-            temporary.replace(path)
+            try:
+                temporary.replace(path)
+            except OSError:
+                old.replace(path)
+                raise
             shutil.rmtree(old)
         else:
             temporary.replace(path)

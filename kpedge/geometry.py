@@ -31,6 +31,12 @@ BORDERS = {"replicate": cv2.BORDER_REPLICATE, "black": cv2.BORDER_CONSTANT}
 """What a crop shows beyond the photo: its edge pixels repeated, or black."""
 
 
+MAX_COORDINATE = 1e6
+"""Coordinates beyond this, in pixels, are an error in a label, not a picture."""
+MIN_SIDE = 1e-3
+"""A box narrower than this, in pixels, has no area worth cutting."""
+
+
 @dataclass(frozen=True, slots=True)
 class CropRule:
     """How a face's box becomes a square crop: part of what a model was trained on, so part of its card.
@@ -75,7 +81,9 @@ def as_box(values: ArrayLike) -> NDArray[np.float64]:
     box = np.asarray(values, dtype=np.float64)
     if box.shape != (4,) or not np.isfinite(box).all():
         raise DataError(f"a box is four finite numbers x1,y1,x2,y2, not {values!r}")
-    if box[2] <= box[0] or box[3] <= box[1]:
+    if np.abs(box).max() > MAX_COORDINATE:
+        raise DataError(f"box {','.join(f'{v:g}' for v in box)} reaches beyond {MAX_COORDINATE:g} px")
+    if box[2] - box[0] < MIN_SIDE or box[3] - box[1] < MIN_SIDE:
         raise DataError(
             f"box {','.join(f'{v:g}' for v in box)} has no area", "give x1,y1,x2,y2 with x1 < x2 and y1 < y2"
         )
@@ -188,15 +196,16 @@ def fractions_to_pixels(points: NDArray[np.floating[Any]], size: int) -> NDArray
     return np.asarray(points * size - 0.5)
 
 
-def shrink_factor(transform: Transform) -> int:
+def shrink_factor(transform: Transform, image: Image) -> int:
     """The whole number by which an image is averaged down before a transform samples it bilinearly.
 
     Bilinear sampling aliases when it shrinks; averaging by the nearest whole factor first leaves it a scale between
-    0.67 and 1.5.
+    0.67 and 1.5. The factor is at most the image's longer side: one cell holds all of it.
     """
     (a, b, _), (c, d, _) = transform.tolist()
     zoom = math.sqrt(abs(a * d - b * c))
-    return max(1, round(1 / zoom)) if zoom > 0 else 1
+    height, width = image.shape[:2]
+    return min(max(1, round(1 / zoom)), int(max(height, width)))
 
 
 def shrink_transform(factor: int, origin: tuple[int, int] = (0, 0)) -> Transform:
@@ -251,7 +260,7 @@ def crop(image: Image, transform: Transform, size: int, *, border: str = "replic
     Returns:
         uint8 (size, size, 3) or, in grey, (size, size, 1).
     """
-    factor = shrink_factor(transform)
+    factor = shrink_factor(transform, image)
     # On a grid of 2^-24 cells all that follows is exact in float64 when the origin moves by whole cells, and OpenCV
     # gets the same numbers: a crop is the same, to the last bit, from the photo and from a region cut out of it.
     from_crop = np.round(compose(shrink_transform(factor), invert(transform)) * 2**24) / 2**24

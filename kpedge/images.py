@@ -71,6 +71,16 @@ def read_image(path: Path, *, stored: bool = False) -> Image:
     return decode_image(read_bytes(path, ImageError, "no such photo"), str(path), stored=stored)
 
 
+def check_format(path: Path) -> None:
+    """Stop before work is done whose picture could not be written.
+
+    Raises:
+        ImageError: OpenCV cannot write the format that the name asks for.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ImageError(f"{path}: no such picture format", f"end the name in one of {', '.join(sorted(SUFFIXES))}")
+
+
 def write_image(path: Path, image: Image) -> None:
     """Write a picture atomically, in the format that its name asks for.
 
@@ -78,10 +88,8 @@ def write_image(path: Path, image: Image) -> None:
         ImageError: OpenCV cannot write that format.
         OutputError: the file cannot be written.
     """
-    try:
-        done, data = cv2.imencode(path.suffix or ".", image)
-    except cv2.error:
-        done = False
+    check_format(path)
+    done, data = cv2.imencode(path.suffix, image)
     if not done:
-        raise ImageError(f"{path}: no such picture format", "end the name in .png or .jpg")
+        raise ImageError(f"{path}: OpenCV cannot encode this picture")
     write_bytes(path, data.tobytes())

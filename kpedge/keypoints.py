@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.errors import DataError
+from kpedge.errors import DataError, UsageError
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -152,9 +152,9 @@ def scheme_named(name: str) -> KeypointScheme:
     """Look a built-in scheme up by name.
 
     Raises:
-        DataError: there is none of that name; the advice lists those that exist.
+        UsageError: there is none of that name; the advice lists those that exist.
     """
     try:
         return SCHEMES[name]
     except KeyError:
-        raise DataError(f"no keypoint scheme is called {name!r}", f"known: {', '.join(sorted(SCHEMES))}") from None
+        raise UsageError(f"no keypoint scheme is called {name!r}", f"known: {', '.join(sorted(SCHEMES))}") from None

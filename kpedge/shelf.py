@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kpedge.errors import UsageError
+from kpedge.errors import ModelError
 
 _PACKAGE = Path(__file__).resolve().parent
 _SHIPPED = _PACKAGE / "_shipped"
@@ -29,18 +29,18 @@ def released() -> list[str]:
     return sorted(path.stem for path in shelf_folder().glob("*.onnx"))
 
 
-def find_model(name: str, suffix: str = ".onnx") -> Path:
-    """A model by path, or a released one by name.
+def find_model(name: str) -> Path:
+    """A model file by path, or the ONNX file of a released model by name.
 
     Raises:
-        UsageError: neither a file nor a released model.
+        ModelError: neither a file nor a released model.
     """
     path = Path(name)
-    if path.exists():
+    if path.is_file():
         return path
-    on_shelf = shelf_folder() / f"{name}{suffix}"
+    on_shelf = shelf_folder() / f"{name}.onnx"
     if "/" not in name and on_shelf.is_file():
         return on_shelf
-    raise UsageError(
+    raise ModelError(
         f"{name}: neither a model file nor a released model", f"released: {', '.join(released()) or 'none'}"
     )

@@ -6,7 +6,8 @@ import pytest
 from kpedge.bench.latency import EAGER, RUNTIME, SCRIPT, BenchOptions, LatencyRow, bench_latency
 from kpedge.bench.report import cells, header, latency_png, markdown
 from kpedge.cli.main import main
-from kpedge.errors import ParityError
+from kpedge.errors import ParityError, UsageError
+from kpedge.machine import describe
 
 QUICK = BenchOptions(batches=(1, 3), threads=(1, 2), rounds=2, calls=3, warmup=1)
 
@@ -57,9 +58,14 @@ def test_files_of_two_models_are_not_compared(exported, prepared, tmp_path):
         bench_latency([exported / "stage1.onnx", other], QUICK)
 
 
+def test_two_files_of_one_format_are_refused(exported):
+    with pytest.raises(UsageError, match="same format"):
+        bench_latency([exported / "stage1.onnx"] * 2, QUICK)
+
+
 def test_the_header_tells_what_the_figures_depend_on(measured):
     card, rows = measured
-    head = header(card, QUICK)
+    head = header(card, QUICK, describe())
     text = markdown(head, rows)
     for words in ("cores", "load", "torch ", "onnxruntime ", "python ", "2 interleaved rounds", "1 calls to warm up"):
         assert words in text

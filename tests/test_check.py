@@ -35,14 +35,17 @@ def test_everything_that_is_wrong_is_found(tmp_path):
     assert found == {
         ("missing photo", "label.txt:1"),
         ("unreadable photo", "label.txt:3"),
-        ("duplicate", "label.txt:13"),
         ("box outside photo", "label.txt:14"),
         ("columns", "label.txt:15"),
         ("box without area", "label.txt:16"),
         ("not a number", "label.txt:17"),
     }
     assert report.rows == 18
-    assert report.faces == 9
+    assert report.faces == 10
+    remarks = {(remark.kind, remark.where) for remark in report.remarks}
+    assert ("duplicate", "label.txt:13") in remarks
+    assert ("point beyond photo", "label.txt:18") in remarks
+    assert report.notes["faces labelled twice"] == 1
     assert report.notes["photos with the same picture as another"] == 1
     assert report.notes["photos without a label"] == 1
     assert report.notes["faces with a point beyond the photo"] >= 1

@@ -52,7 +52,7 @@ def test_completion_can_be_shown():
     environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     command = [sys.executable, "-m", "kpedge", "--show-completion", "bash"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert "complete" in done.stdout
+    assert "complete -o default -F _kpedge_completion kpedge" in done.stdout
 
 
 def test_results_are_json_lines_on_standard_output(exported, photos, tmp_path, capsys):
@@ -77,7 +77,7 @@ def test_a_box_by_hand_gives_the_same_points_in_every_format(exported, trained, 
     box = (photos / "label.txt").read_text().splitlines()[0].split()[1:5]
     answers = []
     for model in (exported / "stage1.onnx", exported / "stage1.torchscript.pt", trained / "best.pt"):
-        arguments = ["--box", ",".join(box), "--model", str(model), "--no-picture"]
+        arguments = ["--box", ",".join(box), "--model", str(model), "--json"]
         assert main(["predict", str(photos / "000.png"), *arguments]) == 0
         answers.append(json.loads(capsys.readouterr().out)["faces"][0]["keypoints"])
     assert np.allclose(answers[0], answers[1], atol=0.002)
@@ -99,7 +99,7 @@ def test_labels_count_stored_pixels_and_people_see_turned_ones(exported, tmp_pat
 def test_one_bad_photo_does_not_stop_the_rest(exported, photos, tmp_path, capsys):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8 cut")
     names = [str(photos / "000.png"), str(tmp_path / "bad.jpg"), str(tmp_path / "gone.jpg"), str(photos / "001.png")]
-    arguments = ["--box", "100,80,180,160", "--model", str(exported / "stage1.onnx"), "--no-picture"]
+    arguments = ["--box", "100,80,180,160", "--model", str(exported / "stage1.onnx"), "--json"]
     assert main(["predict", *names, *arguments]) == 1
     captured = capsys.readouterr()
     assert [json.loads(line)["image"] for line in captured.out.splitlines()] == [names[0], names[3]]
@@ -110,16 +110,62 @@ def test_one_bad_photo_does_not_stop_the_rest(exported, photos, tmp_path, capsys
 
 def test_a_box_outside_its_photo_is_named_and_the_rest_goes_on(exported, photos, tmp_path, capsys):
     (tmp_path / "boxes.txt").write_text(f"{photos}/000.png 900 900 950 950\n{photos}/001.png 80 80 160 160\n")
-    arguments = ["--boxes", str(tmp_path / "boxes.txt"), "--model", str(exported / "stage1.onnx"), "--no-picture"]
+    arguments = ["--boxes", str(tmp_path / "boxes.txt"), "--model", str(exported / "stage1.onnx"), "--json"]
     assert main(["predict", *arguments]) == 1
     captured = capsys.readouterr()
     assert [json.loads(line)["image"] for line in captured.out.splitlines()] == [f"{photos}/001.png"]
     assert f"{photos}/000.png: box 900,900,950,950 lies outside the image of 320x240" in captured.err
 
 
+def test_results_reach_a_file_while_people_watch_a_terminal(exported, photos, tmp_path):
+    """With standard error on a terminal a progress bar is drawn; the JSON still goes where it was sent, unwrapped."""
+    import pty
+
+    leader, follower = pty.openpty()
+    arguments = ["--boxes", photos / "label.txt", "--model", exported / "stage1.onnx", "--json"]
+    with (tmp_path / "out.jsonl").open("w") as out:
+        command = [sys.executable, "-m", "kpedge", "predict", *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=out, stderr=follower, env={**os.environ, "TERM": "xterm"})
+        os.close(follower)
+        shown = b""
+        while True:
+            try:
+                part = os.read(leader, 4096)
+            except OSError:
+                break
+            if not part:
+                break
+            shown += part
+    os.close(leader)
+    assert process.wait() == 0
+    assert len([json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]) == 60
+    assert b"keypoints" not in shown
+
+
+def test_output_that_cannot_be_written_gets_one_line(exported, photos):
+    arguments = [photos / "000.png", "--box", "100,80,180,160", "--model", exported / "stage1.onnx", "--json"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        command = [sys.executable, "-m", "kpedge", "predict", *map(str, arguments)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "No space left on device" in done.stderr
+
+
+def test_a_broken_library_is_explained(monkeypatch, capsys):
+    def broken(*_arguments, **_options):
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr("kpedge.images.read_image", broken)
+    assert main(["predict", "a.png", "--box", "1,2,3,4", "--json"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: this installation is broken: libGL.so.1: cannot open shared object file")
+    assert line.endswith("find the cure with: kpedge env")
+
+
 def test_a_photo_of_one_pixel_is_a_photo(exported, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "dot.png"), np.zeros((1, 1, 3), np.uint8))
-    common = ["predict", str(tmp_path / "dot.png"), "--model", str(exported / "stage1.onnx"), "--no-picture"]
+    common = ["predict", str(tmp_path / "dot.png"), "--model", str(exported / "stage1.onnx"), "--json"]
     assert main([*common, "--box=-5,-5,5,5"]) == 0
     assert np.isfinite(json.loads(capsys.readouterr().out)["faces"][0]["keypoints"]).all()
     assert main([*common, "--box", "1,1,5,5"]) == 1
@@ -133,10 +179,22 @@ def test_photos_of_one_name_do_not_share_a_picture(exported, photos, tmp_path, c
     names = [str(tmp_path / folder / "x.png") for folder in "ab"]
     arguments = ["--box", "100,80,180,160", "--model", str(exported / "stage1.onnx"), "--out", str(tmp_path / "out")]
     assert main(["predict", *names, *arguments]) == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_x.png.png", "b_x.png.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x-2.png", "x.png"]
     assert main(["predict", *names, *arguments]) == 1
     assert "exists already" in capsys.readouterr().err
     assert main(["predict", *names, *arguments, "--force"]) == 0
+    before = (tmp_path / "a" / "x.png").read_bytes()
+    onto_itself = [
+        "--box",
+        "100,80,180,160",
+        "--model",
+        str(exported / "stage1.onnx"),
+        "--out",
+        str(tmp_path / "a"),
+        "--force",
+    ]
+    assert main(["predict", names[0], *onto_itself]) == 2
+    assert (tmp_path / "a" / "x.png").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -145,10 +203,10 @@ def test_photos_of_one_name_do_not_share_a_picture(exported, photos, tmp_path, c
         (["predict", "a.png"], 2, "give either --boxes FILE or --box"),
         (["predict", "a.png", "--box", "1,2,3"], 2, "is not x1,y1,x2,y2"),
         (["predict", "--box", "1,2,3,4"], 2, "no photo is given"),
-        (["predict", "{photos}/000.png", "--box", "5,5,5,5", "--no-picture", "--model", "{model}"], 1, "has no area"),
+        (["predict", "{photos}/000.png", "--box", "5,5,5,5", "--json", "--model", "{model}"], 1, "has no area"),
         (
             ["predict", "a.png", "--box", "1,2,3,4", "--model", "stage99"],
-            2,
+            1,
             "neither a model file nor a released model",
         ),
         (["predict", "--boxes", "{tmp}/none.txt", "--model", "{model}"], 1, "none.txt: no such file"),
@@ -162,17 +220,29 @@ def test_photos_of_one_name_do_not_share_a_picture(exported, photos, tmp_path, c
             "not a checkpoint",
         ),
         (["data", "check", "{tmp}"], 1, "no label.txt"),
-        (["data", "check", "{photos}", "--scheme", "faces99"], 1, "no keypoint scheme"),
+        (["data", "check", "{photos}", "--scheme", "faces99"], 2, "no keypoint scheme"),
         (["data", "check", "{photos}", "--sheet", "{photos}/000.png"], 1, "exists already"),
-        (["data", "prepare", "{photos}", "--out", "{tmp}/s", "--context", "0.1"], 1, "--context 0.1 is less"),
-        (["data", "prepare", "{photos}", "--out", "{tmp}/s", "--validation", "2"], 1, "must be from 0 to below 1"),
+        (["data", "prepare", "{photos}", "--out", "{tmp}/s", "--context", "0.1"], 2, "--context 0.1 is less"),
+        (["data", "prepare", "{photos}", "--out", "{tmp}/s", "--validation", "2"], 2, "must be from 0 to below 1"),
         (["eval", "{model}", "--data", "{tmp}"], 1, "no label.txt"),
-        (["eval", "{model}", "--data", "{set}", "--split", "x"], 1, "no split is called 'x'"),
+        (["eval", "{model}", "--data", "{set}", "--split", "x"], 2, "no split is called 'x'"),
         (["eval", "{model}", "--data", "{set}", "--list", "a"], 2, "a prepared set has --split"),
         (["export", "{model}", "--out", "{tmp}"], 3, "not a checkpoint"),
         (["export", "{checkpoint}", "--out", "{tmp}", "--format", "tflite"], 2, "no format is called 'tflite'"),
         (["verify", "{tmp}/none.onnx"], 3, "no such file"),
-        (["summary", "stage99"], 1, "no network is called 'stage99'"),
+        (["eval", "{model}", "--data", "{photos}", "--split", "test"], 2, "--split chooses of a prepared set"),
+        (
+            ["predict", "{photos}/000.png", "--box=-1e7,0,1e7,9", "--json", "--model", "{model}"],
+            1,
+            "reaches beyond 1e+06 px",
+        ),
+        (["predict", "{photos}/000.png", "--box=0,0,1e-9,9", "--json", "--model", "{model}"], 1, "has no area"),
+        (["export", "{checkpoint}", "--out", "{tmp}", "--name", "../x"], 2, "a name, not a path"),
+        (["train", "stage1", "--data", "{photos}", "--lr-group", "conv*=-1"], 2, "--lr-group conv*=-1"),
+        (["train", "stage1", "--data", "{photos}", "--seed", "99999999999999999999"], 2, "--seed must be below 2^63"),
+        (["data", "check", "{photos}", "--sheet", "{tmp}/sheet"], 1, "no such picture format"),
+        (["bench", "{model}", "{model}"], 2, "two of the files have the same format"),
+        (["summary", "stage99"], 2, "no network is called 'stage99'"),
         (["bench", "{tmp}/none.onnx"], 3, "no such file"),
         (["no-such-command"], 2, "No such command"),
         (["data", "check"], 2, "Missing argument"),
@@ -273,6 +343,7 @@ def test_eval_gives_tables_pictures_and_json_from_a_set_and_from_photos(exported
     from_photos = json.loads(capsys.readouterr().out)
     assert from_photos["nme_box"] == pytest.approx(report["nme_box"], abs=1e-6)
     assert from_photos["faces"] == report["faces"]
+    assert from_photos["mean_face"]["by_point"].keys() == from_photos["by_point"].keys()
 
 
 def test_eval_on_training_faces_is_warned_of(exported, prepared, capsys):
@@ -286,7 +357,9 @@ def test_training_on_photos_prepares_them_first(photos, tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out == f"{tmp_path / 'runs' / 'a' / 'best.pt'}\n"
     assert "epoch 1/1" in captured.err
-    assert (tmp_path / "runs" / "prepared" / "photos" / "set.json").is_file()
+    (folder,) = (tmp_path / "runs" / "prepared").iterdir()
+    assert folder.name.startswith("photos-")
+    assert (folder / "set.json").is_file()
     assert main(["train", "stage1", "--data", str(photos), *flags]) == 1
     assert "holds a run already" in capsys.readouterr().err
 
@@ -320,19 +393,20 @@ def test_env_reports_and_cures(capsys, monkeypatch):
 
 
 def test_env_explains_a_missing_system_library(monkeypatch):
-    import builtins
-
     from kpedge import environment
 
-    real = builtins.__import__
+    real = environment.importlib.import_module
 
-    def without_cv2(name, *arguments, **options):
+    def broken(name):
         if name == "cv2":
             raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
-        return real(name, *arguments, **options)
+        if name == "torch":
+            raise OSError("libtorch_cpu.so: invalid ELF header")
+        return real(name)
 
-    monkeypatch.setattr(builtins, "__import__", without_cv2)
-    (problem,) = environment.find_problems()
+    monkeypatch.setattr(environment.importlib, "import_module", broken)
+    problem, torch = environment.find_problems()
+    assert "invalid ELF header" in torch.what
     assert "libGL.so.1" in problem.what
     assert "apt-get install libgl1" in problem.cure
     assert "opencv-python-headless" in problem.cure

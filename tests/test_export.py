@@ -179,6 +179,39 @@ def nudge(proto):
     tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
 
 
+def test_a_file_cannot_excuse_itself(exported, tmp_path):
+    def excuse(proto):
+        nudge(proto)
+        card = json.loads(proto.metadata_props[0].value)
+        card["self_test"]["tolerance"] = 1e9
+        proto.metadata_props[0].value = json.dumps(card)
+
+    path = changed(exported / "stage1.onnx", tmp_path / "a.onnx", excuse)
+    with pytest.raises(ParityError, match="differs by"):
+        verify([path, path])
+
+
+def test_a_fixed_batch_size_is_refused(exported, tmp_path):
+    def fix(proto):
+        for value in (proto.graph.input[0], proto.graph.output[0]):
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+
+    path = changed(exported / "stage1.onnx", tmp_path / "a.onnx", fix)
+    with pytest.raises(CorruptModelError, match="batch size is fixed at 1"):
+        OnnxModel(path)
+
+
+def test_forms_that_are_exported_one_after_the_other_share_a_card(trained, exported, tmp_path):
+    export_model(trained / "best.pt", tmp_path, ("onnx",))
+    export_model(trained / "best.pt", tmp_path, ("torchscript",))
+    card = json.loads((tmp_path / "stage1.json").read_text())
+    together = json.loads((exported / "stage1.json").read_text())
+    assert card["files"] == together["files"]
+    assert card["parity"]["largest_difference"].keys() == together["parity"]["largest_difference"].keys()
+    assert {"onnx", "torchscript"} < card["latency"].keys()
+    assert all(check.card_matches for check in verify([tmp_path / "stage1.onnx", tmp_path / "stage1.torchscript.pt"]))
+
+
 def test_a_changed_weight_is_found(exported, tmp_path, capsys):
     path = changed(exported / "stage1.onnx", tmp_path / "a.onnx", nudge)
     assert main(["verify", str(path)]) == 3

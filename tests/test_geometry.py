@@ -128,7 +128,7 @@ def test_a_crop_is_the_same_from_the_photo_and_from_a_region(x, y, side, roll):
     if not box_overlaps_image(box, 300, 200):
         return
     way = crop_transform(box, 112, CropRule(), roll=roll)
-    factor = shrink_factor(way)
+    factor = shrink_factor(way, image)
     centre, reach = (x + side / 2) / factor, 1.2 * side / factor
     middle = (y + side / 2) / factor
     low, high = (int(centre - reach), int(middle - reach)), (int(centre + reach) + 1, int(middle + reach) + 1)

@@ -78,7 +78,7 @@ def test_grey_alpha_and_16_bit_pictures_become_8_bit_colour(tmp_path, picture, c
 
 
 def test_a_name_without_a_known_format_is_refused(tmp_path, picture):
-    for name in ("a", "a.xyz"):
+    for name in ("a", "a.xyz", "a.txt"):
         with pytest.raises(ImageError, match="format"):
             write_image(tmp_path / name, picture)
     assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kpedge.errors import DataError
+from kpedge.errors import DataError, UsageError
 from kpedge.keypoints import FACES21, SCHEMES, KeypointScheme, scheme_named
 
 
@@ -53,6 +53,6 @@ def test_a_scheme_that_contradicts_itself_is_refused(change, words):
 
 
 def test_unknown_scheme_names_the_known_ones():
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(UsageError) as caught:
         scheme_named("faces22")
     assert "faces21" in caught.value.advice

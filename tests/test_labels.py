@@ -1,3 +1,5 @@
+import posixpath
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,18 +23,34 @@ def test_a_written_row_is_read_back(name, points, x, y, width, height):
     assert np.allclose(read_points, keypoints, atol=1e-6)
 
 
-@given(st.text(st.characters(codec="utf-8"), max_size=200))
-def test_any_line_is_read_or_refused_with_a_reason(text):
+cells = st.one_of(
+    st.floats().map(str), st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1, max_size=9)
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 46), cells), max_size=4), st.integers(-2, 48))
+def test_a_row_with_changed_cells_is_read_exactly_or_refused_with_a_reason(changes, extra):
+    row = f"a.jpg {NUMBERS}".split()
+    for index, cell in changes:
+        row[index] = cell
+    row = row[: 47 + extra] + ["7"] * extra
     try:
-        name, box, points = parse_row(text, FACES21)
+        name, box, points = parse_row(" ".join(row), FACES21)
     except DataError as error:
-        reason = str(error)
+        assert extra or changes, f"an unchanged row was refused: {error}"  # noqa: PT017
     else:
-        reason = "read"
-        assert name
-        assert box[2] > box[0]
-        assert points.shape == (21, 2)
-    assert reason
+        assert np.isfinite(points).all()
+        assert (box[2:] > box[:2]).all()
+        assert [*box, *points.ravel()] == [float(cell) for cell in row[-46:]]
+        assert name == posixpath.normpath(" ".join(row[:-46]))
+        for cell in row[1:-46]:  # what was taken for a part of the name is no number
+            with pytest.raises(ValueError, match="could not convert"):
+                float(cell)
+
+
+def test_two_rows_without_a_line_break_are_not_a_row_with_a_long_name():
+    with pytest.raises(DataError, match="94 columns"):
+        parse_row(f"a.jpg {NUMBERS} b.jpg {NUMBERS}", FACES21)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +61,7 @@ def test_any_line_is_read_or_refused_with_a_reason(text):
         ("a.jpg", "1 columns"),
         (f"a.jpg {NUMBERS.replace('20.5', 'x')}", "column 46 is 'x', not a number"),
         (f"a.jpg {NUMBERS.replace('20.5', 'nan')}", "column 46 is 'nan', not a finite number"),
-        (f"a.jpg {NUMBERS.replace('10 20 110 120', '10 20 10 120')}", "box 10 20 10 120 has no area"),
+        (f"a.jpg {NUMBERS.replace('10 20 110 120', '10 20 10 120')}", "box 10,20,10,120 has no area"),
     ],
 )
 def test_a_broken_row_says_what_is_wrong(row, words):
@@ -89,13 +107,18 @@ def test_boxes_are_read_from_labels_and_from_short_rows(tmp_path):
     file.write_text("a.jpg 1 2 3 4\nb.jpg 1 2 3\n")
     with pytest.raises(DataError, match=r"boxes.txt:2"):
         read_boxes(file)
+    file.write_text("photo 3 1 2 30 40\n")
+    with pytest.raises(DataError, match="5 numbers behind the name"):
+        read_boxes(file)
     file.write_text("")
     with pytest.raises(DataError, match="is empty"):
         read_boxes(file)
 
 
 def test_a_photo_list_has_a_path_a_line(tmp_path):
-    (tmp_path / "list.txt").write_text("I/a.jpg\n\n II/b.jpg \n")
-    assert read_photo_list(tmp_path / "list.txt") == ["I/a.jpg", "II/b.jpg"]
+    (tmp_path / "label.txt").write_text(f"I/a.jpg {NUMBERS}\nII/b.jpg {NUMBERS}\n")
+    labels = read_labels(tmp_path, FACES21)
+    (tmp_path / "list.txt").write_text("I/a.jpg\n\n ./II/b.jpg \nI/a.jpg\n")
+    assert read_photo_list(tmp_path / "list.txt", labels) == (["I/a.jpg", "II/b.jpg"], [])
     with pytest.raises(DataError, match="no such file"):
-        read_photo_list(tmp_path / "none.txt")
+        read_photo_list(tmp_path / "none.txt", labels)

@@ -26,7 +26,7 @@ def test_figures_by_hand():
     found = measure(reference.keypoints + np.array([3, 4]) / 90, reference)
     assert found.nme_box == pytest.approx(5 / 60)
     assert found.nme_pupil == pytest.approx(5 / (0.4 * 90))
-    assert found.mse_112 == pytest.approx(((3 * 112 / 90) ** 2 + (4 * 112 / 90) ** 2) / 2)
+    assert found.mse_112 == pytest.approx((3 * 112 / 90) ** 2 + (4 * 112 / 90) ** 2)
     assert found.by_point == pytest.approx(np.full(21, 5 / 60))
     assert found.failure_rate == 0
     assert found.auc == pytest.approx(1 - (5 / 60) / 0.10, abs=1e-3)

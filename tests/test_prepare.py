@@ -69,7 +69,7 @@ def test_the_set_says_what_it_holds(prepared):
     assert {split: len(prepared.indices(split)) for split in info["counts"]} == {
         split: part["faces"] for split, part in info["counts"].items()
     }
-    with pytest.raises(DataError, match="no split"):
+    with pytest.raises(UsageError, match="no split"):
         prepared.indices("holdout")
 
 
@@ -138,8 +138,43 @@ def test_a_test_list_is_honoured(folder, tmp_path):
     prepared = open_set(tmp_path / "set")
     assert {prepared.photos[i] for i in prepared.photo[prepared.indices("test")]} == {"003.png", "007.png"}
     (folder / "test_images.txt").write_text("nowhere.png\n")
-    with pytest.raises(DataError, match=r"nowhere.png, which no label file mentions"):
+    with pytest.raises(DataError, match=r"test_images.txt:1: nowhere.png neither exists in .* nor is labelled"):
         prepare(folder, tmp_path / "other")
+
+
+def test_a_listed_photo_without_a_readable_row_is_named_and_left_out(tmp_path):
+    folder = make_photos(tmp_path / "photos", 8)
+    rows = (folder / "label.txt").read_text().splitlines()
+    (folder / "label.txt").write_text("\n".join([f"{rows[0]}x", *rows[1:]]))
+    (folder / "test_images.txt").write_text("./001.png\n000.png\n001.png\n")
+    report = prepare(folder, tmp_path / "set")
+    assert [str(problem) for problem in report.problems] == [
+        "label.txt:1: column 47 is '" + rows[0].split()[-1] + "x', not a number",
+        "test_images.txt:2: 000.png has no readable row",
+    ]
+    assert report.counts["test"] == {"photos": 1, "faces": 1}
+
+
+def test_a_row_that_breaks_makes_a_set_stale(folder, tmp_path):
+    prepare(folder, tmp_path / "set")
+    with (folder / "label.txt").open("a") as file:
+        file.write("000.png 1 2 3\n")
+    with pytest.raises(StaleSetError):
+        prepare(folder, tmp_path / "set")
+
+
+def test_a_small_folder_still_gets_a_test_split(tmp_path):
+    report = prepare(make_photos(tmp_path / "photos", 4), tmp_path / "set")
+    assert [report.counts[split]["faces"] for split in ("train", "validation", "test")] == [2, 1, 1]
+
+
+def test_a_link_to_a_set_stays_a_link(folder, tmp_path):
+    prepare(folder, tmp_path / "set")
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    prepare(folder, tmp_path / "link", PrepareOptions(seed=5), force=True)
+    assert (tmp_path / "link").is_symlink()
+    assert open_set(tmp_path / "set").info["settings"]["seed"] == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "photos", "set"]
 
 
 def test_a_second_run_does_nothing_and_a_stale_set_says_so(folder, tmp_path):

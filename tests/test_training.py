@@ -151,13 +151,10 @@ def test_a_pattern_that_fits_nothing_lists_the_layers(prepared, tmp_path, flags)
 def test_weights_that_fit_are_loaded_and_the_rest_is_named(trained):
     from kpedge.models.stage1 import Stage1
 
-    state = {
-        f"module.{name}": tensor
-        for name, tensor in load_checkpoint(trained / "best.pt").model().network.state_dict().items()
-    }
+    state = load_checkpoint(trained / "best.pt").model().network.state_dict()
     other, lines = Stage1(5), []
     load_matching(other, state, "old.pt", lines.append)
-    assert torch.equal(other.conv1_1.weight, state["module.conv1_1.weight"])
+    assert torch.equal(other.conv1_1.weight, state["conv1_1.weight"])
     assert any("left as initialised: landmarks.bias, landmarks.weight" in line for line in lines)
     assert any("not used: landmarks.bias, landmarks.weight" in line for line in lines)
     with pytest.raises(TrainingError, match="not one weight fits"):
@@ -168,6 +165,42 @@ def test_a_loss_that_is_not_finite_stops_the_run(prepared, tmp_path):
     with pytest.raises(TrainingError, match=r"epoch \d+, step \d+: the loss is (nan|inf)") as caught:
         train("stage1", prepared, tmp_path / "run", TrainConfig(epochs=30, batch_size=8, lr=1e6, clip=0, warmup=0))
     assert "--lr" in caught.value.advice
+
+
+def test_a_run_that_never_validates_finitely_fails(prepared, tmp_path):
+    config = TrainConfig(epochs=1, batch_size=1000, lr=1e30, clip=0, warmup=0)
+    with pytest.raises(TrainingError, match="validation error is nan"):
+        train("stage1", prepared, tmp_path / "run", config)
+
+
+def test_files_of_a_user_are_not_replaced_by_a_run(prepared, tmp_path):
+    (tmp_path / "config.json").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds config.json already"):
+        train("stage1", prepared, tmp_path, TrainConfig(**SHORT))
+    assert (tmp_path / "config.json").read_text() == "mine"
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_finetuning_is_recorded_and_resumed_from_the_same_start(prepared, trained, tmp_path):
+    config = TrainConfig(**{**SHORT, "epochs": 2})
+    start = load_checkpoint(trained / "best.pt")
+    train("stage1", prepared, tmp_path / "run", config, init_from=trained / "best.pt")
+    card = load_checkpoint(tmp_path / "run" / "best.pt").card
+    assert card.training["start"]["weights_sha256"] == start.card.weights_sha256
+    assert card.training["start"]["sets"] == start.card.training["sets"]
+    assert train("stage1", prepared, tmp_path / "run", config, resume=True).epochs == 2, (
+        "the start need not be named again"
+    )
+    with pytest.raises(TrainingError, match="--init-from"):
+        train("stage1", prepared, tmp_path / "run", config, resume=True, init_from=trained / "last.pt")
+
+
+def test_a_checkpoint_whose_weights_were_changed_is_refused(trained, tmp_path):
+    content = torch.load(trained / "best.pt", weights_only=True)
+    content["state"]["network.ip1.bias"][0] += 1e-3
+    torch.save(content, tmp_path / "changed.pt")
+    with pytest.raises(CorruptModelError, match="not those that its card names"):
+        load_checkpoint(tmp_path / "changed.pt").model()
 
 
 def test_a_collapse_to_the_mean_face_is_told(prepared, tmp_path, capsys):

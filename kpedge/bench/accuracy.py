@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from kpedge.card import ModelCard
-from kpedge.datasets.labels import Labels, read_labels, read_photo_list
+from kpedge.datasets.labels import (
+    LabelProblem,
+    Labels,
+    photo_problem,
+    read_labels,
+    read_photo_list,
+    usable_rows,
+)
 from kpedge.datasets.packed import is_prepared, open_set
 from kpedge.drawing import WHITE, contact_sheet, draw_keypoints
 from kpedge.errors import DataError, ImageError, UsageError
@@ -26,7 +34,9 @@ from kpedge.training.evaluate import Evaluation, TestFaces, faces_of_split
 from kpedge.training.metrics import FAILURE, KeypointAccuracy, KeypointTruth, error_curve
 
 
-def faces_of_folder(labels: Labels, model: CropModel, photos: list[str] | None) -> tuple[TestFaces, list[str]]:
+def faces_of_folder(
+    labels: Labels, model: CropModel, photos: Iterable[str] | None
+) -> tuple[TestFaces, list[LabelProblem]]:
     """The faces of labelled photos, cropped from the photos as `kpedge predict` does.
 
     Args:
@@ -35,30 +45,30 @@ def faces_of_folder(labels: Labels, model: CropModel, photos: list[str] | None) 
         photos: only these, relative to the folder; all when None.
 
     Returns:
-        The faces, and a line for each photo that could not be read.
+        The faces, and a problem for each row or photo that cannot be used.
 
     Raises:
-        DataError: no face is left, or a listed photo has no label.
+        DataError: no face is left.
     """
     by_photo = labels.by_photo()
-    unknown = sorted(set(photos or ()) - by_photo.keys())
-    if unknown:
-        raise DataError(f"{unknown[0]} has no label in {labels.root} ({len(unknown)} such photos on the list)")
     card, predictor = model.card, KeypointPredictor(model)
-    crops, keypoints, boxes, where, problems = [], [], [], [], []
-    for photo in photos if photos is not None else by_photo:
-        rows = by_photo[photo]
+    crops, keypoints, boxes, where = [], [], [], []
+    problems = list(labels.problems)
+    for photo in by_photo if photos is None else photos:
         try:
             image = read_image(labels.root / photo, stored=True)
         except ImageError as error:
-            problems.append(f"{error} ({len(rows)} faces)")
+            problems.append(photo_problem(labels.root, photo, by_photo[photo], error))
             continue
-        cut, transforms = predictor.preprocess(image, np.array([row.box for row in rows]))
-        crops.append(cut)
-        for row, way in zip(rows, transforms, strict=True):
-            keypoints.append(pixels_to_fractions(transform_points(way, row.keypoints), card.size))
-            boxes.append(row.box)
-            where.append(photo)
+        rows, outside = usable_rows(by_photo[photo], image)
+        problems += outside
+        if rows:
+            cut, transforms = predictor.preprocess(image, np.array([row.box for row in rows]))
+            crops.append(cut)
+            for row, way in zip(rows, transforms, strict=True):
+                keypoints.append(pixels_to_fractions(transform_points(way, row.keypoints), card.size))
+                boxes.append(row.box)
+                where.append(photo)
     if not crops:
         raise DataError(f"{labels.root}: no face to measure on")
     sides = np.array([crop_square(box, card.crop)[2] for box in boxes])
@@ -66,14 +76,20 @@ def faces_of_folder(labels: Labels, model: CropModel, photos: list[str] | None) 
     return TestFaces(np.concatenate(crops), truth, tuple(where)), problems
 
 
+def first_split(data: Path) -> str:
+    """The split of a prepared set to take real faces from: test, or where that has none, the next that has some."""
+    counts = open_set(data).info["counts"]
+    return next(split for split in ("test", "validation", "train") if counts[split]["faces"])
+
+
 def load_faces(
-    data: Path, model: CropModel, *, split: str = "test", photo_list: Path | None = None
-) -> tuple[TestFaces, list[str]]:
-    """The faces to measure a model on: a split of a prepared set, or a folder of labelled photos.
+    data: Path, model: CropModel, *, split: str | None = None, photo_list: Path | None = None
+) -> tuple[TestFaces, list[LabelProblem]]:
+    """The faces to measure a model on: a split of a prepared set ("test" when None), or a folder of labelled photos.
 
     Raises:
         DataError: there is no face, or its keypoints are not the model's.
-        UsageError: a photo list was given with a prepared set.
+        UsageError: a photo list was given with a prepared set, or a split with a folder.
     """
     card: ModelCard = model.card
     if is_prepared(data):
@@ -82,10 +98,15 @@ def load_faces(
         source = open_set(data)
         if source.scheme != card.scheme:
             raise DataError(f"{data} has {source.scheme.name} keypoints, the model {card.scheme.name}")
-        return faces_of_split(source, split, card.size, card.colour, card.crop), []
+        return faces_of_split(source, split or "test", card.size, card.colour, card.crop), []
+    if split is not None:
+        raise UsageError(
+            f"--split chooses of a prepared set; {data} is none", "for a folder of photos, give --list FILE"
+        )
     labels = read_labels(data, card.scheme)
-    faces, problems = faces_of_folder(labels, model, read_photo_list(photo_list) if photo_list else None)
-    return faces, [*map(str, labels.problems), *problems]
+    photos, unlabelled = read_photo_list(photo_list, labels) if photo_list else (None, [])
+    faces, problems = faces_of_folder(labels, model, photos)
+    return faces, [*unlabelled, *problems]
 
 
 def error_curve_png(accuracy: KeypointAccuracy, mean_face: KeypointAccuracy, name: str) -> bytes:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.card import INPUT_NAME, ModelCard
+from kpedge.errors import UsageError
 from kpedge.export.formats import ONNX, TORCHSCRIPT, TorchModel, format_of, open_eager, open_model
 from kpedge.export.parity import check_same_model
 from kpedge.export.probes import random_crops
@@ -98,12 +99,17 @@ def bench_latency(
 
     Raises:
         ParityError: the files were made from different weights.
+        UsageError: two files have the same format.
         MissingExtraError: PyTorch is missing and no file is ONNX.
 
     Returns:
         The model's card, and a row for each form and setting; those that cannot be measured here say why.
     """
     by_format = {format_of(path): path for path in files}
+    if len(by_format) < len(files):
+        raise UsageError(
+            "two of the files have the same format", "give one file of each: a model in its forms is timed"
+        )
     weights = next((path for kind, path in by_format.items() if kind != ONNX), None)
     onnx_file, script_file = by_format.get(ONNX), by_format.get(TORCHSCRIPT)
     no_torch = "" if installed("torch") else "PyTorch is not installed"

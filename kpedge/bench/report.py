@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kpedge import machine
 from kpedge.bench.latency import BenchOptions, LatencyRow
 from kpedge.card import ModelCard
 from kpedge.extras import importable, installed
@@ -13,8 +12,8 @@ from kpedge.extras import importable, installed
 HEADERS = ("form", "device", "threads", "batch", "median ms", "p95 ms", "times faster than eager")
 
 
-def header(card: ModelCard, options: BenchOptions) -> dict[str, Any]:
-    """What has to be known to read the figures."""
+def header(card: ModelCard, options: BenchOptions, where: dict[str, Any]) -> dict[str, Any]:
+    """What has to be known to read the figures; `where` is `machine.describe()` from before the rounds."""
     gpu = None
     if installed("torch"):
         import torch
@@ -24,7 +23,7 @@ def header(card: ModelCard, options: BenchOptions) -> dict[str, Any]:
         "model": card.name,
         "input": list(card.input_shape),
         "weights_sha256": card.weights_sha256,
-        "machine": {**machine.describe(), "gpu": gpu},
+        "machine": {**where, "gpu": gpu},
         "rounds": options.rounds,
         "calls_a_round": options.calls,
         "warmup_calls_a_round": options.warmup,

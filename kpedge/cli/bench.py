@@ -25,11 +25,11 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Files of one model. [default: the released stage 1, all its forms]")
+        list[Path] | None, typer.Argument(help="Files of one model. (default: the released stage 1, all its forms)")
     ] = None,
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Crops a call; repeatable. [default: 1]")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Crops a call; repeatable. (default: 1)")] = None,
     threads: Annotated[
-        list[int] | None, typer.Option(min=1, help="CPU threads; repeatable. [default: 1 and all]")
+        list[int] | None, typer.Option(min=1, help="CPU threads; repeatable. (default: 1 and all)")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds in which every form has a turn.")] = 20,
     calls: Annotated[int, typer.Option(min=1, help="Timed calls in a turn.")] = 30,
@@ -44,8 +44,9 @@ def bench(
     from kpedge.bench.latency import BenchOptions, bench_latency
     from kpedge.bench.report import HEADERS, cells, header, header_lines, latency_png, markdown
     from kpedge.errors import UsageError
+    from kpedge.extras import importable
     from kpedge.files import refuse_existing, write_bytes, write_text
-    from kpedge.machine import usable_cores
+    from kpedge.machine import describe, usable_cores
     from kpedge.shelf import MODEL_SUFFIXES, shelf_folder
 
     chosen = files or [
@@ -53,19 +54,22 @@ def bench(
     ]
     if not chosen:
         raise UsageError("no model is given and none is released with this kpedge", "name a model file")
+    if out:
+        importable("matplotlib", "train")  # before the work, not after it
     targets = {kind: out / f"latency.{kind}" for kind in ("json", "md", "png")} if out else {}
     for target in targets.values():
         refuse_existing(target, force=force)
     options = BenchOptions(
-        batches=tuple(batch or (1,)),
+        batches=tuple(dict.fromkeys(batch or (1,))),
         threads=tuple(dict.fromkeys(threads or (1, usable_cores()))),
         rounds=rounds,
         calls=calls,
         warmup=warmup,
     )
+    where = describe()  # before the rounds, whose own load it should not tell
     with output.progress("rounds") as update:
         card, rows = bench_latency(chosen, options, progress=update)
-    head = header(card, options)
+    head = header(card, options, where)
     document = {**head, "rows": [row.to_dict() for row in rows]}
     if out:
         write_text(targets["json"], json.dumps(document, indent=1) + "\n")

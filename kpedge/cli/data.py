@@ -38,11 +38,12 @@ def check(
     from kpedge.datasets.check import label_sheet
     from kpedge.errors import DataError
     from kpedge.files import refuse_existing
-    from kpedge.images import write_image
+    from kpedge.images import check_format, write_image
     from kpedge.keypoints import scheme_named
 
     if sheet is not None:
         refuse_existing(sheet, force=force)
+        check_format(sheet)
     with output.progress("reading photos") as update:
         report, labels = run_check(folder, scheme_named(scheme), progress=update)
     if as_json:
@@ -63,6 +64,8 @@ def check(
             *((kind, f"{count:,}") for kind, count in report.notes.items()),
         ]
         output.table(("what", "value"), rows)
+    for remark in [remark for remark in report.remarks if remark.kind == "duplicate"][:PROBLEMS_SHOWN]:
+        output.say(f"{remark.kind}: {remark}")
     for problem in report.problems[:PROBLEMS_SHOWN]:
         output.say(f"{problem.kind}: {problem}")
     if len(report.problems) > PROBLEMS_SHOWN:
@@ -90,10 +93,10 @@ def prepare(
     test: Annotated[float, typer.Option(help="Fraction of the photos that test, where there is no list.")] = 0.1,
     test_list: Annotated[
         Path | None,
-        typer.Option(help="Photos of the test split, one a line. [default: FOLDER/test_images.txt, if there]"),
+        typer.Option(help="Photos of the test split, one a line. (default: FOLDER/test_images.txt, if there)"),
     ] = None,
     context: Annotated[float, typer.Option(help="How far beyond the box pixels are kept, in boxes a side.")] = 0.75,
-    name: Annotated[str, typer.Option(help="Name of the set in model cards. [default: the folder's]")] = "",
+    name: Annotated[str, typer.Option(help="Name of the set in model cards. (default: the folder's)")] = "",
     terms: Annotated[str, typer.Option(help="Terms of the photos, for model cards.")] = "not stated",
     strict: Annotated[bool, typer.Option("--strict", help="Fail instead of leaving broken rows out.")] = False,
     force: Force = False,

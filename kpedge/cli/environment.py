@@ -30,6 +30,8 @@ def environment(as_json: Json = False) -> None:
         providers = []
     gpu = "unknown: PyTorch is not installed"
     if installed("torch"):
+        gpu = "unknown: PyTorch cannot be imported"
+    if installed("torch") and not installation.import_error("torch"):
         import torch
 
         gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none that PyTorch can use"

@@ -32,7 +32,9 @@ def evaluate(
         str, typer.Argument(help="Checkpoint, TorchScript or ONNX file, or the name of a released model.")
     ],
     data: Annotated[Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos.")],
-    split: Annotated[str, typer.Option(help="Of a prepared set: train, validation or test.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="Of a prepared set: train, validation or test. (default: test)")
+    ] = None,
     photo_list: Annotated[
         Path | None, typer.Option("--list", help="Of a folder: only the photos on this list.")
     ] = None,
@@ -47,12 +49,15 @@ def evaluate(
     from kpedge.bench.accuracy import error_curve_png, load_faces, worst_faces
     from kpedge.datasets.packed import is_prepared
     from kpedge.export.formats import open_model
+    from kpedge.extras import importable
     from kpedge.files import refuse_existing, write_bytes, write_text
     from kpedge.images import write_image
     from kpedge.shelf import find_model
     from kpedge.training.evaluate import evaluate as run_evaluation
 
     path = find_model(model)
+    if out:
+        importable("matplotlib", "train")  # before the work, not after it
     targets = {name: out / name for name in ("report.json", "error_curve.png", "worst.png")} if out else {}
     for target in targets.values():
         refuse_existing(target, force=force)
@@ -69,10 +74,10 @@ def evaluate(
         "model": str(path),
         "weights_sha256": card.weights_sha256,
         "data": str(data),
-        "split": split if is_prepared(data) else None,
-        "left_out": problems,
+        "split": split or "test" if is_prepared(data) else None,
+        "left_out": [str(problem) for problem in problems],
         **accuracy.to_dict(card.scheme),
-        "mean_face": mean_face.headline(),
+        "mean_face": mean_face.to_dict(card.scheme),
     }
     if out:
         write_text(targets["report.json"], json.dumps(report, indent=1) + "\n")

@@ -73,7 +73,7 @@ def export(
     from kpedge.extras import importable
 
     importable("torch", "export")
-    from kpedge.bench.accuracy import load_faces
+    from kpedge.bench.accuracy import first_split, load_faces
     from kpedge.datasets.packed import is_prepared
     from kpedge.export.formats import SUFFIXES, open_eager
     from kpedge.export.gate import export_model
@@ -82,9 +82,12 @@ def export(
 
     formats = tuple(SUFFIXES) if kind == "all" else (kind,)
     eager = open_eager(checkpoint)
-    faces, _ = load_faces(data or sample_folder(), eager)
     accuracy = {}
-    if data is not None and is_prepared(data):
+    split = first_split(data) if data is not None and is_prepared(data) else None
+    faces, problems = load_faces(data or sample_folder(), eager, split=split)
+    for problem in problems:
+        output.say(f"left out: {problem}")
+    if split == "test":
         accuracy["test"] = evaluate(eager, faces, eager.card.mean_shape).accuracy.headline()
     result = export_model(checkpoint, out, formats, name=name, real=faces.crops, accuracy=accuracy, force=force)
     if as_json:

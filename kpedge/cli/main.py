@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -27,9 +29,6 @@ bench.register(app)
 summary.register(app)
 environment.register(app)
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells expect it."""
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -49,6 +48,11 @@ def root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code: the one place where exceptions become advice and codes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a name or a line that the terminal cannot show stops nothing
     try:
         app(args=arguments, prog_name="kpedge")
     except SystemExit as stop:
@@ -56,7 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KpedgeError as problem:
         output.error(problem)
         return problem.exit_code
-    except KeyboardInterrupt:
-        output.say("stopped")
-        return INTERRUPTED
+    except ImportError as problem:
+        output.error(KpedgeError(f"this installation is broken: {problem}", "find the cure with: kpedge env"))
+        return KpedgeError.exit_code
+    except OSError as problem:
+        output.error(
+            KpedgeError(f"{problem.strerror or problem}" + (f": {problem.filename}" if problem.filename else ""))
+        )
+        return KpedgeError.exit_code
     return 0

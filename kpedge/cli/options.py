@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +28,8 @@ def examples(*lines: str) -> str:
 
 
 def prepared_set(data: Path, beside: Path) -> PreparedSet:
-    """Open a prepared set; a folder of labelled photos is first prepared under `beside/prepared/`.
+    """Open a prepared set; a folder of labelled photos is first prepared under `beside/prepared/`,
+    and prepared anew when it has changed.
 
     Raises:
         DataError: `data` is neither.
@@ -37,7 +39,9 @@ def prepared_set(data: Path, beside: Path) -> PreparedSet:
 
     if is_prepared(data):
         return open_set(data)
-    out = beside / "prepared" / (data.resolve().name or "set")
+    source = data.resolve()
+    own = hashlib.sha256(str(source).encode()).hexdigest()[:8]  # folders of one name do not share a set
+    out = beside / "prepared" / f"{source.name or 'set'}-{own}"
     with output.progress(f"preparing {data}") as update:
         report = prepare(data, out, force=True, progress=update)
     say_prepared(report.path, report.written, report.counts, len(report.problems))

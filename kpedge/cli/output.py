@@ -50,13 +50,17 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
 
 
 @contextlib.contextmanager
-def progress(title: str) -> Iterator[Callable[..., None]]:
+def progress(title: str, *, streams: bool = False) -> Iterator[Callable[..., None]]:
     """A progress bar on a terminal, nothing elsewhere.
+
+    Args:
+        title: stands before the bar.
+        streams: results are given meanwhile; then there is no bar where they go to the terminal too.
 
     Yields:
         A function that takes (done, of how many) and, optionally, a line to show beside the bar.
     """
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or (streams and sys.stdout.isatty()):
         yield lambda *_arguments: None
         return
     from rich.console import Console
@@ -69,7 +73,8 @@ def progress(title: str) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # Left alone, rich would send standard output, and with it the results, to standard error.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(title, total=None, note="")
 
         def update(done: int, total: int, note: str = "") -> None:

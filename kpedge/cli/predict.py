@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "kpedge predict face.jpg --box 150,130,305,285",
             "kpedge predict --boxes photos/label.txt --out drawn",
-            "kpedge predict photos/I/000007.jpg --boxes photos/I/label.txt --model runs/stage1/best.pt --no-picture",
+            "kpedge predict photos/I/000007.jpg --boxes photos/I/label.txt --model runs/stage1/best.pt --json",
         )
     )(predict)
 
@@ -33,6 +34,15 @@ def _parse_box(text: str) -> list[float]:
     return values
 
 
+def _picture_files(photos: list[Path], out: Path) -> dict[Path, Path]:
+    """A file of its own for each photo: its name, with a number behind it where another photo has that name."""
+    files: dict[Path, Path] = {}
+    for photo in photos:
+        names = (f"{photo.stem}{'' if number == 1 else f'-{number}'}.png" for number in count(1))
+        files[photo] = next(out / name for name in names if out / name not in files.values())
+    return files
+
+
 def predict(
     images: Annotated[
         list[Path] | None, typer.Argument(help="Photos. With --boxes they may be left out: all that the file names.")
@@ -43,8 +53,10 @@ def predict(
         typer.Option(help="File with a face a row, `name x1 y1 x2 y2 …`, photos beside it; label.txt fits."),
     ] = None,
     box: Annotated[list[str] | None, typer.Option(help="x1,y1,x2,y2 in pixels, for every photo; repeatable.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("predictions"),
-    picture: Annotated[bool, typer.Option(help="Draw a picture of each photo.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures. (default: predictions)")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON lines only: no pictures, unless --out is given.")
+    ] = False,
     threads: Threads = 1,
     force: Force = False,
 ) -> None:
@@ -68,18 +80,17 @@ def predict(
         raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
     by_photo = read_boxes(boxes) if boxes else {}
     resolved = {photo.resolve(): boxes_of for photo, boxes_of in by_photo.items()}
-    photos = images or list(by_photo)
+    photos = list(dict.fromkeys(images or by_photo))
     if not photos:
         raise UsageError("no photo is given", "name one, or give --boxes FILE")
     predictor = KeypointPredictor(open_model(find_model(model), threads=threads))
-    drawn = {photo: out / f"{photo.stem}.png" for photo in photos}
-    if picture and len(set(drawn.values())) < len(drawn):
-        drawn = {photo: out / ("_".join(photo.parts[-2:]) + ".png") for photo in photos}
-    if picture:
-        for target in drawn.values():
-            refuse_existing(target, force=force)
+    drawn = _picture_files(photos, out or Path("predictions")) if out or not as_json else {}
+    for photo, target in drawn.items():
+        if target.resolve() == photo.resolve():
+            raise UsageError(f"the picture of {photo} would replace the photo itself", "give another --out")
+        refuse_existing(target, force=force)
     broken = 0
-    with output.progress("photos") as update:
+    with output.progress("photos", streams=True) as update:
         for done, photo in enumerate(photos, 1):
             try:
                 # Boxes of a label file count pixels as they are stored; a person reads a box off a viewer.
@@ -93,7 +104,7 @@ def predict(
                 broken += 1
                 continue
             output.result_json(ImageFaces(str(photo), faces).to_dict())
-            if picture:
+            if photo in drawn:
                 for face in faces:
                     draw_box(image, face.box)
                     draw_keypoints(image, face.keypoints, predictor.model.card.scheme, size=float(box_size(face.box)))

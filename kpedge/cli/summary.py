@@ -23,14 +23,17 @@ def summary(
     """Print the layers of a network with output shapes, parameters and floating-point operations a crop."""
     from dataclasses import asdict
 
+    from kpedge.errors import UsageError
     from kpedge.extras import importable
 
     importable("torch", "train")
     from kpedge.card import COLOURS
     from kpedge.keypoints import scheme_named
-    from kpedge.models.keypoint_model import build_network
+    from kpedge.models.keypoint_model import ARCHITECTURES, build_network
     from kpedge.models.summary import summarise
 
+    if name not in ARCHITECTURES:
+        raise UsageError(f"no network is called {name!r}", f"known: {', '.join(sorted(ARCHITECTURES))}")
     network = build_network({"name": name}, len(scheme_named(scheme)))
     shape = (COLOURS[network.colour], network.size, network.size)
     layers = summarise(network, shape)

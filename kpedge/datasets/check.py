@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.datasets.labels import LabelProblem, LabelRow, Labels, photos_below, read_labels
+from kpedge.datasets.labels import LabelProblem, LabelRow, Labels, photo_problem, photos_below, read_labels, usable_rows
 from kpedge.drawing import contact_sheet, draw_box, draw_keypoints
 from kpedge.errors import DataError, ImageError
-from kpedge.geometry import CropRule, Image, box_overlaps_image, box_size, crop, crop_transform, iou, transform_points
+from kpedge.geometry import CropRule, Image, box_size, crop, crop_transform, iou, transform_points
 from kpedge.images import read_image
 from kpedge.keypoints import KeypointScheme
 
@@ -34,7 +34,8 @@ class CheckReport:
         scheme: name of the keypoint scheme.
         label_files, rows, photos: how many there are; `photos` counts those that labels name.
         faces: rows that can be used.
-        problems: everything that is wrong, each with its place.
+        problems: rows and photos that cannot be used, each with its place.
+        remarks: what is unusual about rows that can be used: faces labelled twice, points beyond the photo.
         notes: kind -> count, of what is unusual but no error.
         faces_a_photo: "1", "2", "3-4", ... -> photos.
         box_px: minimum, quartiles and maximum of the boxes' size, pixels.
@@ -48,6 +49,7 @@ class CheckReport:
     photos: int
     faces: int
     problems: tuple[LabelProblem, ...]
+    remarks: tuple[LabelProblem, ...]
     notes: dict[str, int]
     faces_a_photo: dict[str, int]
     box_px: dict[str, float]
@@ -69,6 +71,7 @@ def check(
     labels = read_labels(root, scheme)
     by_photo = labels.by_photo()
     problems = list(labels.problems)
+    remarks: list[LabelProblem] = []
     notes: Counter[str] = Counter()
     contents: dict[str, str] = {}
     usable: list[LabelRow] = []
@@ -76,16 +79,16 @@ def check(
         try:
             image = read_image(labels.root / photo, stored=True)
         except ImageError as error:
-            kind = "unreadable photo" if (labels.root / photo).exists() else "missing photo"
-            problems.append(LabelProblem(kind, rows[0].where, f"{error} ({len(rows)} faces)"))
+            problems.append(photo_problem(labels.root, photo, rows, error))
         else:
             digest = hashlib.sha256(image.tobytes()).hexdigest()
             if digest in contents:
                 notes["photos with the same picture as another"] += 1
             contents.setdefault(digest, photo)
-            fine, found = _check_rows(photo, rows, image, notes)
-            usable += fine
-            problems += found
+            rows, outside = usable_rows(rows, image)
+            problems += outside
+            usable += rows
+            remarks += _remarks(rows, image, notes)
         if progress:
             progress(done, len(by_photo))
     unlabelled = set(photos_below(labels.root)) - set(by_photo)
@@ -101,6 +104,7 @@ def check(
         photos=len(by_photo),
         faces=len(usable),
         problems=tuple(problems),
+        remarks=tuple(remarks),
         notes=dict(sorted(notes.items())),
         faces_a_photo=_grouped(Counter(row.photo for row in usable).values()),
         box_px=_percentiles(box_size(boxes), min=0, q25=25, median=50, q75=75, max=100),
@@ -109,29 +113,25 @@ def check(
     return report, Labels(labels.root, scheme, tuple(usable), tuple(problems), labels.files)
 
 
-def _check_rows(
-    photo: str, rows: list[LabelRow], image: Image, notes: Counter[str]
-) -> tuple[list[LabelRow], list[LabelProblem]]:
+def _remarks(rows: list[LabelRow], image: Image, notes: Counter[str]) -> list[LabelProblem]:
+    """What is unusual about the rows of a photo; they are used all the same."""
     height, width = image.shape[:2]
-    problems: list[LabelProblem] = []
-    fine: list[LabelRow] = []
-    for row in rows:
-        if not box_overlaps_image(row.box, width, height):
-            message = f"{photo}: the box lies outside the photo of {width}x{height}"
-            problems.append(LabelProblem("box outside photo", row.where, message))
-            continue
-        twin = next((other for other in fine if iou(row.box[None], other.box[None])[0, 0] > SAME_FACE), None)
+    remarks: list[LabelProblem] = []
+    for index, row in enumerate(rows):
+        twin = next((o for o in rows[:index] if iou(row.box[None], o.box[None])[0, 0] > SAME_FACE), None)
         if twin is not None:
-            problems.append(LabelProblem("duplicate", row.where, f"{photo}: the same face as {twin.where}"))
-            continue
-        fine.append(row)
-        inside = (row.keypoints > -0.5) & (row.keypoints < (width - 0.5, height - 0.5))
-        notes["faces with a point beyond the photo"] += not inside.all()
-        notes["faces with a negative coordinate"] += bool((row.keypoints < 0).any() or (row.box < 0).any())
+            remarks.append(LabelProblem("duplicate", row.where, f"{row.photo}: the same face as {twin.where}"))
+        beyond = ~((row.keypoints > -0.5) & (row.keypoints < (width - 0.5, height - 0.5))).all(axis=1)
+        if beyond.any():
+            points = ", ".join(map(str, np.flatnonzero(beyond)))
+            remarks.append(LabelProblem("point beyond photo", row.where, f"{row.photo}: points {points}"))
         in_box = (row.keypoints >= row.box[:2]) & (row.keypoints <= row.box[2:])
+        notes["faces labelled twice"] += twin is not None
+        notes["faces with a point beyond the photo"] += bool(beyond.any())
+        notes["faces with a negative coordinate"] += bool((row.keypoints < 0).any() or (row.box < 0).any())
         notes["faces with a point outside their box"] += not in_box.all()
         notes["faces smaller than 30 px"] += bool(box_size(row.box) < 30)
-    return fine, problems
+    return remarks
 
 
 def _percentiles(values: NDArray[np.float64], **at: float) -> dict[str, float]:

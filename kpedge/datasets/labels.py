@@ -8,16 +8,17 @@ and line, never dropped in silence.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.errors import DataError
+from kpedge.errors import DataError, ImageError
 from kpedge.files import read_bytes
-from kpedge.geometry import as_box
+from kpedge.geometry import Image, as_box, box_overlaps_image
 from kpedge.images import SUFFIXES
 from kpedge.keypoints import KeypointScheme
 
@@ -104,7 +105,7 @@ class Labels:
 def parse_row(text: str, scheme: KeypointScheme) -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:
     """One row of the label format as name, box (4,) and keypoints (K, 2).
 
-    A name may contain blanks as long as the part before the numbers is not a number itself.
+    A name may contain blanks as long as no part behind the first is a number by itself.
 
     Raises:
         RowError: the message says what is wrong with the row; the caller knows where it stands.
@@ -112,7 +113,8 @@ def parse_row(text: str, scheme: KeypointScheme) -> tuple[str, NDArray[np.float6
     cells = text.split()
     numbers = 4 + 2 * len(scheme)
     name, values = " ".join(cells[:-numbers]), cells[-numbers:]
-    if len(cells) < numbers + 1 or (len(cells) > numbers + 1 and _is_number(cells[-numbers - 1])):
+    # A number within the name is rather a column too many, or two rows without a line break between them.
+    if len(cells) < numbers + 1 or any(map(_is_number, cells[1:-numbers])):
         raise RowError(
             "columns",
             f"{len(cells)} columns, expected {numbers + 1}: name, 4 of the box, {len(scheme)} x y ({scheme.name})",
@@ -127,10 +129,35 @@ def parse_row(text: str, scheme: KeypointScheme) -> tuple[str, NDArray[np.float6
         raise RowError(
             "not a number", f"column {len(cells) - numbers + 1 + column} is {values[column]!r}, not a finite number"
         )
-    box, keypoints = parsed[:4], parsed[4:].reshape(-1, 2)
-    if box[2] <= box[0] or box[3] <= box[1]:
-        raise RowError("box without area", f"the box {' '.join(values[:4])} has no area")
-    return name, box, keypoints
+    if "\0" in name:
+        raise RowError("name", "the name holds a NUL byte")
+    try:
+        box = as_box(parsed[:4])
+    except DataError as error:
+        raise RowError("box without area" if "area" in str(error) else "box out of range", str(error)) from error
+    return posixpath.normpath(name), box, parsed[4:].reshape(-1, 2)
+
+
+def usable_rows(rows: Iterable[LabelRow], image: Image) -> tuple[list[LabelRow], list[LabelProblem]]:
+    """The rows of a photo whose box lies at least in part within it, and a problem for each other."""
+    height, width = image.shape[:2]
+    usable: list[LabelRow] = []
+    problems: list[LabelProblem] = []
+    for row in rows:
+        if box_overlaps_image(row.box, width, height):
+            usable.append(row)
+        else:
+            message = f"{row.photo}: the box lies outside the photo of {width}x{height}"
+            problems.append(LabelProblem("box outside photo", row.where, message))
+    return usable, problems
+
+
+def photo_problem(root: Path, photo: str, rows: Sequence[LabelRow], error: ImageError) -> LabelProblem:
+    """What is to be said of a labelled photo that cannot be read."""
+    kind = "unreadable photo" if (root / photo).exists() else "missing photo"
+    faces = "1 face" if len(rows) == 1 else f"{len(rows)} faces"
+    message = str(error).removeprefix(f"{root}{os.sep}")
+    return LabelProblem(kind, rows[0].where, f"{message} ({faces})")
 
 
 def _is_number(text: str) -> bool:
@@ -231,6 +258,10 @@ def read_boxes(path: Path) -> dict[Path, list[NDArray[np.float64]]]:
         cells = content.split()
         numbers = next((i for i, cell in enumerate(reversed(cells)) if not _is_number(cell)), len(cells) - 1)
         name, values = " ".join(cells[: len(cells) - numbers]), cells[len(cells) - numbers :][:4]
+        if numbers % 2:
+            raise DataError(
+                f"{path}:{line}: {numbers} numbers behind the name", "a row is: name x1 y1 x2 y2, then x y pairs"
+            )
         try:
             boxes.setdefault(path.parent / name, []).append(as_box([float(value) for value in values]))
         except DataError as error:
@@ -240,13 +271,30 @@ def read_boxes(path: Path) -> dict[Path, list[NDArray[np.float64]]]:
     return boxes
 
 
-def read_photo_list(path: Path) -> list[str]:
+def read_photo_list(path: Path, labels: Labels) -> tuple[list[str], list[LabelProblem]]:
     """A list of photos, one path a line, relative to the data folder.
 
+    Returns:
+        The listed photos that have a readable row, each once; and a problem for each that is there but has none.
+
     Raises:
-        DataError: the file is missing or not text.
+        DataError: the file is missing or not text, or names a photo that neither exists nor is labelled.
     """
-    return [line.strip() for _, line in _lines(path)]
+    labelled = {row.photo for row in labels.rows}
+    photos: list[str] = []
+    problems: list[LabelProblem] = []
+    for number, line in _lines(path):
+        photo = posixpath.normpath(line.strip())
+        if photo in labelled:
+            photos.append(photo)
+        elif (labels.root / photo).is_file():
+            problems.append(LabelProblem("listed, no label", f"{path.name}:{number}", f"{photo} has no readable row"))
+        else:
+            raise DataError(
+                f"{path}:{number}: {photo} neither exists in {labels.root} nor is labelled",
+                "give paths relative to the data folder",
+            )
+    return list(dict.fromkeys(photos)), problems
 
 
 def photos_below(root: Path) -> list[str]:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.datasets.split import SPLITS
-from kpedge.errors import DataError
+from kpedge.errors import DataError, UsageError
 from kpedge.geometry import Image, Transform, shrink_transform
 from kpedge.keypoints import KeypointScheme
 
@@ -94,10 +94,10 @@ class PreparedSet:
         """The faces of a split, in the order of the labels.
 
         Raises:
-            DataError: there is no such split.
+            UsageError: there is no such split.
         """
         if split not in SPLITS:
-            raise DataError(f"no split is called {split!r}", f"known: {', '.join(SPLITS)}")
+            raise UsageError(f"no split is called {split!r}", f"known: {', '.join(SPLITS)}")
         return np.flatnonzero(self.split == SPLITS.index(split))
 
     def region(self, index: int) -> Image:
@@ -143,11 +143,12 @@ def open_set(path: Path) -> PreparedSet:
     again = "prepare it again with --force"
     try:
         scheme = KeypointScheme.from_dict(info["keypoints"])
-        photos = tuple(info["photos"])
+        photos = tuple(map(str, info["photos"]))
+        _ = info["counts"], info["problems"], info["source_sha256"], info["name"], info["terms"]
         with np.load(io.BytesIO((path / FACES_FILE).read_bytes()), allow_pickle=False) as table:
             columns = {name: np.asarray(table[name], dtype=kind) for name, (kind, _) in _COLUMNS.items()}
         pixels = np.memmap(path / PIXELS_FILE, dtype=np.uint8, mode="r")
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, DataError) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, DataError) as error:
         raise DataError(f"{path}: the prepared set is damaged: {error}", again) from error
     count = len(columns["boxes"])
     ends = columns["offset"] + columns["height"].astype(np.int64) * columns["width"] * 3

@@ -10,22 +10,31 @@ from pathlib import Path
 
 import numpy as np
 
-from kpedge.datasets.labels import TEST_LIST, LabelProblem, LabelRow, Labels, format_row, read_labels, read_photo_list
+from kpedge.datasets.labels import (
+    TEST_LIST,
+    LabelProblem,
+    LabelRow,
+    Labels,
+    format_row,
+    photo_problem,
+    read_labels,
+    read_photo_list,
+    usable_rows,
+)
 from kpedge.datasets.packed import FORMAT, SetWriter, is_prepared, open_set, read_info
 from kpedge.datasets.split import SPLITS, split_photos
-from kpedge.errors import DataError, ImageError, OutputError, StaleSetError
-from kpedge.files import atomic_folder
+from kpedge.errors import DataError, ImageError, OutputError, StaleSetError, UsageError
+from kpedge.files import atomic_folder, read_bytes
 from kpedge.geometry import (
     CropRule,
     Image,
-    box_overlaps_image,
     crop_square,
     crop_transform,
     shrink_factor,
     shrunk_region,
     widen_box,
 )
-from kpedge.images import decode_image
+from kpedge.images import read_image
 from kpedge.keypoints import FACES21, KeypointScheme
 
 Progress = Callable[[int, int], None]
@@ -44,7 +53,8 @@ class PrepareOptions:
         size: side of the crop, pixels, at whose resolution the regions are kept.
         rule: the crop rule at whose resolution the regions are kept.
         context: how far a region reaches beyond the box on each side, as a fraction of its longer side. 0.75 leaves
-            room to turn a crop by 30 degrees, move it by a tenth and zoom out by a tenth without leaving the region.
+            room to turn a crop by 30 degrees and move it by a tenth, or to zoom out by a half; beyond it
+            the region's edge is repeated.
         name: what the set is called in model cards; the folder's name when empty.
         terms: the terms of the photos, as model cards state them.
     """
@@ -57,11 +67,11 @@ class PrepareOptions:
     rule: CropRule = field(default_factory=CropRule)
     context: float = 0.75
     name: str = ""
-    terms: str = ""
+    terms: str = "not stated"
 
     def __post_init__(self) -> None:
         if self.context < self.rule.widen:
-            raise DataError(f"--context {self.context:g} is less than the crop rule's {self.rule.widen:g}")
+            raise UsageError(f"--context {self.context:g} is less than the crop rule's {self.rule.widen:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +103,9 @@ class _Source:
 
     def sha256(self, options: PrepareOptions) -> str:
         rows = [(row.photo, row.box.tolist(), row.keypoints.tolist()) for row in self.labels.rows]
+        broken = [str(problem) for problem in self.problems]
         settings = {**asdict(options), "scheme": options.scheme.to_dict(), "rule": options.rule.to_dict()}
-        text = json.dumps([FORMAT, rows, self.digests, self.listed, settings], sort_keys=True)
+        text = json.dumps([FORMAT, rows, broken, self.digests, self.listed, settings], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -105,27 +116,21 @@ def _read_source(source: Path, options: PrepareOptions, test_list: Path | None) 
     digests: dict[str, str] = {}
     for photo, rows in by_photo.items():
         try:
-            digests[photo] = hashlib.sha256((labels.root / photo).read_bytes()).hexdigest()
-        except FileNotFoundError:
-            problems.append(_photo_problem("missing photo", f"{photo}: no such photo", rows))
-        except OSError as error:
-            problems.append(_photo_problem("unreadable photo", f"{photo}: cannot be read: {error.strerror}", rows))
+            digests[photo] = hashlib.sha256(read_bytes(labels.root / photo, ImageError, "no such photo")).hexdigest()
+        except ImageError as error:
+            problems.append(photo_problem(labels.root, photo, rows, error))
     list_file = test_list or labels.root / TEST_LIST
-    listed = read_photo_list(list_file) if test_list or list_file.is_file() else None
-    if listed is not None:
-        # A listed photo that is labelled but missing is a named problem already, not a reason to stop.
-        listed = [photo for photo in listed if photo in digests or photo not in by_photo]
+    listed: list[str] | None = None
+    if test_list or list_file.is_file():
+        listed, unlabelled = read_photo_list(list_file, labels)
+        listed = [photo for photo in listed if photo in digests]  # a missing photo is a named problem already
+        problems += unlabelled
     return _Source(labels, by_photo, digests, listed, problems)
-
-
-def _photo_problem(kind: str, message: str, rows: list[LabelRow]) -> LabelProblem:
-    faces = "1 face" if len(rows) == 1 else f"{len(rows)} faces"
-    return LabelProblem(kind, rows[0].where, f"{message} ({faces})")
 
 
 def face_region(photo: Image, row: LabelRow, options: PrepareOptions) -> tuple[Image, tuple[int, int], int]:
     """The region of a photo that is kept for a face, its first cell (x, y), and by how much it is averaged down."""
-    factor = shrink_factor(crop_transform(row.box, options.size, options.rule))
+    factor = shrink_factor(crop_transform(row.box, options.size, options.rule), photo)
     x, y, side = crop_square(row.box, CropRule(options.context, options.rule.border))
     centre = (np.array([x, y]) + 0.5) / factor
     reach = side / 2 / factor
@@ -212,16 +217,13 @@ def _write_set(
         for number, photo in enumerate(photos):
             rows, split = read.by_photo[photo], splits[photo]
             try:
-                image = decode_image((read.labels.root / photo).read_bytes(), photo, stored=True)
+                image = read_image(read.labels.root / photo, stored=True)
             except ImageError as error:
-                problems.append(_photo_problem("unreadable photo", str(error), rows))
-                rows = []
+                problems.append(photo_problem(read.labels.root, photo, rows, error))
+                continue
+            rows, outside = usable_rows(rows, image)
+            problems += outside
             for row in rows:
-                if not box_overlaps_image(row.box, image.shape[1], image.shape[0]):
-                    problems.append(
-                        LabelProblem("box outside photo", row.where, f"{photo}: the box lies outside the photo")
-                    )
-                    continue
                 region, origin, factor = face_region(image, row, options)
                 writer.add(
                     region,

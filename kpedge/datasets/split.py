@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from kpedge.errors import DataError
+from kpedge.errors import DataError, UsageError
 
 SPLITS = ("train", "validation", "test")
 
@@ -18,6 +18,8 @@ def split_photos(
     Photos are ranked by a hash of the seed and their content, so the split is a function of the seed and the photos
     alone: it does not depend on their order or names, and copies of a photo stay together.
 
+    Where a fraction is not 0, its split gets a photo at least, as long as one is left to train on.
+
     Args:
         content: photo -> hash of its content.
         seed: another seed gives another split.
@@ -29,28 +31,22 @@ def split_photos(
         photo -> one of `SPLITS`.
 
     Raises:
-        DataError: a photo of the test list does not exist, or a split comes out empty.
+        UsageError: a fraction is out of range.
+        DataError: no photo is left to train on.
     """
     if not (0 <= validation < 1 and 0 <= test < 1):
-        raise DataError(f"the fractions of validation ({validation}) and test ({test}) must be from 0 to below 1")
+        raise UsageError(f"the fractions of validation ({validation}) and test ({test}) must be from 0 to below 1")
 
     def ranked(digests: Iterable[str]) -> list[str]:
         return sorted(set(digests), key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
 
     digests = ranked(content.values())
     if test_list is None:
-        held_out = set(digests[: round(test * len(digests))])
+        held_out = set(digests[: _share(test, len(digests))])
     else:
-        listed = set(test_list)
-        unknown = sorted(listed - content.keys())
-        if unknown:
-            raise DataError(
-                f"the test list names {unknown[0]}, which no label file mentions ({len(unknown)} such photos)",
-                "give paths relative to the data folder",
-            )
-        held_out = {content[photo] for photo in listed}
+        held_out = {content[photo] for photo in test_list}
     rest = [digest for digest in digests if digest not in held_out]
-    chosen = set(rest[: max(round(validation * len(rest)), 1 if validation > 0 and len(rest) > 1 else 0)])
+    chosen = set(rest[: _share(validation, len(rest))])
 
     def side(digest: str) -> str:
         return "test" if digest in held_out else "validation" if digest in chosen else "train"
@@ -59,3 +55,8 @@ def split_photos(
     if "train" not in splits.values():
         raise DataError("no photo is left to train on", "give more photos, or a smaller test or validation split")
     return splits
+
+
+def _share(fraction: float, count: int) -> int:
+    """A fraction of a count, at least one where the fraction is not 0 and more than one is there."""
+    return max(round(fraction * count), 1 if fraction > 0 and count > 1 else 0)

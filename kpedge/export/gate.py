@@ -80,9 +80,12 @@ def export_model(
             raise UsageError(f"no format is called {kind!r}", f"known: {', '.join(SUFFIXES)}, all")
     loaded = load_checkpoint(checkpoint)
     name = name or loaded.card.name
+    if Path(name).name != name:
+        raise UsageError(f"--name {name}: a name, not a path", "give the folder with --out")
     card_file = out / f"{name}.json"
     targets = {kind: out / f"{name}{SUFFIXES[kind]}" for kind in formats}
-    for path in (*targets.values(), card_file):
+    others = _other_forms(card_file, loaded.card.weights_sha256, {path.name for path in targets.values()})
+    for path in targets.values() if others else (*targets.values(), card_file):
         refuse_existing(path, force=force)
 
     model = loaded.model(str(checkpoint))
@@ -113,8 +116,23 @@ def export_model(
         latency = {kind: _latency(Path(folder) / path.name) for kind, path in targets.items()}
     for kind, content in contents.items():
         write_bytes(targets[kind], content)
-    write_text(card_file, card_text(card, tuple(targets.values()), rows, latency))
+    write_text(card_file, card_text(card, tuple(targets.values()), rows, latency, others))
     return ExportResult(tuple(targets.values()), card_file, tuple(rows))
+
+
+def _other_forms(card_file: Path, weights_sha256: str, replaced: set[str]) -> dict[str, Any]:
+    """The card that lies there, when it is of the same weights and describes files that stay; else nothing."""
+    try:
+        card = json.loads(card_file.read_bytes())
+        same = card["weights_sha256"] == weights_sha256
+        kept = {
+            file: entry
+            for file, entry in card["files"].items()
+            if file not in replaced and sha256(card_file.with_name(file)) == entry["sha256"]
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {**card, "files": kept} if same and kept else {}
 
 
 def _serialise(kind: str, model: KeypointModel, card: ModelCard) -> bytes:
@@ -137,21 +155,37 @@ def _latency(path: Path) -> dict[str, Any]:
     }
 
 
-def card_text(card: ModelCard, files: Sequence[Path], rows: Sequence[ParityRow], latency: Mapping[str, Any]) -> str:
-    """The card as the JSON file beside the models: readable, with hashes, parity and latency."""
+def card_text(
+    card: ModelCard,
+    files: Sequence[Path],
+    rows: Sequence[ParityRow],
+    latency: Mapping[str, Any],
+    others: Mapping[str, Any],
+) -> str:
+    """The card as the JSON file beside the models: readable, with hashes, parity and latency.
+
+    `others` is the card of forms of the same weights that lie there already and stay; empty where there are none.
+    """
     largest: dict[str, float] = {}
+    if others:
+        own = tuple(row.form for row in rows)
+        earlier = others["parity"]["largest_difference"].items()
+        largest = {key: value for key, value in earlier if not key.startswith(own)}
     for row in rows:
         key = f"{row.form}, {row.inputs}"
         largest[key] = max(largest.get(key, 0.0), row.largest)
     content = {
         **card.to_dict(),
-        "files": {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files},
+        "files": {
+            **(others["files"] if others else {}),
+            **{path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files},
+        },
         "parity": {
             "tolerance": rows[0].tolerance,
             "batch_sizes": sorted({row.batch for row in rows}),
             "largest_difference": largest,
         },
-        "latency": {"cpu": cpu_name(), **latency},
+        "latency": {**(others["latency"] if others else {}), "cpu": cpu_name(), **latency},
     }
     del content["self_test"]  # 170 numbers that only a program reads; they are in the model files
     return json.dumps(content, indent=1) + "\n"

@@ -30,7 +30,7 @@ class ParityRow:
         form: which form of the model was compared with PyTorch (or with the recorded answers).
         inputs: what it was fed.
         batch: batch size.
-        crops: how many crops were compared.
+        crops: how many different crops were compared.
         output: name of the output.
         shape: its shape.
         largest: largest absolute difference.
@@ -124,7 +124,7 @@ def check_parity(
             ]
             for same_output in zip(*found, strict=True):
                 worst = max(same_output, key=lambda row: row.largest)
-                rows.append(replace(worst, crops=sum(row.crops for row in same_output)))
+                rows.append(replace(worst, crops=min(len(crops), sum(row.crops for row in same_output))))
     return rows
 
 

@@ -55,6 +55,7 @@ def verify(paths: Sequence[Path], real: dict[str, NDArray[np.uint8]] | None = No
         CorruptModelError: a file is broken, foreign, or not the one that its card names.
         ParityError: a file computes other numbers.
     """
+    paths = list(dict.fromkeys(paths))
     models = {path: open_model(path) for path in paths}
     checks = [_verify_file(path, model) for path, model in models.items()]
     if len(paths) == 1:

@@ -14,7 +14,7 @@ from torch import Tensor
 from kpedge.card import ModelCard
 from kpedge.errors import CorruptModelError
 from kpedge.files import read_bytes, write_bytes
-from kpedge.models.keypoint_model import KeypointModel, model_from_state
+from kpedge.models.keypoint_model import KeypointModel, model_from_state, weights_hash
 
 FORMAT = 1
 
@@ -42,8 +42,12 @@ class Checkpoint:
 
         Raises:
             ModelError: weights and card do not fit together.
+            CorruptModelError: the weights were changed.
         """
-        return model_from_state(self.card, self.state, source)
+        model = model_from_state(self.card, self.state, source)
+        if weights_hash(model) != self.card.weights_sha256:
+            raise CorruptModelError(f"{source}: the weights are not those that its card names", "use another checkpoint")
+        return model
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -67,7 +67,10 @@ class OnnxModel:
             CorruptModelError: broken, not from kpedge (no card), or inputs and outputs differ from its card.
         """
         self.session = new_session(path, threads=threads, providers=providers)
-        metadata = self.session.get_modelmeta().custom_metadata_map
+        try:
+            metadata = self.session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise CorruptModelError(f"{path}: its metadata is no text") from error
         if METADATA_KEY not in metadata:
             raise CorruptModelError(
                 f"{path}: an ONNX file without a kpedge card", "export it with: kpedge export CHECKPOINT --format onnx"
@@ -79,6 +82,9 @@ class OnnxModel:
         height, width, channels = self.card.input_shape
         inputs = [(node.name, node.type, node.shape[1:]) for node in self.session.get_inputs()]
         outputs = [(node.name, node.type, node.shape[1:]) for node in self.session.get_outputs()]
+        for node in (*self.session.get_inputs(), *self.session.get_outputs()):
+            if node.shape and isinstance(node.shape[0], int):
+                raise CorruptModelError(f"{path}: the batch size is fixed at {node.shape[0]}, kpedge's are free")
         if inputs != [(INPUT_NAME, "tensor(uint8)", [height, width, channels])]:
             raise CorruptModelError(f"{path}: the input is {inputs}, not what its card says")
         if outputs != [(KEYPOINTS_NAME, "tensor(float)", [len(self.card.scheme), 2])]:

@@ -37,6 +37,7 @@ class TrainConfig:
         threads: CPU threads; part of the configuration because another number sums in another order.
         freeze: patterns of layers that are not trained (`conv1_*`).
         lr_groups: (pattern, learning rate) pairs; the first that fits a layer counts, `lr` for the rest.
+        init_from: hash of the weights that training starts from; empty where it starts from `init`.
     """
 
     epochs: int = 60
@@ -48,7 +49,7 @@ class TrainConfig:
     warmup: int = 100
     clip: float = 1.0
     init: str = "kaiming"
-    mirror: bool = False
+    mirror: bool = True
     roll: float = 0.0
     scale: float = 0.0
     shift: float = 0.0
@@ -56,6 +57,7 @@ class TrainConfig:
     threads: int = 2
     freeze: tuple[str, ...] = ()
     lr_groups: tuple[tuple[str, float], ...] = ()
+    init_from: str = ""
 
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 1), ("threads", 1), ("warmup", 0), ("seed", 0)):
@@ -65,6 +67,11 @@ class TrainConfig:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"--{flag(name)} must be a number from 0 up, not {value}")
+        for pattern, rate in self.lr_groups:
+            if not (math.isfinite(rate) and rate >= 0):
+                raise UsageError(f"--lr-group {pattern}={rate}: a learning rate is a number from 0 up")
+        if self.seed >= 2**63:
+            raise UsageError(f"--seed must be below 2^63, not {self.seed}")
         if self.momentum >= 1:
             raise UsageError(f"--momentum must be below 1, not {self.momentum}")
         if self.init not in INITIALISATIONS:

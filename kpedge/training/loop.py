@@ -22,7 +22,7 @@ from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoin
 from kpedge.models.keypoint_model import KeypointModel, weights_hash
 from kpedge.training.config import TrainConfig, learning_rate
 from kpedge.training.evaluate import Evaluation, TestFaces, evaluate, faces_of_split
-from kpedge.training.metrics import KeypointAccuracy
+from kpedge.training.metrics import MSE_SIZE, KeypointAccuracy
 from kpedge.training.run import Record, Run
 from kpedge.training.setup import check_resumable, load_matching, new_card, new_model, parameter_groups
 
@@ -79,8 +79,8 @@ def train(
 ) -> TrainResult:
     """Train a keypoint model on a prepared set.
 
-    The weights after every epoch are a function of the configuration and the data alone, on one CPU and one version
-    of PyTorch: a run that was stopped, at whatever moment, and resumed ends with the same bits.
+    The weights after every epoch are a function of the configuration, the data and the weights it starts from, on one
+    CPU and one version of PyTorch: a run that was stopped, at whatever moment, and resumed ends with the same bits.
 
     Args:
         recipe: name of the network, a key of `ARCHITECTURES`.
@@ -89,7 +89,7 @@ def train(
         config: everything that determines the result.
         resume: go on from `out/last.pt`.
         force: replace a run that is there.
-        init_from: start from the weights of this checkpoint, as far as they fit.
+        init_from: start from the weights of this checkpoint, as far as they fit; `config` need not name it.
         device: "cpu" or "cuda".
         say: told what happens.
         on_epoch: told the figures of each epoch.
@@ -103,24 +103,30 @@ def train(
     torch.use_deterministic_algorithms(device == "cpu")
     torch.manual_seed(config.seed)
 
-    card = new_card(recipe, source, config)
+    run = Run(out)
+    last = load_checkpoint(run.last) if resume and run.last.exists() else None
+    start = load_checkpoint(init_from) if init_from is not None else None
+    if start is not None:
+        config = replace(config, init_from=start.card.weights_sha256)
+    elif last is not None:
+        config = replace(config, init_from=str(last.config.get("init_from", "")))
+    card = new_card(recipe, source, config, start.card if start else None)
     jitter = Jitter(config.mirror, config.roll, config.scale, config.shift)
     sampler = CropSampler(source, card.size, card.colour, card.crop, jitter, config.seed)
     indices = source.indices("train")
     validation = faces_of_split(source, "validation", card.size, card.colour, card.crop)
 
     model = new_model(card, source, indices, config)
-    if init_from is not None:
-        load_matching(model, load_checkpoint(init_from).state, str(init_from), say)
+    if start is not None and last is None:
+        load_matching(model, start.state, str(init_from), say)
     model.to(device)
     optimiser = torch.optim.SGD(parameter_groups(model.network, config, say), lr=config.lr, momentum=config.momentum)
 
-    run = Run(out)
     history: list[Record] = []
     best_nme, best_epoch = math.inf, 0
-    if resume and run.last.exists():
-        last = load_checkpoint(run.last)
+    if last is not None:
         check_resumable(last, config, card, run.last)
+        card = replace(card, training=last.card.training)
         model.load_state_dict(last.state)
         optimiser.load_state_dict(last.resume["optimiser"])
         torch.set_rng_state(last.resume["torch_rng"])
@@ -130,6 +136,14 @@ def train(
     elif resume:
         say(f"{out} holds no run yet: starting from the beginning")
     run.start({"recipe": recipe, **config.to_dict()}, resume=resume, force=force, purge_step=len(history) + 1)
+
+    def save(path: Path, accuracy: KeypointAccuracy | None, *, resumable: bool) -> None:
+        progress = {"history": history, "best_nme": best_nme, "best_epoch": best_epoch}
+        state = {"optimiser": optimiser.state_dict(), "torch_rng": torch.get_rng_state()} if resumable else {}
+        save_checkpoint(path, snapshot(model, card, config, progress, accuracy, state))
+
+    if last is None:
+        save(run.last, None, resumable=True)  # from here on the run can be gone on with, whatever it started from
 
     steps_per_epoch = math.ceil(len(indices) / config.batch_size)
     steps = config.epochs * steps_per_epoch
@@ -160,7 +174,9 @@ def train(
                 norms = max(norms, norm.item())
 
             accuracy = validate(model, validation, card).accuracy
-            val_loss = accuracy.mse_112 / (112 * float(model.spread)) ** 2
+            if not math.isfinite(accuracy.nme_box):
+                raise TrainingError(f"epoch {epoch}: the validation error is {accuracy.nme_box}", "use a lower --lr")
+            val_loss = accuracy.mse_112 / 2 / (MSE_SIZE * float(model.spread)) ** 2  # of a coordinate, as the loss
             record: Record = {
                 "epoch": epoch,
                 "lr": config.lr * factor,
@@ -176,11 +192,9 @@ def train(
             improved = accuracy.nme_box < best_nme
             if improved:
                 best_nme, best_epoch = accuracy.nme_box, epoch
-            progress = {"history": history, "best_nme": best_nme, "best_epoch": best_epoch}
             if improved:
-                save_checkpoint(run.best, snapshot(model, card, config, progress, accuracy))
-            state = {"optimiser": optimiser.state_dict(), "torch_rng": torch.get_rng_state()}
-            save_checkpoint(run.last, snapshot(model, card, config, progress, accuracy, state))
+                save(run.best, accuracy, resumable=False)
+            save(run.last, accuracy, resumable=True)
             run.log(history)
             on_epoch(record, config.epochs)
             if not warned and epoch >= max(5, config.epochs // 10) and best_nme > NO_BETTER * mean_face_nme:
@@ -213,10 +227,14 @@ def snapshot(
     card: ModelCard,
     config: TrainConfig,
     progress: dict[str, Any],
-    accuracy: KeypointAccuracy,
-    resume: dict[str, Any] | None = None,
+    accuracy: KeypointAccuracy | None,
+    resume: dict[str, Any],
 ) -> Checkpoint:
     """The model as it is now, with the card that describes it."""
     weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-    described = replace(card, weights_sha256=weights_hash(model), accuracy={"validation": accuracy.headline()})
-    return Checkpoint(described, weights, config.to_dict(), progress, resume or {})
+    described = replace(
+        card,
+        weights_sha256=weights_hash(model),
+        accuracy={} if accuracy is None else {"validation": accuracy.headline()},
+    )
+    return Checkpoint(described, weights, config.to_dict(), progress, resume)

@@ -50,7 +50,7 @@ class KeypointAccuracy:
 
     Attributes:
         faces: number of faces N.
-        mse_112: mean squared error of a coordinate, in pixels of a crop of 112 x 112.
+        mse_112: mean squared distance of a point, dx^2 + dy^2, in pixels of a crop of 112 x 112.
         nme_box: mean over faces of the mean distance, as a fraction of the square root of the box's area.
         nme_pupil: the same as a fraction of the distance of the pupils; None where the scheme has no pupils.
         pupil_left_out: faces left out of `nme_pupil` because their pupils are too close.
@@ -126,7 +126,7 @@ def measure(predicted: FloatArray, truth: KeypointTruth) -> KeypointAccuracy:
     _, share = error_curve(errors)
     return KeypointAccuracy(
         faces=len(errors),
-        mse_112=float(np.square(difference * MSE_SIZE).mean()),
+        mse_112=float(np.square(difference * MSE_SIZE).sum(axis=2).mean()),
         nme_box=float(errors.mean()),
         nme_pupil=nme_pupil,
         pupil_left_out=left_out,

@@ -13,6 +13,10 @@ from kpedge.errors import OutputError, TrainingError
 from kpedge.extras import importable
 from kpedge.files import make_folder, write_bytes, write_text
 
+FILES = ("last.pt", "best.pt", "metrics.csv", "curves.png", "config.json")
+BOARD = "tensorboard"
+"""What a run writes into its folder."""
+
 Record = dict[str, float]
 """One epoch: epoch, lr, train_loss, grad_norm, val_loss, val_nme, val_mse_112, val_failure, seconds."""
 
@@ -36,19 +40,23 @@ class Run:
         Raises:
             OutputError: it holds a run already and neither `resume` nor `force` is set, or cannot be written.
         """
-        if self.last.exists() and force and not resume:
-            for name in ("last.pt", "best.pt", "metrics.csv", "curves.png", "config.json"):
-                (self.path / name).unlink(missing_ok=True)
-            shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
-        elif self.last.exists() and not resume:
+        found = [name for name in (*FILES, BOARD) if (self.path / name).exists()]
+        if force and not resume:
+            for name in found:
+                if (self.path / name).is_dir():
+                    shutil.rmtree(self.path / name)
+                else:
+                    (self.path / name).unlink()
+        elif found and not (resume and self.last.exists()):
+            what = "a run" if self.last.exists() else found[0]
             raise OutputError(
-                f"{self.path} holds a run already",
-                "add --resume to go on with it, --force to replace it, or choose another --out",
+                f"{self.path} holds {what} already",
+                "add --resume to go on with a run, --force to replace it, or choose another --out",
             )
-        make_folder(self.path)
+        make_folder(self.path / BOARD)
         write_text(self.path / "config.json", json.dumps(config, indent=1) + "\n")
         board = importable("torch.utils.tensorboard", "train")
-        self._board = board.SummaryWriter(str(self.path / "tensorboard"), purge_step=purge_step)
+        self._board = board.SummaryWriter(str(self.path / BOARD), purge_step=purge_step)
 
     def log(self, history: list[Record]) -> None:
         """Write the whole history to `metrics.csv`, and its last record to TensorBoard."""

@@ -23,8 +23,8 @@ from kpedge.models.stage1 import initialise
 from kpedge.training.config import TrainConfig
 
 
-def new_card(recipe: str, source: PreparedSet, config: TrainConfig) -> ModelCard:
-    """The card of a model that is about to be trained.
+def new_card(recipe: str, source: PreparedSet, config: TrainConfig, start: ModelCard | None = None) -> ModelCard:
+    """The card of a model that is about to be trained; `start` is that of the model whose weights it starts from.
 
     Raises:
         UsageError: there is no such recipe.
@@ -53,6 +53,7 @@ def new_card(recipe: str, source: PreparedSet, config: TrainConfig) -> ModelCard
                 }
             ],
             "recipe": config.to_dict(),
+            "start": None if start is None else {"weights_sha256": start.weights_sha256, **start.training},
         },
     )
 
@@ -72,7 +73,6 @@ def load_matching(model: nn.Module, state: dict[str, Tensor], source: str, say: 
         TrainingError: none fits.
     """
     own = model.state_dict()
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
     if not fitting:
         raise TrainingError(f"{source}: not one weight fits this network", "give a checkpoint of the same family")
