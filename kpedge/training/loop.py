@@ -189,10 +189,8 @@ def train(
                 "seconds": time.perf_counter() - began,
             }
             history.append(record)
-            improved = accuracy.nme_box < best_nme
-            if improved:
+            if accuracy.nme_box < best_nme:
                 best_nme, best_epoch = accuracy.nme_box, epoch
-            if improved:
                 save(run.best, accuracy, resumable=False)
             save(run.last, accuracy, resumable=True)
             run.log(history)
