@@ -97,6 +97,10 @@ def prepared(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared
     return open_set(out)
 
 
+DRAWN = {"epochs": 25, "batch_size": 8, "lr": 0.03, "warmup": 20, "roll": 0.0, "scale": 0.0, "shift": 0.0}
+"""Settings with which the plain network learns drawn faces in seconds."""
+
+
 @pytest.fixture(scope="session")
 def trained(prepared: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short training."""
@@ -104,7 +108,7 @@ def trained(prepared: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> 
     from kpedge.training.loop import train
 
     out = tmp_path_factory.mktemp("runs") / "stage1"
-    train("stage1", prepared, out, TrainConfig(epochs=25, batch_size=8, lr=0.03, warmup=20))
+    train("stage1", prepared, out, TrainConfig(**DRAWN))
     return out
 
 

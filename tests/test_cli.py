@@ -343,6 +343,12 @@ def test_eval_gives_tables_pictures_and_json_from_a_set_and_from_photos(exported
     from_photos = json.loads(capsys.readouterr().out)
     assert from_photos["nme_box"] == pytest.approx(report["nme_box"], abs=1e-6)
     assert from_photos["faces"] == report["faces"]
+    noisy = []
+    for source in (["--data", str(prepared.path)], ["--data", str(photos), "--list", str(tmp_path / "list.txt")]):
+        assert main(["eval", model, *source, "--box-noise", "0.1", "--json"]) == 0
+        noisy.append(json.loads(capsys.readouterr().out))
+    assert all(document["nme_box"] > 1.05 * report["nme_box"] for document in noisy), "a model without jitter minds"
+    assert all(document["by_size"][2]["faces"] == report["by_size"][2]["faces"] for document in noisy)
     assert from_photos["mean_face"]["by_point"].keys() == from_photos["by_point"].keys()
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from kpedge.keypoints import FACES21
+from kpedge.training.evaluate import disturb_boxes
 from kpedge.training.metrics import KeypointTruth, error_curve, measure
 
 
@@ -75,3 +76,13 @@ def test_the_dictionary_names_every_point():
     assert list(document["by_point"]) == list(FACES21.points)
     assert document["by_size"][2] == {"from_px": 60.0, "to_px": 120.0, "faces": 4, "nme_box": 0.0}
     assert document["by_size"][0]["nme_box"] is None
+
+
+def test_disturbed_boxes_stay_within_their_noise():
+    boxes = np.tile([10.0, 20, 110, 120], (500, 1))
+    moved = disturb_boxes(boxes, 0.05, np.random.default_rng(0))
+    centre, size = (moved[:, :2] + moved[:, 2:]) / 2, moved[:, 2:] - moved[:, :2]
+    assert 4 < np.abs(centre - (60, 70)).max() <= 5
+    assert 4 < np.abs(size - 100).max() <= 5
+    assert np.allclose(size[:, 0], size[:, 1])
+    assert (disturb_boxes(boxes, 0.0, np.random.default_rng(0)) == boxes).all()

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from conftest import DRAWN
 
 from kpedge.cli.main import main
 from kpedge.errors import CorruptModelError, OutputError, TrainingError, UsageError
@@ -62,7 +63,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(prepared
 def test_a_killed_run_resumes_and_ends_with_the_same_bits(prepared, tmp_path, kills):
     flags = [
         *("--data", str(prepared.path), "--epochs", "8", "--batch-size", "8", "--lr", "0.03", "--warmup", "5"),
-        *("--mirror", "--roll", "10", "--shift", "0.05", "--threads", "2"),
+        *("--roll", "10", "--shift", "0.05", "--threads", "2"),
     ]
     command = [sys.executable, "-m", "kpedge", "train", "stage1", *flags]
     subprocess.run([*command, "--out", tmp_path / "whole"], check=True, capture_output=True)
@@ -93,7 +94,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bits(prepared, tmp_path, ki
 
 
 def test_resuming_with_other_flags_or_data_is_refused_by_name(prepared, trained, tmp_path):
-    config = TrainConfig(epochs=25, batch_size=8, lr=0.03, warmup=20)
+    config = TrainConfig(**DRAWN)
     with pytest.raises(TrainingError, match=r"--lr 0.03, not 0.02"):
         train("stage1", prepared, trained, TrainConfig(**{**config.to_dict(), "lr": 0.02}), resume=True)
     done = train("stage1", prepared, trained, config, resume=True)

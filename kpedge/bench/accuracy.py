@@ -30,12 +30,12 @@ from kpedge.geometry import (
 )
 from kpedge.images import read_image
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor
-from kpedge.training.evaluate import Evaluation, TestFaces, faces_of_split
+from kpedge.training.evaluate import Evaluation, TestFaces, disturb_boxes, faces_of_split
 from kpedge.training.metrics import FAILURE, KeypointAccuracy, KeypointTruth, error_curve
 
 
 def faces_of_folder(
-    labels: Labels, model: CropModel, photos: Iterable[str] | None
+    labels: Labels, model: CropModel, photos: Iterable[str] | None, *, box_noise: float = 0.0
 ) -> tuple[TestFaces, list[LabelProblem]]:
     """The faces of labelled photos, cropped from the photos as `kpedge predict` does.
 
@@ -43,6 +43,7 @@ def faces_of_folder(
         labels: of the folder.
         model: its card says how to crop.
         photos: only these, relative to the folder; all when None.
+        box_noise: how far boxes are moved and scaled before the crop, as a fraction of their size.
 
     Returns:
         The faces, and a problem for each row or photo that cannot be used.
@@ -52,7 +53,8 @@ def faces_of_folder(
     """
     by_photo = labels.by_photo()
     card, predictor = model.card, KeypointPredictor(model)
-    crops, keypoints, boxes, where = [], [], [], []
+    rng = np.random.default_rng(0)
+    crops, keypoints, boxes, sides, where = [], [], [], [], []
     problems = list(labels.problems)
     for photo in by_photo if photos is None else photos:
         try:
@@ -63,16 +65,17 @@ def faces_of_folder(
         rows, outside = usable_rows(by_photo[photo], image)
         problems += outside
         if rows:
-            cut, transforms = predictor.preprocess(image, np.array([row.box for row in rows]))
+            shown = disturb_boxes(np.array([row.box for row in rows]), box_noise, rng)
+            cut, transforms = predictor.preprocess(image, shown)
             crops.append(cut)
-            for row, way in zip(rows, transforms, strict=True):
+            for row, box, way in zip(rows, shown, transforms, strict=True):
+                sides.append(crop_square(box, card.crop)[2])
                 keypoints.append(pixels_to_fractions(transform_points(way, row.keypoints), card.size))
                 boxes.append(row.box)
                 where.append(photo)
     if not crops:
         raise DataError(f"{labels.root}: no face to measure on")
-    sides = np.array([crop_square(box, card.crop)[2] for box in boxes])
-    truth = KeypointTruth(np.array(keypoints), sides, np.array(boxes), labels.scheme)
+    truth = KeypointTruth(np.array(keypoints), np.array(sides), np.array(boxes), labels.scheme)
     return TestFaces(np.concatenate(crops), truth, tuple(where)), problems
 
 
@@ -83,9 +86,16 @@ def first_split(data: Path) -> str:
 
 
 def load_faces(
-    data: Path, model: CropModel, *, split: str | None = None, photo_list: Path | None = None
+    data: Path,
+    model: CropModel,
+    *,
+    split: str | None = None,
+    photo_list: Path | None = None,
+    box_noise: float = 0.0,
 ) -> tuple[TestFaces, list[LabelProblem]]:
     """The faces to measure a model on: a split of a prepared set ("test" when None), or a folder of labelled photos.
+
+    With `box_noise` their boxes are first moved and scaled by up to that fraction of their size, always the same way.
 
     Raises:
         DataError: there is no face, or its keypoints are not the model's.
@@ -98,14 +108,14 @@ def load_faces(
         source = open_set(data)
         if source.scheme != card.scheme:
             raise DataError(f"{data} has {source.scheme.name} keypoints, the model {card.scheme.name}")
-        return faces_of_split(source, split or "test", card.size, card.colour, card.crop), []
+        return faces_of_split(source, split or "test", card.size, card.colour, card.crop, box_noise=box_noise), []
     if split is not None:
         raise UsageError(
             f"--split chooses of a prepared set; {data} is none", "for a folder of photos, give --list FILE"
         )
     labels = read_labels(data, card.scheme)
     photos, unlabelled = read_photo_list(photo_list, labels) if photo_list else (None, [])
-    faces, problems = faces_of_folder(labels, model, photos)
+    faces, problems = faces_of_folder(labels, model, photos, box_noise=box_noise)
     return faces, [*unlabelled, *problems]
 
 

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "kpedge eval stage1 --data photos --list photos/test_images.txt",
             "kpedge eval runs/stage1/best.pt --data data/photos --split validation",
-            "kpedge eval export/stage1.onnx --data data/photos --out report --json",
+            "kpedge eval export/stage1.onnx --data data/photos --box-noise 0.05 --out report --json",
         ),
     )(evaluate)
 
@@ -38,6 +38,9 @@ def evaluate(
     photo_list: Annotated[
         Path | None, typer.Option("--list", help="Of a folder: only the photos on this list.")
     ] = None,
+    box_noise: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Move and scale boxes by up to this fraction of their size first.")
+    ] = 0.0,
     out: Annotated[Path | None, typer.Option(help="Folder for report.json, error_curve.png and worst.png.")] = None,
     threads: Threads = 1,
     force: Force = False,
@@ -63,7 +66,7 @@ def evaluate(
         refuse_existing(target, force=force)
     opened = open_model(path, threads=threads)
     card = opened.card
-    faces, problems = load_faces(data, opened, split=split, photo_list=photo_list)
+    faces, problems = load_faces(data, opened, split=split, photo_list=photo_list, box_noise=box_noise)
     for problem in problems:
         output.say(f"left out: {problem}")
     if split == "train" and is_prepared(data):
@@ -75,6 +78,7 @@ def evaluate(
         "weights_sha256": card.weights_sha256,
         "data": str(data),
         "split": split or "test" if is_prepared(data) else None,
+        "box_noise": box_noise,
         "left_out": [str(problem) for problem in problems],
         **accuracy.to_dict(card.scheme),
         "mean_face": mean_face.to_dict(card.scheme),

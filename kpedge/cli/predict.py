@@ -36,10 +36,13 @@ def _parse_box(text: str) -> list[float]:
 
 def _picture_files(photos: list[Path], out: Path) -> dict[Path, Path]:
     """A file of its own for each photo: its name, with a number behind it where another photo has that name."""
+    taken: set[str] = set()
     files: dict[Path, Path] = {}
     for photo in photos:
         names = (f"{photo.stem}{'' if number == 1 else f'-{number}'}.png" for number in count(1))
-        files[photo] = next(out / name for name in names if out / name not in files.values())
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        files[photo] = out / name
     return files
 
 
@@ -85,9 +88,10 @@ def predict(
         raise UsageError("no photo is given", "name one, or give --boxes FILE")
     predictor = KeypointPredictor(open_model(find_model(model), threads=threads))
     drawn = _picture_files(photos, out or Path("predictions")) if out or not as_json else {}
+    originals = {photo.resolve() for photo in photos}
     for photo, target in drawn.items():
-        if target.resolve() == photo.resolve():
-            raise UsageError(f"the picture of {photo} would replace the photo itself", "give another --out")
+        if target.resolve() in originals:
+            raise UsageError(f"the picture of {photo} would replace the photo {target}", "give another --out")
         refuse_existing(target, force=force)
     broken = 0
     with output.progress("photos", streams=True) as update:

@@ -40,9 +40,9 @@ class TrainConfig:
         init_from: hash of the weights that training starts from; empty where it starts from `init`.
     """
 
-    epochs: int = 60
+    epochs: int = 600
     batch_size: int = 64
-    lr: float = 0.2
+    lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "cosine"
@@ -50,9 +50,9 @@ class TrainConfig:
     clip: float = 1.0
     init: str = "kaiming"
     mirror: bool = True
-    roll: float = 0.0
-    scale: float = 0.0
-    shift: float = 0.0
+    roll: float = 10.0
+    scale: float = 0.05
+    shift: float = 0.05
     seed: int = 0
     threads: int = 2
     freeze: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,21 @@ class TestFaces:
         return len(self.crops)
 
 
-def faces_of_split(source: PreparedSet, split: str, size: int, colour: str, rule: CropRule) -> TestFaces:
-    """The faces of a split of a prepared set, cropped as a model expects them.
+def disturb_boxes(boxes: NDArray[np.float64], noise: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Boxes (N, 4), each moved along x and y and scaled by up to `noise` of its size, as no two detectors agree."""
+    if not noise:
+        return boxes
+    draws = noise * rng.uniform(-1, 1, (len(boxes), 3))
+    extent = boxes[:, 2:] - boxes[:, :2]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + draws[:, :2] * extent
+    half = extent / 2 * (1 + draws[:, 2:])
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def faces_of_split(
+    source: PreparedSet, split: str, size: int, colour: str, rule: CropRule, *, box_noise: float = 0.0
+) -> TestFaces:
+    """The faces of a split of a prepared set, cropped as a model expects them; from disturbed boxes with `box_noise`.
 
     Raises:
         DataError: there is no such split, or it has no face.
@@ -47,11 +60,11 @@ def faces_of_split(source: PreparedSet, split: str, size: int, colour: str, rule
     indices = source.indices(split)
     if not len(indices):
         raise DataError(f"{source.path}: the {split} split has no face")
-    crops, keypoints = CropSampler(source, size, colour, rule).batch(indices)
-    boxes = source.boxes[indices]
-    sides = np.array([crop_square(box, rule)[2] for box in boxes])
+    shown = replace(source, boxes=disturb_boxes(source.boxes, box_noise, np.random.default_rng(0)))
+    crops, keypoints = CropSampler(shown, size, colour, rule).batch(indices)
+    sides = np.array([crop_square(box, rule)[2] for box in shown.boxes[indices]])
     where = tuple(source.photos[photo] for photo in source.photo[indices])
-    return TestFaces(crops, KeypointTruth(keypoints, sides, boxes, source.scheme), where)
+    return TestFaces(crops, KeypointTruth(keypoints, sides, source.boxes[indices], source.scheme), where)
 
 
 def predict_all(predict: Predict, crops: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
