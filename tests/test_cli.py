@@ -152,17 +152,6 @@ def test_output_that_cannot_be_written_gets_one_line(exported, photos):
     assert "No space left on device" in done.stderr
 
 
-def test_a_broken_library_is_explained(monkeypatch, capsys):
-    def broken(*_arguments, **_options):
-        raise ImportError("libGL.so.1: cannot open shared object file")
-
-    monkeypatch.setattr("kpedge.images.read_image", broken)
-    assert main(["predict", "a.png", "--box", "1,2,3,4", "--json"]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: this installation is broken: libGL.so.1: cannot open shared object file")
-    assert line.endswith("find the cure with: kpedge env")
-
-
 def test_a_photo_of_one_pixel_is_a_photo(exported, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "dot.png"), np.zeros((1, 1, 3), np.uint8))
     common = ["predict", str(tmp_path / "dot.png"), "--model", str(exported / "stage1.onnx"), "--json"]
@@ -377,45 +366,6 @@ def test_summary(capsys):
     assert re.search(r"conv1_1\s+Conv2d\s+8×54×54\s+208\s+1,166,400", text)
     assert main(["summary", "stage1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"] == 235_851
-
-
-def test_env_reports_and_cures(capsys, monkeypatch):
-    from kpedge import environment
-
-    assert main(["env"]) == 0
-    text = capsys.readouterr().out
-    assert re.search(r"onnxruntime\s+\d", text)
-    assert "CPUExecutionProvider" in text
-    versions = {"opencv-python": "5.0", "opencv-python-headless": "5.0", "torch": "2.7.0+cpu", "torchvision": "0.22.0"}
-    monkeypatch.setattr(environment, "version_of", versions.get)
-    monkeypatch.setattr(environment, "installed", lambda module: module != "onnxscript")
-    assert main(["env", "--json"]) == 1
-    captured = capsys.readouterr()
-    document = json.loads(captured.out)
-    found = {problem["what"]: problem["cure"] for problem in document["problems"]}
-    assert any("overwrite each other's files" in what and "pip uninstall" in cure for what, cure in found.items())
-    assert any("different package indexes" in what for what in found)
-    assert document["missing_extras"] == {"export": "pip install 'kpedge[export]'"}
-
-
-def test_env_explains_a_missing_system_library(monkeypatch):
-    from kpedge import environment
-
-    real = environment.importlib.import_module
-
-    def broken(name):
-        if name == "cv2":
-            raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
-        if name == "torch":
-            raise OSError("libtorch_cpu.so: invalid ELF header")
-        return real(name)
-
-    monkeypatch.setattr(environment.importlib, "import_module", broken)
-    problem, torch = environment.find_problems()
-    assert "invalid ELF header" in torch.what
-    assert "libGL.so.1" in problem.what
-    assert "apt-get install libgl1" in problem.cure
-    assert "opencv-python-headless" in problem.cure
 
 
 def test_the_sample_is_labelled_in_the_format():
