@@ -101,5 +101,5 @@ def curves_png(history: list[Record], mean_face_nme: float) -> bytes:
     right.axhline(100 * mean_face_nme, color="grey", linestyle="--", label="mean face")
     right.set(xlabel="epoch", ylabel="mean error, % of the box", title="Normalised mean error")
     right.set_ylim(bottom=0)
-    right.legend()
+    right.legend(loc="lower left")
     return bytes(plotting.to_png(figure))
