@@ -15,16 +15,18 @@ from pathlib import Path
 from kpedge.errors import KpedgeError, OutputError
 
 
-def read_bytes(path: Path, problem: type[KpedgeError], missing: str = "no such file") -> bytes:
+def read_bytes(path: Path, problem: type[KpedgeError], missing: str = "no such file", *, limit: int = -1) -> bytes:
     """The content of a file.
 
     Args:
         path: the file.
         problem: the error to raise when it cannot be read.
         missing: what to say when it is not there.
+        limit: how many bytes to read; all when negative.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            return stream.read(limit)
     except FileNotFoundError:
         raise problem(f"{path}: {missing}") from None
     except OSError as error:

@@ -10,7 +10,6 @@ _PACKAGE = Path(__file__).resolve().parent
 _SHIPPED = _PACKAGE / "_shipped"
 _CHECKOUT = _PACKAGE.parent
 
-MODEL_SUFFIXES = (".onnx", ".torchscript.pt")
 DEFAULT_MODEL = "stage1"
 
 

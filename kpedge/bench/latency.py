@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from kpedge.card import INPUT_NAME, ModelCard
 from kpedge.errors import UsageError
-from kpedge.export.formats import ONNX, TORCHSCRIPT, TorchModel, format_of, open_eager, open_model
+from kpedge.export.formats import ONNX, TORCHSCRIPT, format_of, open_eager, open_model
 from kpedge.export.parity import check_same_model
 from kpedge.export.probes import random_crops
 from kpedge.extras import importable, installed
+from kpedge.runtime.keypoints import CropModel
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.timing import time_calls
 
@@ -113,11 +114,14 @@ def bench_latency(
     weights = next((path for kind, path in by_format.items() if kind != ONNX), None)
     onnx_file, script_file = by_format.get(ONNX), by_format.get(TORCHSCRIPT)
     no_torch = "" if installed("torch") else "PyTorch is not installed"
-    cards = {str(path): open_model(path).card for path in files if format_of(path) == ONNX or not no_torch}
+    cards = {str(path): open_model(path).card for kind, path in by_format.items() if kind == ONNX or not no_torch}
     if not cards:
         importable("torch", "train")
     check_same_model(cards)
     card = next(iter(cards.values()))
+    # One module serves every setting; an onnxruntime session has its number of threads built in.
+    eager = open_eager(weights) if weights and not no_torch else None
+    script = open_model(script_file) if script_file and not no_torch else None
     absent = "no file with PyTorch weights"
     contestants: list[_Contestant] = []
     rows: list[LatencyRow] = []
@@ -131,13 +135,10 @@ def bench_latency(
     for batch in options.batches:
         crops = random_crops(batch, card.input_shape)
         for threads in options.threads:
-            eager = _torch_call(open_eager(weights), crops, threads) if weights and not no_torch else None
-            enter(EAGER, "cpu", threads, batch, eager, no_torch or ("" if weights else absent))
-            script = None
-            if script_file and not no_torch:
-                opened = open_model(script_file)
-                script = _torch_call(opened, crops, threads) if isinstance(opened, TorchModel) else None
-            enter(SCRIPT, "cpu", threads, batch, script, no_torch or ("" if script_file else "no TorchScript file"))
+            call = _torch_call(eager, crops, threads) if eager else None
+            enter(EAGER, "cpu", threads, batch, call, no_torch or ("" if weights else absent))
+            call = _torch_call(script, crops, threads) if script else None
+            enter(SCRIPT, "cpu", threads, batch, call, no_torch or ("" if script_file else "no TorchScript file"))
             session = _onnx_call(onnx_file, crops, threads) if onnx_file else None
             enter(RUNTIME, "cpu", threads, batch, session, "" if onnx_file else "no ONNX file")
         _enter_gpu(enter, weights, script_file, onnx_file, crops, no_torch or ("" if weights else absent))
@@ -158,7 +159,7 @@ def bench_latency(
     return card, [measured.get((row.form, row.device, row.threads, row.batch), row) for row in rows]
 
 
-def _torch_call(model: Any, crops: NDArray[np.uint8], threads: int) -> Callable[[], object]:
+def _torch_call(model: CropModel, crops: NDArray[np.uint8], threads: int) -> Callable[[], object]:
     """A call of a PyTorch module from and to NumPy on the CPU, with its own number of threads."""
     import torch
 

@@ -44,13 +44,14 @@ def bench(
     from kpedge.bench.latency import BenchOptions, bench_latency
     from kpedge.bench.report import HEADERS, cells, header, header_lines, latency_png, markdown
     from kpedge.errors import UsageError
+    from kpedge.export.formats import SUFFIXES
     from kpedge.extras import importable
     from kpedge.files import refuse_existing, write_bytes, write_text
     from kpedge.machine import describe, usable_cores
-    from kpedge.shelf import MODEL_SUFFIXES, shelf_folder
+    from kpedge.shelf import shelf_folder
 
     chosen = files or [
-        path for suffix in MODEL_SUFFIXES if (path := shelf_folder() / f"{DEFAULT_MODEL}{suffix}").is_file()
+        path for suffix in SUFFIXES.values() if (path := shelf_folder() / f"{DEFAULT_MODEL}{suffix}").is_file()
     ]
     if not chosen:
         raise UsageError("no model is given and none is released with this kpedge", "name a model file")

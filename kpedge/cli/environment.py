@@ -28,10 +28,11 @@ def environment(as_json: Json = False) -> None:
         providers = onnxruntime.get_available_providers()
     except ImportError:
         providers = []
-    gpu = "unknown: PyTorch is not installed"
-    if installed("torch"):
+    if not installed("torch"):
+        gpu = "unknown: PyTorch is not installed"
+    elif installation.import_error("torch"):
         gpu = "unknown: PyTorch cannot be imported"
-    if installed("torch") and not installation.import_error("torch"):
+    else:
         import torch
 
         gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none that PyTorch can use"

@@ -50,9 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code: the one place where exceptions become advice and codes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a name or a line that the terminal cannot show stops nothing
+            # A file name or a line that the terminal cannot show stops nothing.
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(args=arguments, prog_name="kpedge")
     except SystemExit as stop:

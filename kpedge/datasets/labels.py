@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kpedge.errors import DataError, ImageError
 from kpedge.files import read_bytes
-from kpedge.geometry import Image, as_box, box_overlaps_image
+from kpedge.geometry import MIN_SIDE, Image, as_box, box_overlaps_image
 from kpedge.images import SUFFIXES
 from kpedge.keypoints import KeypointScheme
 
@@ -134,7 +134,8 @@ def parse_row(text: str, scheme: KeypointScheme) -> tuple[str, NDArray[np.float6
     try:
         box = as_box(parsed[:4])
     except DataError as error:
-        raise RowError("box without area" if "area" in str(error) else "box out of range", str(error)) from error
+        flat = (parsed[2:4] - parsed[:2]).min() < MIN_SIDE
+        raise RowError("box without area" if flat else "box out of range", str(error)) from error
     return posixpath.normpath(name), box, parsed[4:].reshape(-1, 2)
 
 

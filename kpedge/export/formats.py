@@ -27,7 +27,7 @@ def format_of(path: Path) -> str:
     Raises:
         CorruptModelError: there is no such file, or it is empty.
     """
-    start = read_bytes(path, CorruptModelError)[:2]
+    start = read_bytes(path, CorruptModelError, limit=2)
     if not start:
         raise CorruptModelError(f"{path}: the file is empty")
     if start == b"PK":
