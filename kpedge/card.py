@@ -22,6 +22,10 @@ METADATA_KEY = "kpedge.card"
 EXTRA_FILE = "kpedge-card.json"
 INPUT_NAME = "crops"
 KEYPOINTS_NAME = "keypoints"
+SCORE_NAME = "score"
+ERROR_NAME = "error"
+TASKS = ("keypoints", "face keypoints")
+"""What a model does: keypoints of a crop that shows a face, or these and whether it shows one."""
 COLOURS = {"grey": 1, "bgr": 3}
 """Colour order of the input -> channels."""
 
@@ -30,19 +34,22 @@ COLOURS = {"grey": 1, "bgr": 3}
 class ModelCard:
     """What the runtime needs to use a model, and what people need to judge it.
 
-    The input is `crops`, uint8 (N, size, size, channels), raw pixels; the output `keypoints` is float32 (N, K, 2),
-    fractions of the crop.
+    The input is `crops`, uint8 (N, size, size, channels), raw pixels. Outputs are float32: `keypoints`, (N, K, 2),
+    fractions of the crop; of the task "face keypoints" also `score`, (N,), the probability of a face, and `error`,
+    (N, K), the distance that each point is expected to be off, fractions of the crop.
 
     Attributes:
         name: the model's name, as on the shelf.
-        task: what it does; "keypoints".
-        architecture: `{"name": ..., "options": {...}}`, enough to build the network again.
+        task: what it does, of `TASKS`.
+        architecture: `{"name": ..., "options": {...}, "normalise": ..., "folded": ...}`, enough to build the network
+            again.
         size: side of the input crop, pixels.
         colour: a key of `COLOURS`.
         crop: how a box becomes a crop.
         scheme: the keypoints, with mirror pairs and skeleton.
         mean_shape: (K, 2), the mean of the training shapes, fractions of the crop: what a model that learnt nothing
             would answer.
+        threshold: score from which on a crop shows a face, chosen on the validation split; None without a score.
         weights_sha256: hash of the weights that the file was made from.
         training: the sets it was trained on (name, terms, hash, counts) and the recipe.
         accuracy: split -> the headline figures measured there.
@@ -58,6 +65,7 @@ class ModelCard:
     crop: CropRule
     scheme: KeypointScheme
     mean_shape: NDArray[np.float64]
+    threshold: float | None = None
     weights_sha256: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     accuracy: dict[str, Any] = field(default_factory=dict)
@@ -69,8 +77,25 @@ class ModelCard:
         """Height, width, channels of one crop."""
         return (self.size, self.size, COLOURS[self.colour])
 
+    @property
+    def has_score(self) -> bool:
+        """Whether the model tells faces from what is none."""
+        return self.task == "face keypoints"
+
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """Name of each output -> its shape without the batch, in the order in which the model gives them."""
+        count = len(self.scheme)
+        scored = {SCORE_NAME: (), ERROR_NAME: (count,)}
+        return {KEYPOINTS_NAME: (count, 2), **(scored if self.has_score else {})}
+
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON types."""
+        units = {
+            KEYPOINTS_NAME: "fractions of the crop",
+            ERROR_NAME: "fractions of the crop",
+            SCORE_NAME: "probability",
+        }
         return {
             "format": FORMAT,
             "name": self.name,
@@ -85,15 +110,12 @@ class ModelCard:
             },
             "crop": self.crop.to_dict(),
             "outputs": [
-                {
-                    "name": KEYPOINTS_NAME,
-                    "dtype": "float32",
-                    "shape": ["batch", len(self.scheme), 2],
-                    "unit": "fractions of the crop",
-                }
+                {"name": name, "dtype": "float32", "shape": ["batch", *shape], "unit": units[name]}
+                for name, shape in self.outputs.items()
             ],
             "keypoints": self.scheme.to_dict(),
             "mean_shape": np.round(self.mean_shape, 6).tolist(),
+            **({} if self.threshold is None else {"threshold": self.threshold}),
             "weights_sha256": self.weights_sha256,
             "training": self.training,
             "accuracy": self.accuracy,
@@ -129,6 +151,7 @@ class ModelCard:
                 crop=CropRule.from_dict(data["crop"]),
                 scheme=scheme,
                 mean_shape=np.asarray(data["mean_shape"], dtype=np.float64),
+                threshold=None if data.get("threshold") is None else float(data["threshold"]),
                 weights_sha256=str(data["weights_sha256"]),
                 training=dict(data["training"]),
                 accuracy=dict(data["accuracy"]),
@@ -139,6 +162,8 @@ class ModelCard:
             raise CorruptModelError(f"{source}: the model card is damaged: {type(error).__name__}: {error}") from error
         if card.colour not in COLOURS or not 8 <= card.size <= 4096:
             raise CorruptModelError(f"{source}: the card asks for {card.size} px {card.colour!r}, which cannot be")
+        if card.task not in TASKS or (card.has_score and not 0 <= (card.threshold or 0.0) <= 1):
+            raise CorruptModelError(f"{source}: the card's task {card.task!r} or threshold cannot be", "update kpedge")
         if card.mean_shape.shape != (len(scheme), 2):
             raise CorruptModelError(f"{source}: the card's mean shape does not fit its {len(scheme)} keypoints")
         return card

@@ -46,23 +46,30 @@ def draw_keypoints(
 
     Args:
         image: uint8 (H, W, 3), blue-green-red; drawn into.
-        keypoints: (K, 2), pixels of the image.
+        keypoints: (K, 2), pixels of the image; those that are NaN are not drawn.
         scheme: names the parts and the skeleton.
         size: size of the face in pixels, which sets that of the dots; the extent of the points when None.
         skeleton: join the points.
         numbers: write each point's index beside it.
     """
-    extent = float(np.ptp(keypoints, axis=0).max()) * 1.3 if size is None else size
+    known = np.isfinite(keypoints).all(axis=1)
+    if not known.any():
+        return
+    extent = float(np.ptp(keypoints[known], axis=0).max()) * 1.3 if size is None else size
     radius = max(1.0, min(extent / 60, 12.0))
     colours = part_colours(scheme)
     if skeleton:
         width = max(1, round(radius / 2))
         for first, second in scheme.skeleton:
+            if not (known[first] and known[second]):
+                continue
             colour = colours[scheme.part_of(first)]
             ends = (_fixed(keypoints[first]), _fixed(keypoints[second]))
             cv2.line(image, *ends, BLACK, width + 2, cv2.LINE_AA, _SHIFT)
             cv2.line(image, *ends, colour, width, cv2.LINE_AA, _SHIFT)
     for index, point in enumerate(keypoints):
+        if not known[index]:
+            continue
         centre = _fixed(point)
         cv2.circle(image, centre, round((radius + 1) * 2**_SHIFT), BLACK, -1, cv2.LINE_AA, _SHIFT)
         cv2.circle(image, centre, round(radius * 2**_SHIFT), colours[scheme.part_of(index)], -1, cv2.LINE_AA, _SHIFT)

@@ -67,10 +67,14 @@ class KeypointScheme:
     def roll(self, keypoints: FloatArray) -> NDArray[np.float64]:
         """In-plane rotation of faces, radians, from keypoints (..., K, 2): 0 upright, positive when the picture's right
         side hangs lower. It is the direction of the sum of the vectors that join each mirror pair, left to right.
+        Pairs with a point that is not labelled (NaN) do not count; a face without any has a roll of NaN.
         """
         left, right = np.array(self.mirror).T
-        across = (keypoints[..., right, :] - keypoints[..., left, :]).sum(axis=-2)
-        return np.asarray(np.arctan2(across[..., 1], across[..., 0]), dtype=np.float64)
+        pairs = keypoints[..., right, :] - keypoints[..., left, :]
+        known = np.isfinite(pairs).all(axis=-1, keepdims=True)
+        across = np.where(known, pairs, 0).sum(axis=-2)
+        roll = np.arctan2(across[..., 1], across[..., 0])
+        return np.asarray(np.where(np.any(known, axis=-2)[..., 0], roll, np.nan), dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         """The scheme as plain JSON types."""
@@ -144,6 +148,25 @@ FACES21 = KeypointScheme(
     pupils=(16, 17),
 )
 """The 21 points of the course's photos: brows, eyes, nose and mouth, no jaw line."""
+
+FROM_IBUG68: tuple[tuple[int, ...], ...] = (
+    *((17,), (19,), (21,), (22,), (24,), (26,)),
+    *((36,), (39,), (42,), (45,)),
+    *((31,), (33,), (35,), (51,), (62, 66), (57,)),
+    *((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47)),
+    *((30,), (48,), (54,)),
+)
+"""For each point of `FACES21`, the points of the 68 of iBUG, counted from 0, whose mean it is."""
+
+FACES21_MEAN: NDArray[np.float64] = np.array(
+    [
+        *((-0.376, -0.388), (-0.251, -0.416), (-0.120, -0.391), (0.103, -0.392), (0.236, -0.421), (0.360, -0.396)),
+        *((-0.316, -0.264), (-0.134, -0.251), (0.120, -0.254), (0.302, -0.271)),
+        *((-0.140, 0.012), (-0.002, 0.065), (0.132, 0.010), (0.000, 0.159), (0.002, 0.225), (0.004, 0.295)),
+        *((-0.223, -0.265), (0.212, -0.270), (-0.003, -0.015), (-0.175, 0.202), (0.170, 0.196)),
+    ]
+)
+"""The mean face of the course's training photos, (21, 2): from the middle of the box, in sides of the box."""
 
 SCHEMES: dict[str, KeypointScheme] = {scheme.name: scheme for scheme in (FACES21,)}
 

@@ -17,6 +17,10 @@ from kpedge.images import read_image
 from kpedge.keypoints import FACES21
 
 
+def faces_of(prepared):
+    return np.flatnonzero(prepared.face == 1)
+
+
 @pytest.fixture
 def folder(tmp_path):
     return make_photos(tmp_path / "photos", 12, seed=3, faces=2)
@@ -30,22 +34,22 @@ def test_crops_from_the_set_are_those_from_the_photos_to_the_last_bit(prepared, 
         way = crop_transform(prepared.boxes[index], 112, CropRule())
         assert (crops[index] == crop(photo, way, 112)).all()
         expected = pixels_to_fractions(transform_points(way, prepared.keypoints[index]), 112)
-        assert np.allclose(points[index], expected, atol=1e-6)
-    assert np.allclose(points, labelled_fractions(prepared, np.arange(len(prepared)), CropRule()), atol=1e-6)
+        assert np.allclose(points[index], expected, atol=1e-6, equal_nan=True)
+    faces = faces_of(prepared)
+    assert np.allclose(points[faces], labelled_fractions(prepared, faces, CropRule()), atol=1e-6)
 
 
 def test_jittered_points_follow_their_pixels(prepared):
     """Pupils are the darkest spots of the drawn faces: where the points say, the crop is dark."""
     jitter = Jitter(mirror=True, roll=30, scale=0.1, shift=0.1)
-    crops, points = CropSampler(prepared, 112, "grey", CropRule(), jitter, seed=5).batch(
-        np.arange(len(prepared)), epoch=3
-    )
+    faces = faces_of(prepared)
+    crops, points = CropSampler(prepared, 112, "grey", CropRule(), jitter, seed=5).batch(faces, epoch=3)
     inside = ((points > 0.03) & (points < 0.97)).all(axis=(1, 2))
     assert inside.sum() > 30
     eyes = np.round(points[inside][:, [16, 17]] * 112 - 0.5).astype(int)
     dark = [crops[face, y, x, 0] for face, pair in zip(np.flatnonzero(inside), eyes, strict=True) for x, y in pair]
     assert np.median(dark) < 60
-    plain = labelled_fractions(prepared, np.arange(len(prepared)), CropRule())
+    plain = labelled_fractions(prepared, faces, CropRule())
     mirrored = np.sign(points[:, 17, 0] - points[:, 16, 0])
     assert (mirrored == 1).all(), "after mirroring, the left pupil has to be the left one still"
     assert np.abs(points - plain).max() > 0.05
@@ -65,12 +69,30 @@ def test_samples_are_a_function_of_seed_epoch_and_face(prepared):
 def test_the_set_says_what_it_holds(prepared):
     info = prepared.info
     assert info["terms"] == "drawn by the tests"
-    assert sum(part["faces"] for part in info["counts"].values()) == len(prepared) == 60
-    assert {split: len(prepared.indices(split)) for split in info["counts"]} == {
-        split: part["faces"] for split, part in info["counts"].items()
-    }
-    with pytest.raises(UsageError, match="no split"):
-        prepared.indices("holdout")
+    assert sum(part["faces"] for part in info["counts"].values()) == len(faces_of(prepared)) == 60
+    assert sum(part["negatives"] for part in info["counts"].values()) == len(prepared) - 60
+    for split, part in info["counts"].items():
+        faces, negatives = prepared.indices(split), prepared.negatives(split)
+        assert (len(faces), len(negatives)) == (part["faces"], part["negatives"])
+        assert np.isfinite(prepared.keypoints[faces]).all()
+        assert np.isnan(prepared.keypoints[negatives]).all()
+        assert set(prepared.photo[negatives]) <= set(prepared.photo[faces]), "a photo stands on one side"
+    assert (np.diff(prepared.face.astype(int)) <= 0).all(), "faces come first"
+    for rows in (prepared.indices, prepared.negatives):
+        with pytest.raises(UsageError, match="no split"):
+            rows("holdout")
+
+
+def test_a_set_of_an_older_format_says_what_to_do(folder, tmp_path):
+    prepare(folder, tmp_path / "set")
+    file = tmp_path / "set" / "set.json"
+    file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
+    for attempt in (lambda: open_set(tmp_path / "set"), lambda: prepare(folder, tmp_path / "set")):
+        with pytest.raises(DataError, match="another format") as raised:
+            attempt()
+        assert raised.value.advice == "prepare it again with --force"
+    assert prepare(folder, tmp_path / "set", force=True).written
+    assert open_set(tmp_path / "set").info["format"] == 2
 
 
 def test_interchange_lists_hold_widened_boxes_and_relative_points(folder, tmp_path):
@@ -82,8 +104,11 @@ def test_interchange_lists_hold_widened_boxes_and_relative_points(folder, tmp_pa
     for name in ("train", "validation", "test"):
         for line in (tmp_path / "set" / f"{name}.txt").read_text().splitlines():
             photo, *numbers = line.split()
+            *numbers, face = numbers
             values = np.array(numbers, dtype=float)
-            assert len(values) == 46
+            assert (face, len(values)) in (("1", 46), ("0", 4))
+            if face == "0":
+                continue
             width, height = values[2] - values[0], values[3] - values[1]
             box = values[:4] + np.array([width, height, -width, -height]) / 6  # 1.5 boxes wide: a sixth is the margin
             source = min(rows[photo], key=lambda row: np.abs(row.box - box).max())
@@ -152,7 +177,7 @@ def test_a_listed_photo_without_a_readable_row_is_named_and_left_out(tmp_path):
         "label.txt:1: column 47 is '" + rows[0].split()[-1] + "x', not a number",
         "test_images.txt:2: 000.png has no readable row",
     ]
-    assert report.counts["test"] == {"photos": 1, "faces": 1}
+    assert report.counts["test"] == {"photos": 1, "faces": 1, "negatives": 3}
 
 
 def test_a_row_that_breaks_makes_a_set_stale(folder, tmp_path):

@@ -7,10 +7,15 @@ from typing import Annotated
 
 import typer
 
-from kpedge.cli import output
+from kpedge.cli import output, sheet
 from kpedge.cli.options import Force, Json, Scheme, examples, say_prepared
 
 app = typer.Typer(no_args_is_help=True, help="Look at labelled photos, and prepare them for training.")
+
+Format = Annotated[
+    str,
+    typer.Option("--format", help="Format of the labels: auto, label, ibug68-csv, mtfl, or faceless for none."),
+]
 
 PROBLEMS_SHOWN = 20
 
@@ -23,8 +28,9 @@ PROBLEMS_SHOWN = 20
     )
 )
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder with label.txt files and photos.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of photos and their labels.")],
     scheme: Scheme = "faces21",
+    label_format: Format = "auto",
     sheet: Annotated[
         Path | None, typer.Option(help="Draw a contact sheet of labelled faces into this picture.")
     ] = None,
@@ -45,7 +51,7 @@ def check(
         refuse_existing(sheet, force=force)
         check_format(sheet)
     with output.progress("reading photos") as update:
-        report, labels = run_check(folder, scheme_named(scheme), progress=update)
+        report, labels = run_check(folder, scheme_named(scheme), label_format=label_format, progress=update)
     if as_json:
         output.result_json(report.to_dict(), indent=1)
     else:
@@ -82,18 +88,24 @@ def check(
         "kpedge data prepare photos --out data/photos",
         'kpedge data prepare photos --out data/photos --name wedding --terms "ours"',
         "kpedge data prepare photos --out data/photos --test-list held_out.txt --seed 3",
+        "kpedge data prepare landscapes --out data/landscapes --format faceless",
     )
 )
 def prepare(
-    folder: Annotated[Path, typer.Argument(help="Folder with label.txt files and photos.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of photos and their labels.")],
     out: Annotated[Path, typer.Option(help="Folder for the prepared set.")],
     scheme: Scheme = "faces21",
+    label_format: Format = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     validation: Annotated[float, typer.Option(help="Fraction of the photos outside test that validate.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Fraction of the photos that test, where there is no list.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Fraction that tests, where no list says which. 0: none.")] = 0.1,
     test_list: Annotated[
         Path | None,
         typer.Option(help="Photos of the test split, one a line. (default: FOLDER/test_images.txt, if there)"),
+    ] = None,
+    negatives: Annotated[
+        int | None,
+        typer.Option(min=0, help="Crops without a face of each photo. (default: 3; 8 where photos show no face)"),
     ] = None,
     context: Annotated[float, typer.Option(help="How far beyond the box pixels are kept, in boxes a side.")] = 0.75,
     name: Annotated[str, typer.Option(help="Name of the set in model cards. (default: the folder's)")] = "",
@@ -101,7 +113,7 @@ def prepare(
     strict: Annotated[bool, typer.Option("--strict", help="Fail instead of leaving broken rows out.")] = False,
     force: Force = False,
 ) -> None:
-    """Split photos into train, validation and test, and pack every face with its surroundings for fast training."""
+    """Split photos into train, validation and test; pack every face, and crops without one, for fast training."""
     from kpedge.datasets.prepare import PrepareOptions
     from kpedge.datasets.prepare import prepare as run_prepare
     from kpedge.keypoints import scheme_named
@@ -111,12 +123,25 @@ def prepare(
         seed=seed,
         validation=validation,
         test=test,
+        negatives=negatives,
         context=context,
         name=name,
         terms=terms,
     )
     with output.progress("preparing") as update:
-        report = run_prepare(folder, out, options, test_list=test_list, strict=strict, force=force, progress=update)
+        report = run_prepare(
+            folder,
+            out,
+            options,
+            test_list=test_list,
+            label_format=label_format,
+            strict=strict,
+            force=force,
+            progress=update,
+        )
     for problem in report.problems[:PROBLEMS_SHOWN]:
         output.say(f"left out: {problem}")
     say_prepared(report.path, report.written, report.counts, len(report.problems))
+
+
+sheet.register(app)

@@ -50,7 +50,10 @@ def prepared_set(data: Path, beside: Path) -> PreparedSet:
 
 def say_prepared(path: Path, written: bool, counts: dict[str, dict[str, int]], problems: int) -> None:
     """Tell what a prepared set holds."""
-    parts = ", ".join(f"{split} {n['faces']:,} faces in {n['photos']:,} photos" for split, n in counts.items())
+    parts = ", ".join(
+        f"{split} {n['faces']:,} faces and {n['negatives']:,} negatives of {n['photos']:,} photos"
+        for split, n in counts.items()
+    )
     output.say(f"{path}: {'prepared' if written else 'up to date'}: {parts}")
     if problems:
         output.say(f"warning: {problems} rows or photos were left out; name them: kpedge data check")

@@ -1,20 +1,23 @@
-"""`kpedge train`: the recipes."""
+"""`kpedge train`: the recipes. Their flags are the fields of `TrainConfig`, their defaults the recipe's."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Data, Force, Threads, examples
-from kpedge.training.config import INITIALISATIONS, SCHEDULES, TrainConfig
-
-RECIPE = TrainConfig()
-"""The released recipe: the defaults of the flags."""
+from kpedge.cli.options import Data, Force, examples
+from kpedge.training.config import FIXED_NETWORKS, RECIPES, TrainConfig, flag
 
 app = typer.Typer(no_args_is_help=True, help="Train a model.")
+
+KEYPOINTS_ONLY = ("face_weight", "positive_weight", "negatives")
+"""Fields that mean nothing to a recipe without a face score."""
 
 
 def _lr_group(text: str) -> tuple[str, float]:
@@ -25,50 +28,106 @@ def _lr_group(text: str) -> tuple[str, float]:
         raise typer.BadParameter(f"{text!r} is not PATTERN=RATE, as in 'conv*=0.001'") from None
 
 
-@app.command(
-    epilog=examples(
-        "kpedge train stage1 --data photos --out runs/stage1",
-        "kpedge train stage1 --data photos --out runs/stage1 --resume",
-        "kpedge train stage1 --data mine --out runs/mine --init-from runs/stage1/best.pt --freeze 'conv*' --epochs 30",
-    )
-)
-def stage1(
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/stage1"),
-    epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = RECIPE.epochs,
-    batch_size: Annotated[int, typer.Option(help="Faces a step.")] = RECIPE.batch_size,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = RECIPE.lr,
-    momentum: Annotated[float, typer.Option(help="Of SGD.")] = RECIPE.momentum,
-    weight_decay: Annotated[float, typer.Option(help="On weights, not on biases and slopes.")] = RECIPE.weight_decay,
-    schedule: Annotated[str, typer.Option(help=f"One of {', '.join(SCHEDULES)}.")] = RECIPE.schedule,
-    warmup: Annotated[int, typer.Option(help="Steps over which the learning rate rises.")] = RECIPE.warmup,
-    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0 for no limit.")] = RECIPE.clip,
-    init: Annotated[
-        str, typer.Option(help=f"One of {', '.join(INITIALISATIONS)}; torch is PyTorch's default, which collapses.")
-    ] = RECIPE.init,
-    mirror: Annotated[bool, typer.Option(help="Show half of the faces mirrored.")] = RECIPE.mirror,
-    roll: Annotated[float, typer.Option(help="Turn crops by up to this, degrees.")] = RECIPE.roll,
-    scale: Annotated[float, typer.Option(help="Change the crop's side by up to this fraction.")] = RECIPE.scale,
-    shift: Annotated[float, typer.Option(help="Move the crop by up to this fraction of its side.")] = RECIPE.shift,
-    seed: Annotated[int, typer.Option(help="Of weights, order and jitter.")] = RECIPE.seed,
-    freeze: Annotated[
-        list[str] | None, typer.Option(help="Layers that are not trained, as a pattern; repeatable.")
-    ] = None,
-    lr_group: Annotated[
-        list[str] | None, typer.Option(help="PATTERN=RATE: a learning rate for some layers; repeatable.")
-    ] = None,
-    init_from: Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    threads: Threads = RECIPE.threads,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    force: Force = False,
+def _flags(recipe: str) -> dict[str, tuple[Any, Any]]:
+    """Field -> annotation and default of its flag."""
+    hidden = {*FIXED_NETWORKS.get(recipe, ()), *(() if recipe == "stage3" else KEYPOINTS_ONLY)}
+    found: dict[str, tuple[Any, Any]] = {}
+    for item in fields(TrainConfig):
+        about, default = item.metadata, getattr(RECIPES[recipe], item.name)
+        if not about["group"] or item.name in hidden:
+            continue
+        text = about["help"] + (f" One of {', '.join(about['choices'])}." if about["choices"] else "")
+        name, kind = f"--{flag(item.name)}", type(default)
+        if isinstance(default, bool):
+            option = typer.Option(f"{name}/--no-{flag(item.name)}", help=text, rich_help_panel=about["group"])
+        else:
+            option = typer.Option(name, help=text, rich_help_panel=about["group"])
+        if item.name == "milestones":
+            found[item.name] = Annotated[list[float] | None, option], None
+        elif isinstance(default, tuple):
+            found[item.name] = Annotated[list[str] | None, option], None
+        else:
+            found[item.name] = Annotated[kind, option], default
+    return found
+
+
+def _config(recipe: str, given: dict[str, Any]) -> TrainConfig:
+    """The configuration of a recipe with flags given."""
+    values = RECIPES[recipe].to_dict() | {name: value for name, value in given.items() if value is not None}
+    values["lr_groups"] = tuple(_lr_group(text) for text in given["lr_groups"] or ())
+    for name in ("freeze", "milestones"):
+        values[name] = tuple(values[name])
+    return TrainConfig(**values)
+
+
+def _command(recipe: str, about: str) -> Callable[..., None]:
+    """The command of a recipe. Its signature is made from the configuration, so that no flag is written down twice."""
+    flags = _flags(recipe)
+
+    def command(
+        data: Data,
+        also: Annotated[
+            list[Path] | None,
+            typer.Option(help="More prepared sets, for faces, negatives or both; repeatable.", rich_help_panel="Data"),
+        ] = None,
+        out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs") / recipe,
+        init_from: Annotated[
+            Path | None,
+            typer.Option(
+                help="Start from the weights of this checkpoint, as far as they fit.", rich_help_panel="Finetuning"
+            ),
+        ] = None,
+        resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+        find_lr: Annotated[
+            bool,
+            typer.Option("--find-lr", help="Do not train: try rising learning rates, draw the losses, suggest one."),
+        ] = False,
+        device: Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel="Run")] = "cpu",
+        force: Force = False,
+        **given: Any,
+    ) -> None:
+        _run(
+            recipe,
+            _config(recipe, given),
+            data=data,
+            also=also or [],
+            out=out,
+            init_from=init_from,
+            resume=resume,
+            find_lr=find_lr,
+            device=device,
+            force=force,
+        )
+
+    signature = inspect.signature(command, eval_str=True)
+    fixed = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
+    made = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in flags.items()
+    ]
+    command.__signature__ = inspect.Signature([*fixed, *made])  # type: ignore[attr-defined]
+    command.__annotations__ = {item.name: item.annotation for item in (*fixed, *made)}
+    command.__name__, command.__doc__ = recipe, about
+    return command
+
+
+def _run(
+    recipe: str,
+    config: TrainConfig,
+    *,
+    data: Path,
+    also: list[Path],
+    out: Path,
+    init_from: Path | None,
+    resume: bool,
+    find_lr: bool,
+    device: str,
+    force: bool,
 ) -> None:
-    """Train the plain PReLU network: 21 keypoints from a grey 112x112 crop, MSE, SGD with momentum."""
     from kpedge.extras import importable
 
-    importable("torch", "train")
-    importable("matplotlib", "train")
-    importable("tensorboard", "train")
+    for module in ("torch", "torchvision", "matplotlib", "tensorboard"):
+        importable(module, "train")
     from kpedge.cli.options import prepared_set
     from kpedge.errors import UsageError
     from kpedge.training.loop import train
@@ -76,31 +135,32 @@ def stage1(
 
     if device not in ("cpu", "cuda") or (device == "cuda" and not importable("torch", "train").cuda.is_available()):
         raise UsageError(f"--device {device}: there is no such device here", "use --device cpu")
-    config = TrainConfig(
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        schedule=schedule,
-        warmup=warmup,
-        clip=clip,
-        init=init,
-        mirror=mirror,
-        roll=roll,
-        scale=scale,
-        shift=shift,
-        seed=seed,
-        threads=threads,
-        freeze=tuple(freeze or ()),
-        lr_groups=tuple(_lr_group(text) for text in lr_group or ()),
-    )
-    source = prepared_set(data, out.parent)
+    source, *others = (prepared_set(folder, out.parent) for folder in (data, *also))
     terminal = output.on_terminal()
+    if find_lr:
+        from kpedge.training.find_lr import find_learning_rate
+
+        with output.progress("step") as advance:
+            found = find_learning_rate(
+                recipe,
+                (source, *others),
+                out,
+                config,
+                init_from=init_from,
+                device=device,
+                force=force,
+                progress=advance,
+            )
+        output.say(f"curve: {found.picture}")
+        output.say(f"the loss falls fastest at {found.steepest:.2g} and rises again from {found.highest:.2g} on")
+        output.result(f"{found.suggested:.2g}")
+        return
     with output.progress("epoch") as update:
 
         def on_epoch(record: Record, of: int) -> None:
             line = f"loss {record['train_loss']:.4f}  validation {record['val_nme']:.2%}"
+            if "val_accuracy" in record:
+                line += f"  faces {record['val_face_accuracy']:.2%}  negatives {record['val_negative_accuracy']:.2%}"
             update(int(record["epoch"]), of, line)
             if not terminal:
                 output.say(
@@ -109,10 +169,11 @@ def stage1(
 
         try:
             result = train(
-                "stage1",
+                recipe,
                 source,
                 out,
                 config,
+                also=others,
                 resume=resume,
                 force=force,
                 init_from=init_from,
@@ -123,6 +184,8 @@ def stage1(
         except KeyboardInterrupt:
             output.say(f"stopped; go on with the same command and --resume ({out / 'last.pt'})")
             raise
+    if not result.speaks:
+        return
     output.say(
         f"best: {result.best} (epoch {result.best_epoch} of {result.epochs}), validation error "
         f"{result.best_nme:.2%} of the box, mean face {result.mean_face_nme:.2%}"
@@ -130,3 +193,33 @@ def stage1(
     if result.nothing_learnt:
         output.say("warning: validation is no better than the mean face: the network learnt nothing")
     output.result(str(result.best))
+
+
+COMMANDS = {
+    "stage1": (
+        "Train the plain PReLU network of the course: keypoints from a grey 112x112 crop, MSE, SGD with momentum.",
+        (
+            "kpedge train stage1 --data photos --out runs/stage1",
+            "kpedge train stage1 --data photos --out runs/stage1 --resume",
+            "kpedge train stage1 --data mine --out runs/mine --init-from runs/stage1/best.pt --freeze 'conv*' --epochs 30",
+        ),
+    ),
+    "stage2": (
+        "Train keypoints done well: augmentation, batch normalisation, a choice of networks, losses and optimisers.",
+        (
+            "kpedge train stage2 --data data/photos --out runs/stage2",
+            "kpedge train stage2 --data data/photos --out runs/resnet --backbone resnet18 --epochs 60",
+            "kpedge train stage2 --data data/photos --out runs/lr --find-lr",
+        ),
+    ),
+    "stage3": (
+        "Train the model to deploy: keypoints, whether there is a face at all, and how far to trust each point.",
+        (
+            "kpedge train stage3 --data data/photos --out runs/stage3",
+            "kpedge train stage3 --data data/photos --also data/faceless --also data/more --out runs/stage3",
+            "torchrun --nproc-per-node 2 -m kpedge train stage3 --data data/photos --batch-size 32",
+        ),
+    ),
+}
+for _name, (_about, _lines) in COMMANDS.items():
+    app.command(_name, epilog=examples(*_lines))(_command(_name, _about))

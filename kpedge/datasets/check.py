@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.datasets.labels import LabelProblem, LabelRow, Labels, photo_problem, photos_below, read_labels, usable_rows
+from kpedge.datasets.formats import AUTO, read_format
+from kpedge.datasets.labels import LabelProblem, LabelRow, Labels, photo_problem, photos_below, usable_rows
 from kpedge.drawing import contact_sheet, draw_box, draw_keypoints
 from kpedge.errors import DataError, ImageError
 from kpedge.geometry import CropRule, Image, box_size, crop, crop_transform, iou, transform_points
@@ -32,7 +33,7 @@ class CheckReport:
     Attributes:
         root: the folder.
         scheme: name of the keypoint scheme.
-        label_files, rows, photos: how many there are; `photos` counts those that labels name.
+        label_files, rows, photos: how many there are; `photos` counts those that labels name, or that show no face.
         faces: rows that can be used.
         problems: rows and photos that cannot be used, each with its place.
         remarks: what is unusual about rows that can be used: faces labelled twice, points beyond the photo.
@@ -61,14 +62,27 @@ class CheckReport:
 
 
 def check(
-    root: Path, scheme: KeypointScheme, *, progress: Callable[[int, int], None] | None = None
+    root: Path,
+    scheme: KeypointScheme,
+    *,
+    label_format: str = AUTO,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[CheckReport, Labels]:
     """Read all labels of a folder and decode all photos.
+
+    Args:
+        root: the folder.
+        scheme: the keypoints that are wanted.
+        label_format: a key of `kpedge.datasets.formats.FORMATS`, or "auto".
+        progress: told how many photos are done, of how many.
+
+    Returns:
+        The report, and the labels that can be used.
 
     Raises:
         DataError: there is no label file at all.
     """
-    labels = read_labels(root, scheme)
+    labels = read_format(root, scheme, label_format)
     by_photo = labels.by_photo()
     problems = list(labels.problems)
     remarks: list[LabelProblem] = []
@@ -96,6 +110,7 @@ def check(
         notes["photos without a label"] = len(unlabelled)
     boxes = np.array([row.box for row in usable]).reshape(-1, 4)
     keypoints = np.array([row.keypoints for row in usable]).reshape(-1, len(scheme), 2)
+    roll = scheme.roll(keypoints)
     report = CheckReport(
         root=root,
         scheme=scheme.name,
@@ -108,7 +123,7 @@ def check(
         notes=dict(sorted(notes.items())),
         faces_a_photo=_grouped(Counter(row.photo for row in usable).values()),
         box_px=_percentiles(box_size(boxes), min=0, q25=25, median=50, q75=75, max=100),
-        roll_deg=_percentiles(np.rad2deg(scheme.roll(keypoints)), p5=5, median=50, p95=95),
+        roll_deg=_percentiles(np.rad2deg(roll[np.isfinite(roll)]), p5=5, median=50, p95=95),
     )
     return report, Labels(labels.root, scheme, tuple(usable), tuple(problems), labels.files)
 
@@ -121,15 +136,18 @@ def _remarks(rows: list[LabelRow], image: Image, notes: Counter[str]) -> list[La
         twin = next((o for o in rows[:index] if iou(row.box[None], o.box[None])[0, 0] > SAME_FACE), None)
         if twin is not None:
             remarks.append(LabelProblem("duplicate", row.where, f"{row.photo}: the same face as {twin.where}"))
-        beyond = ~((row.keypoints > -0.5) & (row.keypoints < (width - 0.5, height - 0.5))).all(axis=1)
+        labelled = np.isfinite(row.keypoints).all(axis=1)
+        beyond = labelled & ~((row.keypoints > -0.5) & (row.keypoints < (width - 0.5, height - 0.5))).all(axis=1)
         if beyond.any():
-            points = ", ".join(map(str, np.flatnonzero(beyond)))
-            remarks.append(LabelProblem("point beyond photo", row.where, f"{row.photo}: points {points}"))
-        in_box = (row.keypoints >= row.box[:2]) & (row.keypoints <= row.box[2:])
+            which = ", ".join(map(str, np.flatnonzero(beyond)))
+            remarks.append(LabelProblem("point beyond photo", row.where, f"{row.photo}: points {which}"))
+        points = row.keypoints[labelled]
+        in_box = (points >= row.box[:2]) & (points <= row.box[2:])
         notes["faces labelled twice"] += twin is not None
         notes["faces with a point beyond the photo"] += bool(beyond.any())
-        notes["faces with a negative coordinate"] += bool((row.keypoints < 0).any() or (row.box < 0).any())
+        notes["faces with a negative coordinate"] += bool((points < 0).any() or (row.box < 0).any())
         notes["faces with a point outside their box"] += not in_box.all()
+        notes["faces with points not labelled"] += not labelled.all()
         notes["faces smaller than 30 px"] += bool(box_size(row.box) < 30)
     return remarks
 

@@ -24,6 +24,8 @@ from kpedge.keypoints import KeypointScheme
 
 LABEL_FILE = "label.txt"
 TEST_LIST = "test_images.txt"
+NAME_PARTS = 8
+"""How many blanks at most are looked behind for the name of the photo in a row that cannot be read."""
 
 
 class RowError(DataError):
@@ -41,7 +43,8 @@ class LabelRow:
     Attributes:
         photo: path of the photo, relative to the data folder, with forward slashes.
         box: float64 (4,), x1 y1 x2 y2, pixels of the stored photo.
-        keypoints: float64 (K, 2), pixels of the stored photo; negative or beyond its edge where the face is cut.
+        keypoints: float64 (K, 2), pixels of the stored photo; negative or beyond its edge where the face is cut, NaN
+            where the set does not label a point.
         file: the label file, relative to the data folder.
         line: its line, from 1.
     """
@@ -66,11 +69,13 @@ class LabelProblem:
         kind: what sort of problem, a short fixed word for counting.
         where: file and line, or the photo.
         message: what is wrong.
+        photo: the photo whose face could not be used, relative to the data folder; empty where it cannot be told.
     """
 
     kind: str
     where: str
     message: str
+    photo: str = ""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"
@@ -86,6 +91,8 @@ class Labels:
         rows: the rows that could be read, in file and line order.
         problems: the rows that could not.
         files: the label files, relative to the folder.
+        faceless: photos that show no face at all.
+        test: the photos that the set itself keeps for testing; none when None.
     """
 
     root: Path
@@ -93,12 +100,16 @@ class Labels:
     rows: tuple[LabelRow, ...]
     problems: tuple[LabelProblem, ...]
     files: tuple[str, ...]
+    faceless: tuple[str, ...] = ()
+    test: tuple[str, ...] | None = None
 
     def by_photo(self) -> dict[str, list[LabelRow]]:
-        """The rows of each photo, photos in order of first mention."""
+        """The rows of each photo, photos in order of first mention; last those that show no face, with no row."""
         photos: dict[str, list[LabelRow]] = {}
         for row in self.rows:
             photos.setdefault(row.photo, []).append(row)
+        for photo in self.faceless:
+            photos.setdefault(photo, [])
         return photos
 
 
@@ -114,29 +125,54 @@ def parse_row(text: str, scheme: KeypointScheme) -> tuple[str, NDArray[np.float6
     numbers = 4 + 2 * len(scheme)
     name, values = " ".join(cells[:-numbers]), cells[-numbers:]
     # A number within the name is rather a column too many, or two rows without a line break between them.
-    if len(cells) < numbers + 1 or any(map(_is_number, cells[1:-numbers])):
+    if len(cells) < numbers + 1 or any(map(is_number, cells[1:-numbers])):
         raise RowError(
             "columns",
             f"{len(cells)} columns, expected {numbers + 1}: name, 4 of the box, {len(scheme)} x y ({scheme.name})",
         )
+    parsed = row_numbers(values, len(cells) - numbers + 1)
+    return row_name(name), row_box(parsed[:4]), parsed[4:].reshape(-1, 2)
+
+
+def row_numbers(values: Sequence[str], first: int) -> NDArray[np.float64]:
+    """The numbers of a row, whose first stands in column `first`, counted from 1.
+
+    Raises:
+        RowError: one is no number, or not finite.
+    """
     try:
         parsed = np.array([float(value) for value in values])
     except ValueError:
-        column, value = next((i, v) for i, v in enumerate(values, len(cells) - numbers + 1) if not _is_number(v))
+        column, value = next((i, v) for i, v in enumerate(values, first) if not is_number(v))
         raise RowError("not a number", f"column {column} is {value!r}, not a number") from None
     if not np.isfinite(parsed).all():
         column = int(np.flatnonzero(~np.isfinite(parsed))[0])
-        raise RowError(
-            "not a number", f"column {len(cells) - numbers + 1 + column} is {values[column]!r}, not a finite number"
-        )
+        raise RowError("not a number", f"column {first + column} is {values[column]!r}, not a finite number")
+    return parsed
+
+
+def row_name(name: str) -> str:
+    """A photo's name in a row, as a path in its shortest form.
+
+    Raises:
+        RowError: it cannot be a path.
+    """
     if "\0" in name:
         raise RowError("name", "the name holds a NUL byte")
+    return posixpath.normpath(name)
+
+
+def row_box(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A row's box (4,), checked.
+
+    Raises:
+        RowError: it has no area, or lies beyond all photos.
+    """
     try:
-        box = as_box(parsed[:4])
+        return as_box(values)
     except DataError as error:
-        flat = (parsed[2:4] - parsed[:2]).min() < MIN_SIDE
+        flat = (values[2:] - values[:2]).min() < MIN_SIDE
         raise RowError("box without area" if flat else "box out of range", str(error)) from error
-    return posixpath.normpath(name), box, parsed[4:].reshape(-1, 2)
 
 
 def usable_rows(rows: Iterable[LabelRow], image: Image) -> tuple[list[LabelRow], list[LabelProblem]]:
@@ -149,19 +185,20 @@ def usable_rows(rows: Iterable[LabelRow], image: Image) -> tuple[list[LabelRow],
             usable.append(row)
         else:
             message = f"{row.photo}: the box lies outside the photo of {width}x{height}"
-            problems.append(LabelProblem("box outside photo", row.where, message))
+            problems.append(LabelProblem("box outside photo", row.where, message, row.photo))
     return usable, problems
 
 
 def photo_problem(root: Path, photo: str, rows: Sequence[LabelRow], error: ImageError) -> LabelProblem:
-    """What is to be said of a labelled photo that cannot be read."""
+    """What is to be said of a photo that cannot be read."""
     kind = "unreadable photo" if (root / photo).exists() else "missing photo"
     faces = "1 face" if len(rows) == 1 else f"{len(rows)} faces"
     message = str(error).removeprefix(f"{root}{os.sep}")
-    return LabelProblem(kind, rows[0].where, f"{message} ({faces})")
+    return LabelProblem(kind, rows[0].where if rows else photo, f"{message} ({faces})", photo)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a cell of a row is a number, finite or not."""
     try:
         float(text)
     except ValueError:
@@ -169,7 +206,15 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def named_photo(folder: Path, row: str, separator: str | None = None) -> str:
+    """The photo beside a label file that a broken row begins with; empty where there is none."""
+    parts = row.split(separator, NAME_PARTS)[:NAME_PARTS]
+    names = [(separator or " ").join(parts[:count]) for count in range(1, len(parts) + 1)]
+    found = [name for name in names if "\0" not in name and (folder / name).is_file()]
+    return posixpath.normpath(found[-1]) if found else ""
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers, from 1.
 
     Raises:
@@ -194,11 +239,13 @@ def read_label_file(path: Path, root: Path, scheme: KeypointScheme) -> tuple[lis
     folder = path.parent.relative_to(root).as_posix() if path.is_relative_to(root) else str(path.parent)
     rows: list[LabelRow] = []
     problems: list[LabelProblem] = []
-    for line, content in _lines(path):
+    for line, content in text_lines(path):
         try:
             name, box, keypoints = parse_row(content, scheme)
         except RowError as error:
-            problems.append(LabelProblem(error.kind, f"{file}:{line}", str(error)))
+            name = named_photo(path.parent, content)
+            photo = name if folder == "." or not name else f"{folder}/{name}"
+            problems.append(LabelProblem(error.kind, f"{file}:{line}", str(error), photo))
             continue
         photo = name if folder == "." else f"{folder}/{name}"
         rows.append(LabelRow(photo, box, keypoints, file, line))
@@ -217,7 +264,10 @@ def find_label_files(root: Path) -> list[Path]:
         raise DataError(f"{root}: no such folder")
     found = sorted(path for path in root.rglob(LABEL_FILE) if path.is_file())
     if not found:
-        raise DataError(f"{root}: no {LABEL_FILE} in this folder or below it")
+        raise DataError(
+            f"{root}: no {LABEL_FILE} in this folder or below it",
+            "other sets: --format; photos that show no face: --format faceless",
+        )
     return found
 
 
@@ -255,9 +305,9 @@ def read_boxes(path: Path) -> dict[Path, list[NDArray[np.float64]]]:
         DataError: the file is missing or empty, or a row is broken; the message names its line.
     """
     boxes: dict[Path, list[NDArray[np.float64]]] = {}
-    for line, content in _lines(path):
+    for line, content in text_lines(path):
         cells = content.split()
-        numbers = next((i for i, cell in enumerate(reversed(cells)) if not _is_number(cell)), len(cells) - 1)
+        numbers = next((i for i, cell in enumerate(reversed(cells)) if not is_number(cell)), len(cells) - 1)
         name, values = " ".join(cells[: len(cells) - numbers]), cells[len(cells) - numbers :][:4]
         if numbers % 2:
             raise DataError(
@@ -281,10 +331,10 @@ def read_photo_list(path: Path, labels: Labels) -> tuple[list[str], list[LabelPr
     Raises:
         DataError: the file is missing or not text, or names a photo that neither exists nor is labelled.
     """
-    labelled = {row.photo for row in labels.rows}
+    labelled = {row.photo for row in labels.rows} | set(labels.faceless)
     photos: list[str] = []
     problems: list[LabelProblem] = []
-    for number, line in _lines(path):
+    for number, line in text_lines(path):
         photo = posixpath.normpath(line.strip())
         if photo in labelled:
             photos.append(photo)

@@ -1,15 +1,17 @@
-"""The prepared set: the region around every face, cut out once, so that an epoch decodes no photo.
+"""The prepared set: the region around every face and every negative, cut out once: an epoch decodes no photo.
 
 A folder with four kinds of file (docs/data-formats.md):
 
 - `set.json`: format, name, terms, keypoint scheme, settings, hash of the source, counts;
-- `faces.npz`: one row a face: box, keypoints, split, photo, and where its pixels are;
+- `faces.npz`: one row a face or negative: which of both, box, keypoints, split, photo, and where its pixels are;
 - `pixels.bin`: the regions, uint8 blue-green-red, one after the other, opened as a memory map;
 - `train.txt`, `validation.txt`, `test.txt`: interchange lists.
 
 A region holds the photo's own pixels, averaged down by the same whole factor, on the same grid, as
 `kpedge.geometry.crop` would choose for a crop of the reference size. A crop cut from the region is therefore equal,
 to the last bit, to the crop cut from the photo: training sees what the runtime will see.
+
+A negative is a box that shows no face (`kpedge.datasets.negatives`), cut by the same rule. All faces come first.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from kpedge.errors import DataError, UsageError
 from kpedge.geometry import Image, Transform, shrink_transform
 from kpedge.keypoints import KeypointScheme
 
-FORMAT = 1
+FORMAT = 2
 SET_FILE = "set.json"
 FACES_FILE = "faces.npz"
 PIXELS_FILE = "pixels.bin"
@@ -37,6 +39,7 @@ PIXELS_FILE = "pixels.bin"
 _COLUMNS: dict[str, tuple[str, int]] = {
     "boxes": ("f8", 2),
     "keypoints": ("f8", 3),
+    "face": ("u1", 1),
     "split": ("u1", 1),
     "photo": ("i4", 1),
     "offset": ("i8", 1),
@@ -57,7 +60,9 @@ class PreparedSet:
         info: the content of `set.json`.
         scheme: the keypoint scheme.
         boxes: float64 (N, 4), pixels of the photo.
-        keypoints: float64 (N, K, 2), pixels of the photo.
+        keypoints: float64 (N, K, 2), pixels of the photo; NaN where a face's point is not labelled, and all of a
+            negative's.
+        face: uint8 (N,), 1 for a face, 0 for a negative.
         split: uint8 (N,), index into `SPLITS`.
         photo: int32 (N,), index into `photos`.
         photos: paths of the photos, relative to the source folder.
@@ -72,6 +77,7 @@ class PreparedSet:
     scheme: KeypointScheme
     boxes: NDArray[np.float64]
     keypoints: NDArray[np.float64]
+    face: NDArray[np.uint8]
     split: NDArray[np.uint8]
     photo: NDArray[np.int32]
     photos: tuple[str, ...]
@@ -83,6 +89,7 @@ class PreparedSet:
     pixels: NDArray[np.uint8]
 
     def __len__(self) -> int:
+        """Faces and negatives together."""
         return len(self.boxes)
 
     @property
@@ -96,12 +103,23 @@ class PreparedSet:
         Raises:
             UsageError: there is no such split.
         """
+        return self._rows(split, 1)
+
+    def negatives(self, split: str) -> NDArray[np.intp]:
+        """The negatives of a split: crops that show no face.
+
+        Raises:
+            UsageError: there is no such split.
+        """
+        return self._rows(split, 0)
+
+    def _rows(self, split: str, face: int) -> NDArray[np.intp]:
         if split not in SPLITS:
             raise UsageError(f"no split is called {split!r}", f"known: {', '.join(SPLITS)}")
-        return np.flatnonzero(self.split == SPLITS.index(split))
+        return np.flatnonzero((self.split == SPLITS.index(split)) & (self.face == face))
 
     def region(self, index: int) -> Image:
-        """The pixels around one face, uint8 (height, width, 3), a view into the memory map."""
+        """The pixels around one face or negative, uint8 (height, width, 3), a view into the memory map."""
         height, width, start = int(self.height[index]), int(self.width[index]), int(self.offset[index])
         return np.asarray(self.pixels[start : start + height * width * 3].reshape(height, width, 3))
 
@@ -129,7 +147,9 @@ def read_info(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path / SET_FILE}: cannot be read: {error}") from error
     if not isinstance(info, dict) or info.get("format") != FORMAT:
-        raise DataError(f"{path}: the prepared set has another format", "prepare it again with --force")
+        raise DataError(
+            f"{path}: the prepared set has another format than {FORMAT}, this kpedge's", "prepare it again with --force"
+        )
     return info
 
 
@@ -155,6 +175,7 @@ def open_set(path: Path) -> PreparedSet:
     if (
         any(columns[name].ndim != ndim or len(columns[name]) != count for name, (_, ndim) in _COLUMNS.items())
         or columns["keypoints"].shape[1:] != (len(scheme), 2)
+        or (count and columns["face"].max() > 1)
         or (count and (ends.max() != len(pixels) or columns["photo"].max() >= len(photos)))
     ):
         raise DataError(f"{path}: the prepared set is damaged: its files do not fit together", again)
@@ -177,7 +198,7 @@ class SetWriter:
         self._stream.close()
 
     def add(self, region: Image, **columns: Any) -> None:
-        """Append one face: its region, and its row of `faces.npz` (all but offset, height and width)."""
+        """Append a face or negative: its region, and its row of `faces.npz` (all but offset, height and width)."""
         height, width = region.shape[:2]
         self._rows.append({**columns, "offset": self._offset, "height": height, "width": width})
         self._stream.write(region.tobytes())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from kpedge.datasets.formats import AUTO, read_format
 from kpedge.datasets.labels import (
     TEST_LIST,
     LabelProblem,
@@ -17,10 +20,10 @@ from kpedge.datasets.labels import (
     Labels,
     format_row,
     photo_problem,
-    read_labels,
     read_photo_list,
     usable_rows,
 )
+from kpedge.datasets.negatives import Box, Overhang, choose_negatives, overhang, read_unlabelled
 from kpedge.datasets.packed import FORMAT, SetWriter, is_prepared, open_set, read_info
 from kpedge.datasets.split import SPLITS, split_photos
 from kpedge.errors import DataError, ImageError, OutputError, StaleSetError, UsageError
@@ -40,6 +43,9 @@ from kpedge.keypoints import FACES21, KeypointScheme
 Progress = Callable[[int, int], None]
 """Called with (photos done, photos in all)."""
 
+NEGATIVES, NEGATIVES_FACELESS = 3, 8
+"""Negatives taken of a photo with faces, and of one without, where `PrepareOptions.negatives` is None."""
+
 
 @dataclass(frozen=True, slots=True)
 class PrepareOptions:
@@ -49,7 +55,8 @@ class PrepareOptions:
         scheme: keypoint scheme of the label rows.
         seed: of the split.
         validation: fraction of the photos outside the test split that go to validation.
-        test: fraction of the photos that go to test, where no test list is given.
+        test: fraction of the photos that go to test, where no test list is given and the set keeps none for testing;
+            0 trains on those too that a set keeps.
         size: side of the crop, pixels, at whose resolution the regions are kept.
         rule: the crop rule at whose resolution the regions are kept.
         context: how far a region reaches beyond the box on each side, as a fraction of its longer side. 0.75 leaves
@@ -57,6 +64,8 @@ class PrepareOptions:
             the region's edge is repeated.
         name: what the set is called in model cards; the folder's name when empty.
         terms: the terms of the photos, as model cards state them.
+        negatives: crops without a face that are taken of each photo; when None, 3 of a photo with faces and 8 of one
+            without.
     """
 
     scheme: KeypointScheme = FACES21
@@ -68,8 +77,11 @@ class PrepareOptions:
     context: float = 0.75
     name: str = ""
     terms: str = "not stated"
+    negatives: int | None = None
 
     def __post_init__(self) -> None:
+        if self.negatives is not None and self.negatives < 0:
+            raise UsageError(f"--negatives must be 0 or more, not {self.negatives}")
         if self.context < self.rule.widen:
             raise UsageError(f"--context {self.context:g} is less than the crop rule's {self.rule.widen:g}")
 
@@ -81,7 +93,7 @@ class PrepareReport:
     Attributes:
         path: the prepared set.
         written: False when it was there already and still fits its source.
-        counts: split -> {"photos": ..., "faces": ...}.
+        counts: split -> {"photos": ..., "faces": ..., "negatives": ...}.
         problems: rows and photos that were left out, each named.
     """
 
@@ -93,24 +105,28 @@ class PrepareReport:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What a set is made from, read once: labels, hashes of the photos' content, the test list, what is wrong."""
+    """What a set is made from, read once: labels, hashes of the photos' content, the test list, unlabelled faces, and
+    what is wrong.
+    """
 
     labels: Labels
     by_photo: dict[str, list[LabelRow]]
     digests: dict[str, str]
     listed: list[str] | None
+    unlabelled: dict[str, list[Box]]
     problems: list[LabelProblem]
 
     def sha256(self, options: PrepareOptions) -> str:
         rows = [(row.photo, row.box.tolist(), row.keypoints.tolist()) for row in self.labels.rows]
         broken = [str(problem) for problem in self.problems]
+        unlabelled = {photo: [box.tolist() for box in boxes] for photo, boxes in self.unlabelled.items()}
         settings = {**asdict(options), "scheme": options.scheme.to_dict(), "rule": options.rule.to_dict()}
-        text = json.dumps([FORMAT, rows, broken, self.digests, self.listed, settings], sort_keys=True)
+        text = json.dumps([FORMAT, rows, broken, self.digests, self.listed, unlabelled, settings], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_source(source: Path, options: PrepareOptions, test_list: Path | None) -> _Source:
-    labels = read_labels(source, options.scheme)
+def _read_source(source: Path, options: PrepareOptions, test_list: Path | None, label_format: str) -> _Source:
+    labels = read_format(source, options.scheme, label_format)
     by_photo = labels.by_photo()
     problems = list(labels.problems)
     digests: dict[str, str] = {}
@@ -120,18 +136,19 @@ def _read_source(source: Path, options: PrepareOptions, test_list: Path | None) 
         except ImageError as error:
             problems.append(photo_problem(labels.root, photo, rows, error))
     list_file = test_list or labels.root / TEST_LIST
-    listed: list[str] | None = None
+    listed = list(labels.test) if labels.test and options.test else None
     if test_list or list_file.is_file():
-        listed, unlabelled = read_photo_list(list_file, labels)
+        listed, without_row = read_photo_list(list_file, labels)
+        problems += without_row
+    if listed is not None:
         listed = [photo for photo in listed if photo in digests]  # a missing photo is a named problem already
-        problems += unlabelled
-    return _Source(labels, by_photo, digests, listed, problems)
+    return _Source(labels, by_photo, digests, listed, read_unlabelled(labels.root), problems)
 
 
-def face_region(photo: Image, row: LabelRow, options: PrepareOptions) -> tuple[Image, tuple[int, int], int]:
-    """The region of a photo that is kept for a face, its first cell (x, y), and by how much it is averaged down."""
-    factor = shrink_factor(crop_transform(row.box, options.size, options.rule), photo)
-    x, y, side = crop_square(row.box, CropRule(options.context, options.rule.border))
+def face_region(photo: Image, box: Box, options: PrepareOptions) -> tuple[Image, tuple[int, int], int]:
+    """The region of a photo that is kept for a box, its first cell (x, y), and by how much it is averaged down."""
+    factor = shrink_factor(crop_transform(box, options.size, options.rule), photo)
+    x, y, side = crop_square(box, CropRule(options.context, options.rule.border))
     centre = (np.array([x, y]) + 0.5) / factor
     reach = side / 2 / factor
     low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int)
@@ -145,6 +162,7 @@ def prepare(
     options: PrepareOptions | None = None,
     *,
     test_list: Path | None = None,
+    label_format: str = AUTO,
     strict: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -152,10 +170,11 @@ def prepare(
     """Make a prepared set of a folder of labelled photos; do nothing when it is there and still fits.
 
     Args:
-        source: folder with `label.txt` files; its `test_images.txt`, where it has one, is the test split.
+        source: folder of photos; its `test_images.txt`, where it has one, is the test split.
         out: folder to write; it appears whole or not at all.
         options: settings.
         test_list: another list of test photos, paths relative to `source`, one a line.
+        label_format: a key of `kpedge.datasets.formats.FORMATS`, or "auto".
         strict: fail on the first broken row or photo instead of leaving it out.
         force: replace a set that no longer fits.
         progress: told how far the work is.
@@ -167,13 +186,18 @@ def prepare(
     """
     options = options or PrepareOptions()
     options = replace(options, name=options.name or source.resolve().name)
-    read = _read_source(source, options, test_list)
+    read = _read_source(source, options, test_list, label_format)
     digest = read.sha256(options)
     if strict:
         _raise_first(read.problems)
     if is_prepared(out):
-        if read_info(out).get("source_sha256") == digest:
-            info = open_set(out).info
+        try:
+            info = open_set(out).info if read_info(out).get("source_sha256") == digest else None
+        except DataError:  # of another format, or damaged
+            if not force:
+                raise
+            info = None
+        if info is not None:
             problems = tuple(LabelProblem(**problem) for problem in info["problems"])
             if strict:
                 _raise_first(problems)
@@ -189,9 +213,14 @@ def prepare(
     splits = split_photos(
         read.digests, seed=options.seed, validation=options.validation, test=options.test, test_list=read.listed
     )
-    with atomic_folder(out) as folder:
-        counts, problems = _write_set(folder, read, splits, options, digest, strict, progress)
-    return PrepareReport(out, True, counts, problems)
+    with atomic_folder(out) as folder, SetWriter(folder) as writer:
+        packing = _Packing(read, splits, options, writer, progress)
+        packing.add_faces()
+        packing.add_negatives()
+        if strict:
+            _raise_first(packing.problems)
+        counts = packing.finish(folder, digest)
+    return PrepareReport(out, True, counts, tuple(packing.problems))
 
 
 def _raise_first(problems: Sequence[LabelProblem]) -> None:
@@ -200,53 +229,127 @@ def _raise_first(problems: Sequence[LabelProblem]) -> None:
         raise DataError(f"{problems[0]}{more}", "list them with: kpedge data check; leave --strict to skip them")
 
 
-def _write_set(
-    folder: Path,
-    read: _Source,
-    splits: dict[str, str],
-    options: PrepareOptions,
-    digest: str,
-    strict: bool,
-    progress: Progress | None,
-) -> tuple[dict[str, dict[str, int]], tuple[LabelProblem, ...]]:
-    problems = list(read.problems)
-    lists: dict[str, list[str]] = {split: [] for split in SPLITS}
-    used: dict[str, set[str]] = {split: set() for split in SPLITS}
-    photos = list(read.digests)
-    with SetWriter(folder) as writer:
-        for number, photo in enumerate(photos):
-            rows, split = read.by_photo[photo], splits[photo]
+class _Packing:
+    """Writes the samples of a set: the faces, then the negatives, whose overhangs follow those of the faces."""
+
+    def __init__(
+        self,
+        read: _Source,
+        splits: dict[str, str],
+        options: PrepareOptions,
+        writer: SetWriter,
+        progress: Progress | None,
+    ) -> None:
+        self.problems = list(read.problems)
+        self._read, self._splits, self._options, self._writer, self._progress = read, splits, options, writer, progress
+        self._photos = list(read.digests)
+        self._lists: dict[str, list[str]] = {split: [] for split in SPLITS}
+        self._used: dict[str, set[str]] = {split: set() for split in SPLITS}
+        self._faces: Counter[str] = Counter()
+        self._overhangs: dict[str, list[Overhang]] = {split: [] for split in SPLITS}
+        self._owed: dict[str, list[Overhang]] = {split: [] for split in SPLITS}
+        self._done = 0
+
+    def _step(self) -> None:
+        self._done += 1
+        if self._progress:
+            self._progress(self._done, len(self._photos) * (1 if self._options.negatives == 0 else 2))
+
+    def _add(self, number: int, image: Image, box: Box, keypoints: NDArray[np.float64] | None) -> None:
+        """Write a face, or without keypoints a negative."""
+        photo, rule = self._photos[number], self._options.rule
+        split = self._splits[photo]
+        region, origin, factor = face_region(image, box, self._options)
+        self._writer.add(
+            region,
+            boxes=box,
+            keypoints=np.full((len(self._options.scheme), 2), np.nan) if keypoints is None else keypoints,
+            face=keypoints is not None,
+            split=SPLITS.index(split),
+            photo=number,
+            origin=origin,
+            factor=factor,
+        )
+        widened = widen_box(box, rule.widen)
+        relative = np.empty(0) if keypoints is None else keypoints - widened[:2]
+        self._lists[split].append(f"{format_row(photo, widened, relative)} {int(keypoints is not None)}")
+        self._used[split].add(photo)
+
+    def add_faces(self) -> None:
+        """Write all faces that can be used; name what cannot in `problems`."""
+        for number, photo in enumerate(self._photos):
+            rows = self._read.by_photo[photo]
             try:
-                image = read_image(read.labels.root / photo, stored=True)
+                image = read_image(self._read.labels.root / photo, stored=True) if rows else None
             except ImageError as error:
-                problems.append(photo_problem(read.labels.root, photo, rows, error))
+                self.problems.append(photo_problem(self._read.labels.root, photo, rows, error))
+                image = None
+            if image is not None:
+                rows, outside = usable_rows(rows, image)
+                self.problems += outside
+                split, (height, width) = self._splits[photo], image.shape[:2]
+                for row in rows:
+                    self._add(number, image, row.box, row.keypoints)
+                    self._overhangs[split].append(overhang(row.box, self._options.rule, width, height))
+                self._faces[split] += len(rows)
+            self._step()
+
+    def add_negatives(self) -> None:
+        """Write the negatives of all photos whose faces are all known; a copy of a photo gives none."""
+        options, digests = self._options, self._read.digests
+        if options.negatives == 0:
+            return
+        every = [drawn for overhangs in self._overhangs.values() for drawn in overhangs]
+        broken = {digests.get(problem.photo) for problem in self.problems}
+        faces: dict[str, list[Box]] = {}
+        unlabelled: dict[str, list[Box]] = {}
+        for photo, digest in digests.items():  # what one copy of a photo shows, the others show too
+            faces.setdefault(digest, []).extend(row.box for row in self._read.by_photo[photo])
+            unlabelled.setdefault(digest, []).extend(self._read.unlabelled.get(photo, ()))
+        for number, (photo, digest) in enumerate(digests.items()):
+            if digest in broken or digest not in faces:
+                self._step()
                 continue
-            rows, outside = usable_rows(rows, image)
-            problems += outside
-            for row in rows:
-                region, origin, factor = face_region(image, row, options)
-                writer.add(
-                    region,
-                    boxes=row.box,
-                    keypoints=row.keypoints,
-                    split=SPLITS.index(split),
-                    photo=number,
-                    origin=origin,
-                    factor=factor,
+            boxes = faces.pop(digest)
+            try:
+                image = read_image(self._read.labels.root / photo, stored=True)
+            except ImageError as error:
+                self.problems.append(photo_problem(self._read.labels.root, photo, (), error))
+            else:
+                negatives = choose_negatives(
+                    np.random.default_rng((options.seed, int(digest, 16))),
+                    (image.shape[1], image.shape[0]),
+                    boxes,
+                    unlabelled[digest],
+                    self._overhangs[self._splits[photo]] or every,
+                    self._owed[self._splits[photo]],
+                    options.negatives or (NEGATIVES if boxes else NEGATIVES_FACELESS),
+                    options.rule,
                 )
-                box = widen_box(row.box, options.rule.widen)
-                lists[split].append(format_row(photo, box, row.keypoints - box[:2]))
-                used[split].add(photo)
-            if progress:
-                progress(number + 1, len(photos))
-        if strict:
-            _raise_first(problems)
-        counts = {split: {"photos": len(used[split]), "faces": len(lists[split])} for split in SPLITS}
-        if not counts["train"]["faces"]:
-            raise DataError(f"{read.labels.root}: no face is left to train on", "see what is wrong: kpedge data check")
-        for split, lines in lists.items():
+                for box in negatives:
+                    self._add(number, image, box, None)
+            self._step()
+
+    def finish(self, folder: Path, digest: str) -> dict[str, dict[str, int]]:
+        """Write the lists and the table, and count.
+
+        Raises:
+            DataError: there is nothing to train on.
+        """
+        read, options = self._read, self._options
+        counts = {
+            split: {
+                "photos": len(self._used[split]),
+                "faces": self._faces[split],
+                "negatives": len(self._lists[split]) - self._faces[split],
+            }
+            for split in SPLITS
+        }
+        if not self._lists["train"]:
+            raise DataError(f"{read.labels.root}: nothing is left to train on", "see what is wrong: kpedge data check")
+        for split, lines in self._lists.items():
             (folder / f"{split}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        writer.finish(
+        self._writer.finish(
             {
                 "name": options.name,
                 "terms": options.terms,
@@ -257,12 +360,13 @@ def _write_set(
                     "test": "given list" if read.listed is not None else options.test,
                     "size": options.size,
                     "context": options.context,
+                    "negatives": options.negatives,
                     "rule": options.rule.to_dict(),
                 },
                 "counts": counts,
-                "problems": [asdict(problem) for problem in problems],
+                "problems": [asdict(problem) for problem in self.problems],
                 "keypoints": options.scheme.to_dict(),
-                "photos": photos,
+                "photos": self._photos,
             }
         )
-    return counts, tuple(problems)
+        return counts

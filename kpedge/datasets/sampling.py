@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.card import COLOURS
+from kpedge.datasets.augmentation import UNDISTURBED, Photometric
 from kpedge.datasets.packed import PreparedSet
 from kpedge.errors import UsageError
 from kpedge.geometry import (
@@ -28,6 +30,9 @@ from kpedge.geometry import (
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """Crops, uint8 (B, size, size, channels), and keypoints, float32 (B, K, 2), fractions of the crop."""
+
+_DRAWS = 5
+"""Random numbers that a face's square takes: mirror, roll, scale, shift x, shift y."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +76,9 @@ class CropSampler:
         size: side of the crops, pixels.
         colour: a key of `kpedge.card.COLOURS`.
         rule: how a box becomes a crop.
-        jitter: how crops are disturbed; none by default.
+        jitter: how the square is disturbed; not at all by default.
         seed: of the disturbance.
+        photometric: how the pixels are disturbed; not at all by default.
     """
 
     source: PreparedSet
@@ -81,14 +87,26 @@ class CropSampler:
     rule: CropRule
     jitter: Jitter = Jitter()
     seed: int = 0
+    photometric: Photometric = UNDISTURBED
 
     def _draws(self, epoch: int) -> NDArray[np.float64] | None:
-        """The random numbers of an epoch: (N, 5), each from -1 to 1, for mirror, roll, scale, shift x, shift y."""
+        """The random numbers of an epoch: (N, 5), each from -1 to 1, for mirror, roll, scale, shift x, shift y.
+
+        Rows are drawn in order, so a face's do not depend on how many come after it.
+        """
         if not self.jitter:
             return None
-        return np.random.default_rng((self.seed, epoch)).uniform(-1, 1, (len(self.source), 5))
+        return np.random.default_rng((self.seed, epoch)).uniform(-1, 1, (len(self.source), _DRAWS))
 
-    def _cut(self, index: int, draw: NDArray[np.float64] | None) -> tuple[Image, NDArray[np.float64]]:
+    def _draw(self, index: int, epoch: int) -> NDArray[np.float64] | None:
+        """One row of `_draws`, without drawing those before it."""
+        if not self.jitter:
+            return None
+        bits = np.random.PCG64((self.seed, epoch))  # what default_rng takes
+        bits.advance(_DRAWS * index)
+        return np.random.Generator(bits).uniform(-1, 1, _DRAWS)
+
+    def _cut(self, index: int, epoch: int, draw: NDArray[np.float64] | None) -> tuple[Image, NDArray[np.float64]]:
         jitter, mirror = self.jitter, False
         if draw is None:
             to_crop = crop_transform(self.source.boxes[index], self.size, self.rule)
@@ -109,32 +127,48 @@ class CropSampler:
             compose(to_crop, invert(to_region)),
             self.size,
             border=self.rule.border,
-            colour=self.colour,
+            colour="bgr" if self.photometric else self.colour,
         )
+        if self.photometric:
+            image = self.photometric.apply(image, np.random.default_rng((self.seed, epoch, 2, index)))
+            if self.colour == "grey":
+                image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), dtype=np.uint8)[:, :, None]
         points = pixels_to_fractions(transform_points(to_crop, self.source.keypoints[index]), self.size)
         if mirror:
             points = points[self.source.scheme.mirror_order]
         return image, np.asarray(points, dtype=np.float64)
+
+    def sample(self, index: int, epoch: int = 0) -> tuple[Image, NDArray[np.float64]]:
+        """One crop and its keypoints, the same as in any batch of that epoch.
+
+        Args:
+            index: row of the set.
+            epoch: which disturbance to apply; where there is none it makes no difference.
+
+        Returns:
+            uint8 (size, size, channels), and float64 (K, 2), fractions of the crop; what the set does not know is NaN.
+        """
+        return self._cut(index, epoch, self._draw(index, epoch))
 
     def batch(self, indices: NDArray[np.intp], epoch: int = 0) -> Batch:
         """The crops and keypoints of some faces, in their order.
 
         Args:
             indices: faces of the set, (B,).
-            epoch: which disturbance to apply; without jitter it makes no difference.
+            epoch: which disturbance to apply; where there is none it makes no difference.
         """
-        return self._assemble(indices, self._draws(epoch))
+        return self._assemble(indices, epoch, self._draws(epoch))
 
     def batches(self, indices: NDArray[np.intp], batch_size: int, epoch: int) -> Iterator[Batch]:
         """One epoch over some faces, in an order that depends on seed and epoch alone; a last part batch is kept."""
         order = indices[np.random.default_rng((self.seed, epoch, 1)).permutation(len(indices))]
         draws = self._draws(epoch)
         for start in range(0, len(order), batch_size):
-            yield self._assemble(order[start : start + batch_size], draws)
+            yield self._assemble(order[start : start + batch_size], epoch, draws)
 
-    def _assemble(self, indices: NDArray[np.intp], draws: NDArray[np.float64] | None) -> Batch:
+    def _assemble(self, indices: NDArray[np.intp], epoch: int, draws: NDArray[np.float64] | None) -> Batch:
         crops = np.empty((len(indices), self.size, self.size, COLOURS[self.colour]), np.uint8)
         points = np.empty((len(indices), len(self.source.scheme), 2), np.float32)
         for row, index in enumerate(indices):
-            crops[row], points[row] = self._cut(int(index), None if draws is None else draws[index])
+            crops[row], points[row] = self._cut(int(index), epoch, None if draws is None else draws[index])
         return crops, points

@@ -46,7 +46,9 @@ class Checkpoint:
         """
         model = model_from_state(self.card, self.state, source)
         if weights_hash(model) != self.card.weights_sha256:
-            raise CorruptModelError(f"{source}: the weights are not those that its card names", "use another checkpoint")
+            raise CorruptModelError(
+                f"{source}: the weights are not those that its card names", "use another checkpoint"
+            )
         return model
 
 

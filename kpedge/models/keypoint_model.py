@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from typing import Any
 
@@ -9,12 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from kpedge.card import ModelCard
-from kpedge.errors import ModelError
+from kpedge.choices import NORMALISATIONS
+from kpedge.errors import ModelError, UsageError
+from kpedge.models.blocks import fold
 from kpedge.models.stage1 import Stage1
+from kpedge.models.stage2 import RawOutput, Stage2
+from kpedge.models.stage3 import Stage3
 
-ARCHITECTURES = {"stage1": Stage1}
-"""Name in a card -> network: a module with the class attributes `size` (of the crop, pixels) and `colour`, built from
-the number of keypoints and, by keyword, options.
+ARCHITECTURES: dict[str, type[Stage1] | type[Stage2]] = {"stage1": Stage1, "stage2": Stage2, "stage3": Stage3}
+"""Name in a card -> network: a module with the attributes `size` (of the crop, pixels) and `outputs`, built from the
+number of keypoints and, by keyword, options.
 """
 
 
@@ -31,45 +36,97 @@ class PerCropNormalisation(nn.Module):
         return centred / (variance.sqrt() + 1.0)
 
 
+class FixedNormalisation(nn.Module):
+    """Pixels from 0 to 255 to values from -1 to 1."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """float32 (N, C, H, W) to the same shape."""
+        return pixels / 127.5 - 1.0
+
+
+def new_normalisation(name: str) -> nn.Module:
+    """A normalisation by name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in NORMALISATIONS:
+        raise UsageError(f"--normalise must be one of {', '.join(NORMALISATIONS)}, not {name!r}")
+    return {"crop": PerCropNormalisation, "fixed": FixedNormalisation, "none": nn.Identity}[name]()
+
+
 class KeypointModel(nn.Module):
     """A network with everything that belongs to using it: layout, normalisation, and the scale of its output.
 
-    The network's raw output is in units of the training shapes' standard deviation around their mean: a raw output of
-    0 is the mean face, and a mean squared error of 1 is what the mean face scores.
+    Points are learnt in units of the training shapes' standard deviation around their mean: 0 is the mean face, and
+    a mean squared error of 1 is what the mean face scores.
 
     Args:
-        network: float32 (N, C, H, W) to (N, 2K).
+        network: takes float32 (N, C, H, W).
         mean_shape: float32 (K, 2), fractions of the crop.
         spread: standard deviation of the training shapes' coordinates, fractions of the crop.
+        face: whether the network tells faces from what is none.
+        normalise: a name of `NORMALISATIONS`.
     """
 
     mean_shape: Tensor
     spread: Tensor
+    calibration: Tensor
+    """(2,): slope and offset that turn the network's logit into one whose sigmoid is a probability."""
 
-    def __init__(self, network: nn.Module, mean_shape: Tensor, spread: float) -> None:
+    def __init__(
+        self, network: nn.Module, mean_shape: Tensor, spread: float, *, face: bool = False, normalise: str = "crop"
+    ) -> None:
         super().__init__()
-        self.normalise = PerCropNormalisation()
+        self.normalise = new_normalisation(normalise)
         self.network = network
+        self.face = face
         self.register_buffer("mean_shape", mean_shape.to(torch.float32).clone())
         self.register_buffer("spread", torch.tensor(spread, dtype=torch.float32))
+        if face:
+            self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
 
-    def raw(self, crops: Tensor) -> Tensor:
-        """uint8 (N, H, W, C) to the network's own output, float32 (N, K, 2)."""
-        pixels = self.normalise(crops.permute(0, 3, 1, 2).to(torch.float32))
-        output: Tensor = self.network(pixels)
-        return output.reshape(-1, self.mean_shape.shape[0], 2)
+    def raw(self, crops: Tensor) -> RawOutput:
+        """uint8 (N, H, W, C) to the network's own output, its points in the units of `standardise`."""
+        found = self.network(self.normalise(crops.permute(0, 3, 1, 2).to(torch.float32)))
+        if isinstance(found, Tensor):  # stage 1 has nothing but coordinates
+            return {"points": found.reshape(-1, self.mean_shape.shape[0], 2)}
+        output: RawOutput = found
+        if not self.network.relative:
+            output["points"] = self.standardise(output["points"])
+        return output
 
-    def forward(self, crops: Tensor) -> Tensor:
-        """uint8 (N, H, W, C) to keypoints, float32 (N, K, 2), fractions of the crop."""
-        return self.mean_shape + self.spread * self.raw(crops)
+    def forward(self, crops: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """The outputs that `kpedge.card.ModelCard.outputs` names, in that order.
+
+        Args:
+            crops: uint8 (N, H, W, C).
+
+        Returns:
+            Keypoints, float32 (N, K, 2), fractions of the crop; with `face` also the score, (N,), from 0 to 1, and
+            the error that each point is expected to have, (N, K), fractions of the crop.
+        """
+        output = self.raw(crops)
+        keypoints = self.mean_shape + self.spread * output["points"]
+        if not self.face:
+            return keypoints
+        slope, offset = self.calibration[0], self.calibration[1]
+        score = torch.sigmoid(slope * output["logit"] + offset)
+        return keypoints, score, self.spread * torch.exp(output["log_error"])
 
     def standardise(self, keypoints: Tensor) -> Tensor:
-        """Keypoints (N, K, 2), fractions of the crop, in the units of `raw`."""
+        """Keypoints (N, K, 2), fractions of the crop, in the units in which they are learnt."""
         return (keypoints - self.mean_shape) / self.spread
 
+    def folded(self) -> KeypointModel:
+        """A copy without what only training needs; it computes the same numbers up to rounding."""
+        twin = copy.deepcopy(self).eval()
+        twin.network = fold(self.network)
+        return twin
 
-def build_network(architecture: dict[str, Any], keypoints: int) -> Stage1:
-    """The network that a card names, freshly initialised.
+
+def build_network(architecture: dict[str, Any], keypoints: int) -> nn.Module:
+    """The network that a card names, freshly initialised; folded where the card says so.
 
     Raises:
         ModelError: there is no network of that name, or it does not take these options.
@@ -78,9 +135,21 @@ def build_network(architecture: dict[str, Any], keypoints: int) -> Stage1:
     if name not in ARCHITECTURES:
         raise ModelError(f"no network is called {name!r}", f"known: {', '.join(sorted(ARCHITECTURES))}")
     try:
-        return ARCHITECTURES[name](keypoints, **options)
+        network: nn.Module = ARCHITECTURES[name](keypoints, **options)
     except TypeError as error:
         raise ModelError(f"network {name!r} cannot be built with {options}: {error}") from error
+    return fold(network) if architecture.get("folded") else network
+
+
+def empty_model(card: ModelCard) -> KeypointModel:
+    """The model of a card with fresh weights and a spread of 1."""
+    return KeypointModel(
+        build_network(card.architecture, len(card.scheme)),
+        torch.as_tensor(card.mean_shape),
+        1.0,
+        face=card.has_score,
+        normalise=card.architecture.get("normalise", "crop"),
+    )
 
 
 def model_from_state(card: ModelCard, state: dict[str, Tensor], source: str) -> KeypointModel:
@@ -89,8 +158,7 @@ def model_from_state(card: ModelCard, state: dict[str, Tensor], source: str) -> 
     Raises:
         ModelError: the weights do not fit the card; the message names the first that does not.
     """
-    network = build_network(card.architecture, len(card.scheme))
-    model = KeypointModel(network, torch.as_tensor(card.mean_shape), 1.0)
+    model = empty_model(card)
     expected = model.state_dict()
     for name, tensor in expected.items():
         if name not in state or state[name].shape != tensor.shape:

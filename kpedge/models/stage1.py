@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from kpedge.card import COLOURS
 
 
 class Stage1(nn.Module):
@@ -15,14 +16,17 @@ class Stage1(nn.Module):
 
     Args:
         keypoints: number of points K.
+        colour: a key of `kpedge.card.COLOURS`.
     """
 
     size = 112
-    colour = "grey"
+    outputs = ("landmarks",)
+    """Layers whose output is read: they start small."""
 
-    def __init__(self, keypoints: int) -> None:
+    def __init__(self, keypoints: int, *, colour: str = "grey") -> None:
         super().__init__()
-        self.conv1_1 = nn.Conv2d(1, 8, 5, stride=2)
+        self.colour = colour
+        self.conv1_1 = nn.Conv2d(COLOURS[colour], 8, 5, stride=2)
         self.prelu1_1 = nn.PReLU()
         self.pool1 = nn.AvgPool2d(2)
         self.conv2_1 = nn.Conv2d(8, 16, 3)
@@ -54,29 +58,3 @@ class Stage1(nn.Module):
         for layer in self.children():
             pixels = layer(pixels)
         return pixels
-
-
-def initialise(network: nn.Module, scheme: str) -> None:
-    """Set the weights of a network that has no normalisation layers.
-
-    PyTorch's default draws weights with variance 1 / (3 fan-in), 5.6 times less than a PReLU of slope 0.25 needs to
-    pass a signal on. Over the ten layers of `Stage1` the signal shrinks so far that the output hardly depends on
-    the picture; gradient descent then learns the last bias, the mean face, and stays there. Kaiming's normal
-    initialisation for that slope (He et al. 2015) keeps the variance.
-
-    Args:
-        network: its convolutions and linear layers are set, everything else is left.
-        scheme: "kaiming", or "torch" to leave PyTorch's default, which shows the collapse.
-    """
-    if scheme == "torch":
-        return
-    last: nn.Linear | None = None
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, a=0.25, nonlinearity="leaky_relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-            last = layer if isinstance(layer, nn.Linear) else last
-    if last is not None:
-        with torch.no_grad():
-            last.weight.mul_(0.1)  # start at the mean face, not at random points

@@ -1,83 +1,154 @@
-"""What a training run is made of: one dataclass, stored in every checkpoint."""
+"""What a training run is made of: one dataclass, stored in every checkpoint, and one set of defaults a recipe."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kpedge.choices import (
+    BACKBONES,
+    HEADS,
+    INITIALISATIONS,
+    LOSSES,
+    NORMALISATIONS,
+    NORMS,
+    OPTIMISERS,
+    PRECISIONS,
+    SCHEDULES,
+)
 from kpedge.errors import TrainingError, UsageError
 
-INITIALISATIONS = ("kaiming", "torch")
-SCHEDULES = ("cosine", "constant")
+if TYPE_CHECKING:
+    from kpedge.datasets.augmentation import Photometric
+    from kpedge.datasets.sampling import Jitter
+
+
+def _knob(
+    default: Any, group: str, help: str, *, choices: tuple[str, ...] = (), low: float = 0.0, high: float = math.inf
+) -> Any:
+    """A field that is a flag: its default, the group it is shown in, its help, and what it may be."""
+    return dataclasses.field(
+        default=default, metadata={"group": group, "help": help, "choices": choices, "low": low, "high": high}
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Stage 1: mean squared error of the coordinates, SGD with momentum, per-crop normalisation.
+    """Everything that determines a run. Each field is a flag of `kpedge train`; its meaning and unit are its help.
 
-    The defaults are the released recipe. Each field is a flag of `kpedge train stage1`.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: faces a step.
-        lr: highest learning rate; the loss is in units of the training shapes' variance, so a loss of 1 is the mean
-            face.
-        momentum: of SGD.
-        weight_decay: on weights of convolutions and linear layers, not on biases and slopes.
-        schedule: "cosine" falls to 0 at the last step (Loshchilov & Hutter 2017), "constant" stays.
-        warmup: steps over which the learning rate rises from 0.
-        clip: largest norm of the gradient; longer ones are shortened to it. 0 turns it off.
-        init: "kaiming", or "torch" for PyTorch's default, with which this network collapses to the mean face.
-        mirror: show half of the faces mirrored.
-        roll: turn crops by up to this many degrees either way.
-        scale: change the side of the crop by up to this fraction either way.
-        shift: move the crop by up to this fraction of its side either way.
-        seed: of initialisation, order and jitter.
-        threads: CPU threads; part of the configuration because another number sums in another order.
-        freeze: patterns of layers that are not trained (`conv1_*`).
-        lr_groups: (pattern, learning rate) pairs; the first that fits a layer counts, `lr` for the rest.
-        init_from: hash of the weights that training starts from; empty where it starts from `init`.
+    The loss of keypoints is in units of the training shapes' deviation from their mean: a mean squared error of 1 is
+    the mean face.
     """
 
-    epochs: int = 600
-    batch_size: int = 64
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    schedule: str = "cosine"
-    warmup: int = 100
-    clip: float = 1.0
-    init: str = "kaiming"
-    mirror: bool = True
-    roll: float = 10.0
-    scale: float = 0.05
-    shift: float = 0.05
-    seed: int = 0
-    threads: int = 2
-    freeze: tuple[str, ...] = ()
-    lr_groups: tuple[tuple[str, float], ...] = ()
-    init_from: str = ""
+    epochs: int = _knob(600, "Length", "Passes over the training faces.", low=1)
+    patience: int = _knob(0, "Length", "Stop after this many epochs without a better validation; 0: never.")
+
+    backbone: str = _knob("plain", "Network", "The network below the head.", choices=BACKBONES)
+    head: str = _knob("coordinates", "Network", "How points are read off.", choices=HEADS)
+    norm: str = _knob("batch", "Network", "Normalisation layers.", choices=NORMS)
+    width: float = _knob(1.0, "Network", "Factor of the backbone's channels.", low=0.125, high=8)
+    dropout: float = _knob(0.0, "Network", "Probability of dropping a feature before the head.", high=0.9)
+    colour: str = _knob("grey", "Network", "What the network sees.", choices=("grey", "bgr"))
+    normalise: str = _knob(
+        "crop",
+        "Network",
+        "Pixels by each crop's own mean and deviation, by constants, or not at all.",
+        choices=NORMALISATIONS,
+    )
+    init: str = _knob(
+        "kaiming",
+        "Network",
+        "Starting weights; torch is PyTorch's default, with which stage 1 collapses.",
+        choices=INITIALISATIONS,
+    )
+
+    loss: str = _knob("mse", "Loss", "Of the keypoints.", choices=LOSSES)
+    keypoint_weight: float = _knob(1.0, "Loss", "Weight of the keypoints' loss.")
+    face_weight: float = _knob(0.0, "Loss", "Weight of the face / not-a-face loss.")
+    positive_weight: float = _knob(1.0, "Loss", "Weight of a face against a negative in the face loss.")
+    negatives: float = _knob(0.0, "Data", "Negatives for each face in an epoch.", high=100)
+    others: float = _knob(1.0, "Data", "Faces of the --also sets for each face of --data in an epoch.", high=100)
+
+    optimiser: str = _knob("sgd", "Optimiser", "Steps of the descent.", choices=OPTIMISERS)
+    lr: float = _knob(0.1, "Optimiser", "Highest learning rate.")
+    lr_sgd: float = _knob(0.05, "Optimiser", "Highest learning rate of SGD after Adam (adam-sgd).")
+    switch: float = _knob(0.5, "Optimiser", "Fraction of the epochs after which adam-sgd goes over.", high=1)
+    momentum: float = _knob(0.9, "Optimiser", "Of SGD and RMSprop; Adam's first beta.", high=0.9999)
+    weight_decay: float = _knob(5e-4, "Optimiser", "On weights, not on biases, slopes and normalisation layers.")
+    batch_size: int = _knob(64, "Optimiser", "Samples a step, of each process.", low=1)
+    clip: float = _knob(1.0, "Optimiser", "Largest norm of the gradient; longer ones are shortened; 0: no limit.")
+    ema: float = _knob(0.0, "Optimiser", "Decay of the moving average of weights that is kept; 0: none.", high=0.99999)
+
+    schedule: str = _knob("cosine", "Schedule", "How the learning rate falls.", choices=SCHEDULES)
+    warmup: int = _knob(100, "Schedule", "Steps over which the learning rate rises from 0.")
+    gamma: float = _knob(
+        0.1, "Schedule", "Factor of step, multi-step and plateau; of exponential, over the run.", high=1
+    )
+    steps: int = _knob(3, "Schedule", "Step: how many equal parts the run has.", low=1)
+    milestones: tuple[float, ...] = _knob(
+        (0.6, 0.85), "Schedule", "Multi-step: fractions of the run after which the rate falls."
+    )
+    plateau: int = _knob(10, "Schedule", "Plateau: epochs without a better validation until the rate falls.", low=1)
+
+    mirror: bool = _knob(True, "Augmentation", "Show half of the faces mirrored.")
+    roll: float = _knob(10.0, "Augmentation", "Turn crops by up to this, degrees.", high=180)
+    scale: float = _knob(0.05, "Augmentation", "Change the crop's side by up to this fraction.", high=0.9)
+    shift: float = _knob(0.05, "Augmentation", "Move the crop by up to this fraction of its side.", high=1)
+    brightness: float = _knob(0.0, "Augmentation", "Largest shift, fraction of white.", high=1)
+    contrast: float = _knob(0.0, "Augmentation", "Largest change, as a fraction.")
+    saturation: float = _knob(0.0, "Augmentation", "Largest change, as a fraction.")
+    hue: float = _knob(0.0, "Augmentation", "Largest turn, degrees.")
+    blur: float = _knob(0.0, "Augmentation", "Largest sigma, pixels of the crop.")
+    noise: float = _knob(0.0, "Augmentation", "Largest sigma, grey levels.")
+    jpeg: float = _knob(0.0, "Augmentation", "Probability of JPEG artefacts.", high=1)
+    lowres: float = _knob(0.0, "Augmentation", "Probability of a coarser picture, as of a small face.", high=1)
+    occlusion: float = _knob(0.0, "Augmentation", "Probability of something in front of the face.", high=1)
+    grey: float = _knob(0.0, "Augmentation", "Probability of a picture without colour.", high=1)
+
+    freeze: tuple[str, ...] = _knob(
+        (), "Finetuning", "Layers that are not trained, as a pattern (conv1_*); repeatable."
+    )
+    lr_groups: tuple[tuple[str, float], ...] = _knob(
+        (), "Finetuning", "PATTERN=RATE: a learning rate for some layers, the first that fits counts; repeatable."
+    )
+
+    seed: int = _knob(0, "Run", "Of weights, order and augmentation.", high=2**63 - 1)
+    threads: int = _knob(2, "Run", "CPU threads; another number sums in another order.", low=1)
+    precision: str = _knob("float32", "Run", "Of the activations in training; the rest is mixed.", choices=PRECISIONS)
+    channels_last: bool = _knob(False, "Run", "Lay activations out as NHWC, which GPUs prefer.")
+    processes: int = _knob(1, "", "Processes that train together; set by the launcher.", low=1)
+    init_from: str = _knob("", "", "Hash of the weights that training starts from; empty where it starts from `init`.")
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("threads", 1), ("warmup", 0), ("seed", 0)):
-            if getattr(self, name) < low:
-                raise UsageError(f"--{flag(name)} must be at least {low}, not {getattr(self, name)}")
-        for name in ("lr", "momentum", "weight_decay", "clip"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"--{flag(name)} must be a number from 0 up, not {value}")
+        for item in fields(self):
+            value, about = getattr(self, item.name), item.metadata
+            if about["choices"]:
+                if value not in about["choices"]:
+                    raise UsageError(f"--{flag(item.name)} must be one of {', '.join(about['choices'])}, not {value!r}")
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                if not (math.isfinite(value) and about["low"] <= value <= about["high"]):
+                    limits = f"at least {about['low']:g}"
+                    limits += "" if math.isinf(about["high"]) else f" and at most {about['high']:g}"
+                    raise UsageError(f"--{flag(item.name)} must be {limits}, not {value}")
         for pattern, rate in self.lr_groups:
             if not (math.isfinite(rate) and rate >= 0):
                 raise UsageError(f"--lr-group {pattern}={rate}: a learning rate is a number from 0 up")
-        if self.seed >= 2**63:
-            raise UsageError(f"--seed must be below 2^63, not {self.seed}")
-        if self.momentum >= 1:
-            raise UsageError(f"--momentum must be below 1, not {self.momentum}")
-        if self.init not in INITIALISATIONS:
-            raise UsageError(f"--init must be one of {', '.join(INITIALISATIONS)}, not {self.init!r}")
-        if self.schedule not in SCHEDULES:
-            raise UsageError(f"--schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
+        if any(not 0 < milestone < 1 for milestone in self.milestones):
+            raise UsageError("--milestones are fractions of the run, between 0 and 1")
+
+    def jitter(self) -> Jitter:
+        """How crops are moved."""
+        from kpedge.datasets.sampling import Jitter
+
+        return Jitter(self.mirror, self.roll, self.scale, self.shift)
+
+    def photometric(self) -> Photometric:
+        """How pixels are changed."""
+        from kpedge.datasets.augmentation import Photometric
+
+        return Photometric(**{item.name: getattr(self, item.name) for item in fields(Photometric)})
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain JSON types."""
@@ -92,7 +163,8 @@ class TrainConfig:
         """
         try:
             groups = tuple((str(pattern), float(lr)) for pattern, lr in data.get("lr_groups", ()))
-            return cls(**{**data, "freeze": tuple(data.get("freeze", ())), "lr_groups": groups})
+            listed = {name: tuple(data.get(name, ())) for name in ("freeze", "milestones")}
+            return cls(**{**data, **listed, "lr_groups": groups})
         except (TypeError, ValueError) as error:
             raise TrainingError(f"the checkpoint's configuration does not fit this kpedge: {error}") from error
 
@@ -110,9 +182,43 @@ def flag(name: str) -> str:
     return name.replace("_", "-").replace("lr-groups", "lr-group")
 
 
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """The factor by which learning rates are multiplied at a step, counted from 0: warm-up, then the schedule."""
-    factor = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    if config.schedule == "cosine":
-        factor *= 0.5 * (1 + math.cos(math.pi * step / steps))
-    return factor
+_STRONG: dict[str, Any] = {
+    "roll": 15.0,
+    "scale": 0.06,
+    "shift": 0.04,
+    "brightness": 0.15,
+    "contrast": 0.3,
+    "blur": 1.2,
+    "noise": 8.0,
+    "jpeg": 0.2,
+    "lowres": 0.2,
+    "occlusion": 0.15,
+}
+
+RECIPES = {
+    "stage1": TrainConfig(),
+    "stage2": TrainConfig(
+        epochs=300, loss="smooth-l1", optimiser="adamw", lr=2e-3, weight_decay=0.02, clip=5.0, ema=0.999, **_STRONG
+    ),
+    "stage3": TrainConfig(
+        epochs=150,
+        loss="smooth-l1",
+        face_weight=0.25,
+        negatives=0.5,
+        optimiser="adamw",
+        lr=2e-3,
+        weight_decay=0.02,
+        clip=5.0,
+        ema=0.999,
+        **_STRONG,
+    ),
+}
+"""The released recipes: the defaults of the flags."""
+FIXED_NETWORKS = {"stage1": ("backbone", "head", "norm", "width", "dropout")}
+"""Recipe -> fields that its network does not have."""
+
+
+def network_options(recipe: str, config: TrainConfig) -> dict[str, Any]:
+    """The options with which the network of a recipe is built."""
+    names = ("backbone", "head", "norm", "width", "dropout", "colour")
+    return {name: getattr(config, name) for name in names if name not in FIXED_NETWORKS.get(recipe, ())}

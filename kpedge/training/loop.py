@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from kpedge.card import ModelCard
+from kpedge.datasets.mixture import Mixture
 from kpedge.datasets.packed import PreparedSet
-from kpedge.datasets.sampling import CropSampler, Jitter
+from kpedge.datasets.sampling import CropSampler
 from kpedge.errors import TrainingError
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.keypoint_model import KeypointModel, weights_hash
-from kpedge.training.config import TrainConfig, learning_rate
-from kpedge.training.evaluate import Evaluation, TestFaces, evaluate, faces_of_split
-from kpedge.training.metrics import MSE_SIZE, KeypointAccuracy
+from kpedge.training.average import WeightAverage
+from kpedge.training.board import Board
+from kpedge.training.config import TrainConfig
+from kpedge.training.distributed import World, joined
+from kpedge.training.metrics import MSE_SIZE, measure
+from kpedge.training.objective import LOSS_NAMES, Objective
+from kpedge.training.optimisers import new_optimiser, phase_of
 from kpedge.training.run import Record, Run
+from kpedge.training.schedules import epochs_since_best, learning_rate
 from kpedge.training.setup import check_resumable, load_matching, new_card, new_model, parameter_groups
+from kpedge.training.step import Stepper
+from kpedge.training.validation import Validation, validate, validation_data
 
 Say = Callable[[str], None]
 """Takes one line for people."""
@@ -38,6 +45,8 @@ def ignore(*_told: object) -> None:
 
 NO_BETTER = 0.98
 """A validation error above this fraction of the mean face's means that nothing was learnt."""
+GPU_WORKERS = 8
+"""Threads that prepare batches ahead of a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class TrainResult:
         best_epoch: epoch of the best checkpoint, from 1.
         best_nme: its error on the validation split, fraction of the box.
         mean_face_nme: the mean face's.
+        speaks: whether this process is the one that writes and speaks.
     """
 
     best: Path
@@ -57,6 +67,7 @@ class TrainResult:
     best_epoch: int
     best_nme: float
     mean_face_nme: float
+    speaks: bool = True
 
     @property
     def nothing_learnt(self) -> bool:
@@ -70,6 +81,7 @@ def train(
     out: Path,
     config: TrainConfig,
     *,
+    also: Sequence[PreparedSet] = (),
     resume: bool = False,
     force: bool = False,
     init_from: Path | None = None,
@@ -77,16 +89,19 @@ def train(
     say: Say = ignore,
     on_epoch: OnEpoch = ignore,
 ) -> TrainResult:
-    """Train a keypoint model on a prepared set.
+    """Train a keypoint model on prepared sets.
 
     The weights after every epoch are a function of the configuration, the data and the weights it starts from, on one
     CPU and one version of PyTorch: a run that was stopped, at whatever moment, and resumed ends with the same bits.
 
+    Started by torchrun, the processes train one model together; the first of them writes and speaks.
+
     Args:
         recipe: name of the network, a key of `ARCHITECTURES`.
-        source: the prepared set; its train split is trained on, its validation split chooses the best checkpoint.
+        source: the main set; its train split is trained on, its validation split chooses the best checkpoint.
         out: folder of the run.
         config: everything that determines the result.
+        also: more sets, for their faces, their negatives or both.
         resume: go on from `out/last.pt`.
         force: replace a run that is there.
         init_from: start from the weights of this checkpoint, as far as they fit; `config` need not name it.
@@ -95,10 +110,32 @@ def train(
         on_epoch: told the figures of each epoch.
 
     Raises:
-        TrainingError: the loss is no longer finite, or `resume` does not fit the run that is there.
+        TrainingError: the loss is no longer finite, `resume` does not fit the run that is there, or another process
+            ended.
         UsageError: a pattern of `freeze` or `lr_groups` fits no layer.
         OutputError: the run cannot be written.
     """
+    with joined(device) as world:
+        if not world.first:
+            say, on_epoch = ignore, ignore
+        config = replace(config, processes=world.size)
+        place = f"cuda:{world.local}" if device == "cuda" else device
+        return _train(recipe, (source, *also), out, config, resume, force, init_from, place, world, say, on_epoch)
+
+
+def _train(
+    recipe: str,
+    sets: Sequence[PreparedSet],
+    out: Path,
+    config: TrainConfig,
+    resume: bool,
+    force: bool,
+    init_from: Path | None,
+    device: str,
+    world: World,
+    say: Say,
+    on_epoch: OnEpoch,
+) -> TrainResult:
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(device == "cpu")
     torch.manual_seed(config.seed)
@@ -110,90 +147,121 @@ def train(
         config = replace(config, init_from=start.card.weights_sha256)
     elif last is not None:
         config = replace(config, init_from=str(last.config.get("init_from", "")))
-    card = new_card(recipe, source, config, start.card if start else None)
-    jitter = Jitter(config.mirror, config.roll, config.scale, config.shift)
-    sampler = CropSampler(source, card.size, card.colour, card.crop, jitter, config.seed)
-    indices = source.indices("train")
-    validation = faces_of_split(source, "validation", card.size, card.colour, card.crop)
+    card = new_card(recipe, sets, config, start.card if start else None)
+    samplers = [
+        CropSampler(one, card.size, card.colour, card.crop, config.jitter(), config.seed, config.photometric())
+        for one in sets
+    ]
+    mixture = Mixture(samplers, config.negatives if card.has_score else 0.0, config.others, config.seed)
+    validation = validation_data(samplers, card)
 
-    model = new_model(card, source, indices, config)
+    model = new_model(card, sets[0], config)
     if start is not None and last is None:
         load_matching(model, start.state, str(init_from), say)
-    model.to(device)
-    optimiser = torch.optim.SGD(parameter_groups(model.network, config, say), lr=config.lr, momentum=config.momentum)
+    groups = parameter_groups(model.network, config, say)
+    objective = Objective(model, config, len(sets), card.scheme).to(device)
+    if objective.offsets is not None:
+        groups.append(
+            {"params": [objective.offsets.values], "lr": config.lr, "initial_lr": config.lr, "weight_decay": 0.0}
+        )
+    if config.channels_last:
+        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = WeightAverage(model, config.ema) if config.ema else None
+    phase = phase_of(config, 1)
+    optimiser = new_optimiser(phase, groups, config)
 
     history: list[Record] = []
-    best_nme, best_epoch = math.inf, 0
+    best, best_epoch, best_nme = math.inf, 0, math.inf
     if last is not None:
         check_resumable(last, config, card, run.last)
         card = replace(card, training=last.card.training)
-        model.load_state_dict(last.state)
+        history = last.progress["history"]
+        best, best_epoch, best_nme = (last.progress[name] for name in ("best", "best_epoch", "best_nme"))
+        phase = phase_of(config, max(1, len(history)))
+        optimiser = new_optimiser(phase, groups, config)
+        objective.load_state_dict(last.resume["objective"])
         optimiser.load_state_dict(last.resume["optimiser"])
-        torch.set_rng_state(last.resume["torch_rng"])
-        history, best_nme = last.progress["history"], last.progress["best_nme"]
-        best_epoch = last.progress["best_epoch"]
+        torch.set_rng_state(last.resume["torch_rng"][world.rank])
+        if average is not None:
+            average.load(last.state, last.resume["averaged"])
         say(f"resuming after epoch {len(history)} of {config.epochs}")
     elif resume:
         say(f"{out} holds no run yet: starting from the beginning")
-    run.start({"recipe": recipe, **config.to_dict()}, resume=resume, force=force, purge_step=len(history) + 1)
+    settings = {"recipe": recipe, **config.to_dict()}
+    if world.first:
+        run.start(settings, resume=resume, force=force)
+    board = Board(run.board, settings, purge_step=len(history) + 1) if world.first else None
+    kept = average.model if average is not None else model
+    stepper = Stepper(objective, optimiser, config, world, device)
+    if last is not None and "scaler" in last.resume:
+        stepper.scaler.load_state_dict(last.resume["scaler"])
 
-    def save(path: Path, accuracy: KeypointAccuracy | None, *, resumable: bool) -> None:
-        progress = {"history": history, "best_nme": best_nme, "best_epoch": best_epoch}
-        state = {"optimiser": optimiser.state_dict(), "torch_rng": torch.get_rng_state()} if resumable else {}
-        save_checkpoint(path, snapshot(model, card, config, progress, accuracy, state))
+    def save(path: Path, result: Validation | None, *, resumable: bool) -> None:
+        progress = {"history": history, "best": best, "best_epoch": best_epoch, "best_nme": best_nme}
+        state: dict[str, Any] = {}
+        if resumable:
+            generators = world.gather(torch.get_rng_state())
+            state = {
+                "objective": {name: tensor.detach().cpu().clone() for name, tensor in objective.state_dict().items()},
+                "optimiser": stepper.optimiser.state_dict(),
+                "scaler": stepper.scaler.state_dict(),
+                "averaged": 0 if average is None else average.steps,
+                "torch_rng": generators,
+            }
+        if world.first:
+            save_checkpoint(path, snapshot(kept, card, config, progress, result, state))
 
     if last is None:
         save(run.last, None, resumable=True)  # from here on the run can be gone on with, whatever it started from
 
-    steps_per_epoch = math.ceil(len(indices) / config.batch_size)
+    steps_per_epoch = mixture.steps(config.batch_size, world.size)
     steps = config.epochs * steps_per_epoch
-    mean_face_nme = validate(model, validation, card).mean_face.nme_box
+    mean_face_nme = measure(
+        np.broadcast_to(card.mean_shape, validation.faces.truth.keypoints.shape), validation.faces.truth
+    ).nme_box
+    workers = GPU_WORKERS if device.startswith("cuda") else 0
     warned = False
     try:
         for epoch in range(len(history) + 1, config.epochs + 1):
-            began, losses, norms = time.perf_counter(), 0.0, 0.0
-            model.train()
-            for step, (crops, keypoints) in enumerate(
-                sampler.batches(indices, config.batch_size, epoch), (epoch - 1) * steps_per_epoch
-            ):
-                factor = learning_rate(config, step, steps)
-                for group in optimiser.param_groups:
-                    group["lr"] = group["initial_lr"] * factor
-                target = model.standardise(torch.from_numpy(keypoints).to(device))
-                loss = nn.functional.mse_loss(model.raw(torch.from_numpy(crops).to(device)), target)
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
-                if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+            errors = [record["criterion"] for record in history]
+            if config.patience and epochs_since_best(errors) >= config.patience:
+                say(f"stopped after epoch {epoch - 1}: no better validation for {config.patience} epochs")
+                break
+            if phase_of(config, epoch) != phase:
+                phase = phase_of(config, epoch)
+                stepper.optimiser = new_optimiser(phase, groups, config)
+                say(f"epoch {epoch}: going on with {phase}")
+            began = time.perf_counter()
+            objective.train()
+            stop_frozen_statistics(model.network)
+            sums = torch.zeros(len(LOSS_NAMES) + 4, dtype=torch.float64)
+            batches = mixture.batches(epoch, config.batch_size, rank=world.rank, world=world.size, workers=workers)
+            for step, batch in enumerate(batches, (epoch - 1) * steps_per_epoch):
+                factor = learning_rate(config, step, steps, errors)
+                try:
+                    sums += stepper(batch, factor)
+                except FloatingPointError as error:
                     raise TrainingError(
-                        f"epoch {epoch}, step {step}: the loss is {loss.item()}, the gradient's norm {norm.item()}",
-                        "use a lower --lr, or a --clip",
-                    )
-                optimiser.step()
-                losses += loss.item() * len(crops)
-                norms = max(norms, norm.item())
+                        f"epoch {epoch}, step {step}: {error}", "use a lower --lr, or a --clip"
+                    ) from None
+                if average is not None:
+                    average.update(model)
 
-            accuracy = validate(model, validation, card).accuracy
-            if not math.isfinite(accuracy.nme_box):
-                raise TrainingError(f"epoch {epoch}: the validation error is {accuracy.nme_box}", "use a lower --lr")
-            val_loss = accuracy.mse_112 / 2 / (MSE_SIZE * float(model.spread)) ** 2  # of a coordinate, as the loss
-            record: Record = {
-                "epoch": epoch,
-                "lr": config.lr * factor,
-                "train_loss": losses / len(indices),
-                "grad_norm": norms,
-                "val_loss": val_loss,
-                "val_nme": accuracy.nme_box,
-                "val_mse_112": accuracy.mse_112,
-                "val_failure": accuracy.failure_rate,
-                "seconds": time.perf_counter() - began,
-            }
+            result = validate(kept, validation, world)
+            if not math.isfinite(result.accuracy.nme_box):
+                raise TrainingError(
+                    f"epoch {epoch}: the validation error is {result.accuracy.nme_box}", "use a lower --lr"
+                )
+            record = new_record(epoch, stepper, sums, result, model, config)
+            record["seconds"] = time.perf_counter() - began
             history.append(record)
-            if accuracy.nme_box < best_nme:
-                best_nme, best_epoch = accuracy.nme_box, epoch
-                save(run.best, accuracy, resumable=False)
-            save(run.last, accuracy, resumable=True)
-            run.log(history)
+            if result.criterion < best:
+                best, best_epoch, best_nme = result.criterion, epoch, result.accuracy.nme_box
+                save(run.best, result, resumable=False)
+            save(run.last, result, resumable=True)
+            if board is not None:
+                run.log(history)
+                board.log(record, model, kept, validation, result, of=config.epochs)
             on_epoch(record, config.epochs)
             if not warned and epoch >= max(5, config.epochs // 10) and best_nme > NO_BETTER * mean_face_nme:
                 warned = True
@@ -202,22 +270,58 @@ def train(
                     f"({mean_face_nme:.2%}): the network learns nothing from the picture; see --init and --lr"
                 )
     finally:
-        run.close()
-        if history:
-            run.draw_curves(history, mean_face_nme)
-    return TrainResult(run.best, len(history), best_epoch, best_nme, mean_face_nme)
+        if board is not None:
+            board.close(history)
+            if history:
+                run.draw_curves(history, mean_face_nme)
+    return TrainResult(run.best, len(history), best_epoch, best_nme, mean_face_nme, world.first)
 
 
-def validate(model: KeypointModel, faces: TestFaces, card: ModelCard) -> Evaluation:
-    """The model as it is now, measured on some faces."""
-    model.eval()
-    device = model.mean_shape.device
+def stop_frozen_statistics(network: nn.Module) -> None:
+    """Normalisation layers whose weights are frozen keep their running statistics too."""
+    for layer in network.modules():
+        weights = list(layer.parameters(recurse=False))
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not any(weight.requires_grad for weight in weights):
+            layer.eval()
 
-    @torch.inference_mode()
-    def predict(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.asarray(model(torch.from_numpy(crops).to(device)).cpu().numpy())
 
-    return evaluate(predict, faces, card.mean_shape)
+def new_record(
+    epoch: int, stepper: Stepper, sums: torch.Tensor, result: Validation, model: KeypointModel, config: TrainConfig
+) -> Record:
+    """The figures of an epoch.
+
+    Args:
+        epoch: from 1.
+        stepper: took its steps.
+        sums: over the epoch, as `Stepper` gives them, added up.
+        result: the validation.
+        model: knows the unit of the loss.
+        config: of the run.
+    """
+    losses, points, samples, right, total = sums[:3].tolist(), *sums[3:].tolist()
+    points, samples = max(points, 1.0), max(samples, 1.0)
+    record: Record = {
+        "epoch": epoch,
+        "lr": config.lr * stepper.factor,
+        "train_loss": total / samples,
+        "train_keypoint_loss": losses[0] / points,
+        "grad_norm": stepper.largest_norm(),
+        # Of a coordinate, in the units of the loss: the mean face scores 1.
+        "val_mse": result.accuracy.mse_112 / 2 / (MSE_SIZE * float(model.spread)) ** 2,
+        "val_nme": result.accuracy.nme_box,
+        "val_mse_112": result.accuracy.mse_112,
+        "val_failure": result.accuracy.failure_rate,
+        "criterion": result.criterion,
+    }
+    if result.face is not None:
+        record |= {
+            "train_face_loss": losses[1] / samples,
+            "train_accuracy": right / samples,
+            "val_accuracy": result.face.accuracy,
+            "val_face_accuracy": result.face.face_accuracy,
+            "val_negative_accuracy": result.face.negative_accuracy,
+        }
+    return record
 
 
 def snapshot(
@@ -225,14 +329,23 @@ def snapshot(
     card: ModelCard,
     config: TrainConfig,
     progress: dict[str, Any],
-    accuracy: KeypointAccuracy | None,
+    result: Validation | None,
     resume: dict[str, Any],
 ) -> Checkpoint:
-    """The model as it is now, with the card that describes it."""
+    """The model as it is now, calibrated, with the card that describes it."""
+    if model.face and result is not None:
+        model.calibration.copy_(torch.tensor(result.calibration))
     weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    figures: dict[str, Any] = {}
+    if result is not None:
+        figures = {"validation": {**result.accuracy.headline(), **(result.face.to_dict() if result.face else {})}}
+        if result.face:
+            figures["validation"]["faces"] = result.accuracy.faces
+            figures["validation"]["scored_faces"] = result.face.faces
     described = replace(
         card,
         weights_sha256=weights_hash(model),
-        accuracy={} if accuracy is None else {"validation": accuracy.headline()},
+        accuracy=figures,
+        threshold=result.face.threshold if result is not None and result.face else None,
     )
     return Checkpoint(described, weights, config.to_dict(), progress, resume)

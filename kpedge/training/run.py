@@ -1,4 +1,4 @@
-"""A run's folder: checkpoints, log, TensorBoard, curves. Everything in it is written whole or not at all."""
+"""A run's folder: checkpoints, log, curves. Everything in it is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOARD = "tensorboard"
 """What a run writes into its folder."""
 
 Record = dict[str, float]
-"""One epoch: epoch, lr, train_loss, grad_norm, val_loss, val_nme, val_mse_112, val_failure, seconds."""
+"""One epoch: figure -> value, as `kpedge.training.loop.new_record` makes it."""
 
 
 class Run:
@@ -32,9 +32,9 @@ class Run:
         self.path = path
         self.last = path / "last.pt"
         self.best = path / "best.pt"
-        self._board: Any = None
+        self.board = path / BOARD
 
-    def start(self, config: dict[str, Any], *, resume: bool, force: bool, purge_step: int = 0) -> None:
+    def start(self, config: dict[str, Any], *, resume: bool, force: bool) -> None:
         """Make the folder ready.
 
         Raises:
@@ -53,31 +53,19 @@ class Run:
                 f"{self.path} holds {what} already",
                 "add --resume to go on with a run, --force to replace it, or choose another --out",
             )
-        make_folder(self.path / BOARD)
+        make_folder(self.path)
         write_text(self.path / "config.json", json.dumps(config, indent=1) + "\n")
-        board = importable("torch.utils.tensorboard", "train")
-        self._board = board.SummaryWriter(str(self.path / BOARD), purge_step=purge_step)
 
     def log(self, history: list[Record]) -> None:
-        """Write the whole history to `metrics.csv`, and its last record to TensorBoard."""
+        """Write the whole history to `metrics.csv`."""
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(history[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: f"{value:.7g}" for key, value in record.items()} for record in history)
         write_text(self.path / "metrics.csv", text.getvalue())
-        record = history[-1]
-        for key, value in record.items():
-            if key != "epoch":
-                self._board.add_scalar(key.replace("_", "/", 1), value, int(record["epoch"]))
-
-    def close(self) -> None:
-        """Flush and close TensorBoard's file."""
-        if self._board is not None:
-            self._board.close()
-            self._board = None
 
     def draw_curves(self, history: list[Record], mean_face_nme: float) -> None:
-        """`curves.png`: both losses, and the validation error beside that of the mean face."""
+        """`curves.png`: the losses, the validation error beside that of the mean face, and how faces are told."""
         write_bytes(self.path / "curves.png", curves_png(history, mean_face_nme))
 
 
@@ -92,14 +80,28 @@ def curves_png(history: list[Record], mean_face_nme: float) -> bytes:
         raise TrainingError("no epoch was finished, so there is no curve to draw")
     plotting = importable("kpedge.plots", "train")
     epochs = [record["epoch"] for record in history]
-    figure, (left, right) = plotting.new_figure(2, (10, 4))
-    left.plot(epochs, [record["train_loss"] for record in history], label="training")
-    left.plot(epochs, [record["val_loss"] for record in history], label="validation")
-    left.set(xlabel="epoch", ylabel="loss (1 = mean face)", yscale="log", title="Mean squared error")
-    left.legend()
-    right.plot(epochs, [100 * record["val_nme"] for record in history], color="C1", label="validation")
-    right.axhline(100 * mean_face_nme, color="grey", linestyle="--", label="mean face")
-    right.set(xlabel="epoch", ylabel="mean error, % of the box", title="Normalised mean error")
-    right.set_ylim(bottom=0)
-    right.legend(loc="lower left")
+
+    def curve(axis: Any, key: str, label: str, factor: float = 1.0, **style: Any) -> None:
+        axis.plot(epochs, [factor * record[key] for record in history], label=label, **style)
+
+    scored = "val_accuracy" in history[-1]
+    figure, axes = plotting.new_figure(3 if scored else 2, (15 if scored else 10, 4))
+    curve(axes[0], "train_loss", "training, in all")
+    curve(axes[0], "train_keypoint_loss", "training, keypoints")
+    curve(axes[0], "val_mse", "validation, mean squared error (1 = mean face)")
+    if scored:
+        curve(axes[0], "train_face_loss", "training, face or not")
+    axes[0].set(xlabel="epoch", ylabel="loss", yscale="log", title="Losses")
+    axes[0].legend()
+    curve(axes[1], "val_nme", "validation", 100, color="C1")
+    axes[1].axhline(100 * mean_face_nme, color="grey", linestyle="--", label="mean face")
+    axes[1].set(xlabel="epoch", ylabel="mean error, % of the box", title="Normalised mean error")
+    axes[1].set_ylim(bottom=0)
+    axes[1].legend(loc="lower left")
+    if scored:
+        curve(axes[2], "train_accuracy", "training", 100)
+        curve(axes[2], "val_face_accuracy", "validation, faces", 100)
+        curve(axes[2], "val_negative_accuracy", "validation, negatives", 100)
+        axes[2].set(xlabel="epoch", ylabel="told rightly, %", title="Face or not", ylim=(90, 100.2))
+        axes[2].legend(loc="lower right")
     return bytes(plotting.to_png(figure))

@@ -3,78 +3,103 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kpedge.card import ModelCard
 from kpedge.datasets.packed import PreparedSet
 from kpedge.datasets.sampling import labelled_fractions
-from kpedge.errors import TrainingError, UsageError
+from kpedge.errors import DataError, TrainingError, UsageError
 from kpedge.geometry import CropRule
 from kpedge.models.checkpoint import Checkpoint
-from kpedge.models.keypoint_model import ARCHITECTURES, KeypointModel, build_network
-from kpedge.models.stage1 import initialise
-from kpedge.training.config import TrainConfig
+from kpedge.models.initialise import initialise
+from kpedge.models.keypoint_model import ARCHITECTURES, KeypointModel, empty_model
+from kpedge.models.stage3 import Stage3
+from kpedge.training.config import TrainConfig, network_options
 
 
-def new_card(recipe: str, source: PreparedSet, config: TrainConfig, start: ModelCard | None = None) -> ModelCard:
-    """The card of a model that is about to be trained; `start` is that of the model whose weights it starts from.
+def describe_set(source: PreparedSet) -> dict[str, Any]:
+    """What a card says of a set that a model was trained on."""
+    names = ("name", "terms", "counts")
+    return {**{name: source.info[name] for name in names}, "source_sha256": source.source_sha256}
+
+
+def new_card(
+    recipe: str, sets: Sequence[PreparedSet], config: TrainConfig, start: ModelCard | None = None
+) -> ModelCard:
+    """The card of a model that is about to be trained.
+
+    Args:
+        recipe: a key of `ARCHITECTURES`.
+        sets: what it is trained on, the main one first.
+        config: of the training.
+        start: the card of the model whose weights it starts from.
 
     Raises:
         UsageError: there is no such recipe.
-        DataError: the set has no face to train on.
+        DataError: the main set has no face to train on.
     """
     if recipe not in ARCHITECTURES:
         raise UsageError(f"no recipe is called {recipe!r}", f"known: {', '.join(sorted(ARCHITECTURES))}")
-    network = ARCHITECTURES[recipe]
-    rule = CropRule()
+    network, rule, main = ARCHITECTURES[recipe], CropRule(), sets[0]
+    faces = main.indices("train")
+    if not len(faces):
+        raise DataError(f"{main.path}: no face to train on", "give the set with faces first")
+    shapes = labelled_fractions(main, faces, rule)
+    if np.isnan(shapes).all(axis=0).any():
+        raise DataError(
+            f"{main.path}: a point of {main.scheme.name} is never labelled there",
+            "give a set with all points as --data, and this one as --also",
+        )
+    options = network_options(recipe, config)
+    if recipe == "stage1" and config.colour == "grey":
+        options = {}  # as stage 1 was before it had options
     return ModelCard(
         name=recipe,
-        task="keypoints",
-        architecture={"name": recipe, "options": {}},
+        task="face keypoints" if issubclass(network, Stage3) else "keypoints",
+        architecture={
+            "name": recipe,
+            "options": options,
+            **({} if config.normalise == "crop" else {"normalise": config.normalise}),
+        },
         size=network.size,
-        colour=network.colour,
+        colour=config.colour,
         crop=rule,
-        scheme=source.scheme,
-        mean_shape=labelled_fractions(source, source.indices("train"), rule).mean(axis=0),
+        scheme=main.scheme,
+        mean_shape=np.nanmean(shapes, axis=0),
         training={
-            "sets": [
-                {
-                    "name": source.info["name"],
-                    "terms": source.info["terms"],
-                    "source_sha256": source.source_sha256,
-                    "counts": source.info["counts"],
-                }
-            ],
+            "sets": [describe_set(source) for source in sets],
             "recipe": config.to_dict(),
             "start": None if start is None else {"weights_sha256": start.weights_sha256, **start.training},
         },
     )
 
 
-def new_model(card: ModelCard, source: PreparedSet, indices: NDArray[np.intp], config: TrainConfig) -> KeypointModel:
+def new_model(card: ModelCard, main: PreparedSet, config: TrainConfig) -> KeypointModel:
     """The model of a card, initialised; torch's seed is set by the caller."""
-    network = build_network(card.architecture, len(card.scheme))
-    initialise(network, config.init)
-    spread = float((labelled_fractions(source, indices, card.crop) - card.mean_shape).std())
-    return KeypointModel(network, torch.as_tensor(card.mean_shape), max(spread, 1e-4))
+    model = empty_model(card)
+    initialise(model.network, config.init)
+    shapes = labelled_fractions(main, main.indices("train"), card.crop)
+    model.spread.fill_(max(float(np.nanstd(shapes - card.mean_shape)), 1e-4))
+    return model
 
 
 def load_matching(model: nn.Module, state: dict[str, Tensor], source: str, say: Callable[[str], None]) -> None:
     """Load the weights that fit by name and shape; name those that do not.
 
+    Names may begin with `module.`, as those of a model saved from within DistributedDataParallel do.
+
     Raises:
         TrainingError: none fits.
     """
     own = model.state_dict()
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
-    if not fitting:
+    if not any(name.startswith("network.") for name in fitting):
         raise TrainingError(f"{source}: not one weight fits this network", "give a checkpoint of the same family")
     model.load_state_dict(fitting, strict=False)
     say(f"{source}: {len(fitting)} of {len(own)} tensors loaded")

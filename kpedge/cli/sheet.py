@@ -1,0 +1,64 @@
+"""`kpedge data sheet`: look at samples as training sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kpedge.cli import output
+from kpedge.cli.options import Force, examples
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to its group."""
+    app.command(
+        epilog=examples(
+            "kpedge data sheet data/photos --out sheet.png",
+            "kpedge data sheet data/photos --out sheet.png --recipe stage3 --faces 12 --epoch 40",
+            "kpedge data sheet data/photos --out sheet.png --negatives",
+        )
+    )(sheet)
+
+
+def sheet(
+    data: Annotated[Path, typer.Argument(help="A prepared set.")],
+    out: Annotated[Path, typer.Option(help="The picture to write.")],
+    recipe: Annotated[str, typer.Option(help="Network whose training is shown.")] = "stage3",
+    faces: Annotated[int, typer.Option(min=1, help="Faces, one a row, spread over the training split.")] = 8,
+    variants: Annotated[int, typer.Option(min=1, help="Disturbed samples of each face.")] = 8,
+    negatives: Annotated[bool, typer.Option("--negatives", help="Show what is no face instead.")] = False,
+    epoch: Annotated[int, typer.Option(min=1, help="Epoch of the first variant; the others follow it.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the disturbance, as in training.")] = 0,
+    force: Force = False,
+) -> None:
+    """Draw training samples with their points: each face undisturbed, then as successive epochs show it."""
+    from dataclasses import replace
+
+    from kpedge.datasets.packed import open_set
+    from kpedge.datasets.sampling import CropSampler
+    from kpedge.datasets.sheet import augmented_sheet, spread
+    from kpedge.errors import DataError, UsageError
+    from kpedge.files import refuse_existing
+    from kpedge.geometry import CropRule
+    from kpedge.images import check_format, write_image
+    from kpedge.training.config import RECIPES
+
+    if recipe not in RECIPES:
+        raise UsageError(f"no recipe is called {recipe!r}", f"--recipe takes one of: {', '.join(RECIPES)}")
+    refuse_existing(out, force=force)
+    check_format(out)
+    config = RECIPES[recipe]
+    source = open_set(data)
+    rows = source.negatives("train") if negatives else source.indices("train")
+    if not len(rows):
+        what, advice = ("negative", "leave --negatives") if negatives else ("face", "prepare it with fewer held out")
+        raise DataError(f"{data}: no {what} in the training split", advice)
+    size, rule = int(source.info["settings"]["size"]), CropRule.from_dict(source.info["settings"]["rule"])
+    plain = CropSampler(source, size, config.colour, rule, seed=seed)
+    augmented = replace(plain, jitter=config.jitter(), photometric=config.photometric())
+    chosen = spread(rows, faces)
+    write_image(out, augmented_sheet(plain, augmented, chosen, range(epoch, epoch + variants)))
+    output.say(f"{len(chosen)} rows: undisturbed, then epochs {epoch} to {epoch + variants - 1} of {recipe}")
+    output.result(str(out))

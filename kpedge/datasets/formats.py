@@ -1,0 +1,228 @@
+"""Label formats by name, ours and those of public sets: each reader gives `Labels`, in the points and boxes of faces21.
+
+| name | what a folder holds |
+|---|---|
+| `label` | `label.txt` files, as `kpedge.datasets.labels` reads them |
+| `ibug68-csv` | `training_frames_keypoints.csv` and photos in `training/`; likewise `test`; rows `photo,x0,y0,…` |
+| `mtfl` | `label.txt`: `photo x1 … x5 y1 … y5`, eyes, nose tip, mouth corners, left before right |
+| `faceless` | photos that show no face, and no labels; never guessed |
+
+Sets without boxes get those that faces21 would have: there the box is a square that follows from the points.
+"""
+
+from __future__ import annotations
+
+import csv
+import posixpath
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.datasets.labels import (
+    LABEL_FILE,
+    LabelProblem,
+    LabelRow,
+    Labels,
+    RowError,
+    is_number,
+    named_photo,
+    photos_below,
+    read_labels,
+    row_box,
+    row_name,
+    row_numbers,
+    text_lines,
+)
+from kpedge.errors import DataError, UsageError
+from kpedge.keypoints import FACES21, FACES21_MEAN, FROM_IBUG68, KeypointScheme
+
+AUTO = "auto"
+IBUG_POINTS = 68
+IBUG_FOLDERS = ("training", "test")
+"""Photos of a split, and with `_frames_keypoints.csv` behind it the file of their labels."""
+MTFL_POINTS = (16, 17, 18, 19, 20)
+"""The points of faces21 that MTFL labels, in its order."""
+
+BOX_SIDE = 0.673
+"""Side of a face's box, in the root of the summed squared distances of its 21 points from their mean. Measured on
+faces21's training photos: 5 to 95 % lie from 0.632 to 0.738."""
+BOX_BELOW = 0.135
+"""How far the middle of the box lies below the mean of the points, in sides of the box; likewise."""
+FITTED_SIDE = 0.975
+"""Side of the box, in the scale at which the mean face fits a face with few labelled points; likewise."""
+
+_Row = Callable[[str], tuple[str, NDArray[np.float64]]]
+"""Takes a row apart: photo, and points (K, 2)."""
+
+
+def box_of_points(keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The box that faces21 would give a face.
+
+    Where points are missing, the mean face, fitted to the others (moved, turned, scaled; least squares), stands in.
+
+    Args:
+        keypoints: (21, 2), pixels; NaN where a point is not labelled, but at least two labelled.
+
+    Returns:
+        float64 (4,), a square; without area when all points are one.
+    """
+    known = np.isfinite(keypoints).all(axis=1)
+    if known.all():
+        middle = keypoints.mean(axis=0)
+        side = BOX_SIDE * float(np.sqrt(((keypoints - middle) ** 2).sum()))
+    else:
+        mean, labelled = FACES21_MEAN @ (1, 1j), keypoints[known] @ (1, 1j)  # turning and scaling is one product
+        start = mean[known].mean()
+        around = mean[known] - start
+        turn = np.vdot(around, labelled - labelled.mean()) / np.vdot(around, around)
+        fitted = turn * (mean.mean() - start) + labelled.mean()
+        middle, side = np.array([fitted.real, fitted.imag]), FITTED_SIDE * float(abs(turn))
+    middle = middle + np.array([0, BOX_BELOW * side])
+    return np.concatenate([middle - side / 2, middle + side / 2])
+
+
+def _ibug68_row(text: str) -> tuple[str, NDArray[np.float64]]:
+    cells = next(csv.reader([text]))
+    if len(cells) != 1 + 2 * IBUG_POINTS:
+        raise RowError("columns", f"{len(cells)} columns, expected {1 + 2 * IBUG_POINTS}: photo, {IBUG_POINTS} x y")
+    points = row_numbers(cells[1:], 2).reshape(IBUG_POINTS, 2)
+    return row_name(cells[0]), np.array([points[list(group)].mean(axis=0) for group in FROM_IBUG68])
+
+
+def _mtfl_row(text: str) -> tuple[str, NDArray[np.float64]]:
+    cells, numbers = text.split(), 2 * len(MTFL_POINTS)
+    if len(cells) < numbers + 1 or any(map(is_number, cells[1:-numbers])):
+        raise RowError("columns", f"{len(cells)} columns, expected {numbers + 1}: photo, x1 to x5, y1 to y5")
+    points = np.full((len(FACES21), 2), np.nan)
+    points[list(MTFL_POINTS)] = row_numbers(cells[-numbers:], len(cells) - numbers + 1).reshape(2, -1).T
+    return row_name(" ".join(cells[:-numbers]).replace("\\", "/")), points
+
+
+def _read_rows(
+    path: Path, root: Path, folder: str, row: _Row, *, header: bool, separator: str | None
+) -> tuple[list[LabelRow], list[LabelProblem]]:
+    """The rows of one label file, whose photos lie in `folder` below `root`, and the problems of broken ones."""
+    file = path.relative_to(root).as_posix()
+    rows: list[LabelRow] = []
+    problems: list[LabelProblem] = []
+    for line, content in list(text_lines(path))[header:]:
+        try:
+            name, points = row(content)
+            box = row_box(box_of_points(points))
+        except RowError as error:
+            name = named_photo(root / folder, content.replace("\\", "/"), separator)
+            photo = posixpath.join(folder, name) if name else ""
+            problems.append(LabelProblem(error.kind, f"{file}:{line}", str(error), photo))
+        else:
+            rows.append(LabelRow(posixpath.join(folder, name), box, points, file, line))
+    if not rows and not problems:
+        raise DataError(f"{path}: the label file is empty")
+    return rows, problems
+
+
+def _needs_faces21(scheme: KeypointScheme, name: str) -> None:
+    if scheme != FACES21:
+        raise UsageError(f"--format {name} gives the points of {FACES21.name}, not of {scheme.name}")
+
+
+def read_ibug68(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
+    """The labels of a folder with 68 iBUG points a face; its own test photos stand in `test`.
+
+    Raises:
+        DataError: there is nothing to read.
+        UsageError: another scheme than faces21 is asked for.
+    """
+    _needs_faces21(scheme, "ibug68-csv")
+    files = [(f"{folder}_frames_keypoints.csv", folder) for folder in IBUG_FOLDERS]
+    files = [(file, folder) for file, folder in files if (root / file).is_file()]
+    if not files:
+        raise DataError(f"{root}: no {IBUG_FOLDERS[0]}_frames_keypoints.csv", "give the folder that holds it")
+    rows: list[LabelRow] = []
+    problems: list[LabelProblem] = []
+    for file, folder in files:
+        more_rows, more_problems = _read_rows(root / file, root, folder, _ibug68_row, header=True, separator=",")
+        rows += more_rows
+        problems += more_problems
+    kept = dict.fromkeys(row.photo for row in rows if row.photo.startswith(f"{IBUG_FOLDERS[1]}/"))
+    return Labels(
+        root, scheme, tuple(rows), tuple(problems), tuple(file for file, _ in files), test=tuple(kept) or None
+    )
+
+
+def read_mtfl(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
+    """The labels of a folder with MTFL's five points a face.
+
+    Raises:
+        DataError: there is nothing to read.
+        UsageError: another scheme than faces21 is asked for.
+    """
+    _needs_faces21(scheme, "mtfl")
+    path = root if root.is_file() else root / LABEL_FILE
+    if not path.is_file():
+        raise DataError(f"{root}: no {LABEL_FILE}", "give the folder that holds it")
+    rows, problems = _read_rows(path, path.parent, "", _mtfl_row, header=False, separator=None)
+    return Labels(path.parent, scheme, tuple(rows), tuple(problems), (path.name,))
+
+
+def read_faceless(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
+    """All photos of a folder as photos that show no face.
+
+    Raises:
+        DataError: no such folder, no photo in it, or labels beside them.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    labels = next(root.rglob(LABEL_FILE), None)
+    if labels is not None:
+        raise DataError(f"{labels} labels faces", "leave --format faceless, or give a folder without labels")
+    photos = photos_below(root)
+    if not photos:
+        raise DataError(f"{root}: no photo in this folder or below it")
+    return Labels(root, scheme, (), (), (), faceless=tuple(photos))
+
+
+FORMATS: dict[str, Callable[[Path, KeypointScheme], Labels]] = {
+    "label": read_labels,
+    "ibug68-csv": read_ibug68,
+    "mtfl": read_mtfl,
+    "faceless": read_faceless,
+}
+
+
+def _is_mtfl(path: Path, scheme: KeypointScheme) -> bool:
+    """Whether the first row of a label file has ten numbers, and ours would have another count."""
+    if not path.is_file() or 4 + 2 * len(scheme) == 2 * len(MTFL_POINTS):
+        return False
+    try:
+        _, first = next(text_lines(path), (0, ""))
+        _mtfl_row(first)
+    except DataError:
+        return False
+    return True
+
+
+def guess_format(root: Path, scheme: KeypointScheme) -> str:
+    """The format of a folder's labels, from what lies in it; photos without labels are never taken for faceless."""
+    if (root / f"{IBUG_FOLDERS[0]}_frames_keypoints.csv").is_file():
+        return "ibug68-csv"
+    return "mtfl" if _is_mtfl(root if root.is_file() else root / LABEL_FILE, scheme) else "label"
+
+
+def read_format(root: Path, scheme: KeypointScheme, name: str = AUTO) -> Labels:
+    """All labels of a data folder, in a format known by name.
+
+    Args:
+        root: the folder.
+        scheme: the points that are wanted.
+        name: a key of `FORMATS`, or "auto" for the one that the folder's content tells.
+
+    Raises:
+        DataError: there is nothing to read. Broken rows do not raise: they are listed in `problems`.
+        UsageError: there is no such format, or it cannot give these points.
+    """
+    chosen = guess_format(root, scheme) if name == AUTO else name
+    if chosen not in FORMATS:
+        raise UsageError(f"no label format is called {name!r}", f"known: {', '.join((AUTO, *FORMATS))}")
+    return FORMATS[chosen](root, scheme)

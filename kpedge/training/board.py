@@ -1,0 +1,143 @@
+"""TensorBoard: scalars, histograms of weights and gradients, pictures with points, the graph, hyper-parameters."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kpedge.drawing import WHITE, contact_sheet, draw_keypoints
+from kpedge.extras import importable
+from kpedge.files import make_folder
+from kpedge.geometry import Image, fractions_to_pixels
+from kpedge.keypoints import KeypointScheme
+from kpedge.models.keypoint_model import KeypointModel
+from kpedge.training.run import Record
+from kpedge.training.validation import Validation, ValidationData
+
+PICTURES = 12
+"""Times that histograms and pictures are written over a run, besides the first and the last epoch."""
+FACES = 16
+"""Faces on a picture."""
+SIDE = 168
+"""Side of each, pixels."""
+
+
+def face_pictures(
+    crops: NDArray[np.uint8],
+    truth: NDArray[np.floating[Any]],
+    predicted: NDArray[np.floating[Any]],
+    scheme: KeypointScheme,
+    captions: list[str],
+    *,
+    columns: int,
+    side: int = SIDE,
+) -> Image:
+    """A sheet of crops: predicted points in colour, labelled points as white rings.
+
+    Args:
+        crops: uint8 (N, H, W, C).
+        truth: (N, K, 2), fractions of the crop; NaN is not drawn.
+        predicted: (N, K, 2), fractions of the crop.
+        scheme: of the keypoints.
+        captions: one a crop.
+        columns: crops in a row.
+        side: of a crop on the sheet, pixels.
+    """
+    tiles = []
+    for crop, labelled, found in zip(crops, truth, predicted, strict=True):
+        colour = cv2.cvtColor(crop, cv2.COLOR_GRAY2BGR) if crop.shape[2] == 1 else crop
+        picture = np.asarray(cv2.resize(colour, (side, side), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+        for point in fractions_to_pixels(labelled[np.isfinite(labelled).all(axis=1)], side):
+            cv2.circle(picture, (round(float(point[0])), round(float(point[1]))), 4, WHITE, 1, cv2.LINE_AA)
+        draw_keypoints(
+            picture, fractions_to_pixels(found.astype(np.float64), side), scheme, size=side / 2, skeleton=False
+        )
+        tiles.append(picture)
+    return contact_sheet(tiles, captions, columns)
+
+
+class Board:
+    """Writes one run's events."""
+
+    def __init__(self, path: Path, settings: dict[str, Any], *, purge_step: int) -> None:
+        """Open the folder; events from `purge_step` on are taken for lost.
+
+        Raises:
+            MissingExtraError: tensorboard is not installed.
+            OutputError: the folder cannot be made.
+        """
+        make_folder(path)
+        writer = importable("torch.utils.tensorboard", "train")
+        self._writer: Any = writer.SummaryWriter(str(path), purge_step=purge_step)
+        self._settings = settings
+        self._first = purge_step <= 1
+
+    def log(
+        self,
+        record: Record,
+        model: KeypointModel,
+        kept: KeypointModel,
+        data: ValidationData,
+        result: Validation,
+        *,
+        of: int,
+    ) -> None:
+        """Write an epoch: its figures always, histograms and pictures now and then.
+
+        Args:
+            record: the figures.
+            model: what is trained, with the gradients of the last step.
+            kept: what was validated.
+            data: what it was validated on.
+            result: what came out.
+            of: epochs in all.
+        """
+        epoch = int(record["epoch"])
+        for key, value in record.items():
+            if key != "epoch":
+                self._writer.add_scalar(key.replace("_", "/", 1), value, epoch)
+        if epoch == 1 and self._first:
+            self._graph(kept, data.faces.crops[:2])
+        if epoch not in (1, of) and epoch % max(1, of // PICTURES):
+            return
+        for name, parameter in model.network.named_parameters():
+            self._writer.add_histogram(f"weights/{name}", parameter.detach().cpu(), epoch)
+            if parameter.grad is not None:
+                self._writer.add_histogram(f"gradients/{name}", parameter.grad.detach().float().cpu(), epoch)
+        errors = result.accuracy.face_errors
+        shown = np.linspace(0, len(errors) - 1, min(FACES, len(errors))).astype(int)
+        sheet = face_pictures(
+            data.faces.crops[shown],
+            data.faces.truth.keypoints[shown],
+            result.predicted[shown],
+            data.faces.truth.scheme,
+            [f"{errors[index]:.1%}" for index in shown],
+            columns=4,
+        )
+        self._writer.add_image("validation", sheet[:, :, ::-1].copy(), epoch, dataformats="HWC")
+
+    def _graph(self, model: KeypointModel, crops: NDArray[np.uint8]) -> None:
+        """The network's graph. It is traced, and PyTorch marks its tracing as deprecated."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._writer.add_graph(model, torch.from_numpy(crops).to(model.mean_shape.device))
+
+    def close(self, history: list[Record]) -> None:
+        """Write the hyper-parameters with the best figures, and close the file."""
+        if history:
+            plain = {
+                name: value if isinstance(value, bool | int | float | str) else str(value)
+                for name, value in self._settings.items()
+            }
+            best = min(history, key=lambda record: record["criterion"])
+            names = ("val_nme", "val_failure", "val_accuracy")
+            self._writer.add_hparams(
+                plain, {f"best/{name}": best[name] for name in names if name in best}, run_name="."
+            )
+        self._writer.close()

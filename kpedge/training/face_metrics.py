@@ -1,0 +1,143 @@
+"""How well a score tells faces from what is none: curves, threshold, calibration. NumPy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceAccuracy:
+    """Scores of faces and of negatives, held against a threshold.
+
+    Attributes:
+        faces: number of faces.
+        negatives: number of negatives.
+        threshold: score from which on a crop counts as a face.
+        face_accuracy: fraction of the faces that do.
+        negative_accuracy: fraction of the negatives that do not.
+        accuracy: fraction of all that are told rightly.
+        auc: area under the ROC curve.
+        average_precision: area under the precision-recall curve, with as many negatives a face as measured.
+        calibration_error: mean distance of score and share of faces over ten equally filled bins.
+        face_scores, negative_scores: the scores themselves.
+    """
+
+    faces: int
+    negatives: int
+    threshold: float
+    face_accuracy: float
+    negative_accuracy: float
+    accuracy: float
+    auc: float
+    average_precision: float
+    calibration_error: float
+    face_scores: FloatArray
+    negative_scores: FloatArray
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON types."""
+        counts = {"faces": self.faces, "negatives": self.negatives}
+        names = ("face_accuracy", "negative_accuracy", "accuracy", "auc", "average_precision", "calibration_error")
+        return {**counts, "threshold": self.threshold, **{name: round(getattr(self, name), 6) for name in names}}
+
+
+def _sorted(face_scores: FloatArray, negative_scores: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Thresholds, falling, each with the number of faces and negatives that reach it."""
+    scores = np.concatenate([face_scores, negative_scores]).astype(np.float64)
+    is_face = np.arange(len(scores)) < len(face_scores)
+    order = np.argsort(-scores, kind="stable")
+    last_of_value = np.append(np.diff(scores[order]) != 0, True)
+    hits, alarms = np.cumsum(is_face[order])[last_of_value], np.cumsum(~is_face[order])[last_of_value]
+    return scores[order][last_of_value], hits.astype(np.float64), alarms.astype(np.float64)
+
+
+def roc_curve(face_scores: FloatArray, negative_scores: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Thresholds, the share of negatives taken for faces at each, and the share of faces found; from (0, 0) to (1, 1)."""
+    thresholds, hits, alarms = _sorted(face_scores, negative_scores)
+    return (
+        np.concatenate([[np.inf], thresholds]),
+        np.concatenate([[0.0], alarms / max(1, len(negative_scores))]),
+        np.concatenate([[0.0], hits / max(1, len(face_scores))]),
+    )
+
+
+def precision_recall_curve(
+    face_scores: FloatArray, negative_scores: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Thresholds, precision and recall at each; recall rises."""
+    thresholds, hits, alarms = _sorted(face_scores, negative_scores)
+    return thresholds, hits / (hits + alarms), hits / max(1, len(face_scores))
+
+
+def measure_faces(face_scores: FloatArray, negative_scores: FloatArray, threshold: float) -> FaceAccuracy:
+    """Hold scores against a threshold. There is at least one face and one negative."""
+    _, false_alarms, found = roc_curve(face_scores, negative_scores)
+    _, precision, recall = precision_recall_curve(face_scores, negative_scores)
+    right = (face_scores >= threshold).sum(), (negative_scores < threshold).sum()
+    return FaceAccuracy(
+        faces=len(face_scores),
+        negatives=len(negative_scores),
+        threshold=threshold,
+        face_accuracy=float(right[0] / len(face_scores)),
+        negative_accuracy=float(right[1] / len(negative_scores)),
+        accuracy=float(sum(right) / (len(face_scores) + len(negative_scores))),
+        auc=float(np.sum(np.diff(false_alarms) * (found[1:] + found[:-1]) / 2)),
+        average_precision=float(np.sum(np.diff(np.concatenate([[0.0], recall])) * precision)),
+        calibration_error=calibration_error(face_scores, negative_scores),
+        face_scores=face_scores,
+        negative_scores=negative_scores,
+    )
+
+
+def calibration_error(face_scores: FloatArray, negative_scores: FloatArray, bins: int = 10) -> float:
+    """Mean over equally filled bins of the distance between mean score and share of faces (Naeini et al. 2015)."""
+    scores = np.concatenate([face_scores, negative_scores])
+    is_face = np.arange(len(scores)) < len(face_scores)
+    order = np.argsort(scores, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return float(sum(len(part) * abs(scores[part].mean() - is_face[part].mean()) for part in parts) / len(scores))
+
+
+def calibrate(face_logits: FloatArray, negative_logits: FloatArray, steps: int = 100) -> tuple[float, float]:
+    """Slope and offset with which the sigmoid of a logit is the probability of a face, faces and negatives being equally
+    likely (Platt 1999: logistic regression, with his targets, which keep it finite where the two do not overlap).
+
+    Newton's method. The slope is never below 0.05: a score that ranks wrongly is not turned round in secret.
+    """
+    logits = np.concatenate([face_logits, negative_logits]).astype(np.float64)
+    is_face = np.arange(len(logits)) < len(face_logits)
+    counts = np.where(is_face, len(face_logits), len(negative_logits))
+    target = np.where(is_face, (len(face_logits) + 1) / (len(face_logits) + 2), 1 / (len(negative_logits) + 2))
+    weight = 1 / counts
+    scale = float(np.abs(logits).mean()) or 1.0
+    inputs = np.stack([logits / scale, np.ones_like(logits)], axis=1)
+    found = np.array([1.0, 0.0])
+    for _ in range(steps):
+        chance = 1 / (1 + np.exp(-np.clip(inputs @ found, -500, 500)))
+        gradient = inputs.T @ (weight * (chance - target))
+        curvature = (inputs * (weight * chance * (1 - chance))[:, None]).T @ inputs + 1e-6 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        found -= step * min(1.0, 2.0 / max(1e-12, float(np.abs(step).max())))
+        if np.abs(step).max() < 1e-9:
+            break
+    return max(float(found[0]) / scale, 0.05), float(found[1])
+
+
+def best_threshold(face_scores: FloatArray, negative_scores: FloatArray) -> float:
+    """The threshold with the fewest mistakes, faces and negatives counting alike as groups (Youden 1950).
+
+    Where several do equally well, the middle of the widest gap between two scores that separates as well is taken.
+    """
+    thresholds, false_alarms, found = roc_curve(face_scores, negative_scores)
+    gain = found - false_alarms
+    lower = np.append(thresholds[1:], 0.0)
+    upper = np.minimum(thresholds, 1.0)
+    good = np.flatnonzero(gain >= gain.max() - 1e-12)
+    widest = good[np.argmax((upper - lower)[good])]
+    return float(round((upper[widest] + lower[widest]) / 2, 4))

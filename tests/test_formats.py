@@ -1,0 +1,218 @@
+import cv2
+import numpy as np
+import pytest
+from conftest import make_photos, template
+
+from kpedge.cli.main import main
+from kpedge.datasets.check import check, label_sheet
+from kpedge.datasets.formats import box_of_points, guess_format, read_format
+from kpedge.datasets.labels import read_labels
+from kpedge.datasets.packed import open_set
+from kpedge.datasets.prepare import PrepareOptions, prepare
+from kpedge.errors import DataError, UsageError
+from kpedge.keypoints import FACES21, FACES21_MEAN, FROM_IBUG68, KeypointScheme
+
+PAIR = KeypointScheme("pair", ("a", "b"), ((0, 1),), (), {"all": (0, 1)}, None)
+
+
+def to_ibug68(points):
+    """68 points whose mapping gives these 21; the jaw, and what is left out, lie at 0."""
+    full = np.zeros((68, 2))
+    for point, group in zip(points, FROM_IBUG68, strict=True):
+        full[list(group)] = point
+    # points that stand in a mean as well as alone
+    full[[37, 38, 40, 41]] = (6 * points[16] - points[6] - points[7]) / 4
+    full[[43, 44, 46, 47]] = (6 * points[17] - points[8] - points[9]) / 4
+    for point, index in ((6, 36), (7, 39), (8, 42), (9, 45)):
+        full[index] = points[point]
+    return full
+
+
+@pytest.fixture
+def ours(tmp_path):
+    return read_labels(make_photos(tmp_path / "ours", 12), FACES21)
+
+
+@pytest.fixture
+def ibug(ours, tmp_path):
+    root = tmp_path / "ibug"
+    for folder, rows in (("training", ours.rows[:8]), ("test", ours.rows[8:])):
+        (root / folder).mkdir(parents=True)
+        lines = ["," + ",".join(map(str, range(136)))]
+        for row in rows:
+            (root / folder / row.photo).write_bytes((ours.root / row.photo).read_bytes())
+            lines.append(",".join([row.photo, *(f"{value:.4f}" for value in to_ibug68(row.keypoints).ravel())]))
+        (root / f"{folder}_frames_keypoints.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture
+def mtfl(ours, tmp_path):
+    root = tmp_path / "mtfl"
+    (root / "faces").mkdir(parents=True)
+    lines = []
+    for row in ours.rows:
+        (root / "faces" / row.photo).write_bytes((ours.root / row.photo).read_bytes())
+        x, y = row.keypoints[16:].T
+        lines.append(" ".join([f"faces\\{row.photo}", *(f"{value:.4f}" for value in (*x, *y))]))
+    (root / "label.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture
+def faceless(tmp_path):
+    root = tmp_path / "faceless"
+    (root / "deep").mkdir(parents=True)
+    for number in range(10):
+        picture = np.random.default_rng(number).integers(0, 255, (90, 120, 3), np.uint8)
+        cv2.imwrite(str(root / "deep" / f"{number}.png"), picture)
+    return root
+
+
+def test_68_points_become_21(ours, ibug):
+    labels = read_format(ibug, FACES21)
+    assert [row.photo for row in labels.rows[:2]] == ["training/000.png", "training/001.png"]
+    assert labels.rows[0].where == "training_frames_keypoints.csv:2"
+    assert labels.test == tuple(f"test/{number:03}.png" for number in range(8, 12))
+    for row, own in zip(labels.rows, ours.rows, strict=True):
+        assert np.allclose(row.keypoints, own.keypoints, atol=1e-3)
+    assert len(FROM_IBUG68) == len(FACES21)
+
+
+def test_five_points_lie_at_their_places_and_the_others_are_not_labelled(ours, mtfl):
+    labels = read_format(mtfl, FACES21)
+    assert labels.rows[3].photo == "faces/003.png"
+    for row, own in zip(labels.rows, ours.rows, strict=True):
+        assert np.allclose(row.keypoints[16:], own.keypoints[16:], atol=1e-3)
+        assert np.isnan(row.keypoints[:16]).all()
+
+
+def test_boxes_follow_from_the_points_as_in_faces21():
+    """All points or five of them, upright or turned: the box of the mean face comes out, and is never turned."""
+    for angle in (0.0, 0.3, -0.4):
+        cos, sin = np.cos(angle), np.sin(angle)
+        points = FACES21_MEAN @ np.array([[cos, sin], [-sin, cos]]) * 80 + (200, 150)
+        whole, few = points.copy(), points.copy()
+        few[:16] = np.nan
+        for keypoints in (whole, few):
+            box = box_of_points(keypoints)
+            side = box[2] - box[0]
+            assert side == pytest.approx(box[3] - box[1])
+            assert side == pytest.approx(80, rel=0.04)
+            if angle == 0:
+                assert np.allclose((box[:2] + box[2:]) / 2, (200, 150), atol=2.4)
+        middles = [(box[:2] + box[2:]) / 2 for box in (box_of_points(whole), box_of_points(few))]
+        assert np.allclose(*middles, atol=0.5)
+
+
+def test_broken_rows_are_named_and_the_rest_is_kept(ibug, mtfl):
+    file = ibug / "training_frames_keypoints.csv"
+    lines = file.read_text().splitlines()
+    lines[2] = lines[2].rpartition(",")[0]
+    lines[3] = lines[3].replace(lines[3].split(",")[5], "x", 1)
+    lines[4] = ",".join([lines[4].split(",")[0], *["7"] * 136])
+    file.write_text("\n".join(lines))
+    labels = read_format(ibug, FACES21)
+    assert len(labels.rows) == 9
+    assert [(p.kind, p.where, p.photo) for p in labels.problems] == [
+        ("columns", "training_frames_keypoints.csv:3", "training/001.png"),
+        ("not a number", "training_frames_keypoints.csv:4", "training/002.png"),
+        ("box without area", "training_frames_keypoints.csv:5", "training/003.png"),
+    ]
+    with (mtfl / "label.txt").open("a") as text:
+        text.write("faces\\000.png 1 2 3\nfaces/000.png 1 2 3 4 5 6 7 8 9 nan\n")
+    problems = read_format(mtfl, FACES21).problems
+    assert [(p.kind, p.where, p.photo) for p in problems] == [
+        ("columns", "label.txt:13", "faces/000.png"),
+        ("not a number", "label.txt:14", "faces/000.png"),
+    ]
+
+
+def test_the_format_is_told_from_the_folder(ours, ibug, mtfl, faceless):
+    assert guess_format(ours.root, FACES21) == "label"
+    assert guess_format(ibug, FACES21) == "ibug68-csv"
+    assert guess_format(mtfl, FACES21) == "mtfl"
+    assert guess_format(mtfl / "label.txt", FACES21) == "mtfl"
+    with pytest.raises(DataError, match=r"no label\.txt") as raised:
+        read_format(faceless, FACES21)
+    assert "--format faceless" in raised.value.advice
+
+
+def test_a_format_that_does_not_fit_says_so(ours, ibug, mtfl, faceless, tmp_path):
+    with pytest.raises(UsageError, match="no label format is called 'coco'") as raised:
+        read_format(ours.root, FACES21, "coco")
+    assert "auto, label, ibug68-csv, mtfl, faceless" in raised.value.advice
+    for folder, name in ((ibug, "ibug68-csv"), (mtfl, "mtfl")):
+        with pytest.raises(UsageError, match=f"--format {name} gives the points of faces21, not of pair"):
+            read_format(folder, PAIR, name)
+    with pytest.raises(DataError, match=r"no training_frames_keypoints\.csv"):
+        read_format(ours.root, FACES21, "ibug68-csv")
+    with pytest.raises(DataError, match=r"no label\.txt"):
+        read_format(ibug, FACES21, "mtfl")
+    with pytest.raises(DataError, match="labels faces"):
+        read_format(ours.root, FACES21, "faceless")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no photo in"):
+        read_format(tmp_path / "empty", FACES21, "faceless")
+    with pytest.raises(DataError, match="no such folder"):
+        read_format(tmp_path / "nowhere", FACES21, "faceless")
+    (mtfl / "label.txt").write_text("\n")
+    with pytest.raises(DataError, match="the label file is empty"):
+        read_format(mtfl, FACES21, "mtfl")
+
+
+def test_a_sets_own_test_photos_are_its_test_split(ibug, tmp_path):
+    report = prepare(ibug, tmp_path / "set")
+    assert report.counts["test"]["faces"] == 4
+    prepared = open_set(tmp_path / "set")
+    assert {prepared.photos[i][:5] for i in prepared.photo[prepared.indices("test")]} == {"test/"}
+    report = prepare(ibug, tmp_path / "all", PrepareOptions(test=0))
+    assert report.counts["test"] == {"photos": 0, "faces": 0, "negatives": 0}
+
+
+def test_points_that_are_not_labelled_are_nan_in_the_set_and_its_lists(mtfl, tmp_path):
+    prepare(mtfl, tmp_path / "set")
+    prepared = open_set(tmp_path / "set")
+    faces = prepared.keypoints[prepared.face == 1]
+    assert np.isnan(faces[:, :16]).all()
+    assert np.isfinite(faces[:, 16:]).all()
+    rows = [line.split() for line in (tmp_path / "set" / "train.txt").read_text().splitlines()]
+    labelled = [row for row in rows if row[-1] == "1"]
+    assert all(row[5:37] == ["nan"] * 32 and np.isfinite(np.array(row[37:47], float)).all() for row in labelled)
+
+
+def test_check_copes_with_points_that_are_not_labelled(mtfl):
+    report, labels = check(mtfl, FACES21)
+    assert report.notes["faces with points not labelled"] == 12
+    assert report.notes["faces with a point beyond the photo"] == 0
+    assert -30 < report.roll_deg["p5"] < report.roll_deg["p95"] < 30
+    assert label_sheet(labels, count=4, side=120).shape[2] == 3
+
+
+def test_photos_without_a_face_give_negatives_alone(faceless, tmp_path):
+    (faceless / "broken.png").write_bytes(b"")
+    report = prepare(faceless, tmp_path / "set", PrepareOptions(test=0), label_format="faceless")
+    assert report.counts["train"] == {"photos": 9, "faces": 0, "negatives": 72}
+    assert [(p.kind, p.where) for p in report.problems] == [("unreadable photo", "broken.png")]
+    assert len(open_set(tmp_path / "set").indices("train")) == 0
+    with pytest.raises(DataError, match="nothing is left to train on"):
+        prepare(faceless, tmp_path / "none", PrepareOptions(negatives=0), label_format="faceless")
+    found, _ = check(faceless, FACES21, label_format="faceless")
+    assert (found.photos, found.faces, found.rows, len(found.problems)) == (11, 0, 0, 1)
+
+
+def test_formats_and_negatives_on_the_command_line(faceless, mtfl, tmp_path, capsys):
+    arguments = ["data", "prepare", str(faceless), "--out", str(tmp_path / "set"), "--negatives", "2", "--test", "0"]
+    assert main(arguments) == 1
+    assert "--format faceless" in capsys.readouterr().err
+    assert main([*arguments, "--format", "faceless"]) == 0
+    assert "train 0 faces and 18 negatives of 9 photos" in capsys.readouterr().err
+    assert main(["data", "check", str(faceless), "--format", "faceless"]) == 0
+    assert main(["data", "check", str(mtfl), "--format", "auto", "--json"]) == 0
+    assert main(["data", "check", str(mtfl), "--format", "yaml"]) == 2
+    assert "no label format is called 'yaml'" in capsys.readouterr().err
+
+
+def test_the_mean_face_is_that_of_the_template():
+    """The sample's face, which the tests draw, is a face: the mean face is near it."""
+    assert np.abs(template() - 0.5 - FACES21_MEAN).mean() < 0.08
