@@ -7,6 +7,7 @@ under `METADATA_KEY` in `metadata_props`, TorchScript as the extra file `EXTRA_F
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ SCORE_NAME = "score"
 ERROR_NAME = "error"
 TASKS = ("keypoints", "face keypoints")
 """What a model does: keypoints of a crop that shows a face, or these and whether it shows one."""
+Outputs = Mapping[str, NDArray[np.float32]]
+"""Name of each output of a model -> its values, in the card's order."""
 COLOURS = {"grey": 1, "bgr": 3}
 """Colour order of the input -> channels."""
 

@@ -1,4 +1,4 @@
-"""The names that flags, configurations and models share. Plain tuples, so that `kpedge --help` need not load a model."""
+"""The names that flags, configurations and models share. Plain tuples: `kpedge --help` need not load a model."""
 
 BACKBONES = ("plain", "rep", "mobile", "resnet18", "pyramid")
 HEADS = ("coordinates", "heatmap", "simcc")

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.geometry import Image
+from kpedge.faces import Face
+from kpedge.geometry import Image, box_size, fractions_to_pixels
 from kpedge.keypoints import KeypointScheme
 
 Colour = tuple[int, int, int]
@@ -85,6 +86,17 @@ def draw_box(image: Image, box: NDArray[np.floating[Any]]) -> None:
         cv2.rectangle(image, _fixed(box[:2]), _fixed(box[2:]), colour, line, cv2.LINE_AA, _SHIFT)
 
 
+def draw_face(image: Image, face: Face, scheme: KeypointScheme) -> None:
+    """Draw a face's box, points and score; a box that shows no face has no points and says so."""
+    draw_box(image, face.box)
+    size = float(box_size(face.box))
+    draw_keypoints(image, face.keypoints, scheme, size=size)
+    if face.score is not None:
+        text = f"{face.score:.2f}" if len(face.keypoints) else f"no face {face.score:.2f}"
+        at = (max(0, round(float(face.box[0]))), max(14, round(float(face.box[1])) - 4))
+        write(image, text, at, min(max(size / 200, 0.4), 1.5))
+
+
 def write(image: Image, text: str, at: tuple[int, int], scale: float) -> None:
     """Write text into an image, white on a dark rim, its lower left corner at `at`."""
     width = max(1, round(scale * 1.5))
@@ -115,3 +127,37 @@ def contact_sheet(tiles: Sequence[Image], captions: Sequence[str], columns: int)
         shown = caption if len(caption) <= letters else "~" + caption[1 - letters :]
         cv2.putText(sheet, shown, (x, y + side + line - 5), _FONT, 0.36, (210, 210, 210), 1, cv2.LINE_AA)
     return sheet
+
+
+def face_pictures(
+    crops: NDArray[np.uint8],
+    truth: NDArray[np.floating[Any]],
+    predicted: NDArray[np.floating[Any]],
+    scheme: KeypointScheme,
+    captions: list[str],
+    *,
+    columns: int,
+    side: int,
+) -> Image:
+    """A sheet of crops: predicted points in colour, labelled points as white rings.
+
+    Args:
+        crops: uint8 (N, H, W, C).
+        truth: (N, K, 2), fractions of the crop; NaN is not drawn.
+        predicted: (N, K, 2), fractions of the crop.
+        scheme: of the keypoints.
+        captions: one a crop.
+        columns: crops in a row.
+        side: of a crop on the sheet, pixels.
+    """
+    tiles = []
+    for crop, labelled, found in zip(crops, truth, predicted, strict=True):
+        colour = cv2.cvtColor(crop, cv2.COLOR_GRAY2BGR) if crop.shape[2] == 1 else crop
+        picture = np.asarray(cv2.resize(colour, (side, side), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+        for point in fractions_to_pixels(labelled[np.isfinite(labelled).all(axis=1)], side):
+            cv2.circle(picture, (round(float(point[0])), round(float(point[1]))), 4, WHITE, 1, cv2.LINE_AA)
+        draw_keypoints(
+            picture, fractions_to_pixels(found.astype(np.float64), side), scheme, size=side / 2, skeleton=False
+        )
+        tiles.append(picture)
+    return contact_sheet(tiles, captions, columns)

@@ -18,13 +18,17 @@ class Face:
 
     Attributes:
         box: float64 (4,), x1 y1 x2 y2 in pixels of the input image.
-        keypoints: float64 (K, 2), x y in pixels of the input image; they may lie beyond its edges.
-        score: how sure the model is that this is a face, 0 to 1; None where the model does not say.
+        keypoints: float64 (K, 2), x y in pixels of the input image; they may lie beyond its edges. (0, 2) where the
+            model finds that there is no face.
+        score: the probability that this is a face, 0 to 1; None where the model does not say.
+        errors: float64 (K,), how far each point is expected to be off, pixels of the input image; None where the model
+            does not say.
     """
 
     box: NDArray[np.float64]
     keypoints: NDArray[np.float64]
     score: float | None = None
+    errors: NDArray[np.float64] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The face as plain JSON types."""
@@ -32,6 +36,7 @@ class Face:
             "box": np.round(self.box, DECIMALS).tolist(),
             "score": None if self.score is None else round(self.score, DECIMALS),
             "keypoints": np.round(self.keypoints, DECIMALS).tolist(),
+            **({} if self.errors is None else {"errors": np.round(self.errors, DECIMALS).tolist()}),
         }
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -170,7 +172,7 @@ def test_a_photo_with_a_face_that_cannot_be_used_gives_no_negatives(tmp_path):
 def test_copies_of_a_photo_know_each_others_faces_and_give_negatives_once(tmp_path):
     folder = make_crowded(tmp_path / "photos", 6)
     rows = (folder / "label.txt").read_text().splitlines()
-    photo = next(row.split()[0] for row, after in zip(rows, rows[1:], strict=False) if row.split()[0] in after)
+    photo = next(row.split()[0] for row, after in pairwise(rows) if row.split()[0] in after)
     (folder / "copy.png").write_bytes((folder / photo).read_bytes())
     last = max(number for number, row in enumerate(rows) if row.startswith(photo))
     rows[last] = rows[last].replace(photo, "copy.png", 1)

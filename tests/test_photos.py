@@ -8,10 +8,11 @@ from conftest import PHOTOS
 
 from kpedge.cli.main import main
 from kpedge.datasets.check import check
+from kpedge.datasets.negatives import MAX_IOU, read_unlabelled
 from kpedge.datasets.packed import open_set
 from kpedge.datasets.prepare import PrepareOptions, prepare
 from kpedge.datasets.sampling import CropSampler
-from kpedge.geometry import CropRule, crop, crop_transform
+from kpedge.geometry import CropRule, crop, crop_square, crop_transform, iou
 from kpedge.images import read_image
 from kpedge.keypoints import FACES21
 from kpedge.shelf import shelf_folder
@@ -36,8 +37,27 @@ def test_all_labels_are_read(real):
     assert report.faces == 2461
     assert report.notes["faces labelled twice"] == 3
     assert report.box_px["median"] == pytest.approx(81, abs=2)
-    assert len(real) == 2461
-    assert real.info["counts"]["test"] == {"photos": 220, "faces": 363}
+    assert (real.face == 1).sum() == 2461
+    counts = real.info["counts"]["test"]
+    assert (counts["photos"], counts["faces"]) == (220, 363)
+
+
+def test_negatives_keep_away_from_faces_labelled_or_not(real):
+    def square(box):
+        x, y, side = crop_square(box, CropRule())
+        return np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2])
+
+    unlabelled = read_unlabelled(PHOTOS)
+    assert sum(map(len, unlabelled.values())) == 33
+    assert (real.face == 0).sum() > 2.8 * 1780
+    for index in np.flatnonzero(real.face == 0):
+        missed = unlabelled.get(real.photos[real.photo[index]], [])
+        faces = [*real.boxes[(real.photo == real.photo[index]) & (real.face == 1)], *missed]
+        crop_of = square(real.boxes[index])
+        assert iou(crop_of[None], np.array([square(box) for box in faces])).max() < MAX_IOU
+        for box in missed:
+            middle = (box[:2] + box[2:]) / 2
+            assert not ((crop_of[:2] < middle) & (middle < crop_of[2:])).all()
 
 
 def test_prepared_crops_equal_those_of_the_photos(real):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from kpedge.card import ModelCard
@@ -18,19 +17,19 @@ from kpedge.datasets.labels import (
     usable_rows,
 )
 from kpedge.datasets.packed import is_prepared, open_set
-from kpedge.drawing import WHITE, contact_sheet, draw_keypoints
+from kpedge.drawing import face_pictures
 from kpedge.errors import DataError, ImageError, UsageError
 from kpedge.extras import importable
 from kpedge.geometry import (
     Image,
     crop_square,
-    fractions_to_pixels,
     pixels_to_fractions,
     transform_points,
 )
 from kpedge.images import read_image
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor
 from kpedge.training.evaluate import Evaluation, TestFaces, disturb_boxes, faces_of_split
+from kpedge.training.face_metrics import FaceAccuracy, precision_recall_curve, roc_curve
 from kpedge.training.metrics import FAILURE, KeypointAccuracy, KeypointTruth, error_curve
 
 
@@ -148,15 +147,51 @@ def worst_faces(
     """A sheet of the faces with the largest error: predicted points in colour, labelled points as white rings."""
     errors = evaluation.accuracy.face_errors
     order = np.argsort(-errors, kind="stable")[:count]
-    tiles, captions = [], []
-    for index in order:
-        crop = faces.crops[index]
-        colour = cv2.cvtColor(crop, cv2.COLOR_GRAY2BGR) if crop.shape[2] == 1 else crop
-        picture = cv2.resize(colour, (side, side), interpolation=cv2.INTER_CUBIC)
-        for point in fractions_to_pixels(faces.truth.keypoints[index], side):
-            cv2.circle(picture, (round(float(point[0])), round(float(point[1]))), 4, WHITE, 1, cv2.LINE_AA)
-        points = fractions_to_pixels(evaluation.predicted[index].astype(np.float64), side)
-        draw_keypoints(picture, points, card.scheme, size=side / 2, skeleton=False)
-        tiles.append(picture)
-        captions.append(f"{errors[index]:.1%} {faces.where[index]}")
-    return contact_sheet(tiles, captions, columns=6)
+    return face_pictures(
+        faces.crops[order],
+        faces.truth.keypoints[order],
+        evaluation.predicted[order],
+        card.scheme,
+        [f"{errors[index]:.1%} {faces.where[index]}" for index in order],
+        columns=6,
+        side=side,
+    )
+
+
+def score_curves_png(face: FaceAccuracy, name: str) -> bytes:
+    """Three charts of how a score tells faces from negatives, PNG: ROC, precision and recall, the scores themselves.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    plots = importable("kpedge.plots", "train")
+    figure, (left, middle, right) = plots.new_figure(3, (15, 4.5))
+    _, alarms, found = roc_curve(face.face_scores, face.negative_scores)
+    left.plot(100 * alarms, 100 * found, label=f"{name}: area {face.auc:.5f}")
+    here = f"threshold {face.threshold:g}"
+    left.plot(100 * (1 - face.negative_accuracy), 100 * face.face_accuracy, "o", color="C1", label=here)
+    left.set(xlabel="negatives taken for faces, %", ylabel="faces found, %", title="ROC")
+    left.set(xlim=(-0.2, 10), ylim=(90, 100.2))
+    left.legend(loc="lower right")
+
+    _, precision, recall = precision_recall_curve(face.face_scores, face.negative_scores)
+    middle.plot(100 * recall, 100 * precision, label=f"{name}: average precision {face.average_precision:.5f}")
+    hits = face.face_accuracy * face.faces
+    alarm_count = (1 - face.negative_accuracy) * face.negatives
+    middle.plot(100 * face.face_accuracy, 100 * hits / max(hits + alarm_count, 1), "o", color="C1", label=here)
+    middle.set(
+        xlabel="recall: faces found, %", ylabel="precision: of those found, faces, %", title="Precision and recall"
+    )
+    middle.set(xlim=(90, 100.2), ylim=(90, 100.2))
+    middle.legend(loc="lower left")
+
+    bins = np.linspace(0, 1, 26)
+    for scores, label, colour in ((face.face_scores, "faces", "C0"), (face.negative_scores, "negatives", "C3")):
+        share = np.histogram(scores, bins)[0] / len(scores)
+        right.stairs(100 * share, bins, label=label, color=colour, fill=True, alpha=0.5)
+    right.axvline(face.threshold, color="C1", label=here)
+    right.set(
+        xlabel="score", ylabel="share, %", yscale="log", title=f"Scores; calibration error {face.calibration_error:.4f}"
+    )
+    right.legend(loc="upper center")
+    return bytes(plots.to_png(figure))

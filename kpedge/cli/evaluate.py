@@ -12,6 +12,7 @@ from kpedge.cli.options import Force, Json, Threads, examples
 
 if TYPE_CHECKING:
     from kpedge.keypoints import KeypointScheme
+    from kpedge.training.evaluate import Evaluation
     from kpedge.training.metrics import KeypointAccuracy
 
 
@@ -41,7 +42,9 @@ def evaluate(
     box_noise: Annotated[
         float, typer.Option(min=0, max=0.5, help="Move and scale boxes by up to this fraction of their size first.")
     ] = 0.0,
-    out: Annotated[Path | None, typer.Option(help="Folder for report.json, error_curve.png and worst.png.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report.json and pictures: error curve, worst faces, scores.")
+    ] = None,
     threads: Threads = 1,
     force: Force = False,
     as_json: Json = False,
@@ -49,7 +52,7 @@ def evaluate(
     """Measure keypoint errors on labelled faces, each figure beside that of the mean face."""
     import json
 
-    from kpedge.bench.accuracy import error_curve_png, load_faces, worst_faces
+    from kpedge.bench.accuracy import error_curve_png, load_faces, score_curves_png, worst_faces
     from kpedge.datasets.packed import is_prepared
     from kpedge.export.formats import open_model
     from kpedge.extras import importable
@@ -61,7 +64,8 @@ def evaluate(
     path = find_model(model)
     if out:
         importable("matplotlib", "train")  # before the work, not after it
-    targets = {name: out / name for name in ("report.json", "error_curve.png", "worst.png")} if out else {}
+    names = ("report.json", "error_curve.png", "worst.png", "scores.png")
+    targets = {name: out / name for name in names} if out else {}
     for target in targets.values():
         refuse_existing(target, force=force)
     opened = open_model(path, threads=threads)
@@ -71,7 +75,7 @@ def evaluate(
         output.say(f"left out: {problem}")
     if split == "train" and is_prepared(data):
         output.say("warning: the train split is what models are trained on: these figures say nothing about new faces")
-    evaluation = run_evaluation(opened, faces, card.mean_shape)
+    evaluation = run_evaluation(opened, faces, card)
     accuracy, mean_face = evaluation.accuracy, evaluation.mean_face
     report = {
         "model": str(path),
@@ -80,19 +84,21 @@ def evaluate(
         "split": split or "test" if is_prepared(data) else None,
         "box_noise": box_noise,
         "left_out": [str(problem) for problem in problems],
-        **accuracy.to_dict(card.scheme),
-        "mean_face": mean_face.to_dict(card.scheme),
+        **evaluation.to_dict(card),
     }
     if out:
         write_text(targets["report.json"], json.dumps(report, indent=1) + "\n")
         write_bytes(targets["error_curve.png"], error_curve_png(accuracy, mean_face, card.name))
         write_image(targets["worst.png"], worst_faces(opened.card, faces, evaluation))
+        if evaluation.face:
+            write_bytes(targets["scores.png"], score_curves_png(evaluation.face, card.name))
         output.say(f"report: {out}")
     if as_json:
         output.result_json(report, indent=1)
         return
 
     show(card.name, card.scheme, accuracy, mean_face)
+    show_score(evaluation, card.threshold)
 
 
 def show(name: str, scheme: KeypointScheme, accuracy: KeypointAccuracy, mean_face: KeypointAccuracy) -> None:
@@ -125,6 +131,30 @@ def show(name: str, scheme: KeypointScheme, accuracy: KeypointAccuracy, mean_fac
             for index, (point, ours, theirs) in enumerate(points)
         ],
     )
+
+
+def show_score(evaluation: Evaluation, threshold: float | None) -> None:
+    """A table of what the face score and the expected errors are worth, for a model that has them."""
+    if evaluation.found is None:
+        return
+    rows = [("faces found", _percent(evaluation.found))]
+    if evaluation.face:
+        face = evaluation.face
+        rows += [
+            (f"negatives told ({face.negatives:,})", _percent(face.negative_accuracy)),
+            ("area under the ROC curve", f"{face.auc:.5f}"),
+            ("average precision", f"{face.average_precision:.5f}"),
+            ("calibration error of the score", f"{face.calibration_error:.4f}"),
+        ]
+    if evaluation.forecast:
+        forecast = evaluation.forecast
+        rows += [
+            ("expected and made errors, rank correlation", f"{forecast.rank_correlation:.2f}"),
+            ("error of the half trusted most", _percent(forecast.kept_half_nme)),
+            ("error of the other half", _percent(forecast.dropped_half_nme)),
+        ]
+    output.result("")
+    output.table((f"face score, threshold {threshold or 0:g}", "value"), rows)
 
 
 def _percent(value: float | None) -> str:

@@ -88,7 +88,7 @@ def export(
     for problem in problems:
         output.say(f"left out: {problem}")
     if split == "test":
-        accuracy["test"] = evaluate(eager, faces, eager.card.mean_shape).accuracy.headline()
+        accuracy["test"] = evaluate(eager, faces, eager.card).headline()
     result = export_model(checkpoint, out, formats, name=name, real=faces.crops, accuracy=accuracy, force=force)
     if as_json:
         output.result_json(

@@ -60,20 +60,27 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="JSON lines only: no pictures, unless --out is given.")
     ] = False,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Score from which on a box shows a face. [default: the model's]")
+    ] = None,
+    keep_rejected: Annotated[
+        bool, typer.Option("--keep-rejected", help="Give points of boxes that show no face, too.")
+    ] = False,
     threads: Threads = 1,
     force: Force = False,
 ) -> None:
     """Find the keypoints of faces in photos: one JSON line a photo on standard output, and a picture of each.
 
-    ONNX files need neither PyTorch nor a GPU. Boxes are squares around the face from brows to chin.
+    A box whose score says that it shows no face gets no points. ONNX files need neither PyTorch nor a GPU. Boxes are
+    squares around the face from brows to chin.
     """
     from kpedge.datasets.labels import read_boxes
-    from kpedge.drawing import draw_box, draw_keypoints
+    from kpedge.drawing import draw_face
     from kpedge.errors import DataError, ImageError, KpedgeError, UsageError
     from kpedge.export.formats import open_model
     from kpedge.faces import ImageFaces
     from kpedge.files import refuse_existing
-    from kpedge.geometry import as_box, box_size
+    from kpedge.geometry import as_box
     from kpedge.images import read_image, write_image
     from kpedge.runtime.keypoints import KeypointPredictor
     from kpedge.shelf import find_model
@@ -86,7 +93,11 @@ def predict(
     photos = list(dict.fromkeys(images or by_photo))
     if not photos:
         raise UsageError("no photo is given", "name one, or give --boxes FILE")
-    predictor = KeypointPredictor(open_model(find_model(model), threads=threads))
+    if keep_rejected and threshold is not None:
+        raise UsageError("--keep-rejected and --threshold contradict each other", "give one of them")
+    opened = open_model(find_model(model), threads=threads)
+    every = keep_rejected and opened.card.has_score
+    predictor = KeypointPredictor(opened, threshold=0.0 if every else threshold)
     drawn = _picture_files(photos, out or Path("predictions")) if out or not as_json else {}
     originals = {photo.resolve() for photo in photos}
     for photo, target in drawn.items():
@@ -110,8 +121,7 @@ def predict(
             output.result_json(ImageFaces(str(photo), faces).to_dict())
             if photo in drawn:
                 for face in faces:
-                    draw_box(image, face.box)
-                    draw_keypoints(image, face.keypoints, predictor.model.card.scheme, size=float(box_size(face.box)))
+                    draw_face(image, face, predictor.model.card.scheme)
                 write_image(drawn[photo], image)
                 output.say(f"picture: {drawn[photo]}")
             update(done, len(photos))

@@ -94,8 +94,8 @@ class Mixture:
             epoch: from 1.
             batch_size: samples of each process.
             rank: number of this process.
-            world: number of processes: a step takes `batch_size * world` samples of the plan and splits them evenly; a last
-                part batch with fewer samples than processes is left out.
+            world: number of processes: a step takes `batch_size * world` samples of the plan and splits them evenly; a
+                last part batch with fewer samples than processes is left out.
             workers: threads that prepare batches ahead; 0 prepares each when it is asked for. The batches are the same.
         """
         plan, step = self.plan(epoch), batch_size * world

@@ -148,6 +148,7 @@ class CropSampler:
         Returns:
             uint8 (size, size, channels), and float64 (K, 2), fractions of the crop; what the set does not know is NaN.
         """
+        index = int(index)  # NumPy's own integers cannot advance a generator
         return self._cut(index, epoch, self._draw(index, epoch))
 
     def batch(self, indices: NDArray[np.intp], epoch: int = 0) -> Batch:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import ModelCard
+from kpedge.card import ModelCard, Outputs
 from kpedge.errors import CorruptModelError
 from kpedge.extras import importable
 from kpedge.files import read_bytes
@@ -47,7 +47,7 @@ class TorchModel:
 
     Attributes:
         card: the model's card.
-        module: takes uint8 (N, H, W, C), gives float32 (N, K, 2).
+        module: takes uint8 (N, H, W, C), gives the outputs in the order of the card.
         device: where it runs.
     """
 
@@ -57,11 +57,15 @@ class TorchModel:
         self.card = card
         self.device = device
 
-    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Crops, uint8 (N, H, W, C), to keypoints, float32 (N, K, 2), fractions of the crop."""
+    def __call__(self, crops: NDArray[np.uint8]) -> Outputs:
+        """Crops, uint8 (N, H, W, C), to the outputs that the card names."""
         with self._torch.inference_mode():
-            output = self.module(self._torch.from_numpy(crops).to(self.device))
-        return np.asarray(output.cpu().numpy(), dtype=np.float32)
+            found = self.module(self._torch.from_numpy(crops).to(self.device))
+        values = found if isinstance(found, tuple | list) else (found,)
+        return {
+            name: np.asarray(value.cpu().numpy(), dtype=np.float32)
+            for name, value in zip(self.card.outputs, values, strict=True)
+        }
 
 
 def open_model(path: Path, *, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> CropModel:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kpedge.card import ModelCard
 from kpedge.errors import UsageError
 from kpedge.export.formats import ONNX, SUFFIXES, TORCHSCRIPT, TorchModel, open_model
-from kpedge.export.parity import ParityRow, check_parity, named
+from kpedge.export.parity import ParityRow, check_parity
 from kpedge.export.probes import BATCH_SIZES, SELF_TEST_CROPS, random_crops, record_self_test
 from kpedge.export.to_onnx import ReferenceModel, onnx_bytes
 from kpedge.export.to_torchscript import torchscript_bytes
@@ -93,6 +93,10 @@ def export_model(
     card = replace(
         loaded.card,
         name=name,
+        architecture={
+            **loaded.card.architecture,
+            **({} if loaded.card.architecture["name"] == "stage1" else {"folded": True}),
+        },
         weights_sha256=weights_hash(model),
         accuracy={**loaded.card.accuracy, **(accuracy or {})},
         versions={key: value for key, value in versions(MAKERS).items() if key != "python"},
@@ -104,14 +108,15 @@ def export_model(
     few = {kind: crops[: max(REFERENCE_BATCHES)] for kind, crops in inputs.items()}
     rows: list[ParityRow] = []
     with tempfile.TemporaryDirectory(prefix="kpedge-export-") as folder:
-        contents = {kind: _serialise(kind, model, card) for kind in formats}
+        lean = model.folded()
+        contents = {kind: _serialise(kind, lean, card) for kind in formats}
         for kind, content in contents.items():
             draft = Path(folder) / targets[kind].name
             write_bytes(draft, content)
-            rows += check_parity(kind, named(open_model(draft)), named(eager), inputs)
+            rows += check_parity(kind, open_model(draft), eager, inputs)
             if kind == ONNX:
                 rows += check_parity(
-                    "onnx reference", ReferenceModel(content), named(eager), few, batch_sizes=REFERENCE_BATCHES
+                    "onnx reference", ReferenceModel(content), eager, few, batch_sizes=REFERENCE_BATCHES
                 )
         latency = {kind: _latency(Path(folder) / path.name) for kind, path in targets.items()}
     for kind, content in contents.items():

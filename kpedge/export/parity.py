@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import KEYPOINTS_NAME, ModelCard
+from kpedge.card import ModelCard, Outputs
 from kpedge.errors import ParityError
 from kpedge.export.probes import BATCH_SIZES, TOLERANCE
 
 BATCHES = 16
 """Most batches of one size that are compared."""
 
-Outputs = Mapping[str, NDArray[Any]]
-"""Output name -> array."""
 Runner = Callable[[NDArray[np.uint8]], Outputs]
 """Crops, uint8 (N, H, W, C), to named outputs."""
 
@@ -49,11 +47,6 @@ class ParityRow:
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON types."""
         return {**asdict(self), "shape": list(self.shape)}
-
-
-def named(model: Callable[[NDArray[np.uint8]], NDArray[Any]]) -> Runner:
-    """A model with one output as a `Runner`."""
-    return lambda crops: {KEYPOINTS_NAME: model(crops)}
 
 
 def compare(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import ModelCard
+from kpedge.card import ModelCard, Outputs
 from kpedge.errors import CorruptModelError
 
 TOLERANCE = 1e-5
@@ -39,28 +39,29 @@ def random_crops(count: int, shape: tuple[int, int, int], seed: int = 0) -> NDAr
     return crops
 
 
-def record_self_test(outputs: NDArray[np.float32], tolerance: float = TOLERANCE) -> dict[str, Any]:
+def record_self_test(outputs: Outputs, tolerance: float = TOLERANCE) -> dict[str, Any]:
     """What a card keeps of PyTorch's answers to `random_crops(SELF_TEST_CROPS, ...)`."""
     return {
         "seed": 0,
-        "crops": len(outputs),
+        "crops": len(next(iter(outputs.values()))),
         "tolerance": tolerance,
-        "keypoints": [[[round(float(v), 7) for v in point] for point in face] for face in outputs],
+        **{name: np.round(values.astype(np.float64), 7).tolist() for name, values in outputs.items()},
     }
 
 
-def recorded_answers(card: ModelCard, source: str) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:
-    """The self-test of a card: its crops, the answers, and the tolerance.
+def recorded_answers(card: ModelCard, source: str) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float64]], float]:
+    """The self-test of a card: its crops, the answers by output, and the tolerance.
 
     Raises:
         CorruptModelError: the card has none, or it does not fit the card.
     """
     try:
-        answers = np.asarray(card.self_test["keypoints"], dtype=np.float64)
+        answers = {name: np.asarray(card.self_test[name], dtype=np.float64) for name in card.outputs}
         tolerance = min(float(card.self_test["tolerance"]), TOLERANCE)  # a file cannot excuse itself
-        crops = random_crops(len(answers), card.input_shape, int(card.self_test["seed"]))
+        crops = random_crops(int(card.self_test["crops"]), card.input_shape, int(card.self_test["seed"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptModelError(f"{source}: the card holds no usable self-test", "export the model again") from error
-    if answers.shape != (len(crops), len(card.scheme), 2) or not len(crops):
-        raise CorruptModelError(f"{source}: the card's self-test does not fit its keypoints", "export the model again")
+    shapes = {name: (len(crops), *shape) for name, shape in card.outputs.items()}
+    if {name: values.shape for name, values in answers.items()} != shapes or not len(crops):
+        raise CorruptModelError(f"{source}: the card's self-test does not fit its outputs", "export the model again")
     return crops, answers, tolerance

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kpedge.card import INPUT_NAME, KEYPOINTS_NAME, METADATA_KEY, ModelCard
+from kpedge.card import INPUT_NAME, METADATA_KEY, ModelCard, Outputs
 from kpedge.errors import CorruptModelError
-from kpedge.export.parity import Outputs
 from kpedge.extras import importable
 from kpedge.models.keypoint_model import KeypointModel
 
@@ -37,7 +36,7 @@ def _quiet() -> Iterator[None]:
 
 
 def onnx_bytes(model: KeypointModel, card: ModelCard) -> bytes:
-    """A model as the content of an ONNX file: uint8 crops in, keypoints out, any batch size.
+    """A model as the content of an ONNX file: uint8 crops in, the card's outputs out, any batch size.
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
@@ -53,7 +52,7 @@ def onnx_bytes(model: KeypointModel, card: ModelCard) -> bytes:
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT_NAME],
-            output_names=[KEYPOINTS_NAME],
+            output_names=list(card.outputs),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
     proto = program.model_proto  # type: ignore[union-attr]

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import KEYPOINTS_NAME, ModelCard
+from kpedge.card import ModelCard
 from kpedge.errors import CorruptModelError
 from kpedge.export.formats import CHECKPOINT, ONNX, SUFFIXES, format_of, open_model
-from kpedge.export.parity import ParityRow, check_parity, check_same_model, compare, named
+from kpedge.export.parity import ParityRow, check_parity, check_same_model, compare
 from kpedge.export.probes import BATCH_SIZES, TOLERANCE, random_crops, recorded_answers
 from kpedge.extras import installed
 from kpedge.files import sha256
@@ -67,7 +67,7 @@ def verify(paths: Sequence[Path], real: dict[str, NDArray[np.uint8]] | None = No
     inputs = {"random": random_crops(max(BATCH_SIZES), shape, seed=1)}
     inputs |= {kind: crops for kind, crops in (real or {}).items() if crops.shape[1:] == shape}
     for index, path in enumerate(paths[1:], 1):
-        rows = check_parity(f"{path.name} = {first.name}", named(models[path]), named(models[first]), inputs)
+        rows = check_parity(f"{path.name} = {first.name}", models[path], models[first], inputs)
         old = checks[index]
         checks[index] = replace(old, rows=(*old.rows, *rows))
     return checks
@@ -85,14 +85,14 @@ def _verify_file(path: Path, model: CropModel) -> FileCheck:
         tolerance += 5e-8
         for batch in BATCH_SIZES:
             order = np.arange(batch) % len(crops)
-            expected = {KEYPOINTS_NAME: answers[order]}
-            rows += compare(f"{kind} = recorded", "random", named(model)(crops[order]), expected, tolerance=tolerance)
+            expected = {name: values[order] for name, values in answers.items()}
+            rows += compare(f"{kind} = recorded", "random", model(crops[order]), expected, tolerance=tolerance)
         if kind == ONNX and installed("onnx"):
             from kpedge.export.to_onnx import ReferenceModel
 
             reference = ReferenceModel(path.read_bytes())
             rows += check_parity(
-                "onnx reference", reference, named(model), {"random": crops}, batch_sizes=(1, 2), tolerance=TOLERANCE
+                "onnx reference", reference, model, {"random": crops}, batch_sizes=(1, 2), tolerance=TOLERANCE
             )
         elif kind == ONNX:
             skipped.append("onnx is not installed: no comparison with its reference evaluator")

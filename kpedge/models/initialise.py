@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from kpedge.choices import INITIALISATIONS
+from kpedge.errors import UsageError
 
 
 def initialise(network: nn.Module, scheme: str) -> None:
@@ -21,7 +22,12 @@ def initialise(network: nn.Module, scheme: str) -> None:
         network: changed in place; everything but convolutions and linear layers is left.
         scheme: "kaiming" (He et al. 2015), "xavier" (Glorot & Bengio 2010), "orthogonal" (Saxe et al. 2014), or "torch"
             to leave PyTorch's default.
+
+    Raises:
+        UsageError: there is no such scheme.
     """
+    if scheme not in INITIALISATIONS:
+        raise UsageError(f"--init must be one of {', '.join(INITIALISATIONS)}, not {scheme!r}")
     if scheme == "torch":
         return
     slope = 0.25 if any(isinstance(layer, nn.PReLU) for layer in network.modules()) else 0.0

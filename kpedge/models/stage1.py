@@ -33,8 +33,8 @@ class Stage1(nn.Module):
         self.prelu2_1 = nn.PReLU()
         self.conv2_2 = nn.Conv2d(16, 16, 3)
         self.prelu2_2 = nn.PReLU()
-        # Pooling 23 to 12 leaves a last window of one column. `ceil_mode` averages it alone, but onnxruntime 1.19 divides
-        # it by the full window. Repeating the column first gives the same number, and leaves nothing to interpret.
+        # Pooling 23 to 12 leaves a last window of one column. `ceil_mode` averages it alone, but onnxruntime 1.19
+        # divides it by the full window. Repeating the column first gives the same number, and is open to no reading.
         self.pad2 = nn.ReplicationPad2d((0, 1, 0, 1))
         self.pool2 = nn.AvgPool2d(2)
         self.conv3_1 = nn.Conv2d(16, 24, 3)

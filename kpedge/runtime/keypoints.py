@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kpedge.card import ModelCard
-from kpedge.errors import DataError
+from kpedge.card import ERROR_NAME, KEYPOINTS_NAME, SCORE_NAME, ModelCard, Outputs
+from kpedge.errors import DataError, UsageError
 from kpedge.faces import Face
 from kpedge.geometry import (
     Image,
@@ -32,20 +32,35 @@ class CropModel(Protocol):
         """What the model expects and promises."""
         ...
 
-    def __call__(self, crops: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """Crops, uint8 (N, H, W, C), to keypoints, float32 (N, K, 2), fractions of the crop."""
+    def __call__(self, crops: NDArray[np.uint8], /) -> Outputs:
+        """Crops, uint8 (N, H, W, C), to the outputs that the card names."""
         ...
 
 
 class KeypointPredictor:
-    """Finds the keypoints of faces whose boxes are known.
+    """Finds the keypoints of faces whose boxes are known, and tells boxes that show no face.
 
     Attributes:
         model: what computes; its card says how crops are cut.
+        threshold: score from which on a box shows a face; 0 takes every box for one.
     """
 
-    def __init__(self, model: CropModel) -> None:
+    def __init__(self, model: CropModel, *, threshold: float | None = None) -> None:
+        """Take a model.
+
+        Args:
+            model: in any format.
+            threshold: instead of the one that the model's card states.
+
+        Raises:
+            UsageError: a threshold is given, but the model has no score, or it lies outside 0 to 1.
+        """
+        if threshold is not None and not model.card.has_score:
+            raise UsageError(f"{model.card.name} has no face score, so no threshold", "use a stage 3")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise UsageError(f"the threshold must be from 0 to 1, not {threshold:g}")
         self.model = model
+        self.threshold = (model.card.threshold or 0.0) if threshold is None else threshold
 
     def __call__(self, image: Image, boxes: Sequence[ArrayLike]) -> tuple[Face, ...]:
         """Faces for boxes.
@@ -76,12 +91,20 @@ class KeypointPredictor:
         return np.stack(crops), transforms
 
     def postprocess(
-        self, fractions: NDArray[np.floating[Any]], boxes: NDArray[np.float64], transforms: Sequence[Transform]
+        self, outputs: Outputs, boxes: NDArray[np.float64], transforms: Sequence[Transform]
     ) -> tuple[Face, ...]:
-        """Keypoints (N, K, 2), fractions of the crops, as faces in pixels of the image."""
+        """A model's outputs for the crops of boxes (N, 4) as faces in pixels of the image."""
         size = self.model.card.size
         faces = []
-        for points, box, way in zip(fractions, boxes, transforms, strict=True):
-            pixels = fractions_to_pixels(points.astype(np.float64), size)
-            faces.append(Face(box=box, keypoints=transform_points(invert(way), pixels)))
+        for number, (box, way) in enumerate(zip(boxes, transforms, strict=True)):
+            score = float(outputs[SCORE_NAME][number]) if SCORE_NAME in outputs else None
+            if score is not None and score < self.threshold:
+                faces.append(Face(box=box, keypoints=np.empty((0, 2)), score=score))
+                continue
+            pixels = fractions_to_pixels(outputs[KEYPOINTS_NAME][number].astype(np.float64), size)
+            errors = None
+            if ERROR_NAME in outputs:
+                zoom = float(np.sqrt(abs(np.linalg.det(way[:, :2]))))  # crop pixels in a pixel of the image
+                errors = outputs[ERROR_NAME][number].astype(np.float64) * size / zoom
+            faces.append(Face(box, transform_points(invert(way), pixels), score, errors))
         return tuple(faces)

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from kpedge.card import INPUT_NAME, KEYPOINTS_NAME, METADATA_KEY, ModelCard
+from kpedge.card import INPUT_NAME, METADATA_KEY, ModelCard, Outputs
 from kpedge.errors import CorruptModelError, UsageError
 
 
@@ -87,10 +87,11 @@ class OnnxModel:
                 raise CorruptModelError(f"{path}: the batch size is fixed at {node.shape[0]}, kpedge's are free")
         if inputs != [(INPUT_NAME, "tensor(uint8)", [height, width, channels])]:
             raise CorruptModelError(f"{path}: the input is {inputs}, not what its card says")
-        if outputs != [(KEYPOINTS_NAME, "tensor(float)", [len(self.card.scheme), 2])]:
+        if outputs != [(name, "tensor(float)", list(shape)) for name, shape in self.card.outputs.items()]:
             raise CorruptModelError(f"{path}: the output is {outputs}, not what its card says")
 
-    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Crops, uint8 (N, H, W, C), to keypoints, float32 (N, K, 2), fractions of the crop."""
-        result: list[Any] = self.session.run([KEYPOINTS_NAME], {INPUT_NAME: crops})
-        return np.asarray(result[0], dtype=np.float32)
+    def __call__(self, crops: NDArray[np.uint8]) -> Outputs:
+        """Crops, uint8 (N, H, W, C), to the outputs that the card names."""
+        names = list(self.card.outputs)
+        values: list[Any] = self.session.run(names, {INPUT_NAME: crops})
+        return {name: np.asarray(value, dtype=np.float32) for name, value in zip(names, values, strict=True)}

@@ -6,16 +6,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kpedge.drawing import WHITE, contact_sheet, draw_keypoints
+from kpedge.drawing import face_pictures
 from kpedge.extras import importable
 from kpedge.files import make_folder
-from kpedge.geometry import Image, fractions_to_pixels
-from kpedge.keypoints import KeypointScheme
 from kpedge.models.keypoint_model import KeypointModel
 from kpedge.training.run import Record
 from kpedge.training.validation import Validation, ValidationData
@@ -26,40 +23,6 @@ FACES = 16
 """Faces on a picture."""
 SIDE = 168
 """Side of each, pixels."""
-
-
-def face_pictures(
-    crops: NDArray[np.uint8],
-    truth: NDArray[np.floating[Any]],
-    predicted: NDArray[np.floating[Any]],
-    scheme: KeypointScheme,
-    captions: list[str],
-    *,
-    columns: int,
-    side: int = SIDE,
-) -> Image:
-    """A sheet of crops: predicted points in colour, labelled points as white rings.
-
-    Args:
-        crops: uint8 (N, H, W, C).
-        truth: (N, K, 2), fractions of the crop; NaN is not drawn.
-        predicted: (N, K, 2), fractions of the crop.
-        scheme: of the keypoints.
-        captions: one a crop.
-        columns: crops in a row.
-        side: of a crop on the sheet, pixels.
-    """
-    tiles = []
-    for crop, labelled, found in zip(crops, truth, predicted, strict=True):
-        colour = cv2.cvtColor(crop, cv2.COLOR_GRAY2BGR) if crop.shape[2] == 1 else crop
-        picture = np.asarray(cv2.resize(colour, (side, side), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-        for point in fractions_to_pixels(labelled[np.isfinite(labelled).all(axis=1)], side):
-            cv2.circle(picture, (round(float(point[0])), round(float(point[1]))), 4, WHITE, 1, cv2.LINE_AA)
-        draw_keypoints(
-            picture, fractions_to_pixels(found.astype(np.float64), side), scheme, size=side / 2, skeleton=False
-        )
-        tiles.append(picture)
-    return contact_sheet(tiles, captions, columns)
 
 
 class Board:
@@ -119,6 +82,7 @@ class Board:
             data.faces.truth.scheme,
             [f"{errors[index]:.1%}" for index in shown],
             columns=4,
+            side=SIDE,
         )
         self._writer.add_image("validation", sheet[:, :, ::-1].copy(), epoch, dataformats="HWC")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
 
 
 def _knob(
-    default: Any, group: str, help: str, *, choices: tuple[str, ...] = (), low: float = 0.0, high: float = math.inf
+    default: Any,
+    group: str,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float = 0.0,
+    high: float = sys.float_info.max,
 ) -> Any:
     """A field that is a flag: its default, the group it is shown in, its help, and what it may be."""
     return dataclasses.field(
@@ -127,11 +134,10 @@ class TrainConfig:
             if about["choices"]:
                 if value not in about["choices"]:
                     raise UsageError(f"--{flag(item.name)} must be one of {', '.join(about['choices'])}, not {value!r}")
-            elif isinstance(value, int | float) and not isinstance(value, bool):
-                if not (math.isfinite(value) and about["low"] <= value <= about["high"]):
-                    limits = f"at least {about['low']:g}"
-                    limits += "" if math.isinf(about["high"]) else f" and at most {about['high']:g}"
-                    raise UsageError(f"--{flag(item.name)} must be {limits}, not {value}")
+            elif isinstance(value, int | float) and not about["low"] <= value <= about["high"]:
+                limits = f"at least {about['low']:g}"
+                limits += "" if about["high"] == sys.float_info.max else f" and at most {about['high']:g}"
+                raise UsageError(f"--{flag(item.name)} must be {limits}, not {value}")
         for pattern, rate in self.lr_groups:
             if not (math.isfinite(rate) and rate >= 0):
                 raise UsageError(f"--lr-group {pattern}={rate}: a learning rate is a number from 0 up")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.card import ERROR_NAME, KEYPOINTS_NAME, SCORE_NAME, ModelCard, Outputs
 from kpedge.datasets.packed import PreparedSet
 from kpedge.datasets.sampling import CropSampler
 from kpedge.errors import DataError
-from kpedge.geometry import CropRule, crop_square
+from kpedge.geometry import CropRule, box_size, crop_square
+from kpedge.training.face_metrics import FaceAccuracy, measure_faces
 from kpedge.training.metrics import KeypointAccuracy, KeypointTruth, measure
 
-Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Crops, uint8 (N, H, W, C), to keypoints, float32 (N, K, 2), fractions of the crop."""
+Predict = Callable[[NDArray[np.uint8]], Outputs]
+"""Crops, uint8 (N, H, W, C), to the outputs of a model."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +29,7 @@ class TestFaces:
         crops: uint8 (N, H, W, C).
         truth: their labels.
         where: for each face the photo it comes from.
+        negatives: crops that show no face, uint8 (M, H, W, C); None where the data has none.
     """
 
     __test__ = False  # not a test case, whatever pytest makes of the name
@@ -33,6 +37,7 @@ class TestFaces:
     crops: NDArray[np.uint8]
     truth: KeypointTruth
     where: tuple[str, ...]
+    negatives: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -61,16 +66,42 @@ def faces_of_split(
     if not len(indices):
         raise DataError(f"{source.path}: the {split} split has no face")
     shown = replace(source, boxes=disturb_boxes(source.boxes, box_noise, np.random.default_rng(0)))
-    crops, keypoints = CropSampler(shown, size, colour, rule).batch(indices)
+    sampler = CropSampler(shown, size, colour, rule)
+    crops, keypoints = sampler.batch(indices)
+    negatives = source.negatives(split)
     sides = np.array([crop_square(box, rule)[2] for box in shown.boxes[indices]])
     where = tuple(source.photos[photo] for photo in source.photo[indices])
-    return TestFaces(crops, KeypointTruth(keypoints, sides, source.boxes[indices], source.scheme), where)
+    truth = KeypointTruth(keypoints, sides, source.boxes[indices], source.scheme)
+    return TestFaces(crops, truth, where, sampler.batch(negatives)[0] if len(negatives) else None)
 
 
-def predict_all(predict: Predict, crops: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
-    """Run a model over many crops, some at a time."""
+def predict_all(predict: Predict, crops: NDArray[np.uint8], batch_size: int = 64) -> Outputs:
+    """Run a model over many crops, some at a time. There is at least one."""
     parts = [predict(crops[start : start + batch_size]) for start in range(0, len(crops), batch_size)]
-    return np.concatenate(parts)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ErrorForecast:
+    """How well the errors that a model expects of its points fit those that it makes.
+
+    Attributes:
+        rank_correlation: Spearman's, over all points of all faces; 0 for a forecast that knows nothing.
+        rank_correlation_faces: the same over faces, with the mean of their points.
+        kept_half_nme: mean error of the half of the points that are trusted most, fraction of the box.
+        dropped_half_nme: that of the other half.
+        ratio: mean of the expected errors over mean of the errors made; 1 is calibrated.
+    """
+
+    rank_correlation: float
+    rank_correlation_faces: float
+    kept_half_nme: float
+    dropped_half_nme: float
+    ratio: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON types."""
+        return {name: round(float(value), 6) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,15 +112,87 @@ class Evaluation:
         predicted: keypoints, float32 (N, K, 2), fractions of the crop.
         accuracy: how far they are from the labels.
         mean_face: the same for the mean face, which any model has to beat.
+        face: how the score tells faces from negatives; None where the model has no score or the data no negatives.
+        found: share of the faces whose score reaches the threshold; None where the model has no score.
+        forecast: what the expected errors are worth; None where the model expects none.
     """
 
     predicted: NDArray[np.float32]
     accuracy: KeypointAccuracy
     mean_face: KeypointAccuracy
+    face: FaceAccuracy | None = None
+    found: float | None = None
+    forecast: ErrorForecast | None = None
+
+    def to_dict(self, card: ModelCard) -> dict[str, Any]:
+        """All figures as plain JSON types."""
+        return {
+            **self.accuracy.to_dict(card.scheme),
+            "mean_face": self.mean_face.to_dict(card.scheme),
+            **({} if self.found is None else {"faces_found": round(self.found, 6), "threshold": card.threshold}),
+            **({} if self.face is None else {"face_score": self.face.to_dict()}),
+            **({} if self.forecast is None else {"expected_errors": self.forecast.to_dict()}),
+        }
+
+    def headline(self) -> dict[str, Any]:
+        """The figures that fit on a card."""
+        large = [group for group in self.accuracy.by_size if group["from_px"] >= LARGE and group["faces"]]
+        count = sum(group["faces"] for group in large)
+        over = sum(group["faces"] * group["nme_box"] for group in large) / count if count else None
+        return {
+            **self.accuracy.headline(),
+            "nme_box_60px": None if over is None else round(over, 6),
+            **({} if self.face is None else {"face_score": self.face.to_dict()}),
+            **({} if self.forecast is None else {"expected_errors": self.forecast.to_dict()}),
+        }
 
 
-def evaluate(predict: Predict, faces: TestFaces, mean_shape: NDArray[np.float64]) -> Evaluation:
-    """Measure a model, and the mean face (K, 2) beside it, on some faces."""
-    predicted = predict_all(predict, faces.crops)
-    mean_face = np.broadcast_to(mean_shape, faces.truth.keypoints.shape)
-    return Evaluation(predicted, measure(predicted, faces.truth), measure(mean_face, faces.truth))
+LARGE = 60
+"""Faces of this size, pixels of the photo, and more are reported by themselves too; a bound of `SIZE_EDGES`."""
+
+
+def evaluate(predict: Predict, faces: TestFaces, card: ModelCard) -> Evaluation:
+    """Measure a model, and the mean face beside it, on some faces and, where there are any, negatives."""
+    outputs = predict_all(predict, faces.crops)
+    predicted = outputs[KEYPOINTS_NAME]
+    accuracy = measure(predicted, faces.truth)
+    mean_face = measure(np.broadcast_to(card.mean_shape, faces.truth.keypoints.shape), faces.truth)
+    if not card.has_score:
+        return Evaluation(predicted, accuracy, mean_face)
+    threshold, scores = card.threshold or 0.0, outputs[SCORE_NAME]
+    face = None
+    if faces.negatives is not None:
+        face = measure_faces(scores, predict_all(predict, faces.negatives)[SCORE_NAME], threshold)
+    return Evaluation(
+        predicted,
+        accuracy,
+        mean_face,
+        face=face,
+        found=float((scores >= threshold).mean()),
+        forecast=judge_forecast(outputs[ERROR_NAME], predicted, faces.truth),
+    )
+
+
+def judge_forecast(
+    expected: NDArray[np.float32], predicted: NDArray[np.float32], truth: KeypointTruth
+) -> ErrorForecast:
+    """Hold expected errors (N, K), fractions of the crop, against those of predicted points (N, K, 2)."""
+    scale = (truth.crop_side / box_size(truth.boxes))[:, None]
+    made = np.linalg.norm(predicted - truth.keypoints, axis=2) * scale
+    foreseen = expected * scale
+    known = np.isfinite(made)
+    order = np.argsort(foreseen[known], kind="stable")
+    kept, dropped = np.array_split(made[known][order], 2)
+    return ErrorForecast(
+        rank_correlation=_rank_correlation(foreseen[known], made[known]),
+        rank_correlation_faces=_rank_correlation(foreseen.mean(axis=1), np.nanmean(made, axis=1)),
+        kept_half_nme=float(kept.mean()),
+        dropped_half_nme=float(dropped.mean()),
+        ratio=float(foreseen[known].mean() / made[known].mean()),
+    )
+
+
+def _rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """Spearman's rank correlation; ties are broken by order, which does not matter for measured numbers."""
+    ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (one, other)]
+    return float(np.corrcoef(*ranks)[0, 1]) if len(one) > 1 else 0.0

@@ -58,7 +58,7 @@ def _sorted(face_scores: FloatArray, negative_scores: FloatArray) -> tuple[Float
 
 
 def roc_curve(face_scores: FloatArray, negative_scores: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Thresholds, the share of negatives taken for faces at each, and the share of faces found; from (0, 0) to (1, 1)."""
+    """Thresholds, the share of negatives taken for faces at each, and that of faces found; from (0, 0) to (1, 1)."""
     thresholds, hits, alarms = _sorted(face_scores, negative_scores)
     return (
         np.concatenate([[np.inf], thresholds]),
@@ -105,8 +105,8 @@ def calibration_error(face_scores: FloatArray, negative_scores: FloatArray, bins
 
 
 def calibrate(face_logits: FloatArray, negative_logits: FloatArray, steps: int = 100) -> tuple[float, float]:
-    """Slope and offset with which the sigmoid of a logit is the probability of a face, faces and negatives being equally
-    likely (Platt 1999: logistic regression, with his targets, which keep it finite where the two do not overlap).
+    """Slope and offset with which the sigmoid of a logit is the probability of a face, faces and negatives being
+    equally likely (Platt 1999: logistic regression, with his targets, which keep it finite where the two do not overlap).
 
     Newton's method. The slope is never below 0.05: a score that ranks wrongly is not turned round in secret.
     """

@@ -11,12 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from kpedge.card import ModelCard
-from kpedge.datasets.mixture import Mixture
 from kpedge.datasets.packed import PreparedSet
-from kpedge.datasets.sampling import CropSampler
 from kpedge.errors import TrainingError
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.keypoint_model import KeypointModel, weights_hash
@@ -25,11 +22,11 @@ from kpedge.training.board import Board
 from kpedge.training.config import TrainConfig
 from kpedge.training.distributed import World, joined
 from kpedge.training.metrics import MSE_SIZE, measure
-from kpedge.training.objective import LOSS_NAMES, Objective
+from kpedge.training.objective import LOSS_NAMES
 from kpedge.training.optimisers import new_optimiser, phase_of
 from kpedge.training.run import Record, Run
 from kpedge.training.schedules import epochs_since_best, learning_rate
-from kpedge.training.setup import check_resumable, load_matching, new_card, new_model, parameter_groups
+from kpedge.training.setup import check_resumable, load_matching, set_up, stop_frozen_statistics
 from kpedge.training.step import Stepper
 from kpedge.training.validation import Validation, validate, validation_data
 
@@ -136,10 +133,6 @@ def _train(
     say: Say,
     on_epoch: OnEpoch,
 ) -> TrainResult:
-    torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(device == "cpu")
-    torch.manual_seed(config.seed)
-
     run = Run(out)
     last = load_checkpoint(run.last) if resume and run.last.exists() else None
     start = load_checkpoint(init_from) if init_from is not None else None
@@ -147,25 +140,11 @@ def _train(
         config = replace(config, init_from=start.card.weights_sha256)
     elif last is not None:
         config = replace(config, init_from=str(last.config.get("init_from", "")))
-    card = new_card(recipe, sets, config, start.card if start else None)
-    samplers = [
-        CropSampler(one, card.size, card.colour, card.crop, config.jitter(), config.seed, config.photometric())
-        for one in sets
-    ]
-    mixture = Mixture(samplers, config.negatives if card.has_score else 0.0, config.others, config.seed)
-    validation = validation_data(samplers, card)
-
-    model = new_model(card, sets[0], config)
+    made = set_up(recipe, sets, config, device, start.card if start else None, say)
+    card, mixture, model, objective, groups = made.card, made.mixture, made.model, made.objective, made.groups
+    validation = validation_data(made.samplers, card)
     if start is not None and last is None:
         load_matching(model, start.state, str(init_from), say)
-    groups = parameter_groups(model.network, config, say)
-    objective = Objective(model, config, len(sets), card.scheme).to(device)
-    if objective.offsets is not None:
-        groups.append(
-            {"params": [objective.offsets.values], "lr": config.lr, "initial_lr": config.lr, "weight_decay": 0.0}
-        )
-    if config.channels_last:
-        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = WeightAverage(model, config.ema) if config.ema else None
     phase = phase_of(config, 1)
     optimiser = new_optimiser(phase, groups, config)
@@ -187,7 +166,8 @@ def _train(
         say(f"resuming after epoch {len(history)} of {config.epochs}")
     elif resume:
         say(f"{out} holds no run yet: starting from the beginning")
-    settings = {"recipe": recipe, **config.to_dict()}
+    data = [f"{source.info['name']} {source.source_sha256[:8]}" for source in sets]
+    settings = {"recipe": recipe, "sets": data, **config.to_dict()}
     if world.first:
         run.start(settings, resume=resume, force=force)
     board = Board(run.board, settings, purge_step=len(history) + 1) if world.first else None
@@ -275,14 +255,6 @@ def _train(
             if history:
                 run.draw_curves(history, mean_face_nme)
     return TrainResult(run.best, len(history), best_epoch, best_nme, mean_face_nme, world.first)
-
-
-def stop_frozen_statistics(network: nn.Module) -> None:
-    """Normalisation layers whose weights are frozen keep their running statistics too."""
-    for layer in network.modules():
-        weights = list(layer.parameters(recurse=False))
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not any(weight.requires_grad for weight in weights):
-            layer.eval()
 
 
 def new_record(

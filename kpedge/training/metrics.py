@@ -29,7 +29,7 @@ class KeypointTruth:
     """Labelled faces to measure against.
 
     Attributes:
-        keypoints: (N, K, 2), fractions of the crop.
+        keypoints: (N, K, 2), fractions of the crop; NaN where a point is not labelled.
         crop_side: (N,), side of the crop in pixels of the photo.
         boxes: (N, 4), the labelled boxes, pixels of the photo.
         scheme: the keypoint scheme.
@@ -56,7 +56,7 @@ class KeypointAccuracy:
         pupil_left_out: faces left out of `nme_pupil` because their pupils are too close.
         failure_rate: fraction of faces whose error exceeds `FAILURE` of the box.
         auc: area under the cumulative error curve up to `FAILURE`, 1 for a perfect model.
-        by_point: (K,), mean distance of each point as a fraction of the box.
+        by_point: (K,), mean distance of each point as a fraction of the box; NaN where it is never labelled.
         by_size: for each range of `SIZE_EDGES`: bounds, faces, nme_box (None where there is no face).
         face_errors: (N,), each face's mean distance as a fraction of its box.
     """
@@ -88,7 +88,10 @@ class KeypointAccuracy:
         return {
             **self.headline(),
             "pupil_left_out": self.pupil_left_out,
-            "by_point": {name: round(float(e), 6) for name, e in zip(scheme.points, self.by_point, strict=True)},
+            "by_point": {
+                name: round(float(error), 6) if np.isfinite(error) else None
+                for name, error in zip(scheme.points, self.by_point, strict=True)
+            },
             "by_size": list(self.by_size),
         }
 
@@ -101,20 +104,22 @@ def error_curve(face_errors: NDArray[np.float64], steps: int = 1001) -> tuple[Fl
 
 
 def measure(predicted: FloatArray, truth: KeypointTruth) -> KeypointAccuracy:
-    """Compare predicted keypoints (N, K, 2), fractions of the crop, with the truth. N is at least 1."""
+    """Compare predicted keypoints (N, K, 2), fractions of the crop, with the truth: at least one face, each with at
+    least one labelled point.
+    """
     difference = predicted.astype(np.float64) - truth.keypoints
     distance = np.linalg.norm(difference, axis=2) * truth.crop_side[:, None]
     size = box_size(truth.boxes)
     relative = distance / size[:, None]
-    errors = relative.mean(axis=1)
+    errors = _known_mean(relative, axis=1)
 
     nme_pupil, left_out = None, 0
     if truth.scheme.pupils:
         left, right = truth.scheme.pupils
         gap = np.linalg.norm(truth.keypoints[:, left] - truth.keypoints[:, right], axis=1) * truth.crop_side
-        kept = gap >= PUPIL_LIMIT * size
+        kept = gap >= PUPIL_LIMIT * size  # not so where a pupil is not labelled
         left_out = int((~kept).sum())
-        nme_pupil = float((distance.mean(axis=1)[kept] / gap[kept]).mean()) if kept.any() else None
+        nme_pupil = float((_known_mean(distance, axis=1)[kept] / gap[kept]).mean()) if kept.any() else None
 
     by_size = []
     for low, high in pairwise(SIZE_EDGES):
@@ -126,13 +131,21 @@ def measure(predicted: FloatArray, truth: KeypointTruth) -> KeypointAccuracy:
     _, share = error_curve(errors)
     return KeypointAccuracy(
         faces=len(errors),
-        mse_112=float(np.square(difference * MSE_SIZE).sum(axis=2).mean()),
+        mse_112=float(np.nanmean(np.square(difference * MSE_SIZE).sum(axis=2))),
         nme_box=float(errors.mean()),
         nme_pupil=nme_pupil,
         pupil_left_out=left_out,
         failure_rate=float((errors > FAILURE).mean()),
         auc=float((share[1:] + share[:-1]).mean() / 2),
-        by_point=relative.mean(axis=0),
+        by_point=_known_mean(relative, axis=0),
         by_size=tuple(by_size),
         face_errors=errors,
     )
+
+
+def _known_mean(values: FloatArray, axis: int) -> FloatArray:
+    """The mean of what is not NaN; NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from kpedge.card import ModelCard
+from kpedge.datasets.mixture import Mixture
 from kpedge.datasets.packed import PreparedSet
-from kpedge.datasets.sampling import labelled_fractions
+from kpedge.datasets.sampling import CropSampler, labelled_fractions
 from kpedge.errors import DataError, TrainingError, UsageError
 from kpedge.geometry import CropRule
 from kpedge.models.checkpoint import Checkpoint
@@ -20,6 +23,71 @@ from kpedge.models.initialise import initialise
 from kpedge.models.keypoint_model import ARCHITECTURES, KeypointModel, empty_model
 from kpedge.models.stage3 import Stage3
 from kpedge.training.config import TrainConfig, network_options
+from kpedge.training.objective import Objective
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SetUp:
+    """What a run has in hand before its first step.
+
+    Attributes:
+        card: of the model.
+        samplers: of the sets, disturbed as in training, the main one first.
+        mixture: gives the batches.
+        model: initialised, on the device.
+        objective: the model with its loss, on the device.
+        groups: of parameters, for an optimiser.
+    """
+
+    card: ModelCard
+    samplers: Sequence[CropSampler]
+    mixture: Mixture
+    model: KeypointModel
+    objective: Objective
+    groups: list[dict[str, Any]]
+
+
+def set_up(
+    recipe: str,
+    sets: Sequence[PreparedSet],
+    config: TrainConfig,
+    device: str,
+    start: ModelCard | None,
+    say: Callable[[str], None],
+) -> SetUp:
+    """Seed PyTorch, and make model, objective and batches of a run.
+
+    Args:
+        recipe: a key of `ARCHITECTURES`.
+        sets: what it is trained on, the main one first.
+        config: of the training.
+        device: where PyTorch computes.
+        start: the card of the model whose weights the caller will load.
+        say: told what is frozen, and which layers have a rate of their own.
+
+    Raises:
+        UsageError: there is no such recipe, or a pattern of `freeze` or `lr_groups` fits no layer.
+        DataError: there is nothing to train on.
+    """
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(device == "cpu")
+    torch.manual_seed(config.seed)
+    card = new_card(recipe, sets, config, start)
+    samplers = [
+        CropSampler(one, card.size, card.colour, card.crop, config.jitter(), config.seed, config.photometric())
+        for one in sets
+    ]
+    mixture = Mixture(samplers, config.negatives if card.has_score else 0.0, config.others, config.seed)
+    model = new_model(card, sets[0], config)
+    groups = parameter_groups(model.network, config, say)
+    objective = Objective(model, config, len(sets), card.scheme).to(device)
+    if objective.offsets is not None:
+        groups.append(
+            {"params": [objective.offsets.values], "lr": config.lr, "initial_lr": config.lr, "weight_decay": 0.0}
+        )
+    if config.channels_last:
+        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return SetUp(card, samplers, mixture, model, objective, groups)
 
 
 def describe_set(source: PreparedSet) -> dict[str, Any]:
@@ -173,3 +241,11 @@ def check_resumable(last: Checkpoint, config: TrainConfig, card: ModelCard, path
         raise TrainingError(
             f"{path} holds no optimiser state, so the run cannot go on", "start with --init-from instead"
         )
+
+
+def stop_frozen_statistics(network: nn.Module) -> None:
+    """Normalisation layers whose weights are frozen keep their running statistics too."""
+    for layer in network.modules():
+        weights = list(layer.parameters(recurse=False))
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not any(weight.requires_grad for weight in weights):
+            layer.eval()
