@@ -10,7 +10,8 @@ from kpedge.models.keypoint_model import (
     model_from_state,
     weights_hash,
 )
-from kpedge.models.stage1 import Stage1, initialise
+from kpedge.models.initialise import initialise
+from kpedge.models.stage1 import Stage1
 from kpedge.models.summary import summarise
 
 
@@ -97,7 +98,7 @@ def test_unknown_networks_options_and_weights_are_refused(prepared):
         build_network({"name": "stage9"}, 21)
     with pytest.raises(ModelError, match="cannot be built"):
         build_network({"name": "stage1", "options": {"depth": 3}}, 21)
-    card = new_card("stage1", prepared, TrainConfig())
+    card = new_card("stage1", [prepared], TrainConfig())
     assert card.scheme == FACES21
     state = KeypointModel(Stage1(21), torch.rand(21, 2), 1.0).state_dict()
     state["network.landmarks.bias"] = torch.zeros(10)

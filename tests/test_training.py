@@ -14,7 +14,8 @@ from conftest import DRAWN
 from kpedge.cli.main import main
 from kpedge.errors import CorruptModelError, OutputError, TrainingError, UsageError
 from kpedge.models.checkpoint import load_checkpoint
-from kpedge.training.config import TrainConfig, learning_rate
+from kpedge.training.config import TrainConfig
+from kpedge.training.schedules import learning_rate
 from kpedge.training.loop import train
 from kpedge.training.setup import load_matching
 
@@ -30,11 +31,11 @@ def test_it_learns(trained, prepared):
     history = checkpoint.progress["history"]
     assert history[-1]["train_loss"] < 0.7, "1 is the mean face"
     last = load_checkpoint(trained / "last.pt").progress
-    from kpedge.training.evaluate import faces_of_split
-    from kpedge.training.loop import validate
+    from kpedge.export.formats import TorchModel
+    from kpedge.training.evaluate import evaluate, faces_of_split
 
     faces = faces_of_split(prepared, "validation", 112, "grey", checkpoint.card.crop)
-    evaluation = validate(checkpoint.model(), faces, checkpoint.card)
+    evaluation = evaluate(TorchModel(checkpoint.model(), checkpoint.card), faces, checkpoint.card)
     assert evaluation.accuracy.nme_box < 0.9 * evaluation.mean_face.nme_box
     assert evaluation.accuracy.nme_box == pytest.approx(last["best_nme"])
     assert checkpoint.card.accuracy["validation"]["nme_box"] == pytest.approx(last["best_nme"], abs=1e-5)
@@ -133,7 +134,7 @@ def test_a_learning_rate_of_its_own_holds_for_its_layers(prepared, tmp_path):
     torch.manual_seed(config.seed)
     from kpedge.training.setup import new_card, new_model
 
-    start = new_model(new_card("stage1", prepared, config), prepared, prepared.indices("train"), config).state_dict()
+    start = new_model(new_card("stage1", [prepared], config), prepared, config).state_dict()
     end = load_checkpoint(tmp_path / "run" / "last.pt").state
     for name in start:
         if name.startswith("network."):
@@ -149,17 +150,33 @@ def test_a_pattern_that_fits_nothing_lists_the_layers(prepared, tmp_path, flags)
         train("stage1", prepared, tmp_path / "run", TrainConfig(**SHORT, freeze=("*",)))
 
 
-def test_weights_that_fit_are_loaded_and_the_rest_is_named(trained):
+@pytest.mark.parametrize("prefix", ["network.", "module.network.", "module.", ""])
+def test_weights_that_fit_are_loaded_and_the_rest_is_named(trained, prefix):
+    from kpedge.models.keypoint_model import KeypointModel
     from kpedge.models.stage1 import Stage1
 
     state = load_checkpoint(trained / "best.pt").model().network.state_dict()
-    other, lines = Stage1(5), []
-    load_matching(other, state, "old.pt", lines.append)
-    assert torch.equal(other.conv1_1.weight, state["conv1_1.weight"])
-    assert any("left as initialised: landmarks.bias, landmarks.weight" in line for line in lines)
-    assert any("not used: landmarks.bias, landmarks.weight" in line for line in lines)
+    other, lines = KeypointModel(Stage1(5), torch.zeros(5, 2), 1.0), []
+    load_matching(other, {prefix + name: tensor for name, tensor in state.items()}, "old.pt", lines.append)
+    assert torch.equal(other.network.conv1_1.weight, state["conv1_1.weight"])
+    left = "network.landmarks.bias, network.landmarks.weight"
+    assert any(line.startswith("left as initialised: ") and left in line for line in lines)
+    assert any(f"not used: {left}" in line for line in lines)
     with pytest.raises(TrainingError, match="not one weight fits"):
-        load_matching(Stage1(5), {"x": torch.zeros(1)}, "other.pt", lines.append)
+        load_matching(other, {"x": torch.zeros(1)}, "other.pt", lines.append)
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])
+def test_training_starts_from_a_plain_state_dict_of_a_distributed_model(prepared, trained, tmp_path, wrap):
+    state = {f"module.{name}": tensor for name, tensor in load_checkpoint(trained / "best.pt").state.items()}
+    torch.save(wrap(state), tmp_path / "plain.pt")
+    lines = []
+    config = TrainConfig(**{**SHORT, "epochs": 1, "lr": 0.0})
+    train("stage1", prepared, tmp_path / "run", config, init_from=tmp_path / "plain.pt", say=lines.append)
+    assert any("24 of 24" in line or "tensors loaded" in line for line in lines)
+    after = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert torch.equal(after.state["network.ip1.weight"], state["module.network.ip1.weight"])
+    assert after.card.training["start"]["weights_sha256"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(prepared, tmp_path):

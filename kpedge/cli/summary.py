@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from kpedge.choices import BACKBONES, HEADS
 from kpedge.cli import output
 from kpedge.cli.options import Json, Scheme, examples
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=examples("kpedge summary stage1", "kpedge summary stage1 --json"))(summary)
+    app.command(
+        epilog=examples(
+            "kpedge summary stage1",
+            "kpedge summary stage3 --as-trained",
+            "kpedge summary stage2 --backbone resnet18 --json",
+        )
+    )(summary)
 
 
 def summary(
     name: Annotated[str, typer.Argument(help="Name of a network.")],
     scheme: Scheme = "faces21",
+    backbone: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(BACKBONES)}. [default: the recipe's]")
+    ] = None,
+    head: Annotated[str | None, typer.Option(help=f"One of {', '.join(HEADS)}. [default: the recipe's]")] = None,
+    as_trained: Annotated[
+        bool, typer.Option("--as-trained", help="With the layers that are folded away at export.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Print the layers of a network with output shapes, parameters and floating-point operations a crop."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from kpedge.errors import UsageError
     from kpedge.extras import importable
@@ -31,11 +45,20 @@ def summary(
     from kpedge.keypoints import scheme_named
     from kpedge.models.keypoint_model import ARCHITECTURES, build_network
     from kpedge.models.summary import summarise
+    from kpedge.training.config import FIXED_NETWORKS, RECIPES, network_options
 
     if name not in ARCHITECTURES:
         raise UsageError(f"no network is called {name!r}", f"known: {', '.join(sorted(ARCHITECTURES))}")
-    network = build_network({"name": name}, len(scheme_named(scheme)))
-    shape = (COLOURS[network.colour], network.size, network.size)
+    chosen: dict[str, Any] = {
+        key: value for key, value in (("backbone", backbone), ("head", head)) if value is not None
+    }
+    if chosen and name in FIXED_NETWORKS:
+        raise UsageError(f"{name} has no choice of {' or '.join(chosen)}", "leave the flag out, or ask for stage2")
+    config = replace(RECIPES[name], **chosen)
+    architecture = {"name": name, "options": network_options(name, config), "folded": not as_trained}
+    network = build_network(architecture, len(scheme_named(scheme)))
+    size = ARCHITECTURES[name].size
+    shape = (COLOURS[config.colour], size, size)
     layers = summarise(network, shape)
     parameters, flops = sum(layer.parameters for layer in layers), sum(layer.flops for layer in layers)
     if as_json:

@@ -201,7 +201,7 @@ COMMANDS = {
         (
             "kpedge train stage1 --data photos --out runs/stage1",
             "kpedge train stage1 --data photos --out runs/stage1 --resume",
-            "kpedge train stage1 --data mine --out runs/my --init-from runs/stage1/best.pt --freeze 'conv*' --epochs 30",
+            "kpedge train stage1 --data mine --init-from runs/stage1/best.pt --freeze 'conv*' --epochs 30",
         ),
     ),
     "stage2": (

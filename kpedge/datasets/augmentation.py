@@ -38,7 +38,15 @@ _LUMA = np.array([0.114, 0.587, 0.299])
 """Weights of blue, green and red in the luma of ITU-R BT.601, by which OpenCV makes grey."""
 _YUV = np.array([_LUMA, (np.array([1.0, 0, 0]) - _LUMA) * 0.492, (np.array([0, 0, 1.0]) - _LUMA) * 0.877])
 """Blue-green-red to luma and two chroma axes (BT.601)."""
-_BGR = np.linalg.inv(_YUV)
+_LUMA_PART, _CHROMA_PART, _CHROMA_TURNED = (
+    np.linalg.inv(_YUV) @ np.array(part, dtype=np.float64) @ _YUV
+    for part in (
+        [[1, 0, 0], [0, 0, 0], [0, 0, 0]],
+        [[0, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[0, 0, 0], [0, 0, -1], [0, 1, 0]],
+    )
+)
+"""A colour is the sum of the first two of these, applied to it; the third is its chroma turned by 90 degrees."""
 
 _NOISE_SCALE = 32
 """Counts of the noise table that make one standard deviation."""
@@ -145,11 +153,12 @@ class Photometric:
         stretch = (1 + self.contrast) ** (2 * contrast - 1)
         chroma = 0.0 if grey < self.grey else (1 + self.saturation) ** (2 * saturation - 1)
         angle = math.radians(self.hue * (2 * hue - 1))
-        cos, sin = chroma * math.cos(angle), chroma * math.sin(angle)
-        turn = stretch * np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
         mean = float(np.dot(_LUMA, cv2.mean(image)[:3]))
-        offset = np.full((3, 1), mean * (1 - stretch) + shift)
-        return np.asarray(cv2.transform(image, np.hstack([_BGR @ turn @ _YUV, offset])), dtype=np.uint8)
+        way = np.empty((3, 4))
+        way[:, :3] = _LUMA_PART + chroma * (math.cos(angle) * _CHROMA_PART + math.sin(angle) * _CHROMA_TURNED)
+        way[:, :3] *= stretch
+        way[:, 3] = mean * (1 - stretch) + shift
+        return np.asarray(cv2.transform(image, way), dtype=np.uint8)
 
 
 UNDISTURBED = Photometric()
@@ -164,8 +173,7 @@ def _occlude(image: Image, rng: np.random.Generator) -> Image:
     """Cover parts of a crop with one to `OCCLUDERS` turned rectangles or ellipses."""
     size = image.shape[0]
     image = image.copy()
-    for _ in range(1 + int(rng.random() * OCCLUDERS)):
-        draw = rng.random(8).tolist()
+    for draw in rng.random((1 + int(rng.random() * OCCLUDERS), 12)).tolist():
         area = OCCLUDER_AREA * draw[0] ** 2 * size**2  # squared: small things are commoner than large ones
         ratio = 3.0 ** (2 * draw[1] - 1)
         across, along = math.sqrt(area * ratio), math.sqrt(area / ratio)
@@ -173,12 +181,12 @@ def _occlude(image: Image, rng: np.random.Generator) -> Image:
         if ellipse:  # of the same area as the rectangle
             across, along = across * math.sqrt(4 / math.pi), along * math.sqrt(4 / math.pi)
         shape = ((draw[3] * size, draw[4] * size), (across, along), 180 * draw[5])
-        colour = (255 * rng.random(3)).tolist()
-        if draw[6] < 0.5:
+        colour = [255 * draw[6], 255 * draw[7], 255 * draw[8]]
+        if draw[9] < 0.5:
             _fill(image, shape, ellipse, colour)
             continue
-        cells = 2 + int(draw[7] ** 2 * (size - 2))
-        pattern = np.asarray(colour) + rng.uniform(-60, 60, (cells, cells, 1)) * rng.uniform(0.2, 1, 3)
+        cells = 2 + int(draw[10] ** 2 * size / 2)  # of the texture: from a gradient to a weave of two pixels
+        pattern = colour + rng.uniform(-80 * draw[11], 80 * draw[11], (cells, cells, 1))
         texture = _resize(np.clip(pattern, 0, 255).astype(np.uint8), size, cv2.INTER_LINEAR)
         mask = np.zeros((size, size), np.uint8)
         _fill(mask, shape, ellipse, [255.0])

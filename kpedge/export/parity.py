@@ -50,7 +50,12 @@ class ParityRow:
 
 
 def compare(
-    form: str, inputs: str, got: Outputs, expected: Outputs, *, tolerance: float = TOLERANCE
+    form: str,
+    inputs: str,
+    got: Outputs,
+    expected: Mapping[str, NDArray[np.floating[Any]]],
+    *,
+    tolerance: float = TOLERANCE,
 ) -> list[ParityRow]:
     """Compare named outputs.
 

@@ -95,11 +95,13 @@ class ResNet18(nn.Module):
         for module in self.modules():
             for conv, norm in (("conv1", "bn1"), ("conv2", "bn2")):
                 if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
-                    setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+                    layer: nn.Conv2d = getattr(module, conv)
+                    setattr(module, conv, fuse_conv_bn_eval(layer, getattr(module, norm)))
                     setattr(module, norm, nn.Identity())
             shortcut = getattr(module, "downsample", None)
             if isinstance(shortcut, nn.Sequential) and isinstance(shortcut[1], nn.BatchNorm2d):
-                module.downsample = nn.Sequential(fuse_conv_bn_eval(shortcut[0], shortcut[1]))
+                narrow: nn.Conv2d = shortcut.get_submodule("0")  # type: ignore[assignment]
+                module.downsample = nn.Sequential(fuse_conv_bn_eval(narrow, shortcut[1]))
         return self
 
 

@@ -117,7 +117,7 @@ class RepBlock(nn.Module):
         with torch.no_grad():
             for other in others:
                 conv.weight += nn.functional.pad(other.weight, (1, 1, 1, 1))
-                conv.bias += other.bias
+            conv.bias = nn.Parameter(torch.stack([one.bias for one in fused if one.bias is not None]).sum(dim=0))
         return nn.Sequential(conv, self.act)
 
 

@@ -71,6 +71,34 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+class ForeignFileError(CorruptModelError):
+    """A PyTorch file of plain values that kpedge did not write; `content` is what it holds."""
+
+    def __init__(self, message: str, content: object) -> None:
+        super().__init__(message, "use a checkpoint that kpedge wrote")
+        self.content = content
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
+    """The weights of a checkpoint of kpedge, with its card, or of any PyTorch file that holds a state dict, as it is or
+    under `state_dict` or `model`. `module.`, which DistributedDataParallel puts before names, is taken off.
+
+    Raises:
+        CorruptModelError: as `load_checkpoint`, or the file holds no weights.
+    """
+    try:
+        checkpoint = load_checkpoint(path)
+    except ForeignFileError as error:
+        found = error.content
+        for key in ("state_dict", "model"):
+            if isinstance(found, dict) and isinstance(found.get(key), dict):
+                found = found[key]
+        if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+            raise
+        return {str(name).removeprefix("module."): tensor for name, tensor in found.items()}, None
+    return checkpoint.state, checkpoint.card
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint. Only tensors and plain values are unpickled: a file cannot run code.
 
@@ -92,7 +120,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: not a checkpoint, or cut off", "use a checkpoint that kpedge wrote"
         ) from error
     if not isinstance(content, dict) or "kpedge" not in content:
-        raise CorruptModelError(f"{path}: a PyTorch file, but not a checkpoint of kpedge")
+        raise ForeignFileError(f"{path}: a PyTorch file, but not a checkpoint of kpedge", content)
     if content["kpedge"] != FORMAT:
         raise CorruptModelError(
             f"{path}: checkpoint format {content['kpedge']}, this kpedge reads {FORMAT}", "update kpedge"

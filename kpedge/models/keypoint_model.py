@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,9 +19,7 @@ from kpedge.models.stage2 import RawOutput, Stage2
 from kpedge.models.stage3 import Stage3
 
 ARCHITECTURES: dict[str, type[Stage1] | type[Stage2]] = {"stage1": Stage1, "stage2": Stage2, "stage3": Stage3}
-"""Name in a card -> network: a module with the attributes `size` (of the crop, pixels) and `outputs`, built from the
-number of keypoints and, by keyword, options.
-"""
+"""Name in a card -> network, built from the number of keypoints and, by keyword, options."""
 
 
 class PerCropNormalisation(nn.Module):
@@ -170,8 +169,13 @@ def model_from_state(card: ModelCard, state: dict[str, Tensor], source: str) -> 
 
 def weights_hash(model: nn.Module) -> str:
     """SHA-256 over names, types, shapes and values of all weights and buffers: the same model, the same hash."""
+    return state_hash(model.state_dict())
+
+
+def state_hash(state: Mapping[str, Tensor]) -> str:
+    """The hash of `weights_hash`, of a state dict."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         array = tensor.detach().cpu().contiguous().numpy()
         digest.update(f"{name} {array.dtype} {array.shape};".encode())
         digest.update(array.tobytes())

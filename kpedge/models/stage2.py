@@ -43,7 +43,7 @@ class Stage2(nn.Module):
 
     size = 112
     features = 128
-    outputs = ("head.linear", "head.last")
+    outputs: tuple[str, ...] = ("head.linear", "head.last")
     """Layers whose output is read, not rectified: they start small."""
 
     def __init__(

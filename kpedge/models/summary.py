@@ -35,8 +35,10 @@ def layer_flops(layer: nn.Module, output: Tensor) -> int:
         return elements * (2 * kernel + (layer.bias is not None) - 1)
     if isinstance(layer, nn.Linear):
         return elements * (2 * layer.in_features + (layer.bias is not None) - 1)
-    if isinstance(layer, nn.PReLU):
+    if isinstance(layer, nn.PReLU | nn.ReLU):
         return elements
+    if isinstance(layer, nn.modules.batchnorm._NormBase | nn.GroupNorm):
+        return 2 * elements
     if isinstance(layer, nn.AvgPool2d):
         side = layer.kernel_size if isinstance(layer.kernel_size, int) else layer.kernel_size[0]
         return elements * side * side

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Model = TypeVar("Model", bound=nn.Module)
 
-class WeightAverage:
+
+class WeightAverage(Generic[Model]):
     """An exponential moving average of a model's weights and buffers (Polyak & Juditsky 1992). It is smoother than the
     last step's weights, and nearly as good as a fall of the learning rate to zero, at any time.
 
@@ -18,8 +21,8 @@ class WeightAverage:
         steps: steps averaged so far.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).eval()
+    def __init__(self, model: Model, decay: float) -> None:
+        self.model: Model = copy.deepcopy(model).eval()
         self.model.requires_grad_(False)
         self.decay = decay
         self.steps = 0

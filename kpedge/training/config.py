@@ -103,6 +103,13 @@ class TrainConfig:
     roll: float = _knob(10.0, "Augmentation", "Turn crops by up to this, degrees.", high=180)
     scale: float = _knob(0.05, "Augmentation", "Change the crop's side by up to this fraction.", high=0.9)
     shift: float = _knob(0.05, "Augmentation", "Move the crop by up to this fraction of its side.", high=1)
+    peak: float = _knob(
+        1.0,
+        "Augmentation",
+        "Above 1: small changes of side and place are more frequent than large ones.",
+        low=1,
+        high=10,
+    )
     brightness: float = _knob(0.0, "Augmentation", "Largest shift, fraction of white.", high=1)
     contrast: float = _knob(0.0, "Augmentation", "Largest change, as a fraction.")
     saturation: float = _knob(0.0, "Augmentation", "Largest change, as a fraction.")
@@ -148,7 +155,7 @@ class TrainConfig:
         """How crops are moved."""
         from kpedge.datasets.sampling import Jitter
 
-        return Jitter(self.mirror, self.roll, self.scale, self.shift)
+        return Jitter(self.mirror, self.roll, self.scale, self.shift, self.peak)
 
     def photometric(self) -> Photometric:
         """How pixels are changed."""
@@ -190,8 +197,9 @@ def flag(name: str) -> str:
 
 _STRONG: dict[str, Any] = {
     "roll": 15.0,
-    "scale": 0.06,
-    "shift": 0.04,
+    "scale": 0.1,
+    "shift": 0.07,
+    "peak": 3.0,
     "brightness": 0.15,
     "contrast": 0.3,
     "blur": 1.2,

@@ -180,12 +180,14 @@ def judge_forecast(
     scale = (truth.crop_side / box_size(truth.boxes))[:, None]
     made = np.linalg.norm(predicted - truth.keypoints, axis=2) * scale
     foreseen = expected * scale
-    known = np.isfinite(made)
+    known = np.isfinite(truth.keypoints).all(axis=2)
     order = np.argsort(foreseen[known], kind="stable")
     kept, dropped = np.array_split(made[known][order], 2)
     return ErrorForecast(
         rank_correlation=_rank_correlation(foreseen[known], made[known]),
-        rank_correlation_faces=_rank_correlation(foreseen.mean(axis=1), np.nanmean(made, axis=1)),
+        rank_correlation_faces=_rank_correlation(
+            *(np.where(known, errors, 0.0).sum(axis=1) / known.sum(axis=1) for errors in (foreseen, made))
+        ),
         kept_half_nme=float(kept.mean()),
         dropped_half_nme=float(dropped.mean()),
         ratio=float(foreseen[known].mean() / made[known].mean()),
@@ -195,4 +197,7 @@ def judge_forecast(
 def _rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
     """Spearman's rank correlation; ties are broken by order, which does not matter for measured numbers."""
     ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (one, other)]
-    return float(np.corrcoef(*ranks)[0, 1]) if len(one) > 1 else 0.0
+    if len(one) < 2:
+        return 0.0
+    centred = np.stack(ranks) - (len(one) - 1) / 2
+    return float((centred[0] * centred[1]).sum() / np.square(centred[0]).sum())

@@ -106,7 +106,7 @@ def calibration_error(face_scores: FloatArray, negative_scores: FloatArray, bins
 
 def calibrate(face_logits: FloatArray, negative_logits: FloatArray, steps: int = 100) -> tuple[float, float]:
     """Slope and offset with which the sigmoid of a logit is the probability of a face, faces and negatives being
-    equally likely (Platt 1999: logistic regression, with his targets, which keep it finite where the two do not overlap).
+    equally likely (Platt 1999: logistic regression, with his targets, which keep it finite where the two are apart).
 
     Newton's method. The slope is never below 0.05: a score that ranks wrongly is not turned round in secret.
     """

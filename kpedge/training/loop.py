@@ -26,7 +26,7 @@ from kpedge.training.objective import LOSS_NAMES
 from kpedge.training.optimisers import new_optimiser, phase_of
 from kpedge.training.run import Record, Run
 from kpedge.training.schedules import epochs_since_best, learning_rate
-from kpedge.training.setup import check_resumable, load_matching, set_up, stop_frozen_statistics
+from kpedge.training.setup import check_resumable, load_matching, set_up, start_from, stop_frozen_statistics
 from kpedge.training.step import Stepper
 from kpedge.training.validation import Validation, validate, validation_data
 
@@ -135,12 +135,12 @@ def _train(
 ) -> TrainResult:
     run = Run(out)
     last = load_checkpoint(run.last) if resume and run.last.exists() else None
-    start = load_checkpoint(init_from) if init_from is not None else None
+    start = start_from(init_from) if init_from is not None else None
     if start is not None:
-        config = replace(config, init_from=start.card.weights_sha256)
+        config = replace(config, init_from=start.sha256)
     elif last is not None:
         config = replace(config, init_from=str(last.config.get("init_from", "")))
-    made = set_up(recipe, sets, config, device, start.card if start else None, say)
+    made = set_up(recipe, sets, config, device, start, say)
     card, mixture, model, objective, groups = made.card, made.mixture, made.model, made.objective, made.groups
     validation = validation_data(made.samplers, card)
     if start is not None and last is None:

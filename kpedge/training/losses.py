@@ -71,7 +71,8 @@ def distribution_loss(output: RawOutput, fractions: Tensor) -> Tensor:
         entropy = -(wanted * logits.log_softmax(dim=-1)).sum(dim=-1).mean(dim=-1)
     else:
         entropy = -(wanted.flatten(2) * logits.flatten(2).log_softmax(dim=-1)).sum(dim=-1)
-    return (entropy * known).sum()
+    total: Tensor = torch.sum(entropy * known)
+    return total
 
 
 def error_loss(output: RawOutput, target: Tensor) -> Tensor:
@@ -83,7 +84,8 @@ def error_loss(output: RawOutput, target: Tensor) -> Tensor:
     known = target.isfinite().all(dim=-1)
     distance = torch.where(known[..., None], output["points"].detach() - target, 0.0).norm(dim=-1)
     log_error = output["log_error"].clamp(-8, 8)
-    return ((distance * torch.exp(-log_error) + log_error) * known).sum()
+    total: Tensor = torch.sum((distance * torch.exp(-log_error) + log_error) * known)
+    return total
 
 
 def face_loss(logit: Tensor, face: Tensor, positive_weight: float) -> Tensor:

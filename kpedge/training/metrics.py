@@ -111,7 +111,8 @@ def measure(predicted: FloatArray, truth: KeypointTruth) -> KeypointAccuracy:
     distance = np.linalg.norm(difference, axis=2) * truth.crop_side[:, None]
     size = box_size(truth.boxes)
     relative = distance / size[:, None]
-    errors = _known_mean(relative, axis=1)
+    known = np.isfinite(truth.keypoints).all(axis=2)
+    errors = _known_mean(relative, known, axis=1)
 
     nme_pupil, left_out = None, 0
     if truth.scheme.pupils:
@@ -119,7 +120,7 @@ def measure(predicted: FloatArray, truth: KeypointTruth) -> KeypointAccuracy:
         gap = np.linalg.norm(truth.keypoints[:, left] - truth.keypoints[:, right], axis=1) * truth.crop_side
         kept = gap >= PUPIL_LIMIT * size  # not so where a pupil is not labelled
         left_out = int((~kept).sum())
-        nme_pupil = float((_known_mean(distance, axis=1)[kept] / gap[kept]).mean()) if kept.any() else None
+        nme_pupil = float((_known_mean(distance, known, axis=1)[kept] / gap[kept]).mean()) if kept.any() else None
 
     by_size = []
     for low, high in pairwise(SIZE_EDGES):
@@ -131,21 +132,20 @@ def measure(predicted: FloatArray, truth: KeypointTruth) -> KeypointAccuracy:
     _, share = error_curve(errors)
     return KeypointAccuracy(
         faces=len(errors),
-        mse_112=float(np.nanmean(np.square(difference * MSE_SIZE).sum(axis=2))),
+        mse_112=float(np.square(difference[known] * MSE_SIZE).sum(axis=1).mean()),
         nme_box=float(errors.mean()),
         nme_pupil=nme_pupil,
         pupil_left_out=left_out,
         failure_rate=float((errors > FAILURE).mean()),
         auc=float((share[1:] + share[:-1]).mean() / 2),
-        by_point=_known_mean(relative, axis=0),
+        by_point=_known_mean(relative, known, axis=0),
         by_size=tuple(by_size),
         face_errors=errors,
     )
 
 
-def _known_mean(values: FloatArray, axis: int) -> FloatArray:
-    """The mean of what is not NaN; NaN where nothing is."""
-    known = np.isfinite(values)
+def _known_mean(values: FloatArray, known: NDArray[np.bool_], axis: int) -> NDArray[np.float64]:
+    """The mean of what is known; NaN where nothing is."""
     count = known.sum(axis=axis)
     total = np.where(known, values, 0.0).sum(axis=axis)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan), dtype=np.float64)

@@ -18,12 +18,39 @@ from kpedge.datasets.packed import PreparedSet
 from kpedge.datasets.sampling import CropSampler, labelled_fractions
 from kpedge.errors import DataError, TrainingError, UsageError
 from kpedge.geometry import CropRule
-from kpedge.models.checkpoint import Checkpoint
+from kpedge.models.checkpoint import Checkpoint, load_weights
 from kpedge.models.initialise import initialise
-from kpedge.models.keypoint_model import ARCHITECTURES, KeypointModel, empty_model
+from kpedge.models.keypoint_model import ARCHITECTURES, KeypointModel, empty_model, state_hash
 from kpedge.models.stage3 import Stage3
 from kpedge.training.config import TrainConfig, network_options
 from kpedge.training.objective import Objective
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """Weights that training starts from.
+
+    Attributes:
+        state: name -> tensor.
+        sha256: hash of the weights.
+        training: how they came about, where the file says so.
+    """
+
+    state: dict[str, Tensor]
+    sha256: str
+    training: dict[str, Any]
+
+
+def start_from(path: Path) -> Start:
+    """The weights of a checkpoint of kpedge, or of any PyTorch file that holds a state dict.
+
+    Raises:
+        CorruptModelError: the file is missing or broken, or holds no weights.
+    """
+    state, card = load_weights(path)
+    if card is None:
+        return Start(state, state_hash(state), {})
+    return Start(state, card.weights_sha256, card.training)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +79,7 @@ def set_up(
     sets: Sequence[PreparedSet],
     config: TrainConfig,
     device: str,
-    start: ModelCard | None,
+    start: Start | None,
     say: Callable[[str], None],
 ) -> SetUp:
     """Seed PyTorch, and make model, objective and batches of a run.
@@ -62,7 +89,7 @@ def set_up(
         sets: what it is trained on, the main one first.
         config: of the training.
         device: where PyTorch computes.
-        start: the card of the model whose weights the caller will load.
+        start: the weights that training starts from, which the caller will load.
         say: told what is frozen, and which layers have a rate of their own.
 
     Raises:
@@ -86,7 +113,7 @@ def set_up(
             {"params": [objective.offsets.values], "lr": config.lr, "initial_lr": config.lr, "weight_decay": 0.0}
         )
     if config.channels_last:
-        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        objective.to(memory_format=torch.channels_last)
     return SetUp(card, samplers, mixture, model, objective, groups)
 
 
@@ -96,16 +123,14 @@ def describe_set(source: PreparedSet) -> dict[str, Any]:
     return {**{name: source.info[name] for name in names}, "source_sha256": source.source_sha256}
 
 
-def new_card(
-    recipe: str, sets: Sequence[PreparedSet], config: TrainConfig, start: ModelCard | None = None
-) -> ModelCard:
+def new_card(recipe: str, sets: Sequence[PreparedSet], config: TrainConfig, start: Start | None = None) -> ModelCard:
     """The card of a model that is about to be trained.
 
     Args:
         recipe: a key of `ARCHITECTURES`.
         sets: what it is trained on, the main one first.
         config: of the training.
-        start: the card of the model whose weights it starts from.
+        start: the weights that training starts from.
 
     Raises:
         UsageError: there is no such recipe.
@@ -142,7 +167,7 @@ def new_card(
         training={
             "sets": [describe_set(source) for source in sets],
             "recipe": config.to_dict(),
-            "start": None if start is None else {"weights_sha256": start.weights_sha256, **start.training},
+            "start": None if start is None else {"weights_sha256": start.sha256, **start.training},
         },
     )
 
@@ -159,13 +184,16 @@ def new_model(card: ModelCard, main: PreparedSet, config: TrainConfig) -> Keypoi
 def load_matching(model: nn.Module, state: dict[str, Tensor], source: str, say: Callable[[str], None]) -> None:
     """Load the weights that fit by name and shape; name those that do not.
 
-    Names may begin with `module.`, as those of a model saved from within DistributedDataParallel do.
+    Names may begin with `module.`, as those of a model saved from within DistributedDataParallel do, and may be those of
+    the network alone.
 
     Raises:
         TrainingError: none fits.
     """
     own = model.state_dict()
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    if not any(name in own for name in state):
+        state = {f"network.{name}": tensor for name, tensor in state.items()}
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
     if not any(name.startswith("network.") for name in fitting):
         raise TrainingError(f"{source}: not one weight fits this network", "give a checkpoint of the same family")

@@ -42,7 +42,7 @@ class Stepper:
         self._module: Any = objective
         if world.size > 1:
             if device.startswith("cuda"):
-                self._module = nn.SyncBatchNorm.convert_sync_batchnorm(objective)
+                self._module = nn.SyncBatchNorm.convert_sync_batchnorm(objective)  # type: ignore[no-untyped-call]
             self._module = nn.parallel.DistributedDataParallel(
                 self._module, device_ids=[torch.device(device)] if device.startswith("cuda") else None
             )
