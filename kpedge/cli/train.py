@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -129,13 +130,22 @@ def _run(
     for module in ("torch", "torchvision", "matplotlib", "tensorboard"):
         importable(module, "train")
     from kpedge.cli.options import prepared_set
+    from kpedge.datasets.packed import is_prepared
     from kpedge.errors import UsageError
     from kpedge.training.loop import train
     from kpedge.training.run import Record
 
     if device not in ("cpu", "cuda") or (device == "cuda" and not importable("torch", "train").cuda.is_available()):
         raise UsageError(f"--device {device}: there is no such device here", "use --device cpu")
-    source, *others = (prepared_set(folder, out.parent) for folder in (data, *also))
+    folders = (data, *also)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        unprepared = next((folder for folder in folders if not is_prepared(folder)), None)
+        if unprepared is not None:
+            raise UsageError(
+                f"{unprepared} is not prepared, and several processes cannot prepare it together",
+                f"first: kpedge data prepare {unprepared} --out FOLDER",
+            )
+    source, *others = (prepared_set(folder, out.parent) for folder in folders)
     terminal = output.on_terminal()
     if find_lr:
         from kpedge.training.find_lr import find_learning_rate

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from kpedge.datasets.packed import PreparedSet
 from kpedge.errors import TrainingError, UsageError
@@ -19,6 +21,7 @@ from kpedge.extras import importable
 from kpedge.files import refuse_existing, write_bytes, write_text
 from kpedge.training.config import TrainConfig
 from kpedge.training.distributed import World, joined
+from kpedge.training.objective import batch_tensors, total_loss
 from kpedge.training.optimisers import new_optimiser, phase_of
 from kpedge.training.setup import load_matching, set_up, start_from, stop_frozen_statistics
 from kpedge.training.step import Stepper
@@ -32,12 +35,9 @@ KEPT = 0.9
 TOO_HIGH = 4.0
 """The search ends when the smoothed loss is this many times its lowest value."""
 WINDOW = 11
-"""Steps over which a slope is measured, half a factor of ten: single batches differ by more than a step changes."""
-START = 20
-"""First steps, whose rates are too low to change anything: they show how far batches differ."""
-CERTAIN = 5.0
-"""A loss falls if it falls by this many standard deviations of its running average: by chance the lowest of 150 lies
-two or three below the mean."""
+"""Steps over which a slope is measured, half a factor of ten."""
+FALLEN = 0.98
+"""A smoothed loss that never gets below this, where 1 is that of the starting weights, does not fall."""
 MARGIN = 10.0
 """How far the suggestion stays below the rate of the lowest loss."""
 PICTURE, TABLE = "find_lr.png", "find_lr.csv"
@@ -49,7 +49,7 @@ class FoundLearningRate:
 
     Attributes:
         picture: the curve, a PNG.
-        table: its numbers, a CSV: step, lr, loss, smoothed.
+        table: its numbers, a CSV: step, lr, loss, loss of the starting weights, smoothed.
         steepest: the rate at which the smoothed loss falls fastest, against the rate's logarithm.
         highest: the rate at which it is lowest: from there on it rises; the end of the search where it never does.
         suggested: the rate to train with.
@@ -66,43 +66,47 @@ class FoundLearningRate:
 class LossCurve:
     """The losses of a search, one a step.
 
+    Batches differ more than a step changes: a single one of stage 1 may have twice the loss of the next. So each loss
+    is divided by that of the starting weights on the same batch.
+
     Attributes:
         rates: learning rates, float64 (N,).
         losses: float64 (N,), each computed before the step that was taken with its rate.
+        start: the starting weights' losses on the same batches, float64 (N,).
     """
 
     rates: NDArray[np.float64]
     losses: NDArray[np.float64]
+    start: NDArray[np.float64]
+
+    @property
+    def relative(self) -> NDArray[np.float64]:
+        """The losses, that of the starting weights being 1, float64 (N,)."""
+        return np.asarray(self.losses / np.maximum(self.start, 1e-12))
 
     @property
     def smoothed(self) -> NDArray[np.float64]:
-        """Exponential running average of the losses, corrected for its start at 0 (Kingma & Ba 2015), float64 (N,)."""
+        """Exponential running average of `relative`, corrected for its start at 0 (Kingma & Ba 2015), float64 (N,)."""
         average, found = 0.0, []
-        for number, loss in enumerate(self.losses, 1):
+        for number, loss in enumerate(self.relative, 1):
             average = KEPT * average + (1 - KEPT) * loss
             found.append(average / (1 - KEPT**number))
         return np.array(found)
 
     @property
-    def lowest(self) -> int:
-        """The step at which the smoothed loss is lowest, not counting the first ones, of which it is no average yet."""
-        return int(self.smoothed[START:].argmin()) + START
-
-    @property
     def highest(self) -> float:
         """The rate at which the smoothed loss is lowest."""
-        return float(self.rates[self.lowest])
+        return float(self.rates[self.smoothed.argmin()])
 
     @property
     def steepest(self) -> float | None:
         """The rate, below `highest`, at which the smoothed loss falls fastest; None where the loss does not fall."""
-        smoothed, until, start = self.smoothed, self.lowest + 1, self.losses[:START]
-        noise = start.std() * math.sqrt((1 - KEPT) / (1 + KEPT))  # of the average, while the loss stays where it is
-        if until < START + WINDOW or start.mean() - smoothed[until - 1] < CERTAIN * noise:
+        smoothed = self.smoothed
+        falling = smoothed[: int(smoothed.argmin()) + 1]
+        if len(falling) < WINDOW or falling[-1] > FALLEN:
             return None
-        parts = np.lib.stride_tricks.sliding_window_view(smoothed[:until], WINDOW)
         offsets = np.arange(WINDOW) - WINDOW // 2
-        slopes = parts @ offsets / (offsets @ offsets)  # least squares; a step is always the same factor of the rate
+        slopes = np.lib.stride_tricks.sliding_window_view(falling, WINDOW) @ offsets  # least squares, up to a factor
         return float(self.rates[int(slopes.argmin()) + WINDOW // 2])
 
     @property
@@ -188,23 +192,32 @@ def _search(
     stepper = Stepper(made.objective, new_optimiser(phase_of(config, 1), made.groups, config), config, world, device)
     made.objective.train()
     stop_frozen_statistics(made.model.network)
+    reference = copy.deepcopy(made.objective)
+    for layer in reference.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.eval()  # it would take random numbers that a training does not take
     batches = chain.from_iterable(made.mixture.batches(epoch, config.batch_size) for epoch in count(1))
     rates: list[float] = []
     losses: list[float] = []
-    curve = LossCurve(np.empty(0), np.empty(0))
+    start_losses: list[float] = []
+    curve = LossCurve(np.empty(0), np.empty(0), np.empty(0))
     for number, batch in enumerate(islice(batches, STEPS)):
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / (STEPS - 1))
+        with torch.no_grad():
+            found = reference(*batch_tensors(batch, device))
+            before = float(total_loss(config, found[:3], found[3], found.new_tensor(len(batch))))
         try:
             sums = stepper(batch, rate / config.lr)
         except FloatingPointError as error:
-            if number <= START:
+            if number < WINDOW:
                 raise TrainingError(f"step {number + 1}, rate {rate:.2g}: {error}", "see --init and --loss") from None
             break
         rates.append(rate)
         losses.append(float(sums[-1] / sums[-3]))
+        start_losses.append(before)
         progress(number + 1, STEPS)
-        curve = LossCurve(np.array(rates), np.array(losses))
-        if number > START and curve.smoothed[-1] > TOO_HIGH * curve.smoothed[curve.lowest]:
+        curve = LossCurve(np.array(rates), np.array(losses), np.array(start_losses))
+        if curve.smoothed[-1] > TOO_HIGH * curve.smoothed.min():
             break
     return curve
 
@@ -216,8 +229,8 @@ def _tell_nobody(_line: str) -> None:
 def _table(curve: LossCurve) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("step", "lr", "loss", "smoothed"))
-    rows = zip(curve.rates, curve.losses, curve.smoothed, strict=True)
+    writer.writerow(("step", "lr", "loss", "start_loss", "smoothed"))
+    rows = zip(curve.rates, curve.losses, curve.start, curve.smoothed, strict=True)
     writer.writerows([step, *(f"{value:.7g}" for value in row)] for step, row in enumerate(rows, 1))
     return text.getvalue()
 
@@ -231,7 +244,7 @@ def curve_png(curve: LossCurve, title: str) -> bytes:
     plots = importable("kpedge.plots", "train")
     smoothed = curve.smoothed
     figure, (axis,) = plots.new_figure(1, (9, 4.5))
-    axis.plot(curve.rates, curve.losses, color="C0", alpha=0.3, label="loss of each batch")
+    axis.plot(curve.rates, curve.relative, color="C0", alpha=0.3, label="each batch")
     axis.plot(curve.rates, smoothed, color="C0", label="running average")
     for at, label, colour, style in (
         (curve.steepest, "falls fastest", "C2", ":"),
@@ -240,10 +253,14 @@ def curve_png(curve: LossCurve, title: str) -> bytes:
     ):
         if at is not None:
             axis.axvline(at, color=colour, linestyle=style, label=f"{label}: {at:.2g}")
-    calm = smoothed[START // 2 : curve.lowest + 1]
-    low, high = float(calm.min()), float(calm.max())
-    room = max(high - low, 0.05 * high)
-    axis.set_ylim(max(0.0, low - 0.5 * room), high + 0.7 * room)
-    axis.set(xscale="log", xlabel="learning rate", ylabel="loss", title=f"Learning-rate search: {title}")
+    low = float(smoothed.min())
+    room = max(1 - low, 0.05)
+    axis.set_ylim(max(0.0, low - 0.5 * room), 1 + 0.7 * room)
+    axis.set(
+        xscale="log",
+        xlabel="learning rate",
+        ylabel="loss, that of the starting weights = 1",
+        title=f"Learning-rate search: {title}",
+    )
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     return bytes(plots.to_png(figure))

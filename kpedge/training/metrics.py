@@ -111,7 +111,7 @@ def measure(predicted: FloatArray, truth: KeypointTruth) -> KeypointAccuracy:
     distance = np.linalg.norm(difference, axis=2) * truth.crop_side[:, None]
     size = box_size(truth.boxes)
     relative = distance / size[:, None]
-    known = np.isfinite(truth.keypoints).all(axis=2)
+    known = np.asarray(np.isfinite(truth.keypoints).all(axis=2))
     errors = _known_mean(relative, known, axis=1)
 
     nme_pupil, left_out = None, 0

@@ -184,8 +184,8 @@ def new_model(card: ModelCard, main: PreparedSet, config: TrainConfig) -> Keypoi
 def load_matching(model: nn.Module, state: dict[str, Tensor], source: str, say: Callable[[str], None]) -> None:
     """Load the weights that fit by name and shape; name those that do not.
 
-    Names may begin with `module.`, as those of a model saved from within DistributedDataParallel do, and may be those of
-    the network alone.
+    Names may begin with `module.`, as those of a model saved from within DistributedDataParallel do, and may be those
+    of the network alone.
 
     Raises:
         TrainingError: none fits.
