@@ -126,3 +126,30 @@ def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def card_of(exported: Path) -> dict:
     """The card beside the exported files."""
     return json.loads((exported / "stage1.json").read_text())
+
+
+LEAN = {"width": 0.5, "batch_size": 16, "threads": 1, "warmup": 5, "lr": 5e-3, "ema": 0.9}
+"""Settings with which a narrow stage 2 or 3 learns drawn faces in seconds."""
+
+
+@pytest.fixture(scope="session")
+def trained3(prepared: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short training of stage 3."""
+    from dataclasses import replace
+
+    from kpedge.training.config import RECIPES
+    from kpedge.training.loop import train
+
+    out = tmp_path_factory.mktemp("runs") / "stage3"
+    train("stage3", prepared, out, replace(RECIPES["stage3"], **LEAN, epochs=30, negatives=2.0, face_weight=1.0))
+    return out
+
+
+@pytest.fixture(scope="session")
+def exported3(trained3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with its ONNX and TorchScript files and their card."""
+    from kpedge.export.gate import export_model
+
+    out = tmp_path_factory.mktemp("exported3")
+    export_model(trained3 / "best.pt", out, ("onnx", "torchscript"))
+    return out

@@ -16,10 +16,12 @@ RATES = LOWEST * (HIGHEST / LOWEST) ** (np.arange(STEPS) / (STEPS - 1))
 
 
 def valley(fall, rise, noise=0.0):
-    """Losses of about 1 that fall to 0.4 around one rate and rise again beyond another."""
+    """Losses that fall to 0.4 of what they were around one rate and rise again beyond another, of uneven batches."""
+    rng = np.random.default_rng(0)
+    start = rng.uniform(0.5, 3, STEPS)
     away = np.log10(RATES)
     losses = 1 - 0.6 / (1 + np.exp(-4 * (away - np.log10(fall)))) + 0.5 * np.maximum(away - np.log10(rise), 0)
-    return LossCurve(RATES, losses + noise * np.random.default_rng(0).normal(size=STEPS))
+    return LossCurve(RATES, (losses + noise * rng.normal(size=STEPS)) * start, start)
 
 
 class Watched(Stepper):
@@ -48,16 +50,18 @@ def seen(monkeypatch):
 def test_fall_and_rise_are_found_up_to_the_lag_of_the_average(fall, rise, noise):
     curve = valley(fall, rise, noise)
     assert fall / 2 < curve.steepest < 5 * fall
-    assert max(fall, rise / 10) < curve.highest < 5 * rise
+    assert max(curve.steepest, rise / 30) < curve.highest < 5 * rise, "the floor between them is flat"
     assert curve.suggested == min(curve.steepest, curve.highest / 10)
 
 
-def test_a_loss_that_only_varies_falls_nowhere():
-    for seed in range(5):
-        curve = LossCurve(RATES, 1 + 0.1 * np.random.default_rng(seed).normal(size=STEPS))
+def test_a_loss_that_only_varies_or_rises_falls_nowhere():
+    varied = np.random.default_rng(0).uniform(0.5, 3, STEPS)
+    for losses in (varied, varied * np.geomspace(1, 4, STEPS), varied * np.geomspace(1, 0.995, STEPS)):
+        curve = LossCurve(RATES, losses, varied)
         assert curve.steepest is None
         assert curve.suggested is None
-    assert LossCurve(RATES[:25], np.linspace(1, 5, 25)).steepest is None, "it rises from the first step on"
+    with_start = LossCurve(RATES, varied * np.geomspace(1, 0.5, STEPS), varied)
+    assert with_start.highest == pytest.approx(HIGHEST), "it never rises"
 
 
 def test_a_search_leaves_a_picture_and_a_table_and_nothing_of_a_run(prepared, tmp_path):
@@ -67,11 +71,12 @@ def test_a_search_leaves_a_picture_and_a_table_and_nothing_of_a_run(prepared, tm
     assert {path.name for path in tmp_path.iterdir()} == {"find_lr.png", "find_lr.csv"}
     assert found.picture.read_bytes()[:4] == b"\x89PNG"
     rows = list(csv.DictReader(found.table.read_text().splitlines()))
-    assert rows[0].keys() == {"step", "lr", "loss", "smoothed"}
+    assert rows[0].keys() == {"step", "lr", "loss", "start_loss", "smoothed"}
     rates = [float(row["lr"]) for row in rows]
     assert rates[0] == pytest.approx(LOWEST)
     assert np.allclose(np.diff(np.log(rates)), np.log(HIGHEST / LOWEST) / (STEPS - 1), rtol=1e-4)
     assert done == [(step, STEPS) for step in range(1, len(rows) + 1)]
+    assert rows[0]["loss"] == rows[0]["start_loss"]
     assert 1e-4 < found.suggested <= found.steepest < found.highest <= HIGHEST
     before = found.table.read_bytes()
     with pytest.raises(OutputError, match=r"find_lr\.\w+ exists already"):
@@ -94,7 +99,7 @@ def test_a_search_begins_as_a_training_does_and_keeps_ratios_of_rates(prepared, 
 
 @pytest.mark.parametrize("recipe", ["stage2", "stage3"])
 def test_the_other_stages_are_searched_from_given_weights_too(prepared, tmp_path, seen, recipe):
-    options = {**RECIPES[recipe].to_dict(), "width": 0.5, "batch_size": 8, "epochs": 1, "negatives": 0.0, "threads": 1}
+    options = {**RECIPES[recipe].to_dict(), "width": 0.25, "batch_size": 8, "epochs": 1, "negatives": 0.0, "threads": 1}
     config = TrainConfig.from_dict(options)
     best = loop.train(recipe, prepared, tmp_path / "run", config).best
     losses = []

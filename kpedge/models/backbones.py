@@ -18,9 +18,13 @@ PLAIN = ((16, 1), (32, 1), (48, 2), (80, 2))
 """Channels and number of convolutions at strides 2, 4, 8 and 16. Chosen by onnxruntime's time on one core: full
 convolutions of 16 channels and more run at the processor's peak there, depthwise ones far below it."""
 
+BLOCK = 16
+"""Channels come in multiples of this: AVX-512 works on 16 at a time, and PyTorch 2.15 crashes on such processors in the
+backward pass of 1x1 convolutions of other numbers."""
+
 
 def _scaled(width: float) -> list[tuple[int, int]]:
-    return [(max(8, round(channels * width / 8) * 8), depth) for channels, depth in PLAIN]
+    return [(max(BLOCK, round(channels * width / BLOCK) * BLOCK), depth) for channels, depth in PLAIN]
 
 
 class Plain(nn.Module):
@@ -99,7 +103,7 @@ class ResNet18(nn.Module):
                     setattr(module, conv, fuse_conv_bn_eval(layer, getattr(module, norm)))
                     setattr(module, norm, nn.Identity())
             shortcut = getattr(module, "downsample", None)
-            if isinstance(shortcut, nn.Sequential) and isinstance(shortcut[1], nn.BatchNorm2d):
+            if isinstance(shortcut, nn.Sequential) and len(shortcut) > 1 and isinstance(shortcut[1], nn.BatchNorm2d):
                 narrow: nn.Conv2d = shortcut.get_submodule("0")  # type: ignore[assignment]
                 module.downsample = nn.Sequential(fuse_conv_bn_eval(narrow, shortcut[1]))
         return self
@@ -126,12 +130,16 @@ class Pyramid(nn.Module):
         self.channels = [width] * len(below.channels)
 
     def forward(self, pixels: Tensor) -> Maps:
-        """float32 (N, C, H, W) to maps at strides 4, 8 and 16."""
+        """float32 (N, C, H, W) to maps at strides 4, 8 and 16, or the finest alone."""
         maps: Maps = [across(found) for across, found in zip(self.across, self.below(pixels), strict=True)]
         for finer in range(len(maps) - 2, -1, -1):
             above = nn.functional.interpolate(maps[finer + 1], scale_factor=2.0, mode="nearest")
             maps[finer] = maps[finer] + above
-        return [smooth(found) for smooth, found in zip(self.smooth, maps, strict=True)]
+        return [smooth(found) for smooth, found in zip(self.smooth, maps, strict=False)]
+
+    def keep_finest(self) -> None:
+        """Leave out the layers that only the coarser maps need: distributed training waits for every gradient."""
+        self.smooth, self.channels = self.smooth[:1], self.channels[:1]
 
 
 def new_backbone(name: str, inputs: int, *, norm: str, width: float) -> Plain | ResNet18 | Pyramid:

@@ -111,7 +111,7 @@ class KeypointModel(nn.Module):
             return keypoints
         slope, offset = self.calibration[0], self.calibration[1]
         score = torch.sigmoid(slope * output["logit"] + offset)
-        return keypoints, score, self.spread * torch.exp(output["log_error"])
+        return keypoints, score, self.spread * output["error"]
 
     def standardise(self, keypoints: Tensor) -> Tensor:
         """Keypoints (N, K, 2), fractions of the crop, in the units in which they are learnt."""

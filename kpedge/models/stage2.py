@@ -19,13 +19,13 @@ class RawOutput(TypedDict, total=False):
             mean, else fractions of the crop.
         bins: logits of the distributions of a heatmap or SimCC head.
         logit: (N,), above 0 for a face, where the network tells faces from what is none.
-        log_error: (N, K), logarithm of the error that a point is expected to have, in units of `points`.
+        error: (N, K), how far each point is expected to be off, in the units of the points.
     """
 
     points: Tensor
     bins: Tensor
     logit: Tensor
-    log_error: Tensor
+    error: Tensor
 
 
 class Stage2(nn.Module):
@@ -67,6 +67,8 @@ class Stage2(nn.Module):
         self.head = new_head(head, self.features, channels, sides, keypoints, norm=norm, pyramid=pyramid)
         if isinstance(self.head, HeatmapHead) and type(self) is Stage2:
             self.neck = None  # type: ignore[assignment]
+            if isinstance(self.backbone, Pyramid):
+                self.backbone.keep_finest()
         self.relative = self.head.relative
 
     def forward(self, pixels: Tensor) -> RawOutput:

@@ -6,6 +6,9 @@ from torch import Tensor, nn
 
 from kpedge.models.stage2 import RawOutput, Stage2
 
+LEAST_ERROR = 1e-3
+"""No point is expected to be nearer than this, in units of the shapes' deviation: the likelihood divides by it."""
+
 
 class Stage3(Stage2):
     """Stage 2 with two more linear layers on the neck's vector.
@@ -32,5 +35,5 @@ class Stage3(Stage2):
         output = self._points(vector, maps)
         output["logit"] = self.face(vector)[:, 0]
         # Learning how large the errors are must not change the features that make them small.
-        output["log_error"] = self.error(vector.detach())
+        output["error"] = nn.functional.softplus(self.error(vector.detach())) + LEAST_ERROR
         return output

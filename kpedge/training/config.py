@@ -197,9 +197,9 @@ def flag(name: str) -> str:
 
 _STRONG: dict[str, Any] = {
     "roll": 15.0,
-    "scale": 0.1,
-    "shift": 0.07,
-    "peak": 3.0,
+    "scale": 0.12,
+    "shift": 0.1,
+    "peak": 6.0,
     "brightness": 0.15,
     "contrast": 0.3,
     "blur": 1.2,
@@ -212,15 +212,16 @@ _STRONG: dict[str, Any] = {
 RECIPES = {
     "stage1": TrainConfig(),
     "stage2": TrainConfig(
-        epochs=300, loss="smooth-l1", optimiser="adamw", lr=2e-3, weight_decay=0.02, clip=5.0, ema=0.999, **_STRONG
+        epochs=400, loss="smooth-l1", optimiser="adamw", lr=4e-3, weight_decay=0.02, clip=5.0, ema=0.999, **_STRONG
     ),
     "stage3": TrainConfig(
-        epochs=150,
+        epochs=400,
         loss="smooth-l1",
-        face_weight=0.25,
-        negatives=0.5,
+        face_weight=0.5,
+        negatives=0.75,
+        others=0.6,
         optimiser="adamw",
-        lr=2e-3,
+        lr=4e-3,
         weight_decay=0.02,
         clip=5.0,
         ema=0.999,

@@ -24,7 +24,8 @@ class FaceAccuracy:
         accuracy: fraction of all that are told rightly.
         auc: area under the ROC curve.
         average_precision: area under the precision-recall curve, with as many negatives a face as measured.
-        calibration_error: mean distance of score and share of faces over ten equally filled bins.
+        calibration_error: mean distance of score and share of faces over ten equally filled bins, faces and negatives
+            counting alike as groups, as `calibrate` has it.
         face_scores, negative_scores: the scores themselves.
     """
 
@@ -96,19 +97,24 @@ def measure_faces(face_scores: FloatArray, negative_scores: FloatArray, threshol
 
 
 def calibration_error(face_scores: FloatArray, negative_scores: FloatArray, bins: int = 10) -> float:
-    """Mean over equally filled bins of the distance between mean score and share of faces (Naeini et al. 2015)."""
-    scores = np.concatenate([face_scores, negative_scores])
+    """Mean over equally filled bins of the distance between mean score and share of faces (Naeini et al. 2015).
+
+    Faces and negatives count alike as groups, whatever their numbers: a calibrated score is the probability of a face
+    where both are equally likely.
+    """
+    scores = np.concatenate([face_scores, negative_scores]).astype(np.float64)
     is_face = np.arange(len(scores)) < len(face_scores)
+    weight = 0.5 / np.where(is_face, len(face_scores), len(negative_scores))
     order = np.argsort(scores, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    return float(sum(len(part) * abs(scores[part].mean() - is_face[part].mean()) for part in parts) / len(scores))
+    return float(sum(abs((weight * (scores - is_face))[part].sum()) for part in np.array_split(order, bins)))
 
 
 def calibrate(face_logits: FloatArray, negative_logits: FloatArray, steps: int = 100) -> tuple[float, float]:
     """Slope and offset with which the sigmoid of a logit is the probability of a face, faces and negatives being
     equally likely (Platt 1999: logistic regression, with his targets, which keep it finite where the two are apart).
 
-    Newton's method. The slope is never below 0.05: a score that ranks wrongly is not turned round in secret.
+    Newton's method. The slope is never below 0.05: a score that ranks wrongly is not turned round in secret; the offset
+    then keeps the mean.
     """
     logits = np.concatenate([face_logits, negative_logits]).astype(np.float64)
     is_face = np.arange(len(logits)) < len(face_logits)
@@ -126,7 +132,9 @@ def calibrate(face_logits: FloatArray, negative_logits: FloatArray, steps: int =
         found -= step * min(1.0, 2.0 / max(1e-12, float(np.abs(step).max())))
         if np.abs(step).max() < 1e-9:
             break
-    return max(float(found[0]) / scale, 0.05), float(found[1])
+    slope = max(float(found[0]) / scale, 0.05)
+    middle = float(np.average(logits, weights=weight))
+    return slope, float(found[1]) + (float(found[0]) / scale - slope) * middle
 
 
 def best_threshold(face_scores: FloatArray, negative_scores: FloatArray) -> float:
@@ -140,4 +148,6 @@ def best_threshold(face_scores: FloatArray, negative_scores: FloatArray) -> floa
     upper = np.minimum(thresholds, 1.0)
     good = np.flatnonzero(gain >= gain.max() - 1e-12)
     widest = good[np.argmax((upper - lower)[good])]
-    return float(round((upper[widest] + lower[widest]) / 2, 4))
+    middle = float((upper[widest] + lower[widest]) / 2)
+    short = round(middle, 4)
+    return short if lower[widest] < short <= upper[widest] else middle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -21,8 +22,8 @@ RECTIFIED = 0.1
 
 def _wing(error: Tensor, dead: float = 0.0) -> Tensor:
     size = error.abs()
-    offset = WING_WIDTH - WING_CURVE * torch.log1p(torch.tensor((WING_WIDTH - dead) / WING_CURVE)).item()
-    near = WING_CURVE * torch.log1p((size - dead).clamp(min=0) / WING_CURVE)
+    offset = WING_WIDTH - WING_WIDTH * math.log1p((WING_WIDTH - dead) / WING_CURVE)
+    near = WING_WIDTH * torch.log1p((size - dead).clamp(min=0) / WING_CURVE)
     return torch.where(size < WING_WIDTH, near, size - offset)
 
 
@@ -79,12 +80,11 @@ def error_loss(output: RawOutput, target: Tensor) -> Tensor:
     """How badly the expected errors fit the errors made, summed over labelled points: the negative log-likelihood of
     an exponential distribution of distances. The points learn nothing from it.
     """
-    if "log_error" not in output:
+    if "error" not in output:
         return target.new_zeros(())
     known = target.isfinite().all(dim=-1)
     distance = torch.where(known[..., None], output["points"].detach() - target, 0.0).norm(dim=-1)
-    log_error = output["log_error"].clamp(-8, 8)
-    total: Tensor = torch.sum((distance * torch.exp(-log_error) + log_error) * known)
+    total: Tensor = torch.sum((distance / output["error"] + output["error"].log()) * known)
     return total
 
 

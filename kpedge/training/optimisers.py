@@ -14,7 +14,7 @@ def phase_of(config: TrainConfig, epoch: int) -> str:
     """The optimiser that is at work in an epoch, counted from 1: of "adam-sgd" first Adam, then SGD."""
     if config.optimiser != "adam-sgd":
         return config.optimiser
-    return "adam" if epoch <= math.floor(config.switch * config.epochs) else "sgd"
+    return "adam" if epoch <= math.floor(config.switch * config.epochs + 1e-9) else "sgd"
 
 
 def new_optimiser(name: str, groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:

@@ -31,7 +31,7 @@ def learning_rate(config: TrainConfig, step: int, steps: int, errors: Sequence[f
         return 0.5 * (1 + math.cos(math.pi * (done - peak) / (1 - peak)))
     falls = {
         "constant": 0.0,
-        "step": float(int(done * config.steps)),
+        "step": float(step * config.steps // steps),
         "multi-step": float(sum(done >= milestone for milestone in config.milestones)),
         "exponential": done,
         "plateau": float(falls_on_plateau(errors, config.plateau)),
@@ -53,5 +53,6 @@ def falls_on_plateau(errors: Sequence[float], patience: int) -> int:
 
 
 def epochs_since_best(errors: Sequence[float]) -> int:
-    """Epochs since the lowest value of a series."""
-    return len(errors) - 1 - min(range(len(errors)), key=errors.__getitem__) if errors else 0
+    """Epochs since the lowest value of a series; what is not a number is never the lowest."""
+    finite = [math.inf if math.isnan(error) else error for error in errors]
+    return len(finite) - 1 - min(range(len(finite)), key=finite.__getitem__) if finite else 0

@@ -1,0 +1,81 @@
+"""Write the accuracy table of the README, and of docs/, from the cards on the shelf: the figures have one home.
+
+python benchmarks/tables.py          # rewrites README.md between its markers
+python benchmarks/tables.py --check  # fails where it would change something
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from kpedge.shelf import released, shelf_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- made by benchmarks/tables.py -->", "<!-- end -->"
+
+
+def _percent(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def rows() -> list[list[str]]:
+    """A row for each released keypoint model, then what they are held against."""
+    latency = json.loads((ROOT / "benchmarks" / "results" / "stages.json").read_text())["models"]
+    references = json.loads((ROOT / "benchmarks" / "results" / "references.json").read_text())
+    table = []
+    for name in released():
+        card = json.loads((shelf_folder() / f"{name}.json").read_text())
+        figures = card["accuracy"]["test"]
+        score = figures.get("face_score", {})
+        table.append(
+            [
+                name,
+                _percent(figures["nme_box"]),
+                _percent(figures.get("nme_box_60px")),
+                _percent(figures["failure_rate"], 1),
+                _percent(score.get("face_accuracy"), 1),
+                _percent(score.get("negative_accuracy"), 1),
+                f"{(shelf_folder() / f'{name}.onnx').stat().st_size / 1e6:.2f} MB",
+                f"{latency[name]['median_ms']:.2f} ms",
+            ]
+        )
+    for reference in references:
+        figures = reference["test"]
+        table.append(
+            [
+                reference["name"],
+                _percent(figures["nme_box"], reference["digits"]),
+                _percent(figures.get("nme_box_60px")),
+                _percent(figures.get("failure_rate"), 1),
+                *[""] * 4,
+            ]
+        )
+    return table
+
+
+def accuracy_table() -> str:
+    """The table in Markdown."""
+    head = ["model", "mean error", "faces of 60 px and more", "faces over 10 %", "faces found", "negatives told"]
+    head += ["ONNX file", "one crop, one core"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    """Rewrite, or check."""
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    made = f"{before}{BEGIN}\n{accuracy_table()}\n{END}{after}"
+    if "--check" in sys.argv[1:]:
+        sys.exit(
+            "README.md: the table is not what the cards say: run python benchmarks/tables.py" if made != text else 0
+        )
+    path.write_text(made, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from kpedge.card import ModelCard
+from kpedge.choices import BACKBONES, HEADS, NORMS
+from kpedge.errors import ModelError
+from kpedge.models.blocks import RepBlock, fold
+from kpedge.models.keypoint_model import KeypointModel, build_network, model_from_state
+from kpedge.models.stage2 import Stage2
+from kpedge.models.stage3 import Stage3
+from kpedge.training.config import TrainConfig
+from kpedge.training.setup import new_card
+
+POINTS = 21
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    import torchvision  # noqa: F401  (ResNet-18 needs it; loading it takes a second)
+
+    yield
+    torch.set_num_threads(before)
+
+
+def pixels(count=3, channels=1, seed=0):
+    return torch.randn(count, channels, 112, 112, generator=torch.Generator().manual_seed(seed))
+
+
+def crops(count=3, channels=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 112, 112, channels), dtype=torch.uint8, generator=generator)
+
+
+def settle(network, seed=0):
+    """Give batch normalisations statistics and weights as after some training."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (layer.running_mean, -0.3, 0.3),
+                (layer.running_var, 0.5, 2.0),
+                (layer.weight.data, 0.5, 1.5),
+                (layer.bias.data, -0.2, 0.2),
+            ):
+                tensor.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator))
+    return network
+
+
+def distance(one, other):
+    """The largest difference, relative to the largest value."""
+    return float((one - other).abs().max() / other.abs().max())
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_folded_network_computes_the_same_and_has_no_batch_normalisation(backbone, head):
+    torch.manual_seed(0)
+    network = settle(Stage3(POINTS, backbone=backbone, head=head, dropout=0.3)).train()
+    state = {name: values.clone() for name, values in network.state_dict().items()}
+    folded = fold(network)
+    assert network.training
+    assert all(torch.equal(values, state[name]) for name, values in network.state_dict().items()), "a copy is folded"
+    assert not any(isinstance(layer, nn.BatchNorm2d | nn.Dropout) for layer in folded.modules())
+    network.eval()
+    with torch.inference_mode():
+        expected, found = network(pixels()), folded(pixels())
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        assert distance(found[name], values) < 1e-4
+    assert any((expected[name] - settle(network, 1)(pixels())[name]).abs().max() > 1e-3 for name in expected), (
+        "the statistics matter in this test"
+    )
+
+
+def test_a_folded_rep_block_is_one_convolution_and_a_relu():
+    network = Stage2(POINTS, backbone="rep")
+    blocks = sum(isinstance(layer, RepBlock) for layer in network.modules())
+    folded = fold(network)
+    convolutions = [layer for layer in folded.backbone.stages.modules() if isinstance(layer, nn.Conv2d)]
+    assert blocks == len(convolutions) == 5
+    assert all(layer.kernel_size == (3, 3) and layer.bias is not None for layer in convolutions)
+    assert not any(isinstance(layer, RepBlock) for layer in folded.modules())
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "stride"), [(8, 8, 1), (8, 16, 1), (8, 8, 2)])
+def test_every_kind_of_rep_block_folds_right(inputs, outputs, stride):
+    block = settle(RepBlock(inputs, outputs, stride)).eval()
+    assert (block.identity_norm is not None) == (inputs == outputs and stride == 1)
+    maps = torch.randn(2, inputs, 9, 9)
+    with torch.inference_mode():
+        assert distance(fold(block)(maps), block(maps)) < 1e-4
+
+
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "batch"])
+def test_other_normalisations_stay_when_folding(norm):
+    network = Stage2(POINTS, backbone="mobile", norm=norm).eval()
+    folded = fold(network)
+    assert folded.state_dict().keys() == network.state_dict().keys()
+    with torch.inference_mode():
+        assert torch.equal(folded(pixels())["points"], network(pixels())["points"])
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_folding_twice_is_folding_once(backbone):
+    once = fold(settle(Stage2(POINTS, backbone=backbone)))
+    twice = fold(once)
+    assert once.state_dict().keys() == twice.state_dict().keys()
+    with torch.inference_mode():
+        assert torch.equal(once(pixels(1))["points"], twice(pixels(1))["points"])
+
+
+def scored_model(**options):
+    model = KeypointModel(settle(Stage3(POINTS, **options)), torch.rand(POINTS, 2), 0.07, face=True)
+    model.calibration.copy_(torch.tensor([1.7, -0.4]))
+    return model
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_folded_model_computes_the_same_with_its_calibration(backbone):
+    torch.manual_seed(0)
+    model = scored_model(backbone=backbone).eval()
+    folded = model.folded()
+    assert torch.equal(folded.calibration, torch.tensor([1.7, -0.4]))
+    assert folded.face
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
+    with torch.inference_mode():
+        for found, expected in zip(folded(crops()), model(crops()), strict=True):
+            assert distance(found, expected) < 1e-4
+        logit = model.raw(crops())["logit"]
+        assert torch.allclose(model(crops())[1], torch.sigmoid(1.7 * logit - 0.4), atol=1e-6)
+        folded.calibration.zero_()
+    assert model.calibration[0] == pytest.approx(1.7)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_weights_of_a_folded_network_load_into_what_its_card_builds(prepared, backbone):
+    torch.manual_seed(0)
+    card = new_card("stage3", [prepared], TrainConfig(backbone=backbone))
+    model = KeypointModel(settle(build_network(card.architecture, POINTS)), torch.rand(POINTS, 2), 0.07, face=True)
+    folded = model.folded()
+    told = replace(card, architecture={**card.architecture, "folded": True})
+    told = ModelCard.from_json(told.to_json())
+    loaded = model_from_state(told, folded.state_dict(), "a file")
+    with torch.inference_mode():
+        for found, expected in zip(loaded(crops(2)), folded(crops(2)), strict=True):
+            assert torch.equal(found, expected)
+    with pytest.raises(ModelError, match=r"a file: network\.\S+ should have shape"):
+        model_from_state(told, model.state_dict(), "a file")
+    with pytest.raises(ModelError, match=r"a file: network\.\S+ should have shape"):
+        model_from_state(card, folded.state_dict(), "a file")

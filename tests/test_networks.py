@@ -1,0 +1,368 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kpedge.choices import BACKBONES, HEADS, NORMS
+from kpedge.errors import UsageError
+from kpedge.models.backbones import new_backbone
+from kpedge.models.blocks import ConvBlock, fold, new_norm
+from kpedge.models.heads import CoordinateHead, HeatmapHead, SimccHead, new_head, target_distributions
+from kpedge.models.initialise import initialise
+from kpedge.models.keypoint_model import KeypointModel, PerCropNormalisation, new_normalisation
+from kpedge.models.stage1 import Stage1
+from kpedge.models.stage2 import Stage2
+from kpedge.models.stage3 import Stage3
+from kpedge.models.summary import summarise
+
+POINTS = 21
+COMBINATIONS = [
+    (backbone, head, norm)
+    for backbone in BACKBONES
+    for head in HEADS
+    for norm in NORMS
+    if norm == "batch" or backbone not in ("rep", "resnet18")
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    import torchvision  # noqa: F401  (ResNet-18 needs it; loading it takes a second)
+
+    yield
+    torch.set_num_threads(before)
+
+
+def pixels(count=3, channels=1, seed=0):
+    return torch.randn(count, channels, 112, 112, generator=torch.Generator().manual_seed(seed))
+
+
+def crops(count=3, channels=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 112, 112, channels), dtype=torch.uint8, generator=generator)
+
+
+def bins_shape(backbone, head):
+    cells = 32 if backbone == "resnet18" else 28
+    return {"coordinates": None, "simcc": (POINTS, 2, 112), "heatmap": (POINTS, cells, cells)}[head]
+
+
+@pytest.mark.parametrize(("backbone", "head", "norm"), COMBINATIONS)
+def test_every_combination_gives_points_and_a_gradient_to_every_parameter(backbone, head, norm):
+    torch.manual_seed(0)
+    network = Stage2(POINTS, backbone=backbone, head=head, norm=norm).eval()
+    with torch.inference_mode():
+        three, one = network(pixels()), network(pixels()[:1])
+    assert three["points"].shape == (3, POINTS, 2)
+    shape = bins_shape(backbone, head)
+    assert ("bins" in three) == (shape is not None)
+    assert shape is None or three["bins"].shape == (3, *shape)
+    for name, values in three.items():
+        assert values.isfinite().all()
+        assert torch.allclose(one[name][0], values[0], atol=1e-4), "a sample depends on the others of its batch"
+    output = network.train()(pixels())
+    sum((values * torch.randn_like(values)).sum() for values in output.values()).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, f"{name} has no gradient: distributed training would wait for it"
+        assert parameter.grad.isfinite().all()
+        assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("backbone", ["plain", "resnet18"])
+def test_colour_and_width(backbone):
+    width = 1.0 if backbone == "resnet18" else 0.5
+    network = Stage2(5, backbone=backbone, colour="bgr", width=width).eval()
+    assert network(pixels(2, 3))["points"].shape == (2, 5, 2)
+    with pytest.raises(RuntimeError, match="3 channels"):
+        network(pixels(2, 1))
+
+
+def test_the_width_scales_the_channels():
+    assert Stage2(5).backbone.channels == [32, 48, 80]
+    assert Stage2(5, width=2).backbone.channels == [64, 96, 160]
+    for width in (0.125, 0.5, 0.7):
+        channels = Stage2(5, width=width).backbone.channels
+        assert channels < [32, 48, 80]
+        assert all(count > 0 and count % 8 == 0 for count in channels), "group normalisation has 8 groups"
+    assert Stage2(5, backbone="pyramid", width=2).backbone.channels == [48, 48, 48]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backbone": "vgg"}, "--backbone must be one of plain, rep, mobile, resnet18, pyramid, not 'vgg'"),
+        ({"head": "tail"}, "--head must be one of coordinates, heatmap, simcc, not 'tail'"),
+        ({"norm": "l2"}, "--norm must be one of batch, group, layer, instance, none, not 'l2'"),
+        ({"backbone": "resnet18", "width": 0.5}, "--backbone resnet18 has one width"),
+        *(
+            ({"backbone": backbone, "norm": norm}, f"--backbone {backbone} is built on batch normalisation")
+            for backbone in ("rep", "resnet18")
+            for norm in NORMS
+            if norm != "batch"
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_flag(options, words):
+    for network in (Stage2, Stage3):
+        with pytest.raises(UsageError, match=words):
+            network(POINTS, **options)
+
+
+def test_the_parts_refuse_names_that_they_do_not_know():
+    with pytest.raises(UsageError, match="--norm must be"):
+        new_norm("weight", 8)
+    with pytest.raises(UsageError, match="--backbone must be"):
+        new_backbone("vit", 1, norm="batch", width=1)
+    with pytest.raises(UsageError, match="--head must be"):
+        new_head("boxes", 128, [8], [7], 21, norm="batch", pyramid=False)
+    with pytest.raises(UsageError, match="--normalise must be"):
+        new_normalisation("white")
+    with pytest.raises(UsageError, match="--init must be"):
+        initialise(Stage1(21), "zeros")
+
+
+# Heads
+
+
+def heatmap_head(cells):
+    """A head that gives its maps' first K channels as logits."""
+    head = HeatmapHead([4], [cells], 4, norm="none", pyramid=True)
+    with torch.no_grad():
+        head.last.weight.copy_(torch.eye(4)[:, :, None, None])
+        head.last.bias.zero_()
+    return head
+
+
+def simcc_head(bins):
+    """A head that gives its vector as logits."""
+    head = SimccHead(4 * 2 * bins, 4, bins)
+    with torch.no_grad():
+        head.linear.weight.copy_(torch.eye(4 * 2 * bins))
+        head.linear.bias.zero_()
+    return head
+
+
+def test_a_heatmap_with_one_high_cell_is_read_at_its_middle():
+    logits = torch.zeros(1, 4, 20, 28)
+    cells = [(0, 0), (19, 27), (7, 3), (12, 20)]
+    for point, (row, column) in enumerate(cells):
+        logits[0, point, row, column] = 50
+    points, bins = heatmap_head(28)(None, [logits])
+    assert torch.equal(bins, logits)
+    expected = torch.tensor([[(column + 0.5) / 28, (row + 0.5) / 20] for row, column in cells])
+    assert torch.allclose(points[0], expected, atol=1e-5)
+
+
+def test_simcc_with_one_high_bin_is_read_at_its_middle():
+    logits = torch.zeros(1, 4, 2, 30)
+    cells = [(0, 0), (29, 29), (7, 3), (12, 20)]
+    for point, (row, column) in enumerate(cells):
+        logits[0, point, 0, column] = logits[0, point, 1, row] = 50
+    points, bins = simcc_head(30)(logits.flatten(1), [])
+    assert torch.equal(bins, logits)
+    expected = torch.tensor([[(column + 0.5) / 30, (row + 0.5) / 30] for row, column in cells])
+    assert torch.allclose(points[0], expected, atol=1e-5)
+
+
+def test_points_between_cells_are_read_where_they_are():
+    points = 0.15 + 0.7 * torch.rand(5, 4, 2, generator=torch.Generator().manual_seed(0))
+    wanted = target_distributions(points, torch.empty(5, 4, 28, 28))
+    found, _ = heatmap_head(28)(None, [wanted.log()])
+    assert ((found - points).abs() * 28).max() < 0.2
+    wanted = target_distributions(points, torch.empty(5, 4, 2, 40))
+    found, _ = simcc_head(40)(wanted.log().flatten(1), [])
+    assert ((found - points).abs() * 40).max() < 0.2
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 28, 28), (2, 3, 20, 28), (2, 3, 2, 112)])
+def test_target_distributions_sum_to_1_and_peak_at_their_points(shape):
+    points = torch.rand(2, 3, 2, generator=torch.Generator().manual_seed(1))
+    points[0, 0], points[0, 1], points[0, 2] = 0, 1, torch.tensor([-2.0, 5.0])  # far outside the crop
+    found = target_distributions(points, torch.empty(shape))
+    assert found.shape == shape
+    assert (found >= 0).all()
+    if shape[2] == 2:
+        assert torch.allclose(found.sum(dim=-1), torch.ones(2, 3, 2), atol=1e-5)
+        columns, rows = found.argmax(dim=-1).unbind(dim=-1)
+        sides = (112, 112)
+    else:
+        assert torch.allclose(found.sum(dim=(2, 3)), torch.ones(2, 3), atol=1e-5)
+        columns, rows = found.sum(dim=2).argmax(dim=-1), found.sum(dim=3).argmax(dim=-1)
+        sides = (shape[3], shape[2])
+    for axis, (cells, count) in enumerate(zip((columns, rows), sides, strict=True)):
+        assert torch.equal(cells, (points[..., axis] * count).long().clamp(0, count - 1))
+
+
+def test_only_coordinates_are_relative_to_the_mean_face():
+    mean = torch.rand(POINTS, 2)
+    for head in HEADS:
+        model = KeypointModel(Stage2(POINTS, head=head), mean, 0.05).eval()
+        with torch.inference_mode():
+            raw, own = model.raw(crops())["points"], model.network(model.normalise(crops().permute(0, 3, 1, 2).float()))
+            assert torch.allclose(model(crops()), mean + 0.05 * raw, atol=1e-6)
+            if head == "coordinates":
+                assert torch.equal(raw, own["points"])
+            else:
+                assert torch.allclose(model(crops()), own["points"], atol=1e-5)
+    assert isinstance(new_head("coordinates", 8, [8], [7], 3, norm="none", pyramid=False), CoordinateHead)
+
+
+# Starting weights
+
+
+def layers(*more):
+    return nn.Sequential(nn.Conv2d(48, 96, 3), nn.BatchNorm2d(96), nn.Linear(256, 512), nn.Linear(512, 256), *more)
+
+
+def matrix(layer):
+    return layer.weight.detach().flatten(1)
+
+
+@pytest.mark.parametrize(("slope", "more"), [(0.0, ()), (0.25, (nn.PReLU(),))])
+def test_kaiming_and_xavier_have_their_variances(slope, more):
+    torch.manual_seed(0)
+    network, gain2 = layers(*more), 2 / (1 + slope**2)
+    fans = [(48 * 9, 96 * 9), (256, 512), (512, 256)]
+    for scheme, wanted in (
+        ("kaiming", [gain2 / before for before, _ in fans]),
+        ("xavier", [gain2 * 2 / (before + after) for before, after in fans]),
+    ):
+        initialise(network, scheme)
+        for layer, variance in zip((network[0], network[2], network[3]), wanted, strict=True):
+            assert float(layer.weight.detach().var()) == pytest.approx(variance, rel=0.05)
+            assert abs(float(layer.weight.detach().mean())) < 0.05 * variance**0.5
+            assert not layer.bias.any()
+        assert torch.equal(network[1].weight, torch.ones(96))
+
+
+def test_orthogonal_rows_or_columns_are_orthogonal():
+    network = layers()
+    initialise(network, "orthogonal")
+    for layer in (network[0], network[2], network[3]):
+        weights = matrix(layer)
+        product = weights @ weights.T if weights.shape[0] <= weights.shape[1] else weights.T @ weights
+        assert torch.allclose(product, 2 * torch.eye(len(product)), atol=1e-4)
+
+
+def test_torch_leaves_pytorchs_weights():
+    network = layers()
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    initialise(network, "torch")
+    assert all(torch.equal(values, before[name]) for name, values in network.state_dict().items())
+
+
+@pytest.mark.parametrize("scheme", ["kaiming", "xavier", "orthogonal"])
+@pytest.mark.parametrize("head", HEADS)
+def test_outputs_start_small_and_nothing_else(scheme, head):
+    networks = []
+    for outputs in (Stage3.outputs, ()):
+        torch.manual_seed(0)
+        networks.append(Stage3(POINTS, head=head))
+        networks[-1].outputs = outputs
+        initialise(networks[-1], scheme)
+    small = [
+        name
+        for (name, one), (_, other) in zip(*(network.named_modules() for network in networks), strict=True)
+        if isinstance(one, nn.Conv2d | nn.Linear)
+        and not torch.equal(one.weight, other.weight)
+        and torch.allclose(one.weight, 0.1 * other.weight)
+    ]
+    assert sorted(small) == sorted(["head.last" if head == "heatmap" else "head.linear", "face", "error"])
+    assert Stage1.outputs == ("landmarks",)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_training_starts_near_the_mean_face(backbone):
+    torch.manual_seed(0)
+    model = KeypointModel(Stage2(POINTS, backbone=backbone), torch.rand(POINTS, 2), 0.05)
+    initialise(model.network, "kaiming")
+    with torch.no_grad():
+        assert model.raw(crops(8))["points"].square().mean() < 0.5
+
+
+# Pixels
+
+
+def test_per_crop_normalisation_by_hand():
+    pictures = torch.rand(3, 3, 16, 16) * 200
+    found = PerCropNormalisation()(pictures)
+    for picture, normal in zip(pictures, found, strict=True):
+        mean, deviation = picture.mean(), picture.std(correction=0)
+        assert torch.allclose(normal, (picture - mean) / (deviation + 1), atol=1e-5)
+        assert abs(float(normal.mean())) < 1e-5
+
+
+def test_per_crop_normalisation_does_not_see_brightness_contrast_or_the_other_crops():
+    normalise, pictures = PerCropNormalisation(), torch.rand(4, 1, 16, 16) * 100
+    plain = normalise(pictures)
+    assert torch.allclose(normalise(pictures + 70), plain, atol=1e-4)
+    assert torch.allclose(normalise(2 * pictures), plain, atol=0.05)
+    ratio = normalise(2 * pictures) / plain
+    assert float(ratio.std()) < 1e-2, "contrast is a factor of all pixels"
+    assert torch.allclose(normalise(pictures[:1]), plain[:1], atol=1e-6)
+    assert torch.allclose(normalise(pictures.flip(3)), plain.flip(3), atol=1e-5)
+    assert torch.equal(normalise(torch.full((1, 1, 8, 8), 200.0)), torch.zeros(1, 1, 8, 8))
+    assert normalise(200 + torch.randint(0, 2, (1, 1, 8, 8)).float()).abs().max() < 1, "noise is not blown up"
+
+
+def test_fixed_and_no_normalisation():
+    ends = torch.tensor([0.0, 127.5, 255.0])
+    assert torch.equal(new_normalisation("fixed")(ends), torch.tensor([-1.0, 0.0, 1.0]))
+    assert torch.equal(new_normalisation("none")(ends), ends)
+
+
+# Stage 3
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_stage_3_gives_points_a_logit_and_an_error(backbone, head):
+    network = Stage3(POINTS, backbone=backbone, head=head).eval()
+    for count in (1, 3):
+        with torch.inference_mode():
+            output = network(pixels(count))
+        shapes = {name: tuple(values.shape) for name, values in output.items() if name != "bins"}
+        assert shapes == {"points": (count, POINTS, 2), "logit": (count,), "error": (count, POINTS)}
+        assert ("bins" in output) == (head != "coordinates")
+    model = KeypointModel(network, torch.rand(POINTS, 2), 0.05, face=True).eval()
+    with torch.inference_mode():
+        keypoints, score, error = model(crops())
+    assert (keypoints.shape, score.shape, error.shape) == ((3, POINTS, 2), (3,), (3, POINTS))
+    assert ((score >= 0) & (score <= 1)).all()
+    assert (error > 0).all()
+    assert torch.allclose(error, 0.05 * model.raw(crops())["error"], atol=1e-6), "fractions of the crop"
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_expecting_errors_does_not_change_the_features(head):
+    network = Stage3(POINTS, head=head)
+    network(pixels())["error"].square().sum().backward()
+    moved = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert moved == {"error.weight", "error.bias"}
+    assert network.error.weight.grad.abs().max() > 0
+    network(pixels())["logit"].square().sum().backward()
+    assert network.backbone.stem.conv.weight.grad.abs().max() > 0, "the face's logit shares the features"
+
+
+def test_the_folded_stage_3_fits_an_edge_device():
+    network = fold(Stage3(POINTS))
+    rows = summarise(network, (1, 112, 112))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert sum(row.parameters for row in rows) == parameters
+    assert 4 * parameters < 2e6
+    assert sum(row.flops for row in rows) < 35e6
+    stem = rows[0]
+    assert (stem.name, stem.output, stem.flops) == ("backbone.stem.0", (16, 56, 56), 2 * 9 * 16 * 56 * 56)
+
+
+def test_a_summary_counts_normalisations_and_grouped_convolutions():
+    block = nn.Sequential(ConvBlock(8, 8, groups=8), nn.AvgPool2d(2))
+    rows = {row.name: row for row in summarise(block, (8, 10, 10))}
+    assert rows["0.conv"].flops == 800 * (2 * 9 - 1)
+    assert rows["0.norm"].flops == 2 * 800
+    assert rows["0.act"].flops == 800
+    assert rows["1"].flops == 4 * 8 * 25
+    assert block.training
+    assert np.prod(rows["1"].output) == 200
