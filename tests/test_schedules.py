@@ -17,9 +17,9 @@ from kpedge.training.schedules import epochs_since_best, falls_on_plateau, learn
 NAN = float("nan")
 
 
-def factors(steps=1000, errors=(), **options):
+def factors(length=1000, errors=(), **options):
     config = TrainConfig(**{"warmup": 0, **options})
-    return [learning_rate(config, step, steps, errors) for step in range(steps)]
+    return [learning_rate(config, step, length, errors) for step in range(length)]
 
 
 # Schedules
@@ -181,11 +181,11 @@ def test_what_is_out_of_range_is_refused_by_flag(wrong):
 
 
 def test_messages_say_what_is_allowed():
-    with pytest.raises(UsageError, match="--dropout must be at least 0 and at most 0.9, not 1"):
+    with pytest.raises(UsageError, match=r"--dropout must be at least 0 and at most 0.9, not 1"):
         TrainConfig(dropout=1.0)
     with pytest.raises(UsageError, match="--batch-size must be at least 1, not 0"):
         TrainConfig(batch_size=0)
-    with pytest.raises(UsageError, match="--optimiser must be one of sgd, nesterov, .*, not 'x'"):
+    with pytest.raises(UsageError, match=r"--optimiser must be one of sgd, nesterov, .*, not 'x'"):
         TrainConfig(optimiser="x")
     with pytest.raises(UsageError, match=r"--lr-group conv\*=-1.0: a learning rate is a number from 0 up"):
         TrainConfig(lr_groups=(("conv*", -1.0),))

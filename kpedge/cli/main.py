@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kpedge import __version__
-from kpedge.cli import bench, compare, data, environment, evaluate, export, output, predict, summary, train
+from kpedge.cli import bench, compare, data, environment, evaluate, explain, export, output, predict, summary, train
 from kpedge.errors import KpedgeError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ export.register(app)
 predict.register(app)
 bench.register(app)
 compare.register(app)
+explain.register(app)
 summary.register(app)
 environment.register(app)
 

@@ -215,7 +215,7 @@ RECIPES = {
         epochs=400, loss="smooth-l1", optimiser="adamw", lr=4e-3, weight_decay=0.02, clip=5.0, ema=0.999, **_STRONG
     ),
     "stage3": TrainConfig(
-        epochs=400,
+        epochs=320,
         loss="smooth-l1",
         face_weight=0.5,
         negatives=0.75,

@@ -113,16 +113,17 @@ def calibrate(face_logits: FloatArray, negative_logits: FloatArray, steps: int =
     """Slope and offset with which the sigmoid of a logit is the probability of a face, faces and negatives being
     equally likely (Platt 1999: logistic regression, with his targets, which keep it finite where the two are apart).
 
-    Newton's method. The slope is never below 0.05: a score that ranks wrongly is not turned round in secret; the offset
-    then keeps the mean.
+    Newton's method. The slope is never below 0.05: a score that ranks wrongly is not turned round in secret; the score
+    of the mean logit stays what it would be.
     """
     logits = np.concatenate([face_logits, negative_logits]).astype(np.float64)
     is_face = np.arange(len(logits)) < len(face_logits)
     counts = np.where(is_face, len(face_logits), len(negative_logits))
     target = np.where(is_face, (len(face_logits) + 1) / (len(face_logits) + 2), 1 / (len(negative_logits) + 2))
     weight = 1 / counts
-    scale = float(np.abs(logits).mean()) or 1.0
-    inputs = np.stack([logits / scale, np.ones_like(logits)], axis=1)
+    middle = float(np.average(logits, weights=weight))
+    scale = float(np.abs(logits - middle).mean()) or 1.0
+    inputs = np.stack([(logits - middle) / scale, np.ones_like(logits)], axis=1)
     found = np.array([1.0, 0.0])
     for _ in range(steps):
         chance = 1 / (1 + np.exp(-np.clip(inputs @ found, -500, 500)))
@@ -133,8 +134,7 @@ def calibrate(face_logits: FloatArray, negative_logits: FloatArray, steps: int =
         if np.abs(step).max() < 1e-9:
             break
     slope = max(float(found[0]) / scale, 0.05)
-    middle = float(np.average(logits, weights=weight))
-    return slope, float(found[1]) + (float(found[0]) / scale - slope) * middle
+    return slope, float(found[1]) - slope * middle
 
 
 def best_threshold(face_scores: FloatArray, negative_scores: FloatArray) -> float:

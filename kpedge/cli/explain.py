@@ -1,0 +1,110 @@
+"""`kpedge explain`: look inside a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kpedge.cli import output
+from kpedge.cli.options import Force, examples
+
+if TYPE_CHECKING:
+    from kpedge.keypoints import KeypointScheme
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog=examples(
+            "kpedge explain runs/stage1/best.pt face.jpg --box 150,130,305,285",
+            "kpedge explain runs/stage3/best.pt photos/a.jpg --boxes photos/label.txt --point nose_tip --point 16",
+            "kpedge explain export/stage1.torchscript.pt face.jpg --box 150,130,305,285 --layer prelu3_2",
+        )
+    )(explain)
+
+
+def explain(
+    model: Annotated[Path, typer.Argument(help="A checkpoint or TorchScript file.")],
+    image: Annotated[Path, typer.Argument(help="A photo.")],
+    box: Annotated[str | None, typer.Option(help="x1,y1,x2,y2 in pixels: the face.")] = None,
+    boxes: Annotated[
+        Path | None, typer.Option(help="File with a face a row, `name x1 y1 x2 y2 …`; all faces of the photo.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures; of several faces a folder each in it.")] = Path(
+        "explain"
+    ),
+    point: Annotated[
+        list[str] | None, typer.Option(help="Name or number of a keypoint; repeatable. [default: all]")
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer whose maps outputs are traced back to. [default: the backbone's last]")
+    ] = None,
+    averaged: Annotated[
+        bool, typer.Option("--averaged", help="Average gradients over the map first, as for a classifier.")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Draw what in a face moves a model's points (Grad-CAM), the feature maps of each stage, and the first kernels.
+
+    Needs PyTorch. A box is a square around the face from brows to chin.
+    """
+    from kpedge.cli.predict import _parse_box
+    from kpedge.errors import DataError, ModelError, UsageError
+    from kpedge.extras import importable
+
+    importable("torch", "train")
+    from kpedge.bench.explain import explain as run_explanation
+    from kpedge.bench.explain_sheets import pictures
+    from kpedge.datasets.labels import read_boxes
+    from kpedge.export.formats import ONNX, SUFFIXES, TORCHSCRIPT, format_of, open_eager
+    from kpedge.files import refuse_existing
+    from kpedge.geometry import as_box
+    from kpedge.images import read_image, write_image
+    from kpedge.runtime.keypoints import KeypointPredictor
+
+    if (box is None) == (boxes is None):
+        raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
+    if format_of(model) == ONNX:
+        twin = model.with_suffix(SUFFIXES[TORCHSCRIPT])
+        other = f"give {twin}" if twin.is_file() else "give the checkpoint that it was exported from"
+        raise ModelError(f"{model}: an ONNX file has no gradients", other)
+    opened = open_eager(model)
+    scheme = opened.card.scheme
+    chosen = [_point_index(text, scheme) for text in point] if point else range(len(scheme))
+    if boxes is not None:
+        of_photo = {photo.resolve(): rows for photo, rows in read_boxes(boxes).items()}
+        faces = of_photo.get(image.resolve(), [])
+        if not faces:
+            raise DataError(f"{boxes}: no box for {image}", "photos are named relative to the file; or give --box")
+    else:
+        faces = [as_box(_parse_box(box or ""))]
+    folders = [out] if len(faces) == 1 else [out / f"face{number}" for number in range(1, len(faces) + 1)]
+    for folder in folders:
+        refuse_existing(folder / "overview.png", force=force)  # before the work
+    # Boxes of a label file count pixels as they are stored; a person reads a box off a viewer.
+    photo = read_image(image, stored=boxes is not None)
+    predictor = KeypointPredictor(opened)
+    predictor(photo, faces)  # checks the boxes
+    crops, _ = predictor.preprocess(photo, faces)
+    for crop, folder in zip(crops, folders, strict=True):
+        drawn = pictures(run_explanation(opened.module, crop, chosen, layer=layer, averaged=averaged), scheme)
+        for name in drawn:
+            refuse_existing(folder / name, force=force)
+        for name, picture in drawn.items():
+            write_image(folder / name, picture)
+        output.say(f"{len(drawn)} pictures: {folder}")
+        output.result(str(folder / "overview.png"))
+
+
+def _point_index(text: str, scheme: KeypointScheme) -> int:
+    """The index of a point that is given by name or number."""
+    from kpedge.errors import UsageError
+
+    if text in scheme.points:
+        return scheme.points.index(text)
+    if text.isdecimal() and int(text) < len(scheme):
+        return int(text)
+    known = ", ".join(f"{index} {name}" for index, name in enumerate(scheme.points))
+    raise UsageError(f"--point {text}: no such point of {scheme.name}", f"points: {known}")
