@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kpedge.choices import OPTIMISERS, SCHEDULES
@@ -83,6 +83,7 @@ def test_multi_step_falls_exactly_at_its_milestones():
 
 
 @settings(deadline=None, max_examples=40)
+@example(22, 22)
 @given(st.integers(1, 60), st.integers(1, 300))
 def test_step_falls_at_the_first_step_of_each_part(parts, steps):
     found = factors(steps, schedule="step", steps=parts, gamma=0.9)
@@ -245,6 +246,12 @@ CLASSES = {
     "adamw": torch.optim.AdamW,
     "adam-sgd": torch.optim.Adam,
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded():
+    """The first optimiser of a process loads half of PyTorch."""
+    torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
 
 
 def groups(*rates, decay=0.01):

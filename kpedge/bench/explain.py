@@ -153,7 +153,7 @@ def explain(
     if "logit" in output:
         face = _heat([output["logit"][0]], "the face score", maps, layer, averaged=averaged)
         slope, offset = model.calibration
-        score = float(torch.sigmoid(slope * output["logit"][0] + offset))
+        score = float(torch.sigmoid(slope * output["logit"][0].detach() + offset))
     first = next(found for found in model.network.modules() if isinstance(found, nn.Conv2d))
     keypoints = model.mean_shape + model.spread * output["points"][0]
     return Explanation(
@@ -169,7 +169,7 @@ def explain(
 
 
 def _run(model: KeypointModel, crop: Image) -> tuple[RawOutput, dict[str, _Maps]]:
-    """The network's output for a crop, and by name the maps of all layers that give some, in the order of their turn."""
+    """The network's output for a crop, and the maps of all layers that give some, in the order of their turn."""
     maps: dict[str, _Maps] = {}
     grids = {crop.shape[0]: CellGrid(1.0, 0.0)}
 
@@ -245,12 +245,11 @@ def _layer_of(output: Tensor, what: str, maps: dict[str, _Maps], layer: str | No
         UsageError: the output does not depend on the layer that is asked for.
     """
     names = [layer] if layer else [name for name in maps if name.split(".")[0] not in BEHIND]
-    tensors = [maps[name].output for name in names]
-    gradients = torch.autograd.grad(output, tensors, retain_graph=True, allow_unused=True)
-    used = [name for name, gradient in zip(names, gradients, strict=True) if gradient is not None]
-    if not used:
-        raise UsageError(f"--layer {layer}: {what} does not depend on it", "leave --layer out, or name another")
-    return maps[used[-1]]
+    for name in reversed(names):
+        (gradient,) = torch.autograd.grad(output, maps[name].output, retain_graph=True, allow_unused=True)
+        if gradient is not None:
+            return maps[name]
+    raise UsageError(f"--layer {layer}: {what} does not depend on it", "leave --layer out, or name another")
 
 
 def _stages(maps: dict[str, _Maps]) -> tuple[FeatureMaps, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.bench.explain import Explanation, FeatureMaps, Heat
-from kpedge.drawing import BLACK, WHITE, contact_sheet, draw_keypoints, write
+from kpedge.drawing import BLACK, WHITE, contact_sheet, draw_keypoints
 from kpedge.geometry import Image, fractions_to_pixels
 from kpedge.keypoints import KeypointScheme
 
@@ -23,6 +23,7 @@ COLUMNS = 8
 OPAQUE = 0.8
 """How much of the crop the strongest heat covers."""
 _BAR = 26
+_FONT, _LETTERS = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 _GREY = (32, 32, 32)
 
 
@@ -77,8 +78,8 @@ def overview(explanation: Explanation, scheme: KeypointScheme) -> Image:
     for index, heat in explanation.points.items():
         tiles.append(heat_tile(explanation, heat, SMALL, index))
         captions.append(f"{index} {scheme.points[index]}")
-    rows = [map_tiles(maps, SMALL, COLUMNS, f"{maps.name} ") for maps in explanation.stages]
-    for more, names in (*rows, kernel_tiles(explanation.kernels, SMALL, COLUMNS, "kernel ")):
+    rows = [map_tiles(maps, SMALL, COLUMNS, f"{maps.name} #") for maps in explanation.stages]
+    for more, names in (*rows, kernel_tiles(explanation.kernels, SMALL, COLUMNS, "kernel #")):
         missing = -len(tiles) % COLUMNS
         tiles += [np.full_like(crop, _GREY)] * missing + more
         captions += [""] * missing + names
@@ -130,7 +131,8 @@ def map_tiles(maps: FeatureMaps, side: int, count: int, prefix: str = "") -> tup
     for channel in np.argsort(-maps.values.std(axis=(1, 2)), kind="stable")[:count]:
         values = maps.values[channel]
         normal = (values - values.min()) / max(float(np.ptp(values)), 1e-12)
-        tiles.append(_enlarged(cv2.applyColorMap(_levels(normal), cv2.COLORMAP_VIRIDIS), side))
+        coloured = np.asarray(cv2.applyColorMap(_levels(normal), cv2.COLORMAP_VIRIDIS), dtype=np.uint8)
+        tiles.append(_enlarged(coloured, side))
         captions.append(f"{prefix}{channel}")
     return tiles, captions
 
@@ -160,7 +162,7 @@ def kernel_tiles(
 
 
 def _levels(values: NDArray[np.floating[Any]]) -> Image:
-    return np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)
+    return np.asarray(np.round(255 * np.clip(values, 0, 1)), dtype=np.uint8)
 
 
 def _enlarged(picture: NDArray[np.uint8], side: int) -> Image:
@@ -177,9 +179,9 @@ def _alone(tile: Image, caption: str, title: str) -> Image:
 def _titled(sheet: Image, title: str) -> Image:
     """A sheet with a line above it, which is written smaller where it is too long."""
     bar = np.full((_BAR, sheet.shape[1], 3), _GREY, np.uint8)
-    scale = 0.45
-    width = cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0]
-    write(bar, title, (6, _BAR - 8), min(scale, scale * (sheet.shape[1] - 12) / width))
+    width = cv2.getTextSize(title, _FONT, _LETTERS, 1)[0][0]
+    scale = _LETTERS * min(1.0, (sheet.shape[1] - 12) / width)
+    cv2.putText(bar, title, (6, _BAR - 8), _FONT, scale, WHITE, 1, cv2.LINE_AA)
     return np.concatenate([bar, sheet])
 
 

@@ -55,6 +55,8 @@ def explain(
     from kpedge.extras import importable
 
     importable("torch", "train")
+    import numpy as np
+
     from kpedge.bench.explain import explain as run_explanation
     from kpedge.bench.explain_sheets import pictures
     from kpedge.datasets.labels import read_boxes
@@ -87,7 +89,7 @@ def explain(
     photo = read_image(image, stored=boxes is not None)
     predictor = KeypointPredictor(opened)
     predictor(photo, faces)  # checks the boxes
-    crops, _ = predictor.preprocess(photo, faces)
+    crops, _ = predictor.preprocess(photo, np.array(faces))
     for crop, folder in zip(crops, folders, strict=True):
         drawn = pictures(run_explanation(opened.module, crop, chosen, layer=layer, averaged=averaged), scheme)
         for name in drawn:
