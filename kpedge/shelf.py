@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _SHIPPED = _PACKAGE / "_shipped"
 _CHECKOUT = _PACKAGE.parent
 
-DEFAULT_MODEL = "stage1"
+DEFAULT_MODEL = "stage3"
 
 
 def shelf_folder() -> Path:
