@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -56,8 +57,10 @@ def distance(one, other):
     return float((one - other).abs().max() / other.abs().max())
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    ("backbone", "head"),
+    [pair for pair in itertools.product(BACKBONES, HEADS) if pair != ("resnet18", "heatmap")],
+)
 def test_a_folded_network_computes_the_same_and_has_no_batch_normalisation(backbone, head):
     torch.manual_seed(0)
     network = settle(Stage3(POINTS, backbone=backbone, head=head, dropout=0.3)).train()

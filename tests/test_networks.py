@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ COMBINATIONS = [
     for backbone in BACKBONES
     for head in HEADS
     for norm in NORMS
-    if norm == "batch" or backbone not in ("rep", "resnet18")
+    if (norm == "batch" or backbone not in ("rep", "resnet18")) and (backbone, head) != ("resnet18", "heatmap")
 ]
 
 
@@ -44,9 +46,8 @@ def crops(count=3, channels=1, seed=0):
     return torch.randint(0, 256, (count, 112, 112, channels), dtype=torch.uint8, generator=generator)
 
 
-def bins_shape(backbone, head):
-    cells = 32 if backbone == "resnet18" else 28
-    return {"coordinates": None, "simcc": (POINTS, 2, 112), "heatmap": (POINTS, cells, cells)}[head]
+def bins_shape(head):
+    return {"coordinates": None, "simcc": (POINTS, 2, 112), "heatmap": (POINTS, 28, 28)}[head]
 
 
 @pytest.mark.parametrize(("backbone", "head", "norm"), COMBINATIONS)
@@ -56,7 +57,7 @@ def test_every_combination_gives_points_and_a_gradient_to_every_parameter(backbo
     with torch.inference_mode():
         three, one = network(pixels()), network(pixels()[:1])
     assert three["points"].shape == (3, POINTS, 2)
-    shape = bins_shape(backbone, head)
+    shape = bins_shape(head)
     assert ("bins" in three) == (shape is not None)
     assert shape is None or three["bins"].shape == (3, *shape)
     for name, values in three.items():
@@ -96,6 +97,7 @@ def test_the_width_scales_the_channels():
         ({"head": "tail"}, "--head must be one of coordinates, heatmap, simcc, not 'tail'"),
         ({"norm": "l2"}, "--norm must be one of batch, group, layer, instance, none, not 'l2'"),
         ({"backbone": "resnet18", "width": 0.5}, "--backbone resnet18 has one width"),
+        ({"backbone": "resnet18", "head": "heatmap"}, "--head heatmap: this backbone's maps do not double"),
         *(
             ({"backbone": backbone, "norm": norm}, f"--backbone {backbone} is built on batch normalisation")
             for backbone in ("rep", "resnet18")
@@ -316,8 +318,10 @@ def test_fixed_and_no_normalisation():
 # Stage 3
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    ("backbone", "head"),
+    [pair for pair in itertools.product(BACKBONES, HEADS) if pair != ("resnet18", "heatmap")],
+)
 def test_stage_3_gives_points_a_logit_and_an_error(backbone, head):
     network = Stage3(POINTS, backbone=backbone, head=head).eval()
     for count in (1, 3):

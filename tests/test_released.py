@@ -65,7 +65,9 @@ def test_released_models_find_the_sample(name, suffix):
 
 
 def test_the_table_in_the_readme_is_what_the_cards_say():
-    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "tables.py", "--check"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "tables.py", "--check"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 

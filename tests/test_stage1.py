@@ -3,6 +3,7 @@ import torch
 
 from kpedge.errors import ModelError
 from kpedge.keypoints import FACES21
+from kpedge.models.initialise import initialise
 from kpedge.models.keypoint_model import (
     KeypointModel,
     PerCropNormalisation,
@@ -10,7 +11,6 @@ from kpedge.models.keypoint_model import (
     model_from_state,
     weights_hash,
 )
-from kpedge.models.initialise import initialise
 from kpedge.models.stage1 import Stage1
 from kpedge.models.summary import summarise
 

@@ -208,7 +208,9 @@ def test_more_sets_share_the_points_but_not_their_offsets(prepared, photos, tmp_
     for photo, (row,) in read_labels(photos, FACES21).by_photo().items():
         (moved / photo).symlink_to(photos / photo)
         size = row.box[2] - row.box[0]
-        rows.append(format_row(photo, row.box, row.keypoints + [0.0, 0.1 * size]))  # another habit: all points lower
+        rows.append(
+            format_row(photo, row.box, row.keypoints + np.array([0.0, 0.1 * size]))
+        )  # another habit: all points lower
     (moved / "label.txt").write_text("\n".join(rows) + "\n")
     prepare(moved, tmp_path / "set", PrepareOptions(validation=0.1, test=0.0, negatives=0))
     config = short("stage2", epochs=40, batch_size=8, lr=0.01, face_weight=0.0)

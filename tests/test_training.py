@@ -15,8 +15,8 @@ from kpedge.cli.main import main
 from kpedge.errors import CorruptModelError, OutputError, TrainingError, UsageError
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.training.config import TrainConfig
-from kpedge.training.schedules import learning_rate
 from kpedge.training.loop import train
+from kpedge.training.schedules import learning_rate
 from kpedge.training.setup import load_matching
 
 SHORT = {"epochs": 3, "batch_size": 8, "lr": 0.03, "warmup": 5}

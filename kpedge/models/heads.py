@@ -124,6 +124,8 @@ class HeatmapHead(nn.Module):
         while side < sides[0]:
             self.grow.append(ConvBlock(before, width, norm=norm))
             before, side = width, side * 2
+        if side != sides[0]:
+            raise UsageError("--head heatmap: this backbone's maps do not double in size", "take another --backbone")
         self.last = nn.Conv2d(before, keypoints, 1)
 
     def forward(self, _vector: Tensor | None, maps: Maps) -> tuple[Tensor, Tensor]:

@@ -129,13 +129,14 @@ def build_network(architecture: dict[str, Any], keypoints: int) -> nn.Module:
 
     Raises:
         ModelError: there is no network of that name, or it does not take these options.
+        UsageError: there is no such backbone, head or normalisation layer, or the three do not go together.
     """
     name, options = architecture.get("name"), architecture.get("options", {})
     if name not in ARCHITECTURES:
         raise ModelError(f"no network is called {name!r}", f"known: {', '.join(sorted(ARCHITECTURES))}")
     try:
         network: nn.Module = ARCHITECTURES[name](keypoints, **options)
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
         raise ModelError(f"network {name!r} cannot be built with {options}: {error}") from error
     return fold(network) if architecture.get("folded") else network
 

@@ -141,6 +141,8 @@ class TrainConfig:
             if about["choices"]:
                 if value not in about["choices"]:
                     raise UsageError(f"--{flag(item.name)} must be one of {', '.join(about['choices'])}, not {value!r}")
+            elif isinstance(item.default, int | float) and not isinstance(value, int | float):
+                raise UsageError(f"--{flag(item.name)} must be a number, not {value!r}")
             elif isinstance(value, int | float) and not about["low"] <= value <= about["high"]:
                 limits = f"at least {about['low']:g}"
                 limits += "" if about["high"] == sys.float_info.max else f" and at most {about['high']:g}"
@@ -176,9 +178,9 @@ class TrainConfig:
         """
         try:
             groups = tuple((str(pattern), float(lr)) for pattern, lr in data.get("lr_groups", ()))
-            listed = {name: tuple(data.get(name, ())) for name in ("freeze", "milestones")}
+            listed = {name: tuple(data[name]) for name in ("freeze", "milestones") if name in data}
             return cls(**{**data, **listed, "lr_groups": groups})
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, UsageError) as error:
             raise TrainingError(f"the checkpoint's configuration does not fit this kpedge: {error}") from error
 
     def differences(self, other: TrainConfig) -> list[str]:

@@ -136,7 +136,7 @@ def measure(predicted: FloatArray, truth: KeypointTruth) -> KeypointAccuracy:
         nme_box=float(errors.mean()),
         nme_pupil=nme_pupil,
         pupil_left_out=left_out,
-        failure_rate=float((errors > FAILURE).mean()),
+        failure_rate=float((~(errors <= FAILURE)).mean()),
         auc=float((share[1:] + share[:-1]).mean() / 2),
         by_point=_known_mean(relative, known, axis=0),
         by_size=tuple(by_size),

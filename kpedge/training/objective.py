@@ -28,7 +28,7 @@ class SetOffsets(nn.Module):
     An offset and its mirror image are the same, so mirrored samples need no care.
 
     Args:
-        sets: number of sets, the main one counted.
+        sets: number of sets, the main one counted; two at least.
         scheme: of the keypoints.
     """
 
@@ -44,7 +44,7 @@ class SetOffsets(nn.Module):
     def forward(self, source: Tensor) -> Tensor:
         """Offsets for samples of the sets `source`, (N,): float32 (N, K, 2), in the units of the loss."""
         values = (self.values + self.values[:, self.mirror_order] * self.sign) / 2
-        return torch.cat([torch.zeros_like(values[:1]) if len(values) else values.new_zeros(1, 1, 2), values])[source]
+        return torch.cat([torch.zeros_like(values[:1]), values])[source]
 
 
 class Objective(nn.Module):
