@@ -100,7 +100,10 @@ def draw_face(image: Image, face: Face, scheme: KeypointScheme) -> None:
 def write(image: Image, text: str, at: tuple[int, int], scale: float) -> None:
     """Write text into an image, white on a dark rim, its lower left corner at `at`."""
     width = max(1, round(scale * 1.5))
-    cv2.putText(image, text, at, _FONT, scale, BLACK, width + 2, cv2.LINE_AA)
+    # The rim is the same text moved around: thicker text has wider letters in OpenCV 5, and would not lie under it.
+    around = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y]
+    for x, y in around:
+        cv2.putText(image, text, (at[0] + x, at[1] + y), _FONT, scale, BLACK, width, cv2.LINE_AA)
     cv2.putText(image, text, at, _FONT, scale, WHITE, width, cv2.LINE_AA)
 
 

@@ -97,7 +97,7 @@ def prepared(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared
     return open_set(out)
 
 
-DRAWN = {"epochs": 25, "batch_size": 8, "lr": 0.03, "warmup": 20, "roll": 0.0, "scale": 0.0, "shift": 0.0}
+DRAWN = {"epochs": 25, "batch_size": 8, "lr": 0.03, "warmup": 20, "threads": 1, "roll": 0.0, "scale": 0.0, "shift": 0.0}
 """Settings with which the plain network learns drawn faces in seconds."""
 
 

@@ -99,7 +99,7 @@ def test_a_search_begins_as_a_training_does_and_keeps_ratios_of_rates(prepared, 
 
 @pytest.mark.parametrize("recipe", ["stage2", "stage3"])
 def test_the_other_stages_are_searched_from_given_weights_too(prepared, tmp_path, seen, recipe):
-    options = {**RECIPES[recipe].to_dict(), "width": 0.25, "batch_size": 8, "epochs": 1, "negatives": 0.0, "threads": 1}
+    options = {**RECIPES[recipe].to_dict(), "width": 0.25, "batch_size": 4, "epochs": 1, "negatives": 0.0, "threads": 1}
     config = TrainConfig.from_dict(options)
     best = loop.train(recipe, prepared, tmp_path / "run", config).best
     losses = []

@@ -61,7 +61,7 @@ def test_what_the_commands_write_is_there(place):
 
 
 def test_the_table_of_commands_is_complete():
-    named = set(re.findall(r"^\| `kpedge ([a-z1 ]+)` \|", TEXT, re.MULTILINE))
+    named = set(re.findall(r"^\| `kpedge ([a-z0-9 ]+)` \|", TEXT, re.MULTILINE))
     assert named == {" ".join(path) for path in COMMANDS}
     assert get_command(app).name == "kpedge"
 

@@ -137,7 +137,9 @@ def test_perfect_fractions_come_back_as_the_labelled_pixels(exported, prepared):
     predictor = KeypointPredictor(OnnxModel(exported / "stage1.onnx"))
     indices = np.arange(10)
     ways = [crop_transform(box, 112, CropRule()) for box in prepared.boxes[indices]]
-    faces = predictor.postprocess(labelled_fractions(prepared, indices, CropRule()), prepared.boxes[indices], ways)
+    faces = predictor.postprocess(
+        {"keypoints": labelled_fractions(prepared, indices, CropRule())}, prepared.boxes[indices], ways
+    )
     for face, points in zip(faces, prepared.keypoints[indices], strict=True):
         assert np.abs(face.keypoints - points).max() < 1e-9
 

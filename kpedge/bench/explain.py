@@ -115,10 +115,10 @@ def explain(
     Grad-CAM (Selvaraju et al. 2017) weighs a layer's maps with the gradient of an output and adds them up. What the
     output of a point is, depends on the head:
 
-    - of a heatmap or SimCC, the logit that it gives the place it finds, that is the mean of the logits under its own
-      distribution: a score, of which, as in the paper, only what raises it is shown;
-    - of coordinates, x and y one after the other. No direction is better than another, so both signs count: a cell has
-      the length of what it adds to x and to y.
+    - of a heatmap, the logit of the place that it finds, that is the mean of the logits under its own distribution: a
+      score, of which, as in the paper, only what raises it is shown;
+    - of coordinates and of SimCC, x and y one after the other. No direction is better than another, so both signs
+      count: a cell has the length of what it adds to x and to y. (SimCC's logits show the same for every point.)
 
     The paper averages gradients over the map first. That suits a classifier that averages its maps; here linear layers
     read each cell with weights of its own. So gradients stay at their place (HiResCAM, Draelos & Carin 2020), unless
@@ -218,11 +218,9 @@ def _first(value: Any) -> int:
 
 def _outputs_of_point(output: RawOutput, index: int) -> list[Tensor]:
     """What is traced back for a point: one score, or x and y."""
-    if "bins" not in output:
+    if "bins" not in output or output["bins"].shape[2] == 2:  # SimCC has two rows of bins, a heatmap a map
         return [output["points"][0, index, 0], output["points"][0, index, 1]]
-    logits = output["bins"][0, index]
-    if logits.shape[0] != 2:  # a map, not the columns and the rows of SimCC
-        logits = logits.flatten()[None]
+    logits = output["bins"][0, index].flatten()
     return [(logits.softmax(dim=-1).detach() * logits).sum()]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Force, examples
+from kpedge.cli.options import Force, examples, parse_box
 
 if TYPE_CHECKING:
     from kpedge.keypoints import KeypointScheme
@@ -50,7 +50,6 @@ def explain(
 
     Needs PyTorch. A box is a square around the face from brows to chin.
     """
-    from kpedge.cli.predict import _parse_box
     from kpedge.errors import DataError, ModelError, UsageError
     from kpedge.extras import importable
 
@@ -81,7 +80,7 @@ def explain(
         if not faces:
             raise DataError(f"{boxes}: no box for {image}", "photos are named relative to the file; or give --box")
     else:
-        faces = [as_box(_parse_box(box or ""))]
+        faces = [as_box(parse_box(box or ""))]
     folders = [out] if len(faces) == 1 else [out / f"face{number}" for number in range(1, len(faces) + 1)]
     for folder in folders:
         refuse_existing(folder / "overview.png", force=force)  # before the work

@@ -27,6 +27,21 @@ def examples(*lines: str) -> str:
     return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[cyan]{line}[/cyan]" for line in lines)
 
 
+def parse_box(text: str) -> list[float]:
+    """A `--box` argument as four numbers.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    try:
+        values = [float(value) for value in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 4:
+        raise typer.BadParameter(f"{text!r} is not x1,y1,x2,y2")
+    return values
+
+
 def prepared_set(data: Path, beside: Path) -> PreparedSet:
     """Open a prepared set; a folder of labelled photos is first prepared under `beside/prepared/`,
     and prepared anew when it has changed.

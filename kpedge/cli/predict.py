@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Force, Threads, examples
+from kpedge.cli.options import Force, Threads, examples, parse_box
 from kpedge.shelf import DEFAULT_MODEL
 
 
@@ -22,16 +22,6 @@ def register(app: typer.Typer) -> None:
             "kpedge predict photos/I/000007.jpg --boxes photos/I/label.txt --model runs/stage1/best.pt --json",
         )
     )(predict)
-
-
-def _parse_box(text: str) -> list[float]:
-    try:
-        values = [float(value) for value in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) != 4:
-        raise typer.BadParameter(f"{text!r} is not x1,y1,x2,y2")
-    return values
 
 
 def _picture_files(photos: list[Path], out: Path) -> dict[Path, Path]:
@@ -85,7 +75,7 @@ def predict(
     from kpedge.runtime.keypoints import KeypointPredictor
     from kpedge.shelf import find_model
 
-    given = [as_box(_parse_box(text)) for text in box or ()]
+    given = [as_box(parse_box(text)) for text in box or ()]
     if bool(given) == bool(boxes):
         raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
     by_photo = read_boxes(boxes) if boxes else {}

@@ -147,6 +147,8 @@ def _run(
             )
     source, *others = (prepared_set(folder, out.parent) for folder in folders)
     terminal = output.on_terminal()
+    if find_lr and resume:
+        raise UsageError("--find-lr trains nothing that could be resumed", "leave --resume out")
     if find_lr:
         from kpedge.training.find_lr import find_learning_rate
 

@@ -178,7 +178,9 @@ class TrainConfig:
         """
         try:
             groups = tuple((str(pattern), float(lr)) for pattern, lr in data.get("lr_groups", ()))
-            listed = {name: tuple(data[name]) for name in ("freeze", "milestones") if name in data}
+            listed: dict[str, tuple[Any, ...]] = {
+                name: tuple(data[name]) for name in ("freeze", "milestones") if name in data
+            }
             return cls(**{**data, **listed, "lr_groups": groups})
         except (TypeError, ValueError, UsageError) as error:
             raise TrainingError(f"the checkpoint's configuration does not fit this kpedge: {error}") from error
