@@ -2,7 +2,8 @@
 
     python benchmarks/ablations.py --data data/faces21 --out runs/ablations          # runs what is not there yet
     python benchmarks/ablations.py --out runs/ablations --collect                    # results/ablations.json
-    python benchmarks/ablations.py --markdown                                        # the tables of docs/ablations.md
+
+`benchmarks/tables.py` makes the tables of docs/ablations.md from the results.
 
 A run that is there is not run again. Each is a plain `kpedge train stage2`; its command is in the results.
 """
@@ -125,7 +126,7 @@ def collect(out: Path) -> None:
             {
                 "question": trial.question,
                 "name": trial.name,
-                "command": f"kpedge train stage2 --data faces21 {BUDGET} {trial.flags}".strip(),
+                "command": f"kpedge train stage2 --data faces21 $BUDGET {trial.flags}".strip(),
                 "val_nme": float(best["val_nme"]),
                 "val_failure": float(best["val_failure"]),
                 "train_loss": float(history[-1]["train_keypoint_loss"]),
@@ -154,21 +155,19 @@ def markdown() -> str:
                 f"| {row['name']} | {error:.2f} | {error - base:+.2f}{' (noise)' if within else ''} "
                 f"| {100 * row['val_failure']:.1f} % | {row['seconds_per_epoch']:.1f} |"
             )
-        parts.append("\n".join(lines))
+        commands = [row["command"] for row in trials if row["question"] == question]
+        parts.append("\n".join(lines) + "\n\n" + "\n".join(f"    {command}" for command in commands))
     return "\n\n".join(parts)
 
 
 def main() -> None:
-    """Run, collect or print."""
+    """Run or collect."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="prepared set")
     parser.add_argument("--out", type=Path, help="folder of the runs")
     parser.add_argument("--collect", action="store_true")
-    parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args()
-    if options.markdown:
-        print(markdown())
-    elif options.collect:
+    if options.collect:
         collect(options.out)
     else:
         run(options.data, options.out)

@@ -10,6 +10,8 @@ import json
 import sys
 from pathlib import Path
 
+from ablations import markdown
+
 from kpedge.shelf import released, shelf_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,18 +65,22 @@ def accuracy_table() -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+TABLES = {"README.md": accuracy_table, "docs/ablations.md": markdown}
+"""File -> what stands between its markers."""
+
+
 def main() -> None:
     """Rewrite, or check."""
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    made = f"{before}{BEGIN}\n{accuracy_table()}\n{END}{after}"
-    if "--check" in sys.argv[1:]:
-        sys.exit(
-            "README.md: the table is not what the cards say: run python benchmarks/tables.py" if made != text else 0
-        )
-    path.write_text(made, encoding="utf-8")
+    for name, make in TABLES.items():
+        path = ROOT / name
+        text = path.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        made = f"{before}{BEGIN}\n{make()}\n{END}{after}"
+        if "--check" not in sys.argv[1:]:
+            path.write_text(made, encoding="utf-8")
+        elif made != text:
+            sys.exit(f"{name}: a table is not what was recorded: run python benchmarks/tables.py")
 
 
 if __name__ == "__main__":
