@@ -15,6 +15,7 @@ from kpedge.datasets.sampling import CropSampler
 from kpedge.geometry import CropRule, crop, crop_square, crop_transform, iou
 from kpedge.images import read_image
 from kpedge.keypoints import FACES21
+from kpedge.runtime.sessions import OnnxModel
 from kpedge.shelf import shelf_folder
 
 pytestmark = [
@@ -96,3 +97,28 @@ def test_stage_1_learns_on_real_photos(real, tmp_path):
         "stage1", real, tmp_path / "run", TrainConfig(epochs=6, lr=0.2, roll=0.0, scale=0.0, shift=0.0, threads=2)
     )
     assert result.best_nme < 0.85 * result.mean_face_nme
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".torchscript.pt"])
+def test_the_released_stage_3_holds_its_floors(real, suffix, capsys):
+    assert main(["eval", str(shelf_folder() / f"stage3{suffix}"), "--data", str(real.path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["nme_box"] <= 0.024
+    large = [group for group in found["by_size"] if group["from_px"] >= 60]
+    assert sum(group["faces"] * group["nme_box"] for group in large) / sum(g["faces"] for g in large) <= 0.021
+    assert found["failure_rate"] <= 0.005
+    assert found["faces_found"] >= 0.99
+    assert found["face_score"]["negative_accuracy"] >= 0.995
+    assert found["expected_errors"]["rank_correlation"] > 0.3
+    assert found["expected_errors"]["kept_half_nme"] < 0.8 * found["expected_errors"]["dropped_half_nme"]
+
+
+def test_the_released_stage_3_finds_no_face_where_there_is_none(tmp_path):
+    faceless = PHOTOS.parent / "noface"
+    prepare(faceless, tmp_path / "set", PrepareOptions(negatives=4), label_format="faceless")
+    source = open_set(tmp_path / "set")
+    crops, _ = CropSampler(source, 112, "grey", CropRule()).batch(source.negatives("test"))
+    model = OnnxModel(shelf_folder() / "stage3.onnx")
+    scores = model(crops)["score"]
+    assert len(scores) > 250
+    assert (scores < model.card.threshold).mean() >= 0.995
