@@ -45,9 +45,12 @@ class Trial:
 
 PLAIN_PIXELS = "--brightness 0 --contrast 0 --blur 0 --noise 0 --jpeg 0 --lowres 0 --occlusion 0"
 TRIALS = [
-    Trial("The recipe, three seeds", "seed 0", ""),
-    Trial("The recipe, three seeds", "seed 1", "--seed 1"),
-    Trial("The recipe, three seeds", "seed 2", "--seed 2"),
+    Trial("The recipe, six seeds", "seed 0", ""),
+    Trial("The recipe, six seeds", "seed 1", "--seed 1"),
+    Trial("The recipe, six seeds", "seed 2", "--seed 2"),
+    Trial("The recipe, six seeds", "seed 3", "--seed 3"),
+    Trial("The recipe, six seeds", "seed 4", "--seed 4"),
+    Trial("The recipe, six seeds", "seed 5", "--seed 5"),
     Trial("Input normalisation", "none: pixels from 0 to 255", "--normalise none"),
     Trial("Input normalisation", "constants: -1 to 1", "--normalise fixed"),
     Trial("Augmentation", "no mirroring", "--no-mirror"),
