@@ -52,9 +52,9 @@ def test_what_the_commands_write_is_there(place):
         pytest.skip("the commands have not been run in this session")
     for name in (
         "sheet.png",
-        "runs/stage1/best.pt",
+        "runs/stage3/best.pt",
         "report/worst.png",
-        "models/stage1.onnx",
+        "models/stage3.onnx",
         "predictions/eileen_collins.png",
     ):
         assert (place / name).stat().st_size > 1000, name
