@@ -13,6 +13,21 @@ DECIMALS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Detection:
+    """A face that a detector found.
+
+    Attributes:
+        box: float64 (4,), x1 y1 x2 y2 in pixels of the input image; it may reach beyond its edges.
+        score: from 0 to 1.
+        points: float64 (5, 2), x y in pixels of the input image: both eyes, nose tip, both mouth corners.
+    """
+
+    box: NDArray[np.float64]
+    score: float
+    points: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Face:
     """One face.
 

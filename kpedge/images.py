@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,8 @@ from kpedge.errors import ImageError
 from kpedge.files import read_bytes, write_bytes
 from kpedge.geometry import Image
 
+ANIMATED = frozenset({".gif"})
+"""File name endings of pictures that move."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """File name endings that are taken for photos when a folder is searched."""
 
@@ -69,6 +73,54 @@ def read_image(path: Path, *, stored: bool = False) -> Image:
         ImageError: as `decode_image`, or the file cannot be read.
     """
     return decode_image(read_bytes(path, ImageError, "no such photo"), str(path), stored=stored)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A photo, or one frame of an animated picture.
+
+    Attributes:
+        image: uint8 (H, W, 3), blue-green-red.
+        frame: number of the frame, from 0; None of a photo.
+        time_s: when it is shown, seconds from the start; None of a photo.
+    """
+
+    image: Image
+    frame: int | None = None
+    time_s: float | None = None
+
+
+def read_pictures(path: Path, *, stored: bool = False) -> Iterator[Picture]:
+    """The photo in a file, or the frames of an animated GIF, one after the other.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    if path.suffix.lower() not in ANIMATED:
+        yield Picture(read_image(path, stored=stored))
+        return
+    if not read_bytes(path, ImageError, "no such photo", limit=6).startswith(b"GIF8"):
+        raise ImageError(f"{path}: not a GIF")
+    video = cv2.VideoCapture(str(path))
+    try:
+        frame = 0
+        while True:
+            got, image = video.read()
+            if not got:
+                break
+            time_s = video.get(cv2.CAP_PROP_POS_MSEC) / 1000  # of the frame just read
+            yield Picture(np.asarray(image, dtype=np.uint8), frame, round(time_s, 3))
+            frame += 1
+    finally:
+        video.release()
+    if not frame:
+        raise ImageError(f"{path}: not a picture that OpenCV can decode")
+
+
+def pictures_below(root: Path) -> list[Path]:
+    """Every photo and animated picture in a folder and below it, sorted."""
+    wanted = SUFFIXES | ANIMATED
+    return sorted(path for path in root.rglob("*") if path.suffix.lower() in wanted and path.is_file())
 
 
 def check_format(path: Path) -> None:

@@ -168,7 +168,27 @@ FACES21_MEAN: NDArray[np.float64] = np.array(
 )
 """The mean face of the course's training photos, (21, 2): from the middle of the box, in sides of the box."""
 
-SCHEMES: dict[str, KeypointScheme] = {scheme.name: scheme for scheme in (FACES21,)}
+FACES5 = KeypointScheme(
+    name="faces5",
+    points=("left_pupil", "right_pupil", "nose_tip", "mouth_left_corner", "mouth_right_corner"),
+    mirror=((0, 1), (3, 4)),
+    skeleton=((3, 4),),
+    parts={"eyes": (0, 1), "nose": (2,), "mouth": (3, 4)},
+    pupils=(0, 1),
+)
+"""The five points of a detector, named as in `FACES21`."""
+
+
+def points_by_name(keypoints: FloatArray, scheme: KeypointScheme, wanted: KeypointScheme) -> NDArray[np.float64]:
+    """The points of one scheme, (..., K, 2), that another has under the same name, (..., M, 2); NaN for the rest."""
+    found = np.full((*keypoints.shape[:-2], len(wanted), 2), np.nan)
+    for place, name in enumerate(wanted.points):
+        if name in scheme.points:
+            found[..., place, :] = keypoints[..., scheme.points.index(name), :]
+    return found
+
+
+SCHEMES: dict[str, KeypointScheme] = {scheme.name: scheme for scheme in (FACES21, FACES5)}
 
 
 def scheme_named(name: str) -> KeypointScheme:

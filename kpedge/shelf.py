@@ -11,6 +11,7 @@ _SHIPPED = _PACKAGE / "_shipped"
 _CHECKOUT = _PACKAGE.parent
 
 DEFAULT_MODEL = "stage3"
+DEFAULT_DETECTOR = "detector"
 
 
 def shelf_folder() -> Path:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from kpedge.card import EXTRA_FILE, METADATA_KEY, ModelCard
+from kpedge.card import EXTRA_FILE, METADATA_KEY, card_from_json
 from kpedge.cli.main import main
 from kpedge.errors import CorruptModelError, OutputError, ParityError, UsageError
 from kpedge.export import gate
@@ -82,7 +82,7 @@ def test_the_onnx_file_is_one_file_of_the_promised_form(exported):
 
 def test_the_card_says_what_the_runtime_needs(exported, card_of, trained):
     card = OnnxModel(exported / "stage1.onnx").card
-    assert card.to_json() == ModelCard.from_json(card.to_json()).to_json()
+    assert card.to_json() == card_from_json(card.to_json()).to_json()
     assert card.to_json() == open_model(exported / "stage1.torchscript.pt").card.to_json()
     assert card_of["input"] == {
         "name": "crops",

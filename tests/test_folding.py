@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from kpedge.card import ModelCard
+from kpedge.card import card_from_json
 from kpedge.choices import BACKBONES, HEADS, NORMS
 from kpedge.errors import ModelError
 from kpedge.models.blocks import RepBlock, fold
-from kpedge.models.keypoint_model import KeypointModel, build_network, model_from_state
+from kpedge.models.build import model_from_state
+from kpedge.models.keypoint_model import KeypointModel, build_network
 from kpedge.models.stage2 import Stage2
 from kpedge.models.stage3 import Stage3
 from kpedge.training.config import TrainConfig
@@ -147,7 +148,7 @@ def test_the_weights_of_a_folded_network_load_into_what_its_card_builds(prepared
     model = KeypointModel(settle(build_network(card.architecture, POINTS)), torch.rand(POINTS, 2), 0.07, face=True)
     folded = model.folded()
     told = replace(card, architecture={**card.architecture, "folded": True})
-    told = ModelCard.from_json(told.to_json())
+    told = card_from_json(told.to_json())
     loaded = model_from_state(told, folded.state_dict(), "a file")
     with torch.inference_mode():
         for found, expected in zip(loaded(crops(2)), folded(crops(2)), strict=True):

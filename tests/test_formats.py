@@ -69,6 +69,17 @@ def faceless(tmp_path):
     return root
 
 
+@pytest.fixture
+def heads(tmp_path):
+    root = tmp_path / "heads"
+    (root / "images").mkdir(parents=True)
+    for name in ("a.png", "b, c.png"):
+        cv2.imwrite(str(root / "images" / name), np.full((60, 80, 3), 90, np.uint8))
+    rows = ["image,x1,y1,x2,y2,label", "a.png,1.5,2,31.5,40,with_mask", "a.png,-4,5,20,30", '"b, c.png",40,1,70,50,x,y']
+    (root / "boxes.csv").write_text("\r\n".join(rows) + "\r\n")
+    return root
+
+
 def test_68_points_become_21(ours, ibug):
     labels = read_format(ibug, FACES21)
     assert [row.photo for row in labels.rows[:2]] == ["training/000.png", "training/001.png"]
@@ -128,11 +139,15 @@ def test_broken_rows_are_named_and_the_rest_is_kept(ibug, mtfl):
     ]
 
 
-def test_the_format_is_told_from_the_folder(ours, ibug, mtfl, faceless):
+def test_the_format_is_told_from_the_folder(ours, ibug, mtfl, heads, faceless):
     assert guess_format(ours.root, FACES21) == "label"
     assert guess_format(ibug, FACES21) == "ibug68-csv"
     assert guess_format(mtfl, FACES21) == "mtfl"
     assert guess_format(mtfl / "label.txt", FACES21) == "mtfl"
+    assert guess_format(heads, FACES21) == "boxes"
+    assert guess_format(heads / "boxes.csv", FACES21) == "boxes"
+    (ours.root / "boxes.csv").write_text("image,x1,y1,x2,y2\n")
+    assert guess_format(ours.root, FACES21) == "label", "points say more than boxes"
     with pytest.raises(DataError, match=r"no label\.txt") as raised:
         read_format(faceless, FACES21)
     assert "--format faceless" in raised.value.advice
@@ -141,7 +156,7 @@ def test_the_format_is_told_from_the_folder(ours, ibug, mtfl, faceless):
 def test_a_format_that_does_not_fit_says_so(ours, ibug, mtfl, faceless, tmp_path):
     with pytest.raises(UsageError, match="no label format is called 'coco'") as raised:
         read_format(ours.root, FACES21, "coco")
-    assert "auto, label, ibug68-csv, mtfl, faceless" in raised.value.advice
+    assert "auto, label, ibug68-csv, mtfl, boxes, faceless" in raised.value.advice
     for folder, name in ((ibug, "ibug68-csv"), (mtfl, "mtfl")):
         with pytest.raises(UsageError, match=f"--format {name} gives the points of faces21, not of pair"):
             read_format(folder, PAIR, name)
@@ -149,6 +164,8 @@ def test_a_format_that_does_not_fit_says_so(ours, ibug, mtfl, faceless, tmp_path
         read_format(ours.root, FACES21, "ibug68-csv")
     with pytest.raises(DataError, match=r"no label\.txt"):
         read_format(ibug, FACES21, "mtfl")
+    with pytest.raises(DataError, match=r"no boxes\.csv"):
+        read_format(ibug, FACES21, "boxes")
     with pytest.raises(DataError, match="labels faces"):
         read_format(ours.root, FACES21, "faceless")
     (tmp_path / "empty").mkdir()
@@ -159,6 +176,64 @@ def test_a_format_that_does_not_fit_says_so(ours, ibug, mtfl, faceless, tmp_path
     (mtfl / "label.txt").write_text("\n")
     with pytest.raises(DataError, match="the label file is empty"):
         read_format(mtfl, FACES21, "mtfl")
+
+
+def test_boxes_without_points_are_read(heads):
+    labels = read_format(heads, FACES21)
+    assert labels.boxes_only
+    assert [row.photo for row in labels.rows] == ["images/a.png", "images/a.png", "images/b, c.png"]
+    assert [row.box.tolist() for row in labels.rows] == [[1.5, 2, 31.5, 40], [-4, 5, 20, 30], [40, 1, 70, 50]]
+    assert [row.where for row in labels.rows] == ["boxes.csv:2", "boxes.csv:3", "boxes.csv:4"]
+    assert all(row.keypoints.shape == (21, 2) and np.isnan(row.keypoints).all() for row in labels.rows)
+    assert not labels.problems
+    other = read_format(heads, PAIR, "boxes")
+    assert other.rows[0].keypoints.shape == (2, 2), "a box belongs to no scheme"
+    from_file = read_format(heads / "boxes.csv", FACES21)
+    assert [row.photo for row in from_file.rows] == [row.photo for row in labels.rows]
+    assert from_file.root == heads
+
+
+def test_boxes_are_found_beside_photos_in_no_folder_of_their_own(heads):
+    for photo in (heads / "images").iterdir():
+        photo.rename(heads / photo.name)
+    (heads / "images").rmdir()
+    assert [row.photo for row in read_format(heads, FACES21).rows] == ["a.png", "a.png", "b, c.png"]
+    report, _ = check(heads, FACES21)
+    assert (report.photos, report.faces, len(report.problems)) == (2, 3, 0)
+    (heads / "a.png").rename(heads / "c.png")
+    report, _ = check(heads, FACES21)
+    assert [str(problem) for problem in report.problems] == ["boxes.csv:2: a.png: no such photo (2 faces)"]
+
+
+def test_broken_boxes_are_named_and_the_rest_is_kept(heads):
+    with (heads / "boxes.csv").open("a") as text:
+        text.write("a.png,1,2,3\na.png,1,2,x,4\nnowhere.png,9,2,9,4\na.png,1,2,inf,4\na.png,1\r2,3,4,5\n\n")
+    labels = read_format(heads, FACES21)
+    assert len(labels.rows) == 3
+    assert [(p.kind, p.where, p.photo) for p in labels.problems] == [
+        ("columns", "boxes.csv:5", "images/a.png"),
+        ("not a number", "boxes.csv:6", "images/a.png"),
+        ("box without area", "boxes.csv:7", ""),
+        ("not a number", "boxes.csv:8", "images/a.png"),
+        ("columns", "boxes.csv:9", "images/a.png"),
+    ]
+    assert "column 4 is 'x'" in labels.problems[1].message
+    (heads / "boxes.csv").write_text("image,x1,y1,x2,y2\n")
+    with pytest.raises(DataError, match="the label file is empty"):
+        read_format(heads, FACES21)
+
+
+def test_check_copes_with_boxes_without_points(heads, tmp_path, capsys):
+    report, labels = check(heads, FACES21)
+    assert (report.photos, report.faces, report.roll_deg) == (2, 3, {})
+    assert report.notes["faces with points not labelled"] == 3
+    assert report.notes["faces with a point outside their box"] == 0
+    assert label_sheet(labels, count=3, side=60).shape[2] == 3
+    assert main(["data", "check", str(heads)]) == 0
+    assert main(["data", "prepare", str(heads), "--format", "boxes", "--out", str(tmp_path / "set")]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "labels boxes and no points" in told
+    assert "kpedge data prepare --frames" in told
 
 
 def test_a_sets_own_test_photos_are_its_test_split(ibug, tmp_path):

@@ -3,12 +3,12 @@ import torch
 
 from kpedge.errors import ModelError
 from kpedge.keypoints import FACES21
+from kpedge.models.build import model_from_state
 from kpedge.models.initialise import initialise
 from kpedge.models.keypoint_model import (
     KeypointModel,
     PerCropNormalisation,
     build_network,
-    model_from_state,
     weights_hash,
 )
 from kpedge.models.stage1 import Stage1

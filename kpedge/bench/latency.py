@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import INPUT_NAME, ModelCard
+from kpedge.card import Card
 from kpedge.errors import UsageError
 from kpedge.export.formats import ONNX, TORCHSCRIPT, format_of, open_eager, open_model
 from kpedge.export.parity import check_same_model
 from kpedge.export.probes import random_crops
 from kpedge.extras import importable, installed
-from kpedge.runtime.keypoints import CropModel
-from kpedge.runtime.sessions import OnnxModel
+from kpedge.runtime.sessions import Model, OnnxModel
 from kpedge.runtime.timing import time_calls
 
 EAGER = "PyTorch eager"
@@ -89,7 +88,7 @@ class _Contestant:
 
 def bench_latency(
     files: Sequence[Path], options: BenchOptions, *, progress: Callable[[int, int], None] | None = None
-) -> tuple[ModelCard, list[LatencyRow]]:
+) -> tuple[Card, list[LatencyRow]]:
     """Time the forms of one model.
 
     Args:
@@ -133,7 +132,7 @@ def bench_latency(
             contestants.append(_Contestant(row, call, []))
 
     for batch in options.batches:
-        crops = random_crops(batch, card.input_shape)
+        crops = random_crops(batch, card.usual_shape)
         for threads in options.threads:
             call = _torch_call(eager, crops, threads) if eager else None
             enter(EAGER, "cpu", threads, batch, call, no_torch or ("" if weights else absent))
@@ -159,7 +158,7 @@ def bench_latency(
     return card, [measured.get((row.form, row.device, row.threads, row.batch), row) for row in rows]
 
 
-def _torch_call(model: CropModel, crops: NDArray[np.uint8], threads: int) -> Callable[[], object]:
+def _torch_call(model: Model, crops: NDArray[np.uint8], threads: int) -> Callable[[], object]:
     """A call of a PyTorch module from and to NumPy on the CPU, with its own number of threads."""
     import torch
 
@@ -227,7 +226,7 @@ def _onnx_cuda_call(path: Path, crops: NDArray[np.uint8]) -> Callable[[], object
 
     binding = model.session.io_binding()
     value = onnxruntime.OrtValue.ortvalue_from_numpy(crops, "cuda", 0)
-    binding.bind_ortvalue_input(INPUT_NAME, value)
+    binding.bind_ortvalue_input(model.card.input_name, value)
     for output in model.session.get_outputs():
         binding.bind_output(output.name, "cuda")
 

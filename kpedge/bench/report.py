@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from kpedge.bench.latency import BenchOptions, LatencyRow
-from kpedge.card import ModelCard
+from kpedge.card import Card
 from kpedge.extras import importable, installed
 
 HEADERS = ("form", "device", "threads", "batch", "median ms", "p95 ms", "times faster than eager")
 
 
-def header(card: ModelCard, options: BenchOptions, where: dict[str, Any]) -> dict[str, Any]:
+def header(card: Card, options: BenchOptions, where: dict[str, Any]) -> dict[str, Any]:
     """What has to be known to read the figures; `where` is `machine.describe()` from before the rounds."""
     gpu = None
     if installed("torch"):
@@ -21,7 +21,7 @@ def header(card: ModelCard, options: BenchOptions, where: dict[str, Any]) -> dic
         gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return {
         "model": card.name,
-        "input": list(card.input_shape),
+        "input": list(card.usual_shape),
         "weights_sha256": card.weights_sha256,
         "machine": {**where, "gpu": gpu},
         "rounds": options.rounds,

@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
             "kpedge bench",
             "kpedge bench export/stage1.onnx export/stage1.torchscript.pt --batch 1 --batch 16",
             "kpedge bench --out report --json",
+            "kpedge bench --detect --peer yunet=face_detection_yunet_2023mar.onnx",
         )
     )(bench)
 
@@ -34,13 +35,25 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds in which every form has a turn.")] = 20,
     calls: Annotated[int, typer.Option(min=1, help="Timed calls in a turn.")] = 30,
     warmup: Annotated[int, typer.Option(min=1, help="Calls before them.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="Folder for latency.json, latency.md and latency.png.")] = None,
+    detect: Annotated[
+        bool,
+        typer.Option("--detect", help="Time finding faces in a 320x240 frame instead, one thread, beside stage 1."),
+    ] = False,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="With --detect: NAME=FILE of another detector: yunet; repeatable.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for latency.json, latency.md and latency.png, or detection.json.")
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Time PyTorch eager, TorchScript and onnxruntime in interleaved rounds, on CPU and on a GPU where there is one."""
     import json
 
+    if detect:
+        _bench_detection(files or [], peer or [], rounds, calls, warmup, out, force, as_json)
+        return
     from kpedge.bench.latency import BenchOptions, bench_latency
     from kpedge.bench.report import HEADERS, cells, header, header_lines, latency_png, markdown
     from kpedge.errors import UsageError
@@ -50,6 +63,8 @@ def bench(
     from kpedge.machine import describe, usable_cores
     from kpedge.shelf import shelf_folder
 
+    if peer:
+        raise UsageError("--peer is another detector to time", "add --detect")
     chosen = files or [
         path for suffix in SUFFIXES.values() if (path := shelf_folder() / f"{DEFAULT_MODEL}{suffix}").is_file()
     ]
@@ -83,3 +98,71 @@ def bench(
     for line in header_lines(head):
         output.say(line)
     output.table(HEADERS, cells(rows), left=2)
+
+
+def _bench_detection(
+    files: list[Path],
+    peers: list[str],
+    rounds: int,
+    calls: int,
+    warmup: int,
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """`kpedge bench --detect`."""
+    import json
+
+    from kpedge.bench.detection_latency import FRAME, bench_detection
+    from kpedge.errors import UsageError
+    from kpedge.files import refuse_existing, write_text
+    from kpedge.machine import describe
+    from kpedge.shelf import DEFAULT_DETECTOR, find_model
+
+    if len(files) > 1:
+        raise UsageError("--detect times one detector", "give one ONNX file, or none for the released one")
+    named = {}
+    for text in peers:
+        name, _, path = text.partition("=")
+        if not path:
+            raise UsageError(f"--peer {text}: not NAME=FILE", "as in --peer yunet=face_detection_yunet_2023mar.onnx")
+        named[name] = Path(path)
+    target = out / "detection.json" if out else None
+    if target:
+        refuse_existing(target, force=force)
+    where = describe()
+    with output.progress("rounds") as update:
+        rows = bench_detection(
+            files[0] if files else find_model(DEFAULT_DETECTOR),
+            named,
+            rounds=rounds,
+            calls=calls,
+            warmup=warmup,
+            progress=update,
+        )
+    frame = f"{FRAME[0]}x{FRAME[1]}"
+    settings = {"frame": frame, "threads": 1, "rounds": rounds, "calls": calls, "warmup": warmup}
+    document = {**settings, "machine": where, "rows": [row.to_dict() for row in rows]}
+    if target:
+        write_text(target, json.dumps(document, indent=1) + "\n")
+        output.say(f"report: {target}")
+    if as_json:
+        output.result_json(document, indent=1)
+        return
+    output.say(f"one frame of {frame}, 1 thread, {rounds} rounds of {calls} calls after {warmup} to warm up")
+    output.say(", ".join(f"{key} {value}" for key, value in where.items() if isinstance(value, str | int | float)))
+    output.table(
+        ("who", "what", "faces", "median, ms", "95 %, ms", "in stage 1's time"),
+        [
+            (
+                row.name,
+                row.what,
+                "" if row.faces is None else str(row.faces),
+                f"{row.median_ms:.3f}",
+                f"{row.p95_ms:.3f}",
+                f"{row.ratio:.2f}",
+            )
+            for row in rows
+        ],
+        left=2,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at labelled photos, and prepa
 
 Format = Annotated[
     str,
-    typer.Option("--format", help="Format of the labels: auto, label, ibug68-csv, mtfl, or faceless for none."),
+    typer.Option("--format", help="Format of the labels: auto, label, ibug68-csv, mtfl, boxes, or faceless for none."),
 ]
 
 PROBLEMS_SHOWN = 20
@@ -89,6 +89,7 @@ def check(
         'kpedge data prepare photos --out data/photos --name wedding --terms "ours"',
         "kpedge data prepare photos --out data/photos --test-list held_out.txt --seed 3",
         "kpedge data prepare landscapes --out data/landscapes --format faceless",
+        "kpedge data prepare crowds --out data/crowds --frames --test 0.5",
     )
 )
 def prepare(
@@ -110,35 +111,45 @@ def prepare(
     context: Annotated[float, typer.Option(help="How far beyond the box pixels are kept, in boxes a side.")] = 0.75,
     name: Annotated[str, typer.Option(help="Name of the set in model cards. (default: the folder's)")] = "",
     terms: Annotated[str, typer.Option(help="Terms of the photos, for model cards.")] = "not stated",
+    frames: Annotated[
+        bool, typer.Option("--frames", help="Pack whole photos, for the detector, instead of faces.")
+    ] = False,
+    boxes: Annotated[
+        str,
+        typer.Option(help="With --frames: what the boxes hold, face or head. (default: head of boxes.csv, else face)"),
+    ] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Fail instead of leaving broken rows out.")] = False,
     force: Force = False,
 ) -> None:
-    """Split photos into train, validation and test; pack every face, and crops without one, for fast training."""
+    """Split photos into train, validation and test; pack every face, and crops without one, for fast training.
+
+    With --frames, whole photos are packed with the boxes of all their faces, to train the detector.
+    """
     from kpedge.datasets.prepare import PrepareOptions
     from kpedge.datasets.prepare import prepare as run_prepare
+    from kpedge.datasets.prepare_frames import FrameOptions, prepare_frames
+    from kpedge.errors import UsageError
     from kpedge.keypoints import scheme_named
 
-    options = PrepareOptions(
-        scheme=scheme_named(scheme),
-        seed=seed,
-        validation=validation,
-        test=test,
-        negatives=negatives,
-        context=context,
-        name=name,
-        terms=terms,
-    )
+    if frames and negatives is not None:
+        raise UsageError("--negatives chooses crops; with --frames whole photos are packed", "leave one of them out")
+    if boxes and not frames:
+        raise UsageError("--boxes is for whole photos", "add --frames, or leave it out")
+    common: dict[str, Any] = {
+        "scheme": scheme_named(scheme),
+        "seed": seed,
+        "validation": validation,
+        "test": test,
+        "name": name,
+        "terms": terms,
+    }
+    read: dict[str, Any] = {"test_list": test_list, "label_format": label_format, "strict": strict, "force": force}
     with output.progress("preparing") as update:
-        report = run_prepare(
-            folder,
-            out,
-            options,
-            test_list=test_list,
-            label_format=label_format,
-            strict=strict,
-            force=force,
-            progress=update,
-        )
+        if frames:
+            report = prepare_frames(folder, out, FrameOptions(**common, boxes=boxes), progress=update, **read)
+        else:
+            options = PrepareOptions(**common, negatives=negatives, context=context)
+            report = run_prepare(folder, out, options, progress=update, **read)
     for problem in report.problems[:PROBLEMS_SHOWN]:
         output.say(f"left out: {problem}")
     say_prepared(report.path, report.written, report.counts, len(report.problems))

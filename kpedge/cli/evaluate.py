@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
             "kpedge eval stage1 --data photos --list photos/test_images.txt",
             "kpedge eval runs/stage1/best.pt --data data/photos --split validation",
             "kpedge eval export/stage1.onnx --data data/photos --box-noise 0.05 --out report --json",
+            "kpedge eval detector --data photos --list photos/test_images.txt --max-side 320 --out report",
         ),
     )(evaluate)
 
@@ -42,33 +43,68 @@ def evaluate(
     box_noise: Annotated[
         float, typer.Option(min=0, max=0.5, help="Move and scale boxes by up to this fraction of their size first.")
     ] = 0.0,
+    label_format: Annotated[
+        str, typer.Option("--format", help="Detector: format of a folder's labels; faceless for none.")
+    ] = "auto",
+    max_side: Annotated[
+        int | None, typer.Option(help="Detector: longer side at which photos are looked at, px. [default: the model's]")
+    ] = None,
+    as_labelled: Annotated[
+        bool, typer.Option("--as-labelled", help="Detector: hold against a set's own boxes, not against ours.")
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for report.json and pictures: error curve, worst faces, scores.")
+        Path | None, typer.Option(help="Folder for report.json and pictures: curves, the worst mistakes.")
     ] = None,
     threads: Threads = 1,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Measure keypoint errors on labelled faces, each figure beside that of the mean face."""
+    """Measure keypoint errors on labelled faces, each figure beside that of the mean face; or how well a detector finds
+    faces in whole photos.
+    """
     import json
 
     from kpedge.bench.accuracy import error_curve_png, load_faces, score_curves_png, worst_faces
+    from kpedge.card import DetectorCard
+    from kpedge.cli.evaluate_detector import evaluate_detector
     from kpedge.datasets.packed import is_prepared
+    from kpedge.errors import UsageError
     from kpedge.export.formats import open_model
     from kpedge.extras import importable
     from kpedge.files import refuse_existing, write_bytes, write_text
     from kpedge.images import write_image
+    from kpedge.runtime.keypoints import keypoint_model
     from kpedge.shelf import find_model
     from kpedge.training.evaluate import evaluate as run_evaluation
 
     path = find_model(model)
     if out:
         importable("matplotlib", "train")  # before the work, not after it
+    any_model = open_model(path, threads=threads)
+    if isinstance(any_model.card, DetectorCard):
+        if box_noise:
+            raise UsageError("--box-noise disturbs given boxes; a detector is given none", "leave it out")
+        evaluate_detector(
+            path,
+            any_model,
+            data,
+            split=split,
+            photo_list=photo_list,
+            max_side=max_side,
+            as_labelled=as_labelled,
+            label_format=label_format,
+            out=out,
+            force=force,
+            as_json=as_json,
+        )
+        return
+    if max_side is not None or as_labelled:
+        raise UsageError(f"--max-side and --as-labelled are for a detector, {path} is none", "leave them out")
     names = ("report.json", "error_curve.png", "worst.png", "scores.png")
     targets = {name: out / name for name in names} if out else {}
     for target in targets.values():
         refuse_existing(target, force=force)
-    opened = open_model(path, threads=threads)
+    opened = keypoint_model(any_model)
     card = opened.card
     faces, problems = load_faces(data, opened, split=split, photo_list=photo_list, box_noise=box_noise)
     for problem in problems:

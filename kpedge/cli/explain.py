@@ -63,7 +63,7 @@ def explain(
     from kpedge.files import refuse_existing
     from kpedge.geometry import as_box
     from kpedge.images import read_image, write_image
-    from kpedge.runtime.keypoints import KeypointPredictor
+    from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 
     if (box is None) == (boxes is None):
         raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
@@ -86,7 +86,7 @@ def explain(
         refuse_existing(folder / "overview.png", force=force)  # before the work
     # Boxes of a label file count pixels as they are stored; a person reads a box off a viewer.
     photo = read_image(image, stored=boxes is not None)
-    predictor = KeypointPredictor(opened)
+    predictor = KeypointPredictor(keypoint_model(opened))
     predictor(photo, faces)  # checks the boxes
     crops, _ = predictor.preprocess(photo, np.array(faces))
     for crop, folder in zip(crops, folders, strict=True):

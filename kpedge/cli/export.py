@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,11 @@ from kpedge.cli.options import Force, Json, examples
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from kpedge.export.parity import ParityRow
+    from kpedge.runtime.sessions import Model
 
 
 def register(app: typer.Typer) -> None:
@@ -52,15 +56,47 @@ def _show_parity(rows: Sequence[ParityRow]) -> None:
     )
 
 
+def _crops(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """Real crops for the proof, and the accuracy on a test split where there is one."""
+    from kpedge.bench.accuracy import first_split, load_faces
+    from kpedge.datasets.packed import is_prepared
+    from kpedge.errors import UsageError
+    from kpedge.runtime.keypoints import keypoint_model
+    from kpedge.shelf import sample_folder
+    from kpedge.training.evaluate import evaluate
+
+    if len(data) > 1:
+        raise UsageError("a keypoint model takes one --data", "only a detector is measured on several sets")
+    folder, opened = data[0] if data else sample_folder(), keypoint_model(model)
+    split = first_split(folder) if is_prepared(folder) else None
+    faces, problems = load_faces(folder, opened, split=split)
+    for problem in problems:
+        output.say(f"left out: {problem}")
+    measured = split == "test"
+    return faces.crops, {"test": evaluate(opened, faces, opened.card).headline()} if measured else {}
+
+
+def _frames(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """Real frames for the proof, and the accuracy on the test splits of frame sets."""
+    from kpedge.bench.detection import measure_sets, probe_frames
+    from kpedge.runtime.detector import detector_model
+
+    detector = detector_model(model)
+    with output.progress("photos") as update:
+        accuracy = measure_sets(detector, data, progress=update)
+    return probe_frames(data, detector.card.usual_shape), {"test": accuracy} if accuracy else {}
+
+
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run, as best.pt.")],
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("export"),
     kind: Annotated[str, typer.Option("--format", help="onnx, torchscript or all.")] = "all",
     name: Annotated[str, typer.Option(help="Name of the files. [default: the recipe's]")] = "",
     data: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Real crops for the proof: a prepared set, whose test accuracy goes into the card, or labelled photos."
+            help="Real inputs for the proof: a prepared set, whose test accuracy goes into the card, or labelled "
+            "photos; of a detector frame sets. Repeatable."
         ),
     ] = None,
     force: Force = False,
@@ -73,23 +109,14 @@ def export(
     from kpedge.extras import importable
 
     importable("torch", "export")
-    from kpedge.bench.accuracy import first_split, load_faces
-    from kpedge.datasets.packed import is_prepared
+    from kpedge.card import DetectorCard
     from kpedge.export.formats import SUFFIXES, open_eager
     from kpedge.export.gate import export_model
-    from kpedge.shelf import sample_folder
-    from kpedge.training.evaluate import evaluate
 
     formats = tuple(SUFFIXES) if kind == "all" else (kind,)
     eager = open_eager(checkpoint)
-    accuracy = {}
-    split = first_split(data) if data is not None and is_prepared(data) else None
-    faces, problems = load_faces(data or sample_folder(), eager, split=split)
-    for problem in problems:
-        output.say(f"left out: {problem}")
-    if split == "test":
-        accuracy["test"] = evaluate(eager, faces, eager.card).headline()
-    result = export_model(checkpoint, out, formats, name=name, real=faces.crops, accuracy=accuracy, force=force)
+    real, accuracy = (_frames if isinstance(eager.card, DetectorCard) else _crops)(eager, data or [])
+    result = export_model(checkpoint, out, formats, name=name, real=real, accuracy=accuracy, force=force)
     if as_json:
         output.result_json(
             {

@@ -11,6 +11,7 @@ import typer
 from kpedge.cli import output
 
 if TYPE_CHECKING:
+    from kpedge.datasets.frames import FrameSet
     from kpedge.datasets.packed import PreparedSet
 
 Data = Annotated[
@@ -54,19 +55,44 @@ def prepared_set(data: Path, beside: Path) -> PreparedSet:
 
     if is_prepared(data):
         return open_set(data)
-    source = data.resolve()
-    own = hashlib.sha256(str(source).encode()).hexdigest()[:8]  # folders of one name do not share a set
-    out = beside / "prepared" / f"{source.name or 'set'}-{own}"
+    out = _place_beside(data, beside)
     with output.progress(f"preparing {data}") as update:
         report = prepare(data, out, force=True, progress=update)
     say_prepared(report.path, report.written, report.counts, len(report.problems))
     return open_set(out)
 
 
+def frame_set(data: Path, beside: Path, *, label_format: str = "auto") -> FrameSet:
+    """Open a frame set; a folder of photos is first prepared under `beside/prepared/`, and again when it has changed.
+
+    Raises:
+        DataError: `data` is neither.
+    """
+    from kpedge.datasets.frames import is_frame_set, open_frames
+    from kpedge.datasets.prepare_frames import prepare_frames
+
+    if is_frame_set(data):
+        return open_frames(data)
+    out = _place_beside(data, beside, "-frames")
+    with output.progress(f"preparing {data}") as update:
+        report = prepare_frames(data, out, label_format=label_format, force=True, progress=update)
+    say_prepared(report.path, report.written, report.counts, len(report.problems))
+    return open_frames(out)
+
+
+def _place_beside(data: Path, beside: Path, ending: str = "") -> Path:
+    """Where a set is prepared that was not asked for by name; folders of one name do not share it."""
+    source = data.resolve()
+    own = hashlib.sha256(str(source).encode()).hexdigest()[:8]
+    return beside / "prepared" / f"{source.name or 'set'}-{own}{ending}"
+
+
 def say_prepared(path: Path, written: bool, counts: dict[str, dict[str, int]], problems: int) -> None:
     """Tell what a prepared set holds."""
     parts = ", ".join(
-        f"{split} {n['faces']:,} faces and {n['negatives']:,} negatives of {n['photos']:,} photos"
+        f"{split} {n['faces']:,} faces"
+        + (f" and {n['negatives']:,} negatives" if "negatives" in n else "")
+        + f" of {n['photos']:,} photos"
         for split, n in counts.items()
     )
     output.say(f"{path}: {'prepared' if written else 'up to date'}: {parts}")

@@ -1,22 +1,31 @@
-"""`kpedge predict`: keypoints of faces in photos."""
+"""`kpedge predict`: faces and their keypoints in photos."""
 
 from __future__ import annotations
 
 from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Threads, examples, parse_box
-from kpedge.shelf import DEFAULT_MODEL
+from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kpedge.faces import Face
+    from kpedge.geometry import Image
+    from kpedge.runtime.keypoints import KeypointPredictor
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         epilog=examples(
+            "kpedge predict photo.jpg",
+            "kpedge predict photos --json --max-side 1280",
             "kpedge predict face.jpg --box 150,130,305,285",
             "kpedge predict --boxes photos/label.txt --out drawn",
             "kpedge predict photos/I/000007.jpg --boxes photos/I/label.txt --model runs/stage1/best.pt --json",
@@ -38,9 +47,20 @@ def _picture_files(photos: list[Path], out: Path) -> dict[Path, Path]:
 
 def predict(
     images: Annotated[
-        list[Path] | None, typer.Argument(help="Photos. With --boxes they may be left out: all that the file names.")
+        list[Path] | None,
+        typer.Argument(help="Photos, animated GIFs, or folders of them. With --boxes: all that the file names."),
     ] = None,
     model: Annotated[str, typer.Option(help="A model file, or the name of a released model.")] = DEFAULT_MODEL,
+    detector: Annotated[
+        str, typer.Option(help="What finds the faces where no box is given: a file or a released model.")
+    ] = DEFAULT_DETECTOR,
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            help="Longer side, px, at which photos are searched: faces under about 16 px there are missed; "
+            "twice the side takes four times as long. [default: the detector's]"
+        ),
+    ] = None,
     boxes: Annotated[
         Path | None,
         typer.Option(help="File with a face a row, `name x1 y1 x2 y2 …`, photos beside it; label.txt fits."),
@@ -54,40 +74,41 @@ def predict(
         float | None, typer.Option(min=0, max=1, help="Score from which on a box shows a face. [default: the model's]")
     ] = None,
     keep_rejected: Annotated[
-        bool, typer.Option("--keep-rejected", help="Give points of boxes that show no face, too.")
+        bool,
+        typer.Option("--keep-rejected", help="Give points of given boxes that show no face; list found ones."),
     ] = False,
     threads: Threads = 1,
     force: Force = False,
 ) -> None:
-    """Find the keypoints of faces in photos: one JSON line a photo on standard output, and a picture of each.
+    """Find faces and their keypoints in photos: one JSON line a photo on standard output, and a picture of each.
 
-    A box whose score says that it shows no face gets no points. ONNX files need neither PyTorch nor a GPU. Boxes are
-    squares around the face from brows to chin.
+    Without --box or --boxes the faces are searched for. A given box that shows no face gets no points; a found one is
+    left out. ONNX files need neither PyTorch nor a GPU. Given boxes are squares around the face from brows to chin.
     """
-    from kpedge.datasets.labels import read_boxes
     from kpedge.drawing import draw_face
     from kpedge.errors import DataError, ImageError, KpedgeError, UsageError
     from kpedge.export.formats import open_model
     from kpedge.faces import ImageFaces
     from kpedge.files import refuse_existing
-    from kpedge.geometry import as_box
-    from kpedge.images import read_image, write_image
-    from kpedge.runtime.keypoints import KeypointPredictor
+    from kpedge.images import read_pictures, write_image
+    from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
     from kpedge.shelf import find_model
 
-    given = [as_box(parse_box(text)) for text in box or ()]
-    if bool(given) == bool(boxes):
-        raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
-    by_photo = read_boxes(boxes) if boxes else {}
-    resolved = {photo.resolve(): boxes_of for photo, boxes_of in by_photo.items()}
-    photos = list(dict.fromkeys(images or by_photo))
-    if not photos:
-        raise UsageError("no photo is given", "name one, or give --boxes FILE")
     if keep_rejected and threshold is not None:
         raise UsageError("--keep-rejected and --threshold contradict each other", "give one of them")
-    opened = open_model(find_model(model), threads=threads)
-    every = keep_rejected and opened.card.has_score
+    if box and boxes:
+        raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
+    searching = not (box or boxes)
+    if not searching and max_side is not None:
+        raise UsageError("--max-side is for searching; boxes are given", "leave one of them out")
+    opened = keypoint_model(open_model(find_model(model), threads=threads))
+    every = keep_rejected and opened.card.has_score and not searching
     predictor = KeypointPredictor(opened, threshold=0.0 if every else threshold)
+    if searching:
+        photos = _photos(images or [])
+        find = _searching(predictor, detector, max_side, threads, keep_rejected)
+    else:
+        photos, find = _given(predictor, images or [], box or [], boxes)
     drawn = _picture_files(photos, out or Path("predictions")) if out or not as_json else {}
     originals = {photo.resolve() for photo in photos}
     for photo, target in drawn.items():
@@ -99,21 +120,76 @@ def predict(
         for done, photo in enumerate(photos, 1):
             try:
                 # Boxes of a label file count pixels as they are stored; a person reads a box off a viewer.
-                image = read_image(photo, stored=boxes is not None)
-                own = given or resolved.get(photo.resolve())
-                if not own:
-                    raise ImageError(f"{photo}: {boxes} has no box for this photo")
-                faces = predictor(image, own)
+                for picture in read_pictures(photo, stored=boxes is not None):
+                    faces = find(photo, picture.image)
+                    place = {} if picture.frame is None else {"frame": picture.frame, "time_s": picture.time_s}
+                    output.result_json({**ImageFaces(str(photo), faces).to_dict(), **place})
+                    if photo in drawn:
+                        target = drawn[photo]
+                        if picture.frame is not None:
+                            target = target.with_name(f"{target.stem}-{picture.frame:04}.png")
+                            refuse_existing(target, force=force)
+                        for face in faces:
+                            draw_face(picture.image, face, predictor.model.card.scheme)
+                        write_image(target, picture.image)
+                        output.say(f"picture: {target}")
             except (ImageError, DataError) as problem:
                 output.error(problem if isinstance(problem, ImageError) else DataError(f"{photo}: {problem}"))
                 broken += 1
-                continue
-            output.result_json(ImageFaces(str(photo), faces).to_dict())
-            if photo in drawn:
-                for face in faces:
-                    draw_face(image, face, predictor.model.card.scheme)
-                write_image(drawn[photo], image)
-                output.say(f"picture: {drawn[photo]}")
             update(done, len(photos))
     if broken:
         raise KpedgeError(f"{broken} of {len(photos)} photos could not be used", "they are named above")
+
+
+def _photos(named: list[Path]) -> list[Path]:
+    """The photos that are named, and those in folders that are named, each once."""
+    from kpedge.errors import ImageError, UsageError
+    from kpedge.images import pictures_below
+
+    if not named:
+        raise UsageError("no photo is given", "name a photo or a folder of photos")
+    photos: list[Path] = []
+    for path in named:
+        below = pictures_below(path) if path.is_dir() else [path]
+        if not below:
+            raise ImageError(f"{path}: no photo in this folder or below it")
+        photos += below
+    return list(dict.fromkeys(photos))
+
+
+def _searching(
+    predictor: KeypointPredictor, detector: str, max_side: int | None, threads: int, keep_rejected: bool
+) -> Callable[[Path, Image], tuple[Face, ...]]:
+    """A function that searches a photo for faces."""
+    from kpedge.export.formats import open_model
+    from kpedge.runtime.detector import FaceDetector, detector_model
+    from kpedge.runtime.pipeline import FacePipeline
+    from kpedge.shelf import find_model
+
+    finder = FaceDetector(detector_model(open_model(find_model(detector), threads=threads)), side=max_side)
+    pipeline = FacePipeline(finder, predictor, keep_rejected=keep_rejected)
+    return lambda _, image: pipeline(image)
+
+
+def _given(
+    predictor: KeypointPredictor, images: list[Path], box: list[str], boxes: Path | None
+) -> tuple[list[Path], Callable[[Path, Image], tuple[Face, ...]]]:
+    """The photos, and a function that takes the boxes that are given for one."""
+    from kpedge.datasets.labels import read_boxes
+    from kpedge.errors import ImageError, UsageError
+    from kpedge.geometry import as_box
+
+    given = [as_box(parse_box(text)) for text in box]
+    by_photo = read_boxes(boxes) if boxes else {}
+    resolved = {photo.resolve(): boxes_of for photo, boxes_of in by_photo.items()}
+    photos = list(dict.fromkeys(images or by_photo))
+    if not photos:
+        raise UsageError("no photo is given", "name one, or give --boxes FILE")
+
+    def find(photo: Path, image: Image) -> tuple[Face, ...]:
+        own = given or resolved.get(photo.resolve())
+        if not own:
+            raise ImageError(f"{photo}: {boxes} has no box for this photo")
+        return predictor(image, own)
+
+    return photos, find

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Data, Force, examples
-from kpedge.training.config import FIXED_NETWORKS, RECIPES, TrainConfig, flag
+from kpedge.training.config import DETECTOR, FIXED_NETWORKS, RECIPES, PixelConfig, TrainConfig, flag
 
 app = typer.Typer(no_args_is_help=True, help="Train a model.")
+
+Config = TypeVar("Config", bound=PixelConfig)
 
 KEYPOINTS_ONLY = ("face_weight", "positive_weight", "negatives")
 """Fields that mean nothing to a recipe without a face score."""
@@ -29,12 +32,11 @@ def _lr_group(text: str) -> tuple[str, float]:
         raise typer.BadParameter(f"{text!r} is not PATTERN=RATE, as in 'conv*=0.001'") from None
 
 
-def _flags(recipe: str) -> dict[str, tuple[Any, Any]]:
+def _flags(defaults: PixelConfig, hidden: set[str]) -> dict[str, tuple[Any, Any]]:
     """Field -> annotation and default of its flag."""
-    hidden = {*FIXED_NETWORKS.get(recipe, ()), *(() if recipe == "stage3" else KEYPOINTS_ONLY)}
     found: dict[str, tuple[Any, Any]] = {}
-    for item in fields(TrainConfig):
-        about, default = item.metadata, getattr(RECIPES[recipe], item.name)
+    for item in fields(defaults):
+        about, default = item.metadata, getattr(defaults, item.name)
         if not about["group"] or item.name in hidden:
             continue
         text = about["help"] + (f" One of {', '.join(about['choices'])}." if about["choices"] else "")
@@ -52,18 +54,18 @@ def _flags(recipe: str) -> dict[str, tuple[Any, Any]]:
     return found
 
 
-def _config(recipe: str, given: dict[str, Any]) -> TrainConfig:
+def _config(defaults: Config, given: dict[str, Any]) -> Config:
     """The configuration of a recipe with flags given."""
-    values = RECIPES[recipe].to_dict() | {name: value for name, value in given.items() if value is not None}
+    values = defaults.to_dict() | {name: value for name, value in given.items() if value is not None}
     values["lr_groups"] = tuple(_lr_group(text) for text in given["lr_groups"] or ())
     for name in ("freeze", "milestones"):
         values[name] = tuple(values[name])
-    return TrainConfig(**values)
+    return type(defaults)(**values)
 
 
 def _command(recipe: str, about: str) -> Callable[..., None]:
     """The command of a recipe. Its signature is made from the configuration, so that no flag is written down twice."""
-    flags = _flags(recipe)
+    hidden = {*FIXED_NETWORKS.get(recipe, ()), *(() if recipe == "stage3" else KEYPOINTS_ONLY)}
 
     def command(
         data: Data,
@@ -89,7 +91,7 @@ def _command(recipe: str, about: str) -> Callable[..., None]:
     ) -> None:
         _run(
             recipe,
-            _config(recipe, given),
+            _config(RECIPES[recipe], given),
             data=data,
             also=also or [],
             out=out,
@@ -100,16 +102,108 @@ def _command(recipe: str, about: str) -> Callable[..., None]:
             force=force,
         )
 
+    return _with_flags(command, recipe, about, _flags(RECIPES[recipe], hidden))
+
+
+def _with_flags(
+    command: Callable[..., None], name: str, about: str, flags: dict[str, tuple[Any, Any]]
+) -> Callable[..., None]:
+    """A command whose signature has flags instead of `**given`."""
     signature = inspect.signature(command, eval_str=True)
     fixed = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
     made = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in flags.items()
+        inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for field, (annotation, default) in flags.items()
     ]
     command.__signature__ = inspect.Signature([*fixed, *made])  # type: ignore[attr-defined]
     command.__annotations__ = {item.name: item.annotation for item in (*fixed, *made)}
-    command.__name__, command.__doc__ = recipe, about
+    command.__name__, command.__doc__ = name, about
     return command
+
+
+def _detector(
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="A frame set, or a folder of photos with every face boxed, which is prepared first; repeatable."
+        ),
+    ],
+    faceless: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of photos that show no face; repeatable.", rich_help_panel="Data"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs") / "detector",
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from the weights of this checkpoint, as far as they fit.", rich_help_panel="Finetuning"
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel="Run")] = "cpu",
+    force: Force = False,
+    **given: Any,
+) -> None:
+    """Train the face detector: boxes, scores and five points in whole frames."""
+    _needs(device)
+    from kpedge.cli.options import frame_set
+    from kpedge.training.detector_loop import train_detector
+    from kpedge.training.run import Record
+
+    config = _config(DETECTOR, given)
+    sets = [frame_set(folder, out.parent) for folder in data]
+    sets += [frame_set(folder, out.parent, label_format="faceless") for folder in faceless or ()]
+    terminal = output.on_terminal()
+    with output.progress("epoch") as update:
+
+        def on_epoch(record: Record, of: int) -> None:
+            line = f"loss {record['train_loss']:.3f}"
+            for name in (name for name in record if name.startswith("val_ap_")):
+                line += f"  {name.removeprefix('val_ap_')} {record[name]:.3f}"
+            update(int(record["epoch"]), of, line)
+            if not terminal:
+                output.say(
+                    f"epoch {record['epoch']:.0f}/{of}  {line}  lr {record['lr']:.2g}  {record['seconds']:.1f} s"
+                )
+
+        with _told_how_to_resume(out):
+            result = train_detector(
+                sets,
+                out,
+                config,
+                resume=resume,
+                force=force,
+                init_from=init_from,
+                device=device,
+                say=output.say,
+                on_epoch=on_epoch,
+            )
+    output.say(
+        f"best: {result.best} (epoch {result.best_epoch} of {result.epochs}), mean average precision on the "
+        f"validation splits {1 - result.best_nme:.1%}"
+    )
+    output.result(str(result.best))
+
+
+@contextlib.contextmanager
+def _told_how_to_resume(out: Path) -> Iterator[None]:
+    """Tell who stops a run how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        output.say(f"stopped; go on with the same command and --resume ({out / 'last.pt'})")
+        raise
+
+
+def _needs(device: str) -> None:
+    """Check that everything is installed that training takes, and the device is there."""
+    from kpedge.errors import UsageError
+    from kpedge.extras import importable
+
+    for module in ("torch", "torchvision", "matplotlib", "tensorboard"):
+        importable(module, "train")
+    if device not in ("cpu", "cuda") or (device == "cuda" and not importable("torch", "train").cuda.is_available()):
+        raise UsageError(f"--device {device}: there is no such device here", "use --device cpu")
 
 
 def _run(
@@ -125,18 +219,13 @@ def _run(
     device: str,
     force: bool,
 ) -> None:
-    from kpedge.extras import importable
-
-    for module in ("torch", "torchvision", "matplotlib", "tensorboard"):
-        importable(module, "train")
+    _needs(device)
     from kpedge.cli.options import prepared_set
     from kpedge.datasets.packed import is_prepared
     from kpedge.errors import UsageError
     from kpedge.training.loop import train
     from kpedge.training.run import Record
 
-    if device not in ("cpu", "cuda") or (device == "cuda" and not importable("torch", "train").cuda.is_available()):
-        raise UsageError(f"--device {device}: there is no such device here", "use --device cpu")
     folders = (data, *also)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         unprepared = next((folder for folder in folders if not is_prepared(folder)), None)
@@ -179,7 +268,7 @@ def _run(
                     f"epoch {record['epoch']:.0f}/{of}  {line}  lr {record['lr']:.2g}  {record['seconds']:.1f} s"
                 )
 
-        try:
+        with _told_how_to_resume(out):
             result = train(
                 recipe,
                 source,
@@ -193,9 +282,6 @@ def _run(
                 say=output.say,
                 on_epoch=on_epoch,
             )
-        except KeyboardInterrupt:
-            output.say(f"stopped; go on with the same command and --resume ({out / 'last.pt'})")
-            raise
     if not result.speaks:
         return
     output.say(
@@ -235,3 +321,11 @@ COMMANDS = {
 }
 for _name, (_about, _lines) in COMMANDS.items():
     app.command(_name, epilog=examples(*_lines))(_command(_name, _about))
+app.command(
+    "detector",
+    epilog=examples(
+        "kpedge train detector --data photos --faceless landscapes --out runs/detector",
+        "kpedge train detector --data data/photos --data data/crowds --resume",
+        "kpedge train detector --data mine --init-from runs/detector/best.pt --epochs 20",
+    ),
+)(_with_flags(_detector, "detector", str(_detector.__doc__), _flags(DETECTOR, set())))

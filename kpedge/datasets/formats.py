@@ -5,6 +5,7 @@
 | `label` | `label.txt` files, as `kpedge.datasets.labels` reads them |
 | `ibug68-csv` | `training_frames_keypoints.csv` and photos in `training/`; likewise `test`; rows `photo,x0,y0,…` |
 | `mtfl` | `label.txt`: `photo x1 … x5 y1 … y5`, eyes, nose tip, mouth corners, left before right |
+| `boxes` | `boxes.csv`: `image,x1,y1,x2,y2` and whatever follows; boxes of heads and no points, for the detector |
 | `faceless` | photos that show no face, and no labels; never guessed |
 
 Sets without boxes get those that faces21 would have: there the box is a square that follows from the points.
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.boxes import BOX_BELOW
 from kpedge.datasets.labels import (
     LABEL_FILE,
     LabelProblem,
@@ -39,6 +41,9 @@ from kpedge.errors import DataError, UsageError
 from kpedge.keypoints import FACES21, FACES21_MEAN, FROM_IBUG68, KeypointScheme
 
 AUTO = "auto"
+BOXES_FILE = "boxes.csv"
+BOXES_FOLDERS = ("images", "photos")
+"""Folders beside `boxes.csv` in which its photos may lie."""
 IBUG_POINTS = 68
 IBUG_FOLDERS = ("training", "test")
 """Photos of a split, and with `_frames_keypoints.csv` behind it the file of their labels."""
@@ -48,8 +53,6 @@ MTFL_POINTS = (16, 17, 18, 19, 20)
 BOX_SIDE = 0.673
 """Side of a face's box, in the root of the summed squared distances of its 21 points from their mean. Measured on
 faces21's training photos: 5 to 95 % lie from 0.632 to 0.738."""
-BOX_BELOW = 0.135
-"""How far the middle of the box lies below the mean of the points, in sides of the box; likewise."""
 FITTED_SIDE = 0.975
 """Side of the box, in the scale at which the mean face fits a face with few labelled points; likewise."""
 
@@ -83,8 +86,15 @@ def box_of_points(keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([middle - side / 2, middle + side / 2])
 
 
+def _csv_cells(text: str) -> list[str]:
+    try:
+        return next(csv.reader([text]))
+    except csv.Error as error:
+        raise RowError("columns", f"not a row of a CSV file: {error}") from error
+
+
 def _ibug68_row(text: str) -> tuple[str, NDArray[np.float64]]:
-    cells = next(csv.reader([text]))
+    cells = _csv_cells(text)
     if len(cells) != 1 + 2 * IBUG_POINTS:
         raise RowError("columns", f"{len(cells)} columns, expected {1 + 2 * IBUG_POINTS}: photo, {IBUG_POINTS} x y")
     points = row_numbers(cells[1:], 2).reshape(IBUG_POINTS, 2)
@@ -166,6 +176,42 @@ def read_mtfl(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
     return Labels(path.parent, scheme, tuple(rows), tuple(problems), (path.name,))
 
 
+def _boxes_row(text: str) -> tuple[str, NDArray[np.float64]]:
+    cells = _csv_cells(text)
+    if len(cells) < 5:
+        raise RowError("columns", f"{len(cells)} columns, expected image,x1,y1,x2,y2")
+    return row_name(cells[0].replace("\\", "/")), row_numbers(cells[1:5], 2)
+
+
+def read_boxes_csv(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
+    """The boxes of a folder's `boxes.csv`; no face has points.
+
+    Raises:
+        DataError: there is nothing to read.
+    """
+    path = root if root.is_file() else root / BOXES_FILE
+    if not path.is_file():
+        raise DataError(f"{root}: no {BOXES_FILE}", "give the folder that holds it")
+    root = path.parent
+    folder = next((name for name in BOXES_FOLDERS if (root / name).is_dir()), "")
+    rows: list[LabelRow] = []
+    problems: list[LabelProblem] = []
+    for line, content in list(text_lines(path))[1:]:
+        try:
+            name, values = _boxes_row(content)
+            box = row_box(values)
+        except RowError as error:
+            named = named_photo(root / folder, content, ",")
+            photo = posixpath.join(folder, named) if named else ""
+            problems.append(LabelProblem(error.kind, f"{path.name}:{line}", str(error), photo))
+        else:
+            points = np.full((len(scheme), 2), np.nan)
+            rows.append(LabelRow(posixpath.join(folder, name), box, points, path.name, line))
+    if not rows and not problems:
+        raise DataError(f"{path}: the label file is empty")
+    return Labels(root, scheme, tuple(rows), tuple(problems), (path.name,), boxes_only=True)
+
+
 def read_faceless(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
     """All photos of a folder as photos that show no face.
 
@@ -187,6 +233,7 @@ FORMATS: dict[str, Callable[[Path, KeypointScheme], Labels]] = {
     "label": read_labels,
     "ibug68-csv": read_ibug68,
     "mtfl": read_mtfl,
+    "boxes": read_boxes_csv,
     "faceless": read_faceless,
 }
 
@@ -207,6 +254,10 @@ def guess_format(root: Path, scheme: KeypointScheme) -> str:
     """The format of a folder's labels, from what lies in it; photos without labels are never taken for faceless."""
     if (root / f"{IBUG_FOLDERS[0]}_frames_keypoints.csv").is_file():
         return "ibug68-csv"
+    if root.is_file() and root.name == BOXES_FILE:
+        return "boxes"
+    if (root / BOXES_FILE).is_file() and not (root / LABEL_FILE).is_file():
+        return "boxes"
     return "mtfl" if _is_mtfl(root if root.is_file() else root / LABEL_FILE, scheme) else "label"
 
 

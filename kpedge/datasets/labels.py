@@ -93,6 +93,7 @@ class Labels:
         files: the label files, relative to the folder.
         faceless: photos that show no face at all.
         test: the photos that the set itself keeps for testing; none when None.
+        boxes_only: the rows have boxes and no points.
     """
 
     root: Path
@@ -102,6 +103,7 @@ class Labels:
     files: tuple[str, ...]
     faceless: tuple[str, ...] = ()
     test: tuple[str, ...] | None = None
+    boxes_only: bool = False
 
     def by_photo(self) -> dict[str, list[LabelRow]]:
         """The rows of each photo, photos in order of first mention; last those that show no face, with no row."""

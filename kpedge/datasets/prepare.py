@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.datasets.formats import AUTO, read_format
-from kpedge.datasets.labels import (
-    TEST_LIST,
-    LabelProblem,
-    LabelRow,
-    Labels,
-    format_row,
-    photo_problem,
-    read_photo_list,
-    usable_rows,
-)
-from kpedge.datasets.negatives import Box, Overhang, choose_negatives, overhang, read_unlabelled
+from kpedge.datasets.formats import AUTO
+from kpedge.datasets.labels import LabelProblem, format_row, photo_problem, usable_rows
+from kpedge.datasets.negatives import Box, Overhang, choose_negatives, overhang
 from kpedge.datasets.packed import FORMAT, SetWriter, is_prepared, open_set, read_info
+from kpedge.datasets.source import Source, raise_first, read_source
 from kpedge.datasets.split import SPLITS, split_photos
 from kpedge.errors import DataError, ImageError, OutputError, StaleSetError, UsageError
-from kpedge.files import atomic_folder, read_bytes
+from kpedge.files import atomic_folder
 from kpedge.geometry import (
     CropRule,
     Image,
@@ -103,48 +93,6 @@ class PrepareReport:
     problems: tuple[LabelProblem, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """What a set is made from, read once: labels, hashes of the photos' content, the test list, unlabelled faces, and
-    what is wrong.
-    """
-
-    labels: Labels
-    by_photo: dict[str, list[LabelRow]]
-    digests: dict[str, str]
-    listed: list[str] | None
-    unlabelled: dict[str, list[Box]]
-    problems: list[LabelProblem]
-
-    def sha256(self, options: PrepareOptions) -> str:
-        rows = [(row.photo, row.box.tolist(), row.keypoints.tolist()) for row in self.labels.rows]
-        broken = [str(problem) for problem in self.problems]
-        unlabelled = {photo: [box.tolist() for box in boxes] for photo, boxes in self.unlabelled.items()}
-        settings = {**asdict(options), "scheme": options.scheme.to_dict(), "rule": options.rule.to_dict()}
-        text = json.dumps([FORMAT, rows, broken, self.digests, self.listed, unlabelled, settings], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _read_source(source: Path, options: PrepareOptions, test_list: Path | None, label_format: str) -> _Source:
-    labels = read_format(source, options.scheme, label_format)
-    by_photo = labels.by_photo()
-    problems = list(labels.problems)
-    digests: dict[str, str] = {}
-    for photo, rows in by_photo.items():
-        try:
-            digests[photo] = hashlib.sha256(read_bytes(labels.root / photo, ImageError, "no such photo")).hexdigest()
-        except ImageError as error:
-            problems.append(photo_problem(labels.root, photo, rows, error))
-    list_file = test_list or labels.root / TEST_LIST
-    listed = list(labels.test) if labels.test and options.test else None
-    if test_list or list_file.is_file():
-        listed, without_row = read_photo_list(list_file, labels)
-        problems += without_row
-    if listed is not None:
-        listed = [photo for photo in listed if photo in digests]  # a missing photo is a named problem already
-    return _Source(labels, by_photo, digests, listed, read_unlabelled(labels.root), problems)
-
-
 def face_region(photo: Image, box: Box, options: PrepareOptions) -> tuple[Image, tuple[int, int], int]:
     """The region of a photo that is kept for a box, its first cell (x, y), and by how much it is averaged down."""
     factor = shrink_factor(crop_transform(box, options.size, options.rule), photo)
@@ -186,10 +134,14 @@ def prepare(
     """
     options = options or PrepareOptions()
     options = replace(options, name=options.name or source.resolve().name)
-    read = _read_source(source, options, test_list, label_format)
-    digest = read.sha256(options)
+    read = read_source(source, options.scheme, test_list, label_format, kept_test=bool(options.test))
+    if read.labels.boxes_only:
+        raise DataError(f"{source} labels boxes and no points", "it trains a detector: kpedge data prepare --frames")
+    digest = read.sha256(
+        FORMAT, {**asdict(options), "scheme": options.scheme.to_dict(), "rule": options.rule.to_dict()}
+    )
     if strict:
-        _raise_first(read.problems)
+        raise_first(read.problems)
     if is_prepared(out):
         try:
             info = open_set(out).info if read_info(out).get("source_sha256") == digest else None
@@ -200,7 +152,7 @@ def prepare(
         if info is not None:
             problems = tuple(LabelProblem(**problem) for problem in info["problems"])
             if strict:
-                _raise_first(problems)
+                raise_first(problems)
             return PrepareReport(out, False, info["counts"], problems)
         if not force:
             raise StaleSetError(
@@ -218,15 +170,9 @@ def prepare(
         packing.add_faces()
         packing.add_negatives()
         if strict:
-            _raise_first(packing.problems)
+            raise_first(packing.problems)
         counts = packing.finish(folder, digest)
     return PrepareReport(out, True, counts, tuple(packing.problems))
-
-
-def _raise_first(problems: Sequence[LabelProblem]) -> None:
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}", "list them with: kpedge data check; leave --strict to skip them")
 
 
 class _Packing:
@@ -234,7 +180,7 @@ class _Packing:
 
     def __init__(
         self,
-        read: _Source,
+        read: Source,
         splits: dict[str, str],
         options: PrepareOptions,
         writer: SetWriter,

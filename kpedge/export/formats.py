@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import ModelCard, Outputs
+from kpedge.card import Card, Outputs
 from kpedge.errors import CorruptModelError
 from kpedge.extras import importable
 from kpedge.files import read_bytes
-from kpedge.runtime.keypoints import CropModel
-from kpedge.runtime.sessions import OnnxModel
+from kpedge.runtime.sessions import Model, OnnxModel
 
 CHECKPOINT, TORCHSCRIPT, ONNX = "checkpoint", "torchscript", "onnx"
 SUFFIXES = {ONNX: ".onnx", TORCHSCRIPT: ".torchscript.pt"}
@@ -51,16 +50,16 @@ class TorchModel:
         device: where it runs.
     """
 
-    def __init__(self, module: Any, card: ModelCard, device: str = "cpu") -> None:
+    def __init__(self, module: Any, card: Card, device: str = "cpu") -> None:
         self._torch: Any = importable("torch", "train")
         self.module = module.eval().to(device)
         self.card = card
         self.device = device
 
-    def __call__(self, crops: NDArray[np.uint8]) -> Outputs:
-        """Crops, uint8 (N, H, W, C), to the outputs that the card names."""
+    def __call__(self, inputs: NDArray[np.uint8]) -> Outputs:
+        """Crops or frames, uint8 (N, H, W, C), to the outputs that the card names."""
         with self._torch.inference_mode():
-            found = self.module(self._torch.from_numpy(crops).to(self.device))
+            found = self.module(self._torch.from_numpy(inputs).to(self.device))
         values = found if isinstance(found, tuple | list) else (found,)
         return {
             name: np.asarray(value.cpu().numpy(), dtype=np.float32)
@@ -68,7 +67,7 @@ class TorchModel:
         }
 
 
-def open_model(path: Path, *, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> CropModel:
+def open_model(path: Path, *, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> Model:
     """Open an ONNX file, a TorchScript file or a checkpoint.
 
     Args:
@@ -102,8 +101,8 @@ def open_eager(path: Path) -> TorchModel:
         ModelError: an ONNX file, or weights that do not fit their card.
     """
     importable("torch", "train")
+    from kpedge.models.build import model_from_state
     from kpedge.models.checkpoint import load_checkpoint
-    from kpedge.models.keypoint_model import model_from_state
 
     if format_of(path) == TORCHSCRIPT:
         from kpedge.export.to_torchscript import load_torchscript

@@ -13,17 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kpedge.card import ModelCard
+from kpedge.card import Card
 from kpedge.errors import UsageError
 from kpedge.export.formats import ONNX, SUFFIXES, TORCHSCRIPT, TorchModel, open_model
 from kpedge.export.parity import ParityRow, check_parity
-from kpedge.export.probes import BATCH_SIZES, SELF_TEST_CROPS, random_crops, record_self_test
+from kpedge.export.probes import BATCH_SIZES, random_crops, record_self_test, self_test_inputs
 from kpedge.export.to_onnx import ReferenceModel, onnx_bytes
 from kpedge.export.to_torchscript import torchscript_bytes
 from kpedge.files import refuse_existing, sha256, write_bytes, write_text
 from kpedge.machine import cpu_name, versions
+from kpedge.models.build import KpedgeModel
 from kpedge.models.checkpoint import load_checkpoint
-from kpedge.models.keypoint_model import KeypointModel, weights_hash
+from kpedge.models.keypoint_model import weights_hash
 from kpedge.runtime.timing import time_calls
 
 REFERENCE_BATCHES = (1, 2, 7)
@@ -100,9 +101,9 @@ def export_model(
         weights_sha256=weights_hash(model),
         accuracy={**loaded.card.accuracy, **(accuracy or {})},
         versions={key: value for key, value in versions(MAKERS).items() if key != "python"},
-        self_test=record_self_test(eager(random_crops(SELF_TEST_CROPS, loaded.card.input_shape))),
+        self_test=record_self_test(loaded.card, eager(self_test_inputs(loaded.card))),
     )
-    inputs = {"random": random_crops(max(BATCH_SIZES), card.input_shape, seed=1)}
+    inputs = {"random": random_crops(max(BATCH_SIZES), card.probe_shape, seed=1)}
     if real is not None:
         inputs["real"] = real
     few = {kind: crops[: max(REFERENCE_BATCHES)] for kind, crops in inputs.items()}
@@ -113,10 +114,15 @@ def export_model(
         for kind, content in contents.items():
             draft = Path(folder) / targets[kind].name
             write_bytes(draft, content)
-            rows += check_parity(kind, open_model(draft), eager, inputs)
+            rows += check_parity(kind, open_model(draft), eager, inputs, extents=card.extents)
             if kind == ONNX:
                 rows += check_parity(
-                    "onnx reference", ReferenceModel(content), eager, few, batch_sizes=REFERENCE_BATCHES
+                    "onnx reference",
+                    ReferenceModel(content),
+                    eager,
+                    few,
+                    batch_sizes=REFERENCE_BATCHES,
+                    extents=card.extents,
                 )
         latency = {kind: _latency(Path(folder) / path.name) for kind, path in targets.items()}
     for kind, content in contents.items():
@@ -140,20 +146,21 @@ def _other_forms(card_file: Path, weights_sha256: str, replaced: set[str]) -> di
     return {**card, "files": kept} if same and kept else {}
 
 
-def _serialise(kind: str, model: KeypointModel, card: ModelCard) -> bytes:
+def _serialise(kind: str, model: KpedgeModel, card: Card) -> bytes:
     return {ONNX: onnx_bytes, TORCHSCRIPT: torchscript_bytes}[kind](model, card)
 
 
 def _latency(path: Path) -> dict[str, Any]:
-    """Median and 95th percentile for one crop on one thread, milliseconds."""
+    """Median and 95th percentile for one input on one thread, milliseconds."""
     threads = torch.get_num_threads()
     model = open_model(path, threads=1)
-    crop = random_crops(1, model.card.input_shape)
+    crop = random_crops(1, model.card.usual_shape)
     durations = 1000 * time_calls(lambda: model(crop), warmup=50, count=300)
     torch.set_num_threads(threads)
     return {
         "threads": 1,
         "batch": 1,
+        "input": list(model.card.usual_shape),
         "calls": len(durations),
         "median_ms": round(float(np.median(durations)), 4),
         "p95_ms": round(float(np.percentile(durations, 95)), 4),
@@ -161,7 +168,7 @@ def _latency(path: Path) -> dict[str, Any]:
 
 
 def card_text(
-    card: ModelCard,
+    card: Card,
     files: Sequence[Path],
     rows: Sequence[ParityRow],
     latency: Mapping[str, Any],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import ModelCard, Outputs
+from kpedge.card import Card, Outputs
 from kpedge.errors import ParityError
 from kpedge.export.probes import BATCH_SIZES, TOLERANCE
 
@@ -56,8 +56,17 @@ def compare(
     expected: Mapping[str, NDArray[np.floating[Any]]],
     *,
     tolerance: float = TOLERANCE,
+    extents: Mapping[str, float] | None = None,
 ) -> list[ParityRow]:
     """Compare named outputs.
+
+    Args:
+        form: what to call the candidate.
+        inputs: what it was fed.
+        got: its outputs.
+        expected: those of the reference.
+        tolerance: largest difference allowed, as a fraction of an output's extent.
+        extents: name of an output -> its extent, as `kpedge.card.Card.extents` gives it; 1 where it is not named.
 
     Raises:
         ParityError: names, shapes or values differ, or a value is not finite; the message says which and by how much.
@@ -71,12 +80,13 @@ def compare(
             raise ParityError(f"{form}, {inputs}: {name} has shape {value.shape}, expected {wanted.shape}")
         if not np.isfinite(value).all():
             raise ParityError(f"{form}, {inputs}, batch {len(wanted)}: {name} holds a value that is not finite")
+        allowed = tolerance * (extents or {}).get(name, 1.0)
         largest = float(np.abs(value.astype(np.float64) - wanted.astype(np.float64)).max())
-        if largest > tolerance:
+        if largest > allowed:
             raise ParityError(
-                f"{form}, {inputs}, batch {len(wanted)}: {name} differs by {largest:.2e}, allowed {tolerance:.0e}"
+                f"{form}, {inputs}, batch {len(wanted)}: {name} differs by {largest:.2e}, allowed {allowed:.0e}"
             )
-        rows.append(ParityRow(form, inputs, len(wanted), len(wanted), name, tuple(value.shape), largest, tolerance))
+        rows.append(ParityRow(form, inputs, len(wanted), len(wanted), name, tuple(value.shape), largest, allowed))
     return rows
 
 
@@ -96,6 +106,7 @@ def check_parity(
     *,
     batch_sizes: tuple[int, ...] = BATCH_SIZES,
     tolerance: float = TOLERANCE,
+    extents: Mapping[str, float] | None = None,
 ) -> list[ParityRow]:
     """Compare a form of a model with its reference on every kind of input at every batch size.
 
@@ -105,7 +116,8 @@ def check_parity(
         reference: the form that it has to equal.
         inputs: kind ("random", "real") -> crops, uint8 (N, H, W, C).
         batch_sizes: sizes to try.
-        tolerance: largest difference allowed.
+        tolerance: largest difference allowed, as a fraction of an output's extent.
+        extents: as `compare` takes them.
 
     Returns:
         A row for each output, kind and batch size, with the largest difference over all its batches.
@@ -117,7 +129,7 @@ def check_parity(
     for kind, crops in inputs.items():
         for size in batch_sizes:
             found = [
-                compare(form, kind, candidate(fed), reference(fed), tolerance=tolerance)
+                compare(form, kind, candidate(fed), reference(fed), tolerance=tolerance, extents=extents)
                 for fed in batches_of(crops, size)
             ]
             for same_output in zip(*found, strict=True):
@@ -126,7 +138,7 @@ def check_parity(
     return rows
 
 
-def check_same_model(cards: Mapping[str, ModelCard]) -> None:
+def check_same_model(cards: Mapping[str, Card]) -> None:
     """Whether files come from the same weights.
 
     Raises:

@@ -7,12 +7,13 @@ device it runs on, years later, without PyTorch and without the checkpoint.
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import ModelCard, Outputs
+from kpedge.card import Card, DetectorCard, Outputs
 from kpedge.errors import CorruptModelError
 
 TOLERANCE = 1e-5
@@ -20,6 +21,10 @@ TOLERANCE = 1e-5
 BATCH_SIZES = (1, 2, 7, 64)
 """Batch sizes at which two forms of a model are compared."""
 SELF_TEST_CROPS = 4
+SELF_TEST_FRAMES = 1
+"""Fewer of them: a detector gives two thousand numbers for a small frame."""
+DIGITS = 7
+"""Decimals to which a card keeps answers."""
 _CELLS = (1, 4, 14, 56)
 
 
@@ -39,17 +44,23 @@ def random_crops(count: int, shape: tuple[int, int, int], seed: int = 0) -> NDAr
     return crops
 
 
-def record_self_test(outputs: Outputs, tolerance: float = TOLERANCE) -> dict[str, Any]:
-    """What a card keeps of PyTorch's answers to `random_crops(SELF_TEST_CROPS, ...)`."""
+def record_self_test(card: Card, outputs: Outputs, tolerance: float = TOLERANCE) -> dict[str, Any]:
+    """What a card keeps of PyTorch's answers to `self_test_inputs`, rounded to `DIGITS` of an output's extent."""
+    digits = {name: DIGITS - round(math.log10(extent)) for name, extent in card.extents.items()}
     return {
         "seed": 0,
         "crops": len(next(iter(outputs.values()))),
         "tolerance": tolerance,
-        **{name: np.round(values.astype(np.float64), 7).tolist() for name, values in outputs.items()},
+        **{name: np.round(values.astype(np.float64), digits[name]).tolist() for name, values in outputs.items()},
     }
 
 
-def recorded_answers(card: ModelCard, source: str) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float64]], float]:
+def self_test_inputs(card: Card) -> NDArray[np.uint8]:
+    """The inputs whose answers a card keeps."""
+    return random_crops(SELF_TEST_FRAMES if isinstance(card, DetectorCard) else SELF_TEST_CROPS, card.probe_shape)
+
+
+def recorded_answers(card: Card, source: str) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float64]], float]:
     """The self-test of a card: its crops, the answers by output, and the tolerance.
 
     Raises:
@@ -58,10 +69,16 @@ def recorded_answers(card: ModelCard, source: str) -> tuple[NDArray[np.uint8], d
     try:
         answers = {name: np.asarray(card.self_test[name], dtype=np.float64) for name in card.outputs}
         tolerance = min(float(card.self_test["tolerance"]), TOLERANCE)  # a file cannot excuse itself
-        crops = random_crops(int(card.self_test["crops"]), card.input_shape, int(card.self_test["seed"]))
+        crops = random_crops(int(card.self_test["crops"]), card.probe_shape, int(card.self_test["seed"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptModelError(f"{source}: the card holds no usable self-test", "export the model again") from error
-    shapes = {name: (len(crops), *shape) for name, shape in card.outputs.items()}
-    if {name: values.shape for name, values in answers.items()} != shapes or not len(crops):
+    fits = len(crops) and all(
+        values.ndim == len(card.outputs[name]) + 1
+        and all(
+            wanted in (None, size) for wanted, size in zip((len(crops), *card.outputs[name]), values.shape, strict=True)
+        )
+        for name, values in answers.items()
+    )
+    if not fits:
         raise CorruptModelError(f"{source}: the card's self-test does not fit its outputs", "export the model again")
     return crops, answers, tolerance

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from kpedge.card import INPUT_NAME, METADATA_KEY, ModelCard, Outputs
+from kpedge.card import METADATA_KEY, Card, DetectorCard, Outputs
 from kpedge.errors import CorruptModelError
 from kpedge.extras import importable
-from kpedge.models.keypoint_model import KeypointModel
 
 OPSET = 18
 """The lowest opset that the exporter writes without converting: a device's older onnxruntime still reads it."""
@@ -35,7 +35,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def onnx_bytes(model: KeypointModel, card: ModelCard) -> bytes:
+def onnx_bytes(model: nn.Module, card: Card) -> bytes:
     """A model as the content of an ONNX file: uint8 crops in, the card's outputs out, any batch size.
 
     Raises:
@@ -44,16 +44,16 @@ def onnx_bytes(model: KeypointModel, card: ModelCard) -> bytes:
     """
     onnx: Any = importable("onnx", "export")
     importable("onnxscript", "export")
-    example = torch.zeros((2, *card.input_shape), dtype=torch.uint8)
+    example = torch.zeros((2, *card.probe_shape), dtype=torch.uint8)
     with _quiet():
         program = torch.onnx.export(
             model.eval(),
             (example,),
             dynamo=True,
             opset_version=OPSET,
-            input_names=[INPUT_NAME],
+            input_names=[card.input_name],
             output_names=list(card.outputs),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=(_free_sizes(card),),
         )
     proto = program.model_proto  # type: ignore[union-attr]
     _strip(proto)
@@ -65,6 +65,14 @@ def onnx_bytes(model: KeypointModel, card: ModelCard) -> bytes:
         raise CorruptModelError(f"the exporter wrote opsets {opsets}, not {OPSET}", "report this with `kpedge env`")
     onnx.checker.check_model(proto, full_check=True)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _free_sizes(card: Card) -> dict[int, Any]:
+    """The axes of the input whose size is free, and what they may be."""
+    sizes: dict[int, Any] = {0: torch.export.Dim("batch")}
+    if isinstance(card, DetectorCard):
+        sizes |= {1: card.stride * torch.export.Dim("rows"), 2: card.stride * torch.export.Dim("columns")}
+    return sizes
 
 
 def _strip(proto: Any) -> None:
@@ -94,7 +102,7 @@ class ReferenceModel:
         reference: Any = importable("onnx.reference", "export")
         self._evaluator = reference.ReferenceEvaluator(onnx.load_from_string(data))
 
-    def __call__(self, crops: NDArray[np.uint8]) -> Outputs:
-        """Crops, uint8 (N, H, W, C), to named outputs."""
-        values = self._evaluator.run(None, {INPUT_NAME: crops})
+    def __call__(self, inputs: NDArray[np.uint8]) -> Outputs:
+        """Crops or frames, uint8 (N, H, W, C), to named outputs."""
+        values = self._evaluator.run(None, {self._evaluator.input_names[0]: inputs})
         return dict(zip(self._evaluator.output_names, values, strict=True))

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
-from kpedge.card import EXTRA_FILE, ModelCard
+from kpedge.card import EXTRA_FILE, Card, card_from_json
 from kpedge.errors import CorruptModelError
-from kpedge.models.keypoint_model import KeypointModel
 
 T = TypeVar("T")
 
@@ -31,12 +31,12 @@ def _jit(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
         return call(*arguments, **options)
 
 
-def torchscript_bytes(model: KeypointModel, card: ModelCard) -> bytes:
+def torchscript_bytes(model: nn.Module, card: Card) -> bytes:
     """A model as the content of a TorchScript file, with its card as an extra file.
 
     The model is traced with a batch of 2 and takes any batch. Debug records, which hold local paths, are left out.
     """
-    example = torch.zeros((2, *card.input_shape), dtype=torch.uint8)
+    example = torch.zeros((2, *card.probe_shape), dtype=torch.uint8)
     with torch.inference_mode():
         # The first trace of a process gets plain class names, every later one mangled ones. The second is kept, so
         # that names are always mangled and can be numbered anew.
@@ -74,7 +74,7 @@ def _canonical(data: bytes) -> bytes:
     return out.getvalue()
 
 
-def load_torchscript(path: Path) -> tuple[Any, ModelCard]:
+def load_torchscript(path: Path) -> tuple[Any, Card]:
     """Open a TorchScript file: the module, in evaluation mode, and its card.
 
     Raises:
@@ -90,4 +90,4 @@ def load_torchscript(path: Path) -> tuple[Any, ModelCard]:
             f"{path}: a TorchScript file without a kpedge card",
             "export it with: kpedge export CHECKPOINT --format torchscript",
         )
-    return module.eval(), ModelCard.from_json(extra[EXTRA_FILE], str(path))
+    return module.eval(), card_from_json(extra[EXTRA_FILE], str(path))

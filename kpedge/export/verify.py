@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import ModelCard
+from kpedge.card import Card
 from kpedge.errors import CorruptModelError
 from kpedge.export.formats import CHECKPOINT, ONNX, SUFFIXES, format_of, open_model
 from kpedge.export.parity import ParityRow, check_parity, check_same_model, compare
-from kpedge.export.probes import BATCH_SIZES, TOLERANCE, random_crops, recorded_answers
+from kpedge.export.probes import BATCH_SIZES, random_crops, recorded_answers
 from kpedge.extras import installed
 from kpedge.files import sha256
-from kpedge.runtime.keypoints import CropModel
+from kpedge.runtime.sessions import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +60,22 @@ def verify(paths: Sequence[Path], real: dict[str, NDArray[np.uint8]] | None = No
     checks = [_verify_file(path, model) for path, model in models.items()]
     if len(paths) == 1:
         return checks
-    cards: dict[str, ModelCard] = {str(path): model.card for path, model in models.items()}
+    cards: dict[str, Card] = {str(path): model.card for path, model in models.items()}
     check_same_model(cards)
     first = paths[0]
-    shape = models[first].card.input_shape
+    shape = models[first].card.probe_shape
     inputs = {"random": random_crops(max(BATCH_SIZES), shape, seed=1)}
     inputs |= {kind: crops for kind, crops in (real or {}).items() if crops.shape[1:] == shape}
     for index, path in enumerate(paths[1:], 1):
-        rows = check_parity(f"{path.name} = {first.name}", models[path], models[first], inputs)
+        rows = check_parity(
+            f"{path.name} = {first.name}", models[path], models[first], inputs, extents=models[path].card.extents
+        )
         old = checks[index]
         checks[index] = replace(old, rows=(*old.rows, *rows))
     return checks
 
 
-def _verify_file(path: Path, model: CropModel) -> FileCheck:
+def _verify_file(path: Path, model: Model) -> FileCheck:
     kind = format_of(path)
     rows: list[ParityRow] = []
     skipped: list[str] = []
@@ -86,13 +88,20 @@ def _verify_file(path: Path, model: CropModel) -> FileCheck:
         for batch in BATCH_SIZES:
             order = np.arange(batch) % len(crops)
             expected = {name: values[order] for name, values in answers.items()}
-            rows += compare(f"{kind} = recorded", "random", model(crops[order]), expected, tolerance=tolerance)
+            rows += compare(
+                f"{kind} = recorded",
+                "random",
+                model(crops[order]),
+                expected,
+                tolerance=tolerance,
+                extents=model.card.extents,
+            )
         if kind == ONNX and installed("onnx"):
             from kpedge.export.to_onnx import ReferenceModel
 
             reference = ReferenceModel(path.read_bytes())
             rows += check_parity(
-                "onnx reference", reference, model, {"random": crops}, batch_sizes=(1, 2), tolerance=TOLERANCE
+                "onnx reference", reference, model, {"random": crops}, batch_sizes=(1, 2), extents=model.card.extents
             )
         elif kind == ONNX:
             skipped.append("onnx is not installed: no comparison with its reference evaluator")

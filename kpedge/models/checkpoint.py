@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kpedge.card import ModelCard
+from kpedge.card import Card, card_from_json
 from kpedge.errors import CorruptModelError
 from kpedge.files import read_bytes, write_bytes
-from kpedge.models.keypoint_model import KeypointModel, model_from_state, weights_hash
+from kpedge.models.build import KpedgeModel, model_from_state
+from kpedge.models.keypoint_model import weights_hash
 
 FORMAT = 1
 
@@ -25,19 +26,19 @@ class Checkpoint:
 
     Attributes:
         card: what the model expects and promises.
-        state: name -> tensor, of a `KeypointModel`.
+        state: name -> tensor, of the model that the card describes.
         config: the configuration that made it.
         progress: epochs done, history, best figure so far.
         resume: optimiser and random state; empty in a checkpoint that is only for use.
     """
 
-    card: ModelCard
+    card: Card
     state: dict[str, Tensor]
     config: dict[str, Any]
     progress: dict[str, Any]
     resume: dict[str, Any] = field(default_factory=dict)
 
-    def model(self, source: str = "checkpoint") -> KeypointModel:
+    def model(self, source: str = "checkpoint") -> KpedgeModel:
         """The model, in evaluation mode.
 
         Raises:
@@ -79,7 +80,7 @@ class ForeignFileError(CorruptModelError):
         self.content = content
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
+def load_weights(path: Path) -> tuple[dict[str, Tensor], Card | None]:
     """The weights of a checkpoint of kpedge, with its card, or of any PyTorch file that holds a state dict, as it is or
     under `state_dict` or `model`. `module.`, which DistributedDataParallel puts before names, is taken off.
 
@@ -127,7 +128,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     try:
         return Checkpoint(
-            card=ModelCard.from_json(content["card"], str(path)),
+            card=card_from_json(content["card"], str(path)),
             state=dict(content["state"]),
             config=dict(content["config"]),
             progress=dict(content["progress"]),

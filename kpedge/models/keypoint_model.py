@@ -152,22 +152,6 @@ def empty_model(card: ModelCard) -> KeypointModel:
     )
 
 
-def model_from_state(card: ModelCard, state: dict[str, Tensor], source: str) -> KeypointModel:
-    """The model of a card with the given weights, in evaluation mode.
-
-    Raises:
-        ModelError: the weights do not fit the card; the message names the first that does not.
-    """
-    model = empty_model(card)
-    expected = model.state_dict()
-    for name, tensor in expected.items():
-        if name not in state or state[name].shape != tensor.shape:
-            got = tuple(state[name].shape) if name in state else "nothing"
-            raise ModelError(f"{source}: {name} should have shape {tuple(tensor.shape)}, the file has {got}")
-    model.load_state_dict({name: state[name] for name in expected})
-    return model.eval()
-
-
 def weights_hash(model: nn.Module) -> str:
     """SHA-256 over names, types, shapes and values of all weights and buffers: the same model, the same hash."""
     return state_hash(model.state_dict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,7 @@ from kpedge.geometry import (
     invert,
     transform_points,
 )
+from kpedge.runtime.sessions import Model
 
 
 class CropModel(Protocol):
@@ -35,6 +36,17 @@ class CropModel(Protocol):
     def __call__(self, crops: NDArray[np.uint8], /) -> Outputs:
         """Crops, uint8 (N, H, W, C), to the outputs that the card names."""
         ...
+
+
+def keypoint_model(model: Model) -> CropModel:
+    """A model as one that finds keypoints.
+
+    Raises:
+        UsageError: it is a detector.
+    """
+    if not isinstance(model.card, ModelCard):
+        raise UsageError(f"{model.card.name} is a {model.card.task}: it finds no keypoints", "give a stage 1, 2 or 3")
+    return cast(CropModel, model)
 
 
 class KeypointPredictor:
@@ -62,12 +74,15 @@ class KeypointPredictor:
         self.model = model
         self.threshold = (model.card.threshold or 0.0) if threshold is None else threshold
 
-    def __call__(self, image: Image, boxes: Sequence[ArrayLike]) -> tuple[Face, ...]:
+    def __call__(
+        self, image: Image, boxes: Sequence[ArrayLike], *, rolls: Sequence[float] | None = None
+    ) -> tuple[Face, ...]:
         """Faces for boxes.
 
         Args:
             image: uint8 (H, W, 3), blue-green-red.
             boxes: each x1 y1 x2 y2, pixels of the image.
+            rolls: in-plane rotation of each face, radians, which is taken out of its crop; 0 when None.
 
         Raises:
             DataError: a box is not one, or lies outside the image.
@@ -80,13 +95,18 @@ class KeypointPredictor:
             if not box_overlaps_image(box, width, height):
                 text = ",".join(f"{value:g}" for value in box)
                 raise DataError(f"box {text} lies outside the image of {width}x{height}")
-        crops, transforms = self.preprocess(image, checked)
+        crops, transforms = self.preprocess(image, checked, rolls)
         return self.postprocess(self.model(crops), checked, transforms)
 
-    def preprocess(self, image: Image, boxes: NDArray[np.float64]) -> tuple[NDArray[np.uint8], list[Transform]]:
-        """The crops of boxes (N, 4), uint8 (N, H, W, C), and the transforms that cut them."""
+    def preprocess(
+        self, image: Image, boxes: NDArray[np.float64], rolls: Sequence[float] | None = None
+    ) -> tuple[NDArray[np.uint8], list[Transform]]:
+        """The crops of boxes (N, 4), turned upright, uint8 (N, H, W, C), and the transforms that cut them."""
         card = self.model.card
-        transforms = [crop_transform(box, card.size, card.crop) for box in boxes]
+        turns = [0.0] * len(boxes) if rolls is None else rolls
+        transforms = [
+            crop_transform(box, card.size, card.crop, roll=roll) for box, roll in zip(boxes, turns, strict=True)
+        ]
         crops = [crop(image, way, card.size, border=card.crop.border, colour=card.colour) for way in transforms]
         return np.stack(crops), transforms
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from kpedge.card import INPUT_NAME, METADATA_KEY, ModelCard, Outputs
+from kpedge.card import METADATA_KEY, Card, Outputs, card_from_json
 from kpedge.errors import CorruptModelError, UsageError
 
 
@@ -52,8 +52,21 @@ def new_session(
         raise CorruptModelError(f"{name}: onnxruntime cannot load it: {reason}") from error
 
 
+class Model(Protocol):
+    """A model in any format: a card, and a call that takes crops or frames."""
+
+    @property
+    def card(self) -> Card:
+        """What the model expects and promises."""
+        ...
+
+    def __call__(self, inputs: NDArray[np.uint8], /) -> Outputs:
+        """Crops or frames, uint8 (N, H, W, C), to the outputs that the card names."""
+        ...
+
+
 class OnnxModel:
-    """A kpedge model in an ONNX file: its card, and a call that takes crops.
+    """A kpedge model in an ONNX file: its card, and a call that takes crops or frames.
 
     Attributes:
         card: read from the file.
@@ -75,23 +88,27 @@ class OnnxModel:
             raise CorruptModelError(
                 f"{path}: an ONNX file without a kpedge card", "export it with: kpedge export CHECKPOINT --format onnx"
             )
-        self.card = ModelCard.from_json(metadata[METADATA_KEY], str(path))
+        self.card: Card = card_from_json(metadata[METADATA_KEY], str(path))
         self._check_signature(path)
 
     def _check_signature(self, path: Path) -> None:
-        height, width, channels = self.card.input_shape
-        inputs = [(node.name, node.type, node.shape[1:]) for node in self.session.get_inputs()]
-        outputs = [(node.name, node.type, node.shape[1:]) for node in self.session.get_outputs()]
+        inputs, outputs = (
+            [
+                (node.name, node.type, tuple(size if isinstance(size, int) else None for size in node.shape[1:]))
+                for node in nodes
+            ]
+            for nodes in (self.session.get_inputs(), self.session.get_outputs())
+        )
         for node in (*self.session.get_inputs(), *self.session.get_outputs()):
             if node.shape and isinstance(node.shape[0], int):
                 raise CorruptModelError(f"{path}: the batch size is fixed at {node.shape[0]}, kpedge's are free")
-        if inputs != [(INPUT_NAME, "tensor(uint8)", [height, width, channels])]:
+        if inputs != [(self.card.input_name, "tensor(uint8)", self.card.input_shape)]:
             raise CorruptModelError(f"{path}: the input is {inputs}, not what its card says")
-        if outputs != [(name, "tensor(float)", list(shape)) for name, shape in self.card.outputs.items()]:
+        if outputs != [(name, "tensor(float)", shape) for name, shape in self.card.outputs.items()]:
             raise CorruptModelError(f"{path}: the output is {outputs}, not what its card says")
 
-    def __call__(self, crops: NDArray[np.uint8]) -> Outputs:
-        """Crops, uint8 (N, H, W, C), to the outputs that the card names."""
+    def __call__(self, inputs: NDArray[np.uint8]) -> Outputs:
+        """Crops or frames, uint8 (N, H, W, C), to the outputs that the card names."""
         names = list(self.card.outputs)
-        values: list[Any] = self.session.run(names, {INPUT_NAME: crops})
+        values: list[Any] = self.session.run(names, {self.card.input_name: inputs})
         return {name: np.asarray(value, dtype=np.float32) for name, value in zip(names, values, strict=True)}

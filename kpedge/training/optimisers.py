@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from kpedge.training.config import TrainConfig
+from kpedge.training.config import RunConfig
 
 
-def phase_of(config: TrainConfig, epoch: int) -> str:
+def phase_of(config: RunConfig, epoch: int) -> str:
     """The optimiser that is at work in an epoch, counted from 1: of "adam-sgd" first Adam, then SGD."""
     if config.optimiser != "adam-sgd":
         return config.optimiser
     return "adam" if epoch <= math.floor(config.switch * config.epochs + 1e-9) else "sgd"
 
 
-def new_optimiser(name: str, groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+def new_optimiser(name: str, groups: list[dict[str, Any]], config: RunConfig) -> torch.optim.Optimizer:
     """A fresh optimiser over parameter groups, which name their learning rate and weight decay.
 
     Weight decay is coupled to the gradient everywhere but in AdamW (Loshchilov & Hutter 2019).

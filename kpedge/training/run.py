@@ -57,9 +57,10 @@ class Run:
         write_text(self.path / "config.json", json.dumps(config, indent=1) + "\n")
 
     def log(self, history: list[Record]) -> None:
-        """Write the whole history to `metrics.csv`."""
+        """Write the whole history to `metrics.csv`; a figure that an epoch does not have stays empty."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(history[-1]), lineterminator="\n")
+        names = list(dict.fromkeys(name for record in history for name in record))
+        writer = csv.DictWriter(text, fieldnames=names, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: f"{value:.7g}" for key, value in record.items()} for record in history)
         write_text(self.path / "metrics.csv", text.getvalue())
@@ -67,6 +68,32 @@ class Run:
     def draw_curves(self, history: list[Record], mean_face_nme: float) -> None:
         """`curves.png`: the losses, the validation error beside that of the mean face, and how faces are told."""
         write_bytes(self.path / "curves.png", curves_png(history, mean_face_nme))
+
+    def draw_detector_curves(self, history: list[Record]) -> None:
+        """`curves.png` of a detector: the losses, and average precision on each set's validation split."""
+        write_bytes(self.path / "curves.png", detector_curves_png(history))
+
+
+def detector_curves_png(history: list[Record]) -> bytes:
+    """The picture of a detector's curves, PNG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    plotting = importable("kpedge.plots", "train")
+    figure, (left, right) = plotting.new_figure(2, (10, 4))
+    for name in (name for name in history[-1] if name.startswith("train_")):
+        label = name.removeprefix("train_").replace("_", " ")
+        left.plot([record["epoch"] for record in history], [record[name] for record in history], label=label)
+    left.set(xlabel="epoch", ylabel="loss", yscale="log", title="Training losses")
+    left.legend()
+    measured = [record for record in history if "criterion" in record]
+    for name in (name for name in measured[-1] if name.startswith("val_ap_")):
+        epochs = [record["epoch"] for record in measured]
+        right.plot(epochs, [record[name] for record in measured], label=name.removeprefix("val_ap_"))
+    right.set(xlabel="epoch", ylabel="average precision", title="Validation", ylim=(0, 1.01))
+    right.legend(loc="lower right")
+    return bytes(plotting.to_png(figure))
 
 
 def curves_png(history: list[Record], mean_face_nme: float) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from kpedge.training.config import TrainConfig
+from kpedge.training.config import RunConfig
 
 
-def learning_rate(config: TrainConfig, step: int, steps: int, errors: Sequence[float] = ()) -> float:
+def learning_rate(config: RunConfig, step: int, steps: int, errors: Sequence[float] = ()) -> float:
     """The factor by which learning rates are multiplied at a step: warm-up, then the schedule.
 
     Args:

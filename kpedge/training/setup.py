@@ -22,7 +22,7 @@ from kpedge.models.checkpoint import Checkpoint, load_weights
 from kpedge.models.initialise import initialise
 from kpedge.models.keypoint_model import ARCHITECTURES, KeypointModel, empty_model, state_hash
 from kpedge.models.stage3 import Stage3
-from kpedge.training.config import TrainConfig, network_options
+from kpedge.training.config import RunConfig, TrainConfig, network_options
 from kpedge.training.objective import Objective
 
 
@@ -207,7 +207,7 @@ def load_matching(model: nn.Module, state: dict[str, Tensor], source: str, say: 
             say(f"{title}: {', '.join(sorted(names))}")
 
 
-def parameter_groups(network: nn.Module, config: TrainConfig, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def parameter_groups(network: nn.Module, config: RunConfig, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """Parameters by learning rate and weight decay; those of frozen layers are taken out of training.
 
     A pattern is matched against a parameter's name (`conv1_1.weight`) and its layer's (`conv1_1`).

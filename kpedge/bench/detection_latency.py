@@ -1,0 +1,149 @@
+"""How long finding faces in a frame takes, beside stage 1 on one crop and beside other detectors.
+
+All take turns, round after round, on the same frame and one thread, so that a machine whose speed drifts slows all of
+them alike; what is compared are ratios within a round.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from kpedge.errors import ModelError, UsageError
+from kpedge.export.probes import random_crops
+from kpedge.geometry import Image
+from kpedge.images import read_image
+from kpedge.runtime.detector import FaceDetector, detector_model, preprocess, resize_to
+from kpedge.runtime.sessions import OnnxModel
+from kpedge.runtime.timing import time_calls
+from kpedge.shelf import find_model, sample_folder
+
+FRAME = (320, 240)
+"""Width and height of the frame, pixels."""
+REFERENCE = "stage1"
+"""What the others are measured in: the released model's time for one crop."""
+PEERS = ("yunet",)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionLatency:
+    """One contestant.
+
+    Attributes:
+        name: who.
+        what: what is timed.
+        faces: found in the frame; None where that has no meaning.
+        calls: timed calls.
+        median_ms, p95_ms: of a call, milliseconds.
+        ratio: to stage 1's time, the median over the rounds.
+    """
+
+    name: str
+    what: str
+    faces: int | None
+    calls: int
+    median_ms: float
+    p95_ms: float
+    ratio: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain JSON types."""
+        return asdict(self)
+
+
+def sample_frame() -> Image:
+    """The sample photo as a frame of a small camera, uint8 (240, 320, 3): one face, black beside it."""
+    photo = read_image(next(path for path in sorted(sample_folder().iterdir()) if path.suffix == ".jpg"))
+    width, height = FRAME
+    shown, _ = resize_to(photo, int(max(photo.shape[:2]) * min(width / photo.shape[1], height / photo.shape[0])))
+    frame = np.zeros((height, width, 3), np.uint8)
+    frame[: shown.shape[0], : shown.shape[1]] = shown[:height, :width]
+    return frame
+
+
+def bench_detection(
+    detector: Path,
+    peers: Mapping[str, Path],
+    *,
+    rounds: int,
+    calls: int,
+    warmup: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[DetectionLatency]:
+    """Time a detector from frame to faces, its network alone, stage 1, and other detectors.
+
+    Args:
+        detector: an ONNX file.
+        peers: name, of `PEERS` -> the user's model file.
+        rounds: how often each has its turn.
+        calls: timed calls in a turn.
+        warmup: calls before them.
+        progress: told (rounds done, rounds).
+
+    Raises:
+        UsageError: there is no such peer.
+        ModelError: a peer's file cannot be used.
+    """
+    frame = sample_frame()
+    model = OnnxModel(detector)
+    finder = FaceDetector(detector_model(model), side=max(FRAME))
+    fed = preprocess(frame, finder.model.card.stride)
+    small = OnnxModel(find_model(REFERENCE))
+    crop = random_crops(1, small.card.usual_shape)
+    contestants: list[tuple[str, str, int | None, Callable[[], object]]] = [
+        (REFERENCE, "one crop", None, lambda: small(crop)),
+        (model.card.name, "frame to faces", len(finder(frame)), lambda: finder(frame)),
+        (model.card.name, "network alone", None, lambda: model(fed)),
+    ]
+    for name, path in peers.items():
+        look = _peer(name, path)
+        contestants.append((name, "frame to faces", look(frame), functools.partial(look, frame)))
+    times: list[list[Any]] = [[] for _ in contestants]
+    for done in range(rounds):
+        for (_, _, _, call), own in zip(contestants, times, strict=True):
+            own.append(time_calls(call, warmup=warmup, count=calls))
+        if progress:
+            progress(done + 1, rounds)
+    reference = [float(np.median(durations)) for durations in times[0]]
+    rows = []
+    for (name, what, faces, _), own in zip(contestants, times, strict=True):
+        ratios = [float(np.median(durations)) / base for durations, base in zip(own, reference, strict=True)]
+        every = 1000 * np.concatenate(own)
+        rows.append(
+            DetectionLatency(
+                name,
+                what,
+                faces,
+                len(every),
+                round(float(np.median(every)), 4),
+                round(float(np.percentile(every, 95)), 4),
+                round(float(np.median(ratios)), 2),
+            )
+        )
+    return rows
+
+
+def _peer(name: str, path: Path) -> Callable[[Image], int]:
+    """A function that finds faces in a frame with another detector, and tells how many."""
+    if name not in PEERS:
+        raise UsageError(f"no peer is called {name!r}", f"known: {', '.join(PEERS)}, as in --peer yunet=FILE")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file", "give YuNet's ONNX file of the OpenCV zoo")
+    cv2.setNumThreads(1)
+    try:
+        detector = cv2.FaceDetectorYN.create(str(path), "", FRAME, score_threshold=0.6)
+        detector.detect(np.zeros((FRAME[1], FRAME[0], 3), np.uint8))
+    except cv2.error as error:
+        raise ModelError(f"{path}: OpenCV's FaceDetectorYN cannot use it: {error.err}") from error
+
+    def call(frame: Image) -> int:
+        found = detector.detect(frame)[1]
+        return 0 if found is None else len(found)
+
+    return call

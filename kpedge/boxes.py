@@ -1,0 +1,62 @@
+"""The one box convention, and how other sets' boxes are mapped into it.
+
+A face's box is that of faces21: a square from the brows to the chin without the ears, which follows from the 21 points.
+Its middle lies `BOX_BELOW` of its side below the mean of the points (docs/coordinates.md).
+
+Other sets box the head, from hairline or brow to chin and from ear to ear. Their boxes are made squares of the same
+middle, a little smaller and higher. The numbers were measured with `benchmarks/box_conventions.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BOX_BELOW = 0.135
+"""How far the middle of the box lies below the mean of the points, in sides of the box."""
+HEAD_SIDE = 0.9
+"""Side of our box, in the root of the area of a box around the head."""
+HEAD_ABOVE = 0.03
+"""How far the middle of our box lies above that of a box around the head, in heights of that box."""
+
+FACE, HEAD = "face", "head"
+CONVENTIONS = (FACE, HEAD)
+"""What a set's boxes hold: the face as ours do, or the head."""
+
+
+def to_convention(boxes: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
+    """Boxes (N, 4) of a kind of `CONVENTIONS` as ours: those of heads become squares."""
+    if kind == FACE:
+        return boxes
+    sides = boxes[:, 2:] - boxes[:, :2]
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    middle[:, 1] -= HEAD_ABOVE * sides[:, 1]
+    half = HEAD_SIDE * np.sqrt(sides.prod(axis=1, keepdims=True)) / 2
+    return np.concatenate([middle - half, middle + half], axis=1)
+
+
+def convention_middle(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of the points, (N, 2), that belongs to boxes (N, 4) of our convention: it turns with a face, the box
+    does not.
+    """
+    middle: NDArray[Any] = (boxes[:, :2] + boxes[:, 2:]) / 2
+    middle[:, 1] -= BOX_BELOW * (boxes[:, 3] - boxes[:, 1])
+    return np.asarray(middle, dtype=np.float64)
+
+
+def convention_centre(means: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The middle of the boxes, (N, 2), for means of points (N, 2) and sides (N,): undoes `convention_middle`."""
+    return np.asarray(means + np.stack([np.zeros_like(sides), BOX_BELOW * sides], axis=1), dtype=np.float64)
+
+
+def turned_box(box: NDArray[np.float64], roll: float) -> NDArray[np.float64]:
+    """The box (4,) around which a face that is turned by `roll` radians is to be cut, so that it lies in its upright
+    crop as other faces do: the mean of the points stays, the middle is below it along the face, not the picture.
+    """
+    if not roll:
+        return box
+    size, below = box[2:] - box[:2], BOX_BELOW * float(box[3] - box[1])
+    middle = convention_middle(box[None])[0] + below * np.array([-np.sin(roll), np.cos(roll)])
+    return np.concatenate([middle - size / 2, middle + size / 2])

@@ -1,0 +1,108 @@
+"""`kpedge eval` of a face detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kpedge.cli import output
+
+if TYPE_CHECKING:
+    from kpedge.runtime.sessions import Model
+    from kpedge.training.detection_metrics import DetectionAccuracy
+
+
+def evaluate_detector(
+    path: Path,
+    model: Model,
+    data: Path,
+    *,
+    split: str | None,
+    photo_list: Path | None,
+    max_side: int | None,
+    as_labelled: bool,
+    label_format: str,
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Measure a detector, print the figures, and write report and pictures where a folder is given."""
+    import json
+
+    from kpedge.bench.detection import find_in, load_frames, mistakes_sheet, precision_recall_png
+    from kpedge.files import refuse_existing, write_bytes, write_text
+    from kpedge.images import write_image
+    from kpedge.runtime.detector import FaceDetector, detector_model
+    from kpedge.training.detection_metrics import IOU, measure_detections
+    from kpedge.training.detector_validation import LOWEST
+
+    names = ("report.json", "precision_recall.png", "mistakes.png")
+    targets = {name: out / name for name in names} if out else {}
+    for target in targets.values():
+        refuse_existing(target, force=force)
+    frames, problems = load_frames(
+        data, split=split, photo_list=photo_list, label_format=label_format, as_labelled=as_labelled
+    )
+    detector = FaceDetector(detector_model(model), threshold=LOWEST, side=max_side)
+    with output.progress("photos") as update:
+        frames, found, unreadable = find_in(detector, frames, progress=update)
+    for problem in (*problems, *unreadable):
+        output.say(f"left out: {problem}")
+    threshold = model.card.threshold or 0.0
+    accuracy, matches = measure_detections(found, threshold)
+    report = {
+        "model": str(path),
+        "weights_sha256": model.card.weights_sha256,
+        "data": str(data),
+        "boxes": "as labelled" if as_labelled else "ours",
+        "side": detector.side,
+        "iou": IOU,
+        "left_out": [str(problem) for problem in (*problems, *unreadable)],
+        **accuracy.to_dict(),
+    }
+    if out:
+        write_text(targets["report.json"], json.dumps(report, indent=1) + "\n")
+        if matches.faces and len(matches.scores):
+            picture = precision_recall_png(matches, threshold, model.card.name, detector.side, accuracy.smallest_px)
+            write_bytes(targets["precision_recall.png"], picture)
+        sheet = mistakes_sheet(detector, frames, found, matches, threshold)
+        if sheet is not None:
+            write_image(targets["mistakes.png"], sheet)
+        output.say(f"report: {out}")
+    if as_json:
+        output.result_json(report, indent=1)
+        return
+    _show(model.card.name, detector.side, accuracy)
+
+
+def _show(name: str, side: int, accuracy: DetectionAccuracy) -> None:
+    rows = [
+        ("photos, longer side in px", f"{accuracy.frames:,}, {side}"),
+        (f"faces of {accuracy.smallest_px:g} px and more", f"{accuracy.faces:,}"),
+        ("average precision at IoU 0.5", _number(accuracy.average_precision)),
+        (f"precision at the threshold, {accuracy.threshold:g}", _percent(accuracy.precision)),
+        ("recall there", _percent(accuracy.recall)),
+        ("false alarms a photo", f"{accuracy.false_alarms:.3f}"),
+        (f"false alarms a photo without a face ({accuracy.faceless_frames:,})", _number(accuracy.faceless_alarms)),
+    ]
+    output.table(("what", name), rows)
+    if not accuracy.faces:
+        return
+    output.result("")
+    sizes = [
+        (
+            f"{row['from_px']:.0f} " + ("and more" if row["to_px"] is None else f"to {row['to_px']:.0f}"),
+            f"{row['faces']:,}",
+            _number(row["average_precision"]),
+        )
+        for row in accuracy.by_size
+    ]
+    output.table(("side as the network sees it, px", "faces", "average precision"), sizes)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"

@@ -1,0 +1,179 @@
+"""From photos and labels to a frame set (`kpedge.datasets.frames` has the format)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.boxes import CONVENTIONS, FACE, HEAD, to_convention
+from kpedge.datasets.formats import AUTO
+from kpedge.datasets.frames import FORMAT, MAX_SIDE, FrameWriter, is_frame_set, open_frames
+from kpedge.datasets.labels import LabelProblem, LabelRow, photo_problem, usable_rows
+from kpedge.datasets.negatives import Box
+from kpedge.datasets.prepare import PrepareReport, Progress
+from kpedge.datasets.source import raise_first, read_source
+from kpedge.datasets.split import SPLITS, split_photos
+from kpedge.errors import DataError, ImageError, OutputError, StaleSetError, UsageError
+from kpedge.files import atomic_folder
+from kpedge.geometry import Image
+from kpedge.images import read_image
+from kpedge.keypoints import FACES5, FACES21, KeypointScheme, points_by_name
+
+
+@dataclass(frozen=True, slots=True)
+class FrameOptions:
+    """How a frame set is prepared; all of it goes into the set's hash.
+
+    Attributes:
+        scheme: keypoint scheme of the label rows.
+        seed: of the split.
+        validation: fraction of the photos outside the test split that go to validation.
+        test: fraction of the photos that go to test, where no test list is given.
+        boxes: what the labelled boxes hold, of `CONVENTIONS`; empty for the face, and for `boxes.csv` the head.
+        name: what the set is called in model cards; the folder's name when empty.
+        terms: the terms of the photos, as model cards state them.
+    """
+
+    scheme: KeypointScheme = FACES21
+    seed: int = 0
+    validation: float = 0.1
+    test: float = 0.1
+    boxes: str = ""
+    name: str = ""
+    terms: str = "not stated"
+
+    def __post_init__(self) -> None:
+        if self.boxes and self.boxes not in CONVENTIONS:
+            raise UsageError(f"--boxes must be one of {', '.join(CONVENTIONS)}, not {self.boxes!r}")
+
+
+def prepare_frames(
+    source: Path,
+    out: Path,
+    options: FrameOptions | None = None,
+    *,
+    test_list: Path | None = None,
+    label_format: str = AUTO,
+    strict: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> PrepareReport:
+    """Make a frame set of a folder of labelled photos; do nothing when it is there and still fits.
+
+    Arguments and errors are those of `kpedge.datasets.prepare.prepare`.
+    """
+    options = options or FrameOptions()
+    read = read_source(source, options.scheme, test_list, label_format, kept_test=bool(options.test))
+    options = replace(
+        options,
+        name=options.name or source.resolve().name,
+        boxes=options.boxes or (HEAD if read.labels.boxes_only else FACE),
+    )
+    digest = read.sha256(FORMAT, {"frames": MAX_SIDE, **asdict(options), "scheme": options.scheme.to_dict()})
+    if strict:
+        raise_first(read.problems)
+    if is_frame_set(out):
+        try:
+            info = open_frames(out).info
+        except DataError:
+            if not force:
+                raise
+            info = {}
+        if info.get("source_sha256") == digest:
+            known = tuple(LabelProblem(**problem) for problem in info["problems"])
+            if strict:
+                raise_first(known)
+            return PrepareReport(out, False, info["counts"], known)
+        if not force:
+            raise StaleSetError(
+                f"{out} was prepared from other photos, labels or settings",
+                "add --force to replace it, or choose another --out",
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists and is not a frame set", "choose another --out")
+    splits = split_photos(
+        read.digests, seed=options.seed, validation=options.validation, test=options.test, test_list=read.listed
+    )
+    problems = list(read.problems)
+    counts = {split: {"photos": 0, "faces": 0} for split in SPLITS}
+    photos: list[str] = []
+    written: set[str] = set()
+    with atomic_folder(out) as folder, FrameWriter(folder) as writer:
+        for done, (photo, content) in enumerate(read.digests.items(), 1):
+            rows, unlabelled = read.by_photo[photo], read.unlabelled.get(photo, [])
+            if content not in written:  # a copy of a photo adds nothing, and its labels may be others
+                try:
+                    image = read_image(read.labels.root / photo, stored=True)
+                except ImageError as error:
+                    problems.append(photo_problem(read.labels.root, photo, rows, error))
+                else:
+                    written.add(content)
+                    rows, outside = usable_rows(rows, image)
+                    problems += outside
+                    kept, zoom = shrink(image)
+                    faces = _faces(rows, unlabelled, options, zoom)
+                    writer.add(kept, splits[photo], faces)
+                    photos.append(photo)
+                    counts[splits[photo]]["photos"] += 1
+                    counts[splits[photo]]["faces"] += len(rows)
+            if progress:
+                progress(done, len(read.digests))
+        if strict:
+            raise_first(problems)
+        if not counts["train"]["photos"]:
+            raise DataError(f"{source}: nothing is left to train on", "see what is wrong: kpedge data check")
+        writer.finish(
+            {
+                "name": options.name,
+                "terms": options.terms,
+                "source_sha256": digest,
+                "settings": {
+                    "seed": options.seed,
+                    "validation": options.validation,
+                    "test": "given list" if read.listed is not None else options.test,
+                    "boxes": options.boxes,
+                    "max_side": MAX_SIDE,
+                },
+                "counts": counts,
+                "problems": [asdict(problem) for problem in problems],
+                "photos": photos,
+            }
+        )
+    return PrepareReport(out, True, counts, tuple(problems))
+
+
+def shrink(image: Image, longest: int = MAX_SIDE) -> tuple[Image, NDArray[np.float64]]:
+    """An image with a longer side of at most `longest` pixels, averaged down, and its zoom along x and y, (2,)."""
+    height, width = image.shape[:2]
+    factor = longest / max(height, width)
+    if factor >= 1:
+        return image, np.ones(2)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    smaller = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(smaller, dtype=np.uint8), np.array([size[0] / width, size[1] / height])
+
+
+def _faces(
+    rows: list[LabelRow], unlabelled: list[Box], options: FrameOptions, zoom: NDArray[np.float64]
+) -> list[dict[str, Any]]:
+    """The faces of a photo in pixels of the frame that is `zoom` times as large."""
+    found: list[dict[str, Any]] = []
+    for box, points, ignore in (
+        *((row.box, points_by_name(row.keypoints, options.scheme, FACES5), False) for row in rows),
+        *((box, np.full((len(FACES5), 2), np.nan), True) for box in unlabelled),
+    ):
+        labelled = (box.reshape(2, 2) + 0.5) * zoom - 0.5
+        found.append(
+            {
+                "labelled": labelled.ravel(),
+                "boxes": to_convention(labelled.reshape(1, 4), FACE if ignore else options.boxes)[0],
+                "points": (points + 0.5) * zoom - 0.5,
+                "ignore": ignore,
+            }
+        )
+    return found

@@ -1,0 +1,91 @@
+"""What a set is made from, read once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kpedge.datasets.formats import read_format
+from kpedge.datasets.labels import TEST_LIST, LabelProblem, LabelRow, Labels, photo_problem, read_photo_list
+from kpedge.datasets.negatives import Box, read_unlabelled
+from kpedge.errors import DataError, ImageError
+from kpedge.files import read_bytes
+from kpedge.keypoints import KeypointScheme
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder of photos with their labels.
+
+    Attributes:
+        labels: all that could be read.
+        by_photo: photo -> its rows.
+        digests: photo -> hash of its content; without photos that cannot be read.
+        listed: the photos of a given test split; None where there is none.
+        unlabelled: photo -> boxes of faces that nobody labelled.
+        problems: rows and photos that cannot be used.
+    """
+
+    labels: Labels
+    by_photo: dict[str, list[LabelRow]]
+    digests: dict[str, str]
+    listed: list[str] | None
+    unlabelled: dict[str, list[Box]]
+    problems: list[LabelProblem]
+
+    def sha256(self, form: int, settings: dict[str, Any]) -> str:
+        """Hash of all that a set depends on: the form it is written in, photos, labels and settings."""
+        rows = [(row.photo, row.box.tolist(), row.keypoints.tolist()) for row in self.labels.rows]
+        broken = [str(problem) for problem in self.problems]
+        unlabelled = {photo: [box.tolist() for box in boxes] for photo, boxes in self.unlabelled.items()}
+        text = json.dumps([form, rows, broken, self.digests, self.listed, unlabelled, settings], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_source(
+    folder: Path, scheme: KeypointScheme, test_list: Path | None, label_format: str, *, kept_test: bool = True
+) -> Source:
+    """Read a folder's labels and the content of its photos.
+
+    Args:
+        folder: of the photos.
+        scheme: the points that are wanted.
+        test_list: photos of the test split; `test_images.txt` in the folder, where it is there, when None.
+        label_format: a key of `kpedge.datasets.formats.FORMATS`, or "auto".
+        kept_test: whether photos that the set itself keeps for testing are the test split.
+
+    Raises:
+        DataError: there is nothing to read, or a list is broken.
+    """
+    labels = read_format(folder, scheme, label_format)
+    by_photo = labels.by_photo()
+    problems = list(labels.problems)
+    digests: dict[str, str] = {}
+    for photo, rows in by_photo.items():
+        try:
+            digests[photo] = hashlib.sha256(read_bytes(labels.root / photo, ImageError, "no such photo")).hexdigest()
+        except ImageError as error:
+            problems.append(photo_problem(labels.root, photo, rows, error))
+    list_file = test_list or labels.root / TEST_LIST
+    listed = list(labels.test) if labels.test and kept_test else None
+    if test_list or list_file.is_file():
+        listed, without_row = read_photo_list(list_file, labels)
+        problems += without_row
+    if listed is not None:
+        listed = [photo for photo in listed if photo in digests]  # a missing photo is a named problem already
+    return Source(labels, by_photo, digests, listed, read_unlabelled(labels.root), problems)
+
+
+def raise_first(problems: Sequence[LabelProblem]) -> None:
+    """Stop at the first problem.
+
+    Raises:
+        DataError: there is one.
+    """
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{more}", "list them with: kpedge data check; leave --strict to skip them")

@@ -1,0 +1,51 @@
+"""From a card to the module that it describes."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from kpedge.card import Card, DetectorCard, ModelCard
+from kpedge.errors import ModelError
+from kpedge.models.blocks import fold
+from kpedge.models.detector import Detector, DetectorModel
+from kpedge.models.keypoint_model import KeypointModel, empty_model
+
+KpedgeModel = KeypointModel | DetectorModel
+"""Whatever is trained here."""
+
+
+def new_detector(card: DetectorCard) -> DetectorModel:
+    """The detector of a card with fresh weights, folded where the card says so.
+
+    Raises:
+        ModelError: it does not take the card's options.
+    """
+    options = card.architecture.get("options", {})
+    try:
+        network = Detector(**options)
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise ModelError(f"network 'detector' cannot be built with {options}: {error}") from error
+    folded = bool(card.architecture.get("folded"))
+    return DetectorModel(fold(network), scale=1.0) if folded else DetectorModel(network)
+
+
+def model_from_state(card: Card, state: dict[str, Tensor], source: str) -> KpedgeModel:
+    """The model of a card with the given weights, in evaluation mode.
+
+    Raises:
+        ModelError: the weights do not fit the card; the message names the first that does not.
+    """
+    model: KpedgeModel
+    if isinstance(card, DetectorCard):
+        model = new_detector(card)
+    elif isinstance(card, ModelCard):
+        model = empty_model(card)
+    else:
+        raise ModelError(f"{source}: no model does {card.task!r}", "update kpedge")
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        if name not in state or state[name].shape != tensor.shape:
+            got = tuple(state[name].shape) if name in state else "nothing"
+            raise ModelError(f"{source}: {name} should have shape {tuple(tensor.shape)}, the file has {got}")
+    model.load_state_dict({name: state[name] for name in expected})
+    return model.eval()

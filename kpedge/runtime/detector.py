@@ -1,0 +1,188 @@
+"""From a picture to the faces in it: preprocess, run, postprocess."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.card import BOXES_NAME, POINTS_NAME, SCORES_NAME, DetectorCard, Outputs
+from kpedge.errors import UsageError
+from kpedge.faces import Detection
+from kpedge.geometry import Image
+from kpedge.runtime.sessions import Model
+
+COARSE = 320
+"""Longer side, pixels, of the smallest picture that is looked at. The network is trained on views of this side: larger
+faces than fit into one are found in the smaller picture.
+"""
+LARGEST_ZOOM = 2.0
+"""Pictures are enlarged by at most this."""
+TILE = 1280
+"""Longest side, pixels, of what the network sees at once; larger pictures are seen in tiles: memory is bounded."""
+OVERLAP = 192
+"""By how much neighbouring tiles overlap: a face at a seam is whole in one of them, or found in a smaller picture."""
+SEAM = 4.0
+"""A box that comes this near to a seam is that of a face cut in two, pixels."""
+
+
+class FrameModel(Protocol):
+    """A detector in any format: a card, and a call that takes frames."""
+
+    @property
+    def card(self) -> DetectorCard:
+        """What the model expects and promises."""
+        ...
+
+    def __call__(self, frames: NDArray[np.uint8], /) -> Outputs:
+        """Frames, uint8 (N, H, W, 3), to the outputs that the card names."""
+        ...
+
+
+def detector_model(model: Model) -> FrameModel:
+    """A model as one that finds faces.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(model.card, DetectorCard):
+        raise UsageError(f"{model.card.name} finds {model.card.task}, no faces in a picture", "give a detector")
+    return cast(FrameModel, model)
+
+
+class FaceDetector:
+    """Finds faces.
+
+    Attributes:
+        model: what computes.
+        threshold: score from which on there is a face.
+        side: longer side, pixels, to which pictures are shrunk or enlarged before they are looked at; smaller faces are
+            found with a larger one, and it takes longer.
+    """
+
+    def __init__(self, model: FrameModel, *, threshold: float | None = None, side: int | None = None) -> None:
+        """Take a model.
+
+        Args:
+            model: in any format.
+            threshold: instead of the one that the model's card states.
+            side: likewise.
+
+        Raises:
+            UsageError: a threshold beyond 0 to 1, or a side that is too small.
+        """
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise UsageError(f"the threshold must be from 0 to 1, not {threshold:g}")
+        if side is not None and side < model.card.stride:
+            raise UsageError(f"--max-side must be at least {model.card.stride}, not {side}")
+        self.model = model
+        self.threshold = (model.card.threshold or 0.0) if threshold is None else threshold
+        self.side = side or model.card.side
+
+    def __call__(self, image: Image) -> tuple[Detection, ...]:
+        """The faces of a picture, by falling score.
+
+        Args:
+            image: uint8 (H, W, 3), blue-green-red.
+        """
+        stride = self.model.card.stride
+        parts = []
+        for shown, zoom in self.pictures(image):
+            for tile, (left, top) in _tiles(shown):
+                frames = preprocess(tile, stride)
+                boxes, scores, points = candidates(self.model(frames), self.threshold)
+                offset = np.array([left, top])
+                whole = _off_seams(boxes, tile.shape, shown.shape, left, top)
+                boxes = (boxes[whole].reshape(-1, 2, 2) + offset + 0.5) / zoom - 0.5
+                points = (points[whole] + offset + 0.5) / zoom - 0.5
+                parts.append((boxes.reshape(-1, 4), scores[whole], points))
+        boxes, scores, points = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return suppress(boxes, scores, points, self.model.card.suppression)
+
+    def pictures(self, image: Image) -> Iterator[tuple[Image, NDArray[np.float64]]]:
+        """The sizes in which a picture is looked at, the largest first, each with its zoom along x and y, (2,)."""
+        height, width = image.shape[:2]
+        longest = max(height, width)
+        side = min(self.side, int(LARGEST_ZOOM * longest))
+        while True:
+            yield resize_to(image, side)
+            if side <= COARSE:
+                return
+            side = max(COARSE, side // 2)
+
+
+def resize_to(image: Image, side: int) -> tuple[Image, NDArray[np.float64]]:
+    """A picture with a longer side of `side` pixels, and its zoom along x and y, (2,)."""
+    height, width = image.shape[:2]
+    factor = side / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    if size == (width, height):
+        return image, np.ones(2)
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8), np.array(size) / (width, height)
+
+
+def preprocess(image: Image, stride: int) -> NDArray[np.uint8]:
+    """A picture as a batch of one frame, uint8 (1, H, W, 3): black is added right and below up to whole strides."""
+    height, width = image.shape[:2]
+    frame = np.zeros((1, -(-height // stride) * stride, -(-width // stride) * stride, 3), np.uint8)
+    frame[0, :height, :width] = image
+    return frame
+
+
+def candidates(
+    outputs: Outputs, threshold: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Boxes (D, 4), scores (D,) and points (D, K, 2) of the first frame from a score on, pixels of the frame."""
+    scores = outputs[SCORES_NAME][0]
+    kept = np.flatnonzero(scores >= threshold)
+    return (
+        outputs[BOXES_NAME][0][kept].astype(np.float64),
+        scores[kept].astype(np.float64),
+        outputs[POINTS_NAME][0][kept].astype(np.float64),
+    )
+
+
+def suppress(
+    boxes: NDArray[np.float64], scores: NDArray[np.float64], points: NDArray[np.float64], overlap: float
+) -> tuple[Detection, ...]:
+    """The best of boxes that show the same face: greedy non-maximum suppression, by falling score."""
+    if not len(boxes):
+        return ()
+    corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    kept = cv2.dnn.NMSBoxes(corners.tolist(), scores.tolist(), 0.0, overlap)
+    return tuple(Detection(boxes[index], float(scores[index]), points[index]) for index in np.ravel(kept))
+
+
+def _tiles(image: Image) -> Iterator[tuple[Image, tuple[int, int]]]:
+    """Parts of a picture of at most `TILE` pixels a side that overlap by `OVERLAP`, each with its first pixel x, y."""
+    height, width = image.shape[:2]
+    for top in _starts(height):
+        for left in _starts(width):
+            yield image[top : top + TILE, left : left + TILE], (left, top)
+
+
+def _starts(length: int) -> list[int]:
+    if length <= TILE:
+        return [0]
+    count = -(-(length - OVERLAP) // (TILE - OVERLAP))
+    return [round(step * (length - TILE) / (count - 1)) for step in range(count)]
+
+
+def _off_seams(
+    boxes: NDArray[np.float64], tile: tuple[int, ...], whole: tuple[int, ...], left: int, top: int
+) -> NDArray[np.bool_]:
+    """Which boxes (D, 4) of a tile do not touch a side at which the picture goes on."""
+    kept = np.ones(len(boxes), dtype=bool)
+    if left > 0:
+        kept &= boxes[:, 0] > SEAM
+    if top > 0:
+        kept &= boxes[:, 1] > SEAM
+    if left + tile[1] < whole[1]:
+        kept &= boxes[:, 2] < tile[1] - SEAM
+    if top + tile[0] < whole[0]:
+        kept &= boxes[:, 3] < tile[0] - SEAM
+    return kept

@@ -1,0 +1,158 @@
+"""Measuring the detector: the runtime's own code on the frames of a set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kpedge.card import DetectorCard, Outputs
+from kpedge.datasets.frames import FrameSet
+from kpedge.errors import TrainingError
+from kpedge.geometry import Image, box_size
+from kpedge.models.detector import DetectorModel
+from kpedge.runtime.detector import LARGEST_ZOOM, FaceDetector, FrameModel
+from kpedge.training.detection_metrics import (
+    SMALLEST,
+    DetectionAccuracy,
+    FrameDetections,
+    choose_threshold,
+    match,
+    measure_detections,
+)
+
+LOWEST = 0.02
+"""Score of the lowest boxes that count for average precision."""
+VALIDATION_SIDE = 320
+ALARMS = 0.005
+"""False alarms a faceless photo that the threshold may raise on the validation split: half of what is promised."""
+
+
+def faces_to_find(source: FrameSet) -> int:
+    """Faces of a set's validation split that count at the size at which it is looked at."""
+    count = 0
+    for frame in source.frames("validation"):
+        rows = source.faces(int(frame))
+        zoom = min(VALIDATION_SIDE / max(source.height[frame], source.width[frame]), LARGEST_ZOOM)
+        count += int(np.count_nonzero((zoom * box_size(source.boxes[rows]) >= SMALLEST) & ~source.ignore[rows]))
+    return count
+
+
+def find_in_frames(
+    model: FrameModel,
+    source: FrameSet,
+    frames: Sequence[int] | NDArray[np.intp],
+    side: int,
+    *,
+    as_labelled: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[FrameDetections]:
+    """What a detector finds in frames of a set.
+
+    Args:
+        model: in any format.
+        source: the set.
+        frames: numbers of its frames.
+        side: longer side, pixels, at which frames are looked at; boxes are given in pixels of that size.
+        as_labelled: compare with the set's own boxes, not with ours.
+        progress: told (frames done, frames).
+    """
+    detector = FaceDetector(model, threshold=LOWEST, side=side)
+    found = []
+    for done, frame in enumerate(frames, 1):
+        rows = source.faces(int(frame))
+        truth = (source.labelled if as_labelled else source.boxes)[rows]
+        found.append(find_in_image(detector, source.image(int(frame)), truth, source.ignore[rows]))
+        if progress:
+            progress(done, len(frames))
+    return found
+
+
+def find_in_image(
+    detector: FaceDetector, image: Image, truth: NDArray[np.float64], ignore: NDArray[np.bool_]
+) -> FrameDetections:
+    """What a detector finds in a picture, beside its labelled boxes (G, 4) and which of them to ignore (G,)."""
+    _, zoom = next(detector.pictures(image))
+    faces = detector(image)
+    boxes = np.array([face.box for face in faces]).reshape(-1, 2, 2)
+    return FrameDetections(
+        boxes=((boxes + 0.5) * zoom - 0.5).reshape(-1, 4),
+        scores=np.array([face.score for face in faces], dtype=np.float64),
+        truth=((truth.reshape(-1, 2, 2) + 0.5) * zoom - 0.5).reshape(-1, 4),
+        ignore=ignore,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorValidation:
+    """What was measured on the validation splits.
+
+    Attributes:
+        threshold: the best operating point.
+        by_set: name of a set -> its figures.
+    """
+
+    threshold: float
+    by_set: dict[str, DetectionAccuracy]
+
+    @property
+    def criterion(self) -> float:
+        """What the best epoch has least of: one minus the mean average precision of the sets with faces."""
+        precisions = [one.average_precision for one in self.by_set.values() if one.average_precision is not None]
+        return 1.0 - float(np.mean(precisions))
+
+    def record(self) -> dict[str, float]:
+        """Average precision of each set with faces, for the log."""
+        return {
+            f"val_ap_{name}": one.average_precision
+            for name, one in self.by_set.items()
+            if one.average_precision is not None
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON types."""
+        return {"side": VALIDATION_SIDE, **{name: one.to_dict() for name, one in self.by_set.items()}}
+
+
+class _Eager:
+    """A module that is being trained, called with NumPy arrays."""
+
+    def __init__(self, module: DetectorModel, card: DetectorCard) -> None:
+        self.module, self.card = module.eval(), card
+        self._device = next(module.parameters()).device
+
+    def __call__(self, frames: NDArray[np.uint8], /) -> Outputs:
+        with torch.inference_mode():
+            found = self.module(torch.from_numpy(frames).to(self._device))
+        if not all(bool(value.isfinite().all()) for value in found):
+            raise TrainingError("the network's answers are not finite", "use a lower --lr, or a --clip")
+        return {
+            name: np.asarray(value.cpu().numpy(), dtype=np.float32)
+            for name, value in zip(self.card.outputs, found, strict=True)
+        }
+
+
+def validate_detector(model: DetectorModel, card: DetectorCard, sets: Sequence[FrameSet]) -> DetectorValidation:
+    """Measure a detector on the validation splits of sets, and choose its threshold there.
+
+    Raises:
+        TrainingError: the detector gives a number that is not finite.
+    """
+    eager = _Eager(model, card)
+    found = {
+        str(source.info["name"]): find_in_frames(eager, source, source.frames("validation"), VALIDATION_SIDE)
+        for source in sets
+        if len(source.frames("validation"))
+    }
+    every = [frame for frames in found.values() for frame in frames]
+    faceless = [frame for frame in every if not len(frame.truth)]
+    threshold = choose_threshold(
+        match([frame for frame in every if len(frame.truth)]), match(faceless, smallest=0.0), alarms=ALARMS
+    )
+    return DetectorValidation(
+        threshold, {name: measure_detections(frames, threshold)[0] for name, frames in found.items()}
+    )

@@ -1,0 +1,432 @@
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_face, template
+
+from kpedge.card import DETECTOR as TASK
+from kpedge.card import DetectorCard, ModelCard
+from kpedge.datasets.frames import FrameWriter, open_frames
+from kpedge.errors import DataError, OutputError, TrainingError, UsageError
+from kpedge.geometry import CropRule
+from kpedge.keypoints import FACES5, FACES21, points_by_name
+from kpedge.models.build import new_detector
+from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from kpedge.models.detector import DetectorModel
+from kpedge.training.config import DETECTOR
+from kpedge.training.detection_metrics import match
+from kpedge.training.detector_loop import new_detector_card, train_detector
+from kpedge.training.detector_validation import VALIDATION_SIDE, find_in_frames, validate_detector
+
+SHORT = replace(
+    DETECTOR, epochs=2, batch_size=3, size=64, threads=1, warmup=2, lr=3e-3, ema=0.8, validate=1, mosaic=0.3, clip=5.0
+)
+"""Settings of runs that need not learn."""
+
+
+class Stop(Exception):
+    """A run is cut off here."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+    torch.use_deterministic_algorithms(False)
+
+
+NARROW = {"stem": (8, 16), "widths": (16, 16, 32), "depths": (1, 1, 1), "neck": 16}
+
+
+def narrow_card(sets, config):
+    card = new_detector_card(sets, config)
+    return replace(card, architecture={"name": "detector", "options": NARROW})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def narrow():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kpedge.training.detector_loop.new_detector_card", narrow_card)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    """Drawing them takes longer than these runs; the run of the fixture below is made before this, with its curves."""
+    monkeypatch.setattr("kpedge.training.run.detector_curves_png", lambda history: b"curves")
+
+
+def drawn_frame(rng, height=48, width=64):
+    """A frame with one drawn face, and its row."""
+    image = np.full((height, width, 3), rng.integers(40, 160, 3), np.uint8)
+    image[rng.integers(height, size=30), rng.integers(width, size=30)] = rng.integers(0, 255, (30, 3))
+    side = rng.uniform(20, 36)
+    middle = rng.uniform(side / 2, [width - side / 2, height - side / 2])
+    points = (template() - 0.5) * side + middle
+    draw_face(image, points, side, (140, 170, 210))
+    box = np.concatenate([middle - side / 2, middle + side / 2])
+    return image, {"boxes": box, "labelled": box, "points": points_by_name(points, FACES21, FACES5), "ignore": False}
+
+
+def write_set(folder, name="drawn", *, train=6, validation=2, faceless=1, change=lambda face, split: None, seed=0):
+    """A set of small drawn frames, and some without a face."""
+    folder.mkdir(parents=True)
+    rng, counts = np.random.default_rng(seed), {}
+    with FrameWriter(folder) as writer:
+        for split, count in (("train", train), ("validation", validation)):
+            counts[split] = {"photos": count + faceless, "faces": count}
+            for number in range(count + faceless):
+                image, face = drawn_frame(rng)
+                change(face, split)
+                if number >= count:
+                    image[:] = rng.integers(0, 255, 3)
+                writer.add(image, split, [face] if number < count else [])
+        info = {"name": name, "terms": "drawn by the tests", "source_sha256": f"{name}{seed}" * 8}
+        writer.finish({**info, "counts": counts, "problems": []})
+    return open_frames(folder)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("frames") / "set")
+
+
+@pytest.fixture(scope="module")
+def run(drawn, tmp_path_factory):
+    """The folder of a short run."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    train_detector([drawn], out, SHORT)
+    return out
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def figures(history):
+    """Records without the time that they took."""
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in history]
+
+
+# A run
+
+
+def test_a_run_leaves_its_records(run, drawn):
+    assert sorted(path.name for path in run.iterdir() if path.is_file()) == [
+        "best.pt",
+        "config.json",
+        "curves.png",
+        "last.pt",
+        "metrics.csv",
+    ]
+    rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    losses = ("train_loss", "train_face_loss", "train_quality_loss", "train_box_loss", "train_points_loss")
+    for row in rows:
+        assert all(float(row[name]) > 0 for name in (*losses, "grad_norm", "lr", "seconds"))
+        assert float(row["criterion"]) == pytest.approx(1 - float(row["val_ap_drawn"]))
+        total = 1 * float(row[losses[1]]) + 1 * float(row[losses[2]]) + 5 * float(row[losses[3]])
+        assert float(row["train_loss"]) == pytest.approx(total + 2 * float(row[losses[4]]), rel=1e-4)
+    assert (run / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    config = json.loads((run / "config.json").read_text())
+    assert (config["recipe"], config["batch_size"], config["size"]) == ("detector", 3, 64)
+    assert config["sets"] == ["drawn drawn0dr"]
+
+
+def test_its_checkpoints_are_detectors(run, drawn):
+    best, last = load_checkpoint(run / "best.pt"), load_checkpoint(run / "last.pt")
+    for checkpoint in (best, last):
+        card = checkpoint.card
+        assert isinstance(card, DetectorCard)
+        assert (card.task, card.name, card.scheme, card.stride) == (TASK, "detector", FACES5, 32)
+        assert isinstance(checkpoint.model(), DetectorModel)
+        assert 0 < card.threshold < 1
+        (one,) = card.training["sets"]
+        assert (one["name"], one["terms"]) == ("drawn", "drawn by the tests")
+        assert one["counts"]["train"] == {"photos": 7, "faces": 6}
+        assert card.training["config"]["epochs"] == 2
+    assert not best.resume
+    assert last.resume
+    assert best.card.accuracy["validation"]["side"] == VALIDATION_SIDE
+    measured = validate_detector(best.model(), best.card, [drawn])
+    assert measured.threshold == best.card.threshold
+    assert best.card.accuracy["validation"]["drawn"] == json.loads(json.dumps(measured.by_set["drawn"].to_dict()))
+    assert best.progress["best"] == measured.criterion
+    assert measured.by_set["drawn"].faces == 2
+    assert measured.by_set["drawn"].frames == 3
+
+
+def test_weights_are_the_average_where_one_is_kept(drawn, tmp_path):
+    train_detector([drawn], tmp_path / "averaged", replace(SHORT, epochs=1))
+    train_detector([drawn], tmp_path / "plain", replace(SHORT, epochs=1, ema=0.0))
+    averaged, plain = (load_checkpoint(tmp_path / name / "last.pt") for name in ("averaged", "plain"))
+    assert same(averaged.resume["model"], plain.resume["model"]), "the steps are the same"
+    assert same(plain.state, plain.resume["model"])
+    assert not same(averaged.state, averaged.resume["model"])
+
+
+def test_the_seed_determines_the_weights(run, drawn, tmp_path):
+    train_detector([drawn], tmp_path / "again", SHORT)
+    train_detector([drawn], tmp_path / "other", replace(SHORT, seed=1))
+    first, again, other = (
+        load_checkpoint(path / "last.pt").state for path in (run, tmp_path / "again", tmp_path / "other")
+    )
+    assert same(first, again)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "stop"),
+    [
+        ({}, 1),
+        ({"ema": 0.0, "optimiser": "adam-sgd", "lr_sgd": 1e-3, "switch": 0.34, "validate": 2, "clip": 0.0}, 1),
+        ({"validate": 2, "schedule": "plateau", "plateau": 1}, 2),
+    ],
+)
+def test_a_run_that_was_stopped_ends_with_the_same_bits(drawn, tmp_path, settings, stop):
+    config = replace(SHORT, epochs=3, **settings)
+    train_detector([drawn], tmp_path / "whole", config)
+
+    def cut(record, epochs):
+        if record["epoch"] == stop:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_detector([drawn], tmp_path / "cut", config, on_epoch=cut)
+    assert len(load_checkpoint(tmp_path / "cut" / "last.pt").progress["history"]) == stop
+    lines = []
+    torch.manual_seed(1234)  # whatever was drawn before
+    train_detector([drawn], tmp_path / "cut", config, resume=True, say=lines.append)
+    assert f"resuming after epoch {stop} of 3" in lines
+    for name in ("last.pt", "best.pt"):
+        whole, resumed = (load_checkpoint(tmp_path / folder / name) for folder in ("whole", "cut"))
+        assert same(whole.state, resumed.state)
+        assert whole.card.to_json() == resumed.card.to_json()
+        assert figures(whole.progress["history"]) == figures(resumed.progress["history"])
+        assert whole.progress["best_epoch"] == resumed.progress["best_epoch"]
+    assert len((tmp_path / "cut" / "metrics.csv").read_text().splitlines()) == 4
+
+
+def test_a_finished_run_has_nothing_left_to_do(run, drawn):
+    before = load_checkpoint(run / "last.pt").state
+    result = train_detector([drawn], run, SHORT, resume=True)
+    assert result.epochs == 2
+    assert result.best == run / "best.pt"
+    assert same(before, load_checkpoint(run / "last.pt").state)
+
+
+def test_a_run_that_is_resumed_before_it_began_begins(drawn, tmp_path):
+    lines = []
+    result = train_detector([drawn], tmp_path / "new", replace(SHORT, epochs=1), resume=True, say=lines.append)
+    assert result.epochs == 1
+    assert any("holds no run yet" in line for line in lines)
+
+
+def test_resuming_with_other_flags_or_data_is_refused(run, drawn, tmp_path):
+    before = (run / "last.pt").read_bytes()
+    with pytest.raises(TrainingError, match=r"made with --lr 0\.003, not 0\.004"):
+        train_detector([drawn], run, replace(SHORT, lr=4e-3), resume=True)
+    with pytest.raises(TrainingError, match=r"--mosaic 0\.3, not 0\.0; --validate 1, not 2|--validate.*--mosaic"):
+        train_detector([drawn], run, replace(SHORT, mosaic=0.0, validate=2), resume=True)
+    other = write_set(tmp_path / "other", seed=1)
+    for sets in ([other], [drawn, write_set(tmp_path / "more", name="more", seed=2)]):
+        with pytest.raises(TrainingError, match="trained on other data"):
+            train_detector(sets, run, SHORT, resume=True)
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "last.pt").write_bytes((run / "best.pt").read_bytes())
+    with pytest.raises(TrainingError, match="holds no optimiser state"):
+        train_detector([drawn], tmp_path / "best", SHORT, resume=True)
+    assert (run / "last.pt").read_bytes() == before
+
+
+def test_a_run_of_a_keypoint_model_is_not_gone_on_with(drawn, tmp_path):
+    card = ModelCard(
+        name="stage1",
+        task="keypoints",
+        architecture={"name": "stage1", "options": {}},
+        colour="grey",
+        scheme=FACES21,
+        size=112,
+        crop=CropRule(),
+        mean_shape=np.full((21, 2), 0.5),
+    )
+    (tmp_path / "run").mkdir()
+    save_checkpoint(tmp_path / "run" / "last.pt", Checkpoint(card, {}, {}, {"history": []}))
+    with pytest.raises(TrainingError, match="a run of stage1, not of a detector"):
+        train_detector([drawn], tmp_path / "run", SHORT, resume=True)
+
+
+def test_a_run_is_not_overwritten_unasked(run, drawn, tmp_path):
+    before = (run / "last.pt").read_bytes()
+    with pytest.raises(OutputError, match="holds a run already"):
+        train_detector([drawn], run, SHORT)
+    assert (run / "last.pt").read_bytes() == before
+    (tmp_path / "last.pt").write_bytes(before)
+    assert train_detector([drawn], tmp_path, replace(SHORT, epochs=1), force=True).epochs == 1
+    assert len(load_checkpoint(tmp_path / "last.pt").progress["history"]) == 1
+
+
+def test_an_epoch_without_validation_has_no_figures_and_the_last_always_has(drawn, tmp_path):
+    records = []
+    config = replace(SHORT, epochs=3, validate=2)
+    train_detector([drawn], tmp_path, config, on_epoch=lambda record, epochs: records.append((record, epochs)))
+    assert [epochs for _, epochs in records] == [3, 3, 3]
+    assert ["criterion" in record for record, _ in records] == [False, True, True]
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
+    assert [row["criterion"] == "" for row in rows] == [True, False, False]
+
+
+def test_patience_counts_epochs_without_a_better_validation(drawn, tmp_path):
+    lines = []
+    config = replace(SHORT, epochs=9, lr=0.0, patience=2, ema=0.0)
+    result = train_detector([drawn], tmp_path, config, say=lines.append)
+    assert result.epochs == result.best_epoch + 2
+    assert f"stopped after epoch {result.epochs}: no better validation for 2 epochs" in lines
+
+
+# What goes wrong
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(drawn, tmp_path):
+    config = replace(SHORT, epochs=6, optimiser="sgd", lr=1e25, clip=0.0, warmup=0)
+    with pytest.raises(TrainingError, match=r"epoch \d+, step \d+: the loss is (nan|inf|\d)") as caught:
+        train_detector([drawn], tmp_path, config)
+    assert "--lr" in caught.value.advice
+
+
+def test_a_network_whose_answers_are_not_finite_is_not_kept_as_the_best(drawn, tmp_path):
+    config = replace(SHORT, epochs=1, batch_size=100, optimiser="sgd", lr=1e30, clip=0.0, warmup=0, ema=0.0)
+    with pytest.raises(TrainingError, match="the network's answers are not finite"):
+        train_detector([drawn], tmp_path, config)
+    assert not (tmp_path / "best.pt").exists()
+
+
+@pytest.mark.parametrize("why", ["none", "ignored", "small"])
+def test_without_a_face_to_validate_on_nothing_is_trained(tmp_path, why):
+    def change(face, split):
+        if split == "validation":
+            face["ignore"] = why == "ignored"
+            if why == "small":
+                face["boxes"] = face["labelled"] = np.array([10.0, 10, 17, 17])
+
+    source = write_set(tmp_path / "set", train=4, validation=0 if why == "none" else 2, change=change)
+    with pytest.raises(DataError, match="no face is there to validate on") as caught:
+        train_detector([source], tmp_path / "run", SHORT)
+    assert "--validation" in caught.value.advice
+    assert not (tmp_path / "run").exists()
+
+
+def test_sets_of_the_same_name_are_refused(drawn, tmp_path):
+    with pytest.raises(DataError, match="two of the sets have the same name: drawn, drawn"):
+        train_detector([drawn, write_set(tmp_path / "set", seed=1)], tmp_path / "run", SHORT)
+
+
+def test_sizes_that_fit_no_mosaic_are_refused():
+    with pytest.raises(UsageError, match="--size must be a multiple of 64, not 96"):
+        replace(SHORT, size=96)
+
+
+# More than one set, and other weights to start from
+
+
+def test_faceless_sets_teach_the_background_and_bound_the_threshold(drawn, tmp_path):
+    other = write_set(tmp_path / "empty", "empty", train=0, validation=0, faceless=3)
+    train_detector([drawn, other], tmp_path / "run", replace(SHORT, epochs=1))
+    card = load_checkpoint(tmp_path / "run" / "best.pt").card
+    assert [one["name"] for one in card.training["sets"]] == ["drawn", "empty"]
+    figures = card.accuracy["validation"]
+    assert figures["empty"]["average_precision"] is None
+    assert (figures["empty"]["frames"], figures["empty"]["faces"]) == (3, 0)
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
+    assert "val_ap_empty" not in rows[0]
+
+
+def test_training_starts_from_given_weights(run, drawn, tmp_path):
+    lines = []
+    still = replace(SHORT, epochs=1, lr=0.0, ema=0.0)
+    train_detector([drawn], tmp_path / "run", still, init_from=run / "best.pt", say=lines.append)
+    start, end = load_checkpoint(run / "best.pt"), load_checkpoint(tmp_path / "run" / "last.pt")
+    moving = [name for name in start.state if not torch.equal(start.state[name], end.state[name])]
+    assert all("running_" in name or "num_batches" in name for name in moving)
+    assert any(f"{len(start.state)} of {len(start.state)} tensors loaded" in line for line in lines)
+    assert end.config["init_from"] == start.card.weights_sha256
+    assert train_detector([drawn], tmp_path / "run", still, resume=True).epochs == 1, "it need not be named again"
+    with pytest.raises(TrainingError, match="--init-from"):
+        train_detector([drawn], tmp_path / "run", still, resume=True, init_from=tmp_path / "run" / "last.pt")
+
+
+def test_frozen_layers_keep_their_weights_and_statistics(drawn, tmp_path):
+    lines = []
+    train_detector([drawn], tmp_path, replace(SHORT, epochs=1, freeze=("stem.*", "level8.0.*")), say=lines.append)
+    torch.manual_seed(SHORT.seed)
+    start = new_detector(narrow_card([drawn], SHORT)).state_dict()
+    end = load_checkpoint(tmp_path / "last.pt").state
+    for name, before in start.items():
+        frozen = name.startswith(("network.stem.", "network.level8.0."))
+        assert torch.equal(before, end[name]) == frozen, name
+    assert any(line.startswith("frozen: stem.0.conv.weight") for line in lines)
+    with pytest.raises(UsageError, match=r"--freeze backbone\*: no layer of that name"):
+        train_detector([drawn], tmp_path / "other", replace(SHORT, freeze=("backbone*",)))
+
+
+def test_channels_may_come_last(run, drawn, tmp_path):
+    train_detector([drawn], tmp_path, replace(SHORT, epochs=1, channels_last=True))
+    checkpoint = load_checkpoint(tmp_path / "last.pt")
+    assert checkpoint.resume["model"]["network.stem.1.conv.weight"].is_contiguous(memory_format=torch.channels_last)
+    first = load_checkpoint(run / "last.pt").progress["history"][0]["train_loss"]
+    assert checkpoint.progress["history"][0]["train_loss"] == pytest.approx(first, rel=1e-2)
+
+
+# Validation
+
+
+class Oracle:
+    """A detector that knows where the faces of a frame are: it takes the frame by its pixels."""
+
+    def __init__(self, source, wrong=0.0):
+        self.card, self.known = new_detector_card([source], SHORT), {}
+        for frame in range(len(source)):
+            image, boxes = source.image(frame), source.boxes[source.faces(frame)]
+            self.known[tuple(np.round(image.mean(axis=(0, 1)), 1))] = boxes * 2 + 0.5 + wrong  # enlarged twice
+
+    def __call__(self, frames):
+        mean = frames[0, :96].mean(axis=(0, 1))
+        boxes = min(self.known.items(), key=lambda item: np.abs(np.array(item[0]) - mean).max())[1]
+        return {
+            "boxes": boxes[None].astype(np.float32),
+            "scores": np.full((1, len(boxes)), 0.8, np.float32),
+            "points": np.zeros((1, len(boxes), 5, 2), np.float32),
+        }
+
+
+def test_what_is_found_is_compared_in_pixels_of_the_frame_as_it_is_seen(drawn):
+    seen = []
+    frames = drawn.frames("validation")
+    found = find_in_frames(Oracle(drawn), drawn, frames, 320, progress=lambda done, count: seen.append((done, count)))
+    assert seen == [(number, 3) for number in range(1, 4)]
+    for frame, one in zip(frames, found, strict=True):
+        labelled = drawn.boxes[drawn.faces(frame)]
+        assert np.abs(one.truth - (labelled * 2 + 0.5)).max(initial=0) < 1e-9, "enlarged twice"
+        assert np.abs(one.boxes - one.truth).max(initial=0) < 1e-4
+        assert one.scores.tolist() == pytest.approx([0.8] * len(labelled))
+        assert one.ignore.tolist() == [False] * len(labelled)
+    matches = match(found)
+    assert (matches.faces, int(matches.hit.sum()), matches.missed) == (2, 2, ())
+    far = match(find_in_frames(Oracle(drawn, wrong=80.0), drawn, frames, 320))
+    assert not far.hit.any()
+    assert len(far.missed) == 2
+
+
+def test_a_set_may_be_measured_by_its_own_boxes(tmp_path):
+    def change(face, split):
+        face["labelled"] = face["boxes"] + 100.0
+
+    source = write_set(tmp_path / "set", train=2, validation=3, change=change)
+    frames = source.frames("validation")
+    assert match(find_in_frames(Oracle(source), source, frames, 320)).hit.all()
+    assert not match(find_in_frames(Oracle(source), source, frames, 320, as_labelled=True)).hit.any()
