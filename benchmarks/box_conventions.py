@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kpedge.boxes import HEAD, HEAD_ABOVE, HEAD_SIDE, to_convention
-from kpedge.datasets.formats import box_of_points, read_boxes_csv
+from kpedge.boxes import HEAD, HEAD_ABOVE, HEAD_SIDE, box_of_points, to_convention
+from kpedge.datasets.formats import read_boxes_csv
 from kpedge.files import write_text
 from kpedge.geometry import Image, box_overlaps_image, box_size, iou
 from kpedge.images import read_image

@@ -14,6 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.keypoints import FACES21_MEAN
+
+BOX_SIDE = 0.673
+"""Side of a face's box, in the root of the summed squared distances of its 21 points from their mean. Measured on
+faces21's training photos: 5 to 95 % lie from 0.632 to 0.738."""
+FITTED_SIDE = 0.975
+"""Side of the box, in the scale at which the mean face fits a face with few labelled points; likewise."""
 BOX_BELOW = 0.135
 """How far the middle of the box lies below the mean of the points, in sides of the box."""
 HEAD_SIDE = 0.9
@@ -49,6 +56,32 @@ def convention_middle(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 def convention_centre(means: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[np.float64]:
     """The middle of the boxes, (N, 2), for means of points (N, 2) and sides (N,): undoes `convention_middle`."""
     return np.asarray(means + np.stack([np.zeros_like(sides), BOX_BELOW * sides], axis=1), dtype=np.float64)
+
+
+def box_of_points(keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The box that faces21 would give a face.
+
+    Where points are missing, the mean face, fitted to the others (moved, turned, scaled; least squares), stands in.
+
+    Args:
+        keypoints: (21, 2), pixels; NaN where a point is not labelled, but at least two labelled.
+
+    Returns:
+        float64 (4,), a square; without area when all points are one.
+    """
+    known = np.isfinite(keypoints).all(axis=1)
+    if known.all():
+        middle = keypoints.mean(axis=0)
+        side = BOX_SIDE * float(np.sqrt(((keypoints - middle) ** 2).sum()))
+    else:
+        mean, labelled = FACES21_MEAN @ (1, 1j), keypoints[known] @ (1, 1j)  # turning and scaling is one product
+        start = mean[known].mean()
+        around = mean[known] - start
+        turn = np.vdot(around, labelled - labelled.mean()) / np.vdot(around, around)
+        fitted = turn * (mean.mean() - start) + labelled.mean()
+        middle, side = np.array([fitted.real, fitted.imag]), FITTED_SIDE * float(abs(turn))
+    middle = middle + np.array([0, BOX_BELOW * side])
+    return np.concatenate([middle - side / 2, middle + side / 2])
 
 
 def turned_box(box: NDArray[np.float64], roll: float) -> NDArray[np.float64]:

@@ -26,6 +26,8 @@ from kpedge.errors import DataError
 Transform = NDArray[np.float64]
 Points = NDArray[np.float64]
 Image = NDArray[np.uint8]
+Box = NDArray[np.float64]
+"""x1 y1 x2 y2, (4,), pixels."""
 
 BORDERS = {"replicate": cv2.BORDER_REPLICATE, "black": cv2.BORDER_CONSTANT}
 """What a crop shows beyond the photo: its edge pixels repeated, or black."""

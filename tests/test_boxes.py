@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 
 from kpedge.boxes import (
     BOX_BELOW,
+    BOX_SIDE,
     FACE,
     HEAD,
+    box_of_points,
     convention_centre,
     convention_middle,
     to_convention,
 )
-from kpedge.datasets.formats import BOX_SIDE, box_of_points
 from kpedge.datasets.labels import parse_row
 from kpedge.keypoints import FACES5, FACES21, FACES21_MEAN, points_by_name
 

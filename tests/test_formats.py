@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 from conftest import make_photos, template
 
+from kpedge.boxes import box_of_points
 from kpedge.cli.main import main
 from kpedge.datasets.check import check, label_sheet
-from kpedge.datasets.formats import box_of_points, guess_format, read_format
+from kpedge.datasets.formats import guess_format, read_format
 from kpedge.datasets.labels import read_labels
 from kpedge.datasets.packed import open_set
 from kpedge.datasets.prepare import PrepareOptions, prepare

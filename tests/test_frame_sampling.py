@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kpedge.boxes import box_of_points
 from kpedge.datasets.augmentation import Photometric
-from kpedge.datasets.formats import box_of_points
 from kpedge.datasets.frame_sampling import FrameJitter, FrameSampler
 from kpedge.datasets.frames import FrameWriter, open_frames
 from kpedge.keypoints import FACES5, FACES21_MEAN

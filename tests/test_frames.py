@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from conftest import make_photos
 
-from kpedge.boxes import HEAD, to_convention
+from kpedge.boxes import HEAD, box_of_points, to_convention
 from kpedge.cli.main import main
-from kpedge.datasets.formats import box_of_points
 from kpedge.datasets.frames import is_frame_set, open_frames
 from kpedge.datasets.labels import format_row, read_labels
 from kpedge.datasets.prepare import prepare

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.boxes import BOX_BELOW
+from kpedge.boxes import box_of_points
 from kpedge.datasets.labels import (
     LABEL_FILE,
     LabelProblem,
@@ -38,7 +38,7 @@ from kpedge.datasets.labels import (
     text_lines,
 )
 from kpedge.errors import DataError, UsageError
-from kpedge.keypoints import FACES21, FACES21_MEAN, FROM_IBUG68, KeypointScheme
+from kpedge.keypoints import FACES21, FROM_IBUG68, KeypointScheme
 
 AUTO = "auto"
 BOXES_FILE = "boxes.csv"
@@ -50,40 +50,8 @@ IBUG_FOLDERS = ("training", "test")
 MTFL_POINTS = (16, 17, 18, 19, 20)
 """The points of faces21 that MTFL labels, in its order."""
 
-BOX_SIDE = 0.673
-"""Side of a face's box, in the root of the summed squared distances of its 21 points from their mean. Measured on
-faces21's training photos: 5 to 95 % lie from 0.632 to 0.738."""
-FITTED_SIDE = 0.975
-"""Side of the box, in the scale at which the mean face fits a face with few labelled points; likewise."""
-
 _Row = Callable[[str], tuple[str, NDArray[np.float64]]]
 """Takes a row apart: photo, and points (K, 2)."""
-
-
-def box_of_points(keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The box that faces21 would give a face.
-
-    Where points are missing, the mean face, fitted to the others (moved, turned, scaled; least squares), stands in.
-
-    Args:
-        keypoints: (21, 2), pixels; NaN where a point is not labelled, but at least two labelled.
-
-    Returns:
-        float64 (4,), a square; without area when all points are one.
-    """
-    known = np.isfinite(keypoints).all(axis=1)
-    if known.all():
-        middle = keypoints.mean(axis=0)
-        side = BOX_SIDE * float(np.sqrt(((keypoints - middle) ** 2).sum()))
-    else:
-        mean, labelled = FACES21_MEAN @ (1, 1j), keypoints[known] @ (1, 1j)  # turning and scaling is one product
-        start = mean[known].mean()
-        around = mean[known] - start
-        turn = np.vdot(around, labelled - labelled.mean()) / np.vdot(around, around)
-        fitted = turn * (mean.mean() - start) + labelled.mean()
-        middle, side = np.array([fitted.real, fitted.imag]), FITTED_SIDE * float(abs(turn))
-    middle = middle + np.array([0, BOX_BELOW * side])
-    return np.concatenate([middle - side / 2, middle + side / 2])
 
 
 def _csv_cells(text: str) -> list[str]:

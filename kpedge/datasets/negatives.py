@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from kpedge.datasets.labels import row_box, row_numbers, text_lines
 from kpedge.errors import DataError
-from kpedge.geometry import CropRule, crop_square, iou
+from kpedge.geometry import Box, CropRule, crop_square, iou
 
 UNLABELLED_LIST = "unlabelled_faces.csv"
 """In a data folder: `image,x1,y1,x2,y2,score`, the faces that nobody labelled."""
@@ -45,8 +45,6 @@ of their side at most. Of faces21's faces about as many do."""
 
 Overhang = tuple[float, float, float, float]
 """How far a crop leaves the photo left, above, right and below, in sides of the crop; 0 where it does not."""
-Box = NDArray[np.float64]
-"""x1 y1 x2 y2, (4,), pixels."""
 Square = tuple[float, float, float]
 """Left edge, upper edge and side of a crop, pixels."""
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from kpedge.datasets.formats import AUTO
 from kpedge.datasets.labels import LabelProblem, format_row, photo_problem, usable_rows
-from kpedge.datasets.negatives import Box, Overhang, choose_negatives, overhang
+from kpedge.datasets.negatives import Overhang, choose_negatives, overhang
 from kpedge.datasets.packed import FORMAT, SetWriter, is_prepared, open_set, read_info
 from kpedge.datasets.source import Source, raise_first, read_source
 from kpedge.datasets.split import SPLITS, split_photos
 from kpedge.errors import DataError, ImageError, OutputError, StaleSetError, UsageError
 from kpedge.files import atomic_folder
 from kpedge.geometry import (
+    Box,
     CropRule,
     Image,
     crop_square,

@@ -14,13 +14,12 @@ from kpedge.boxes import CONVENTIONS, FACE, HEAD, to_convention
 from kpedge.datasets.formats import AUTO
 from kpedge.datasets.frames import FORMAT, MAX_SIDE, FrameWriter, is_frame_set, open_frames
 from kpedge.datasets.labels import LabelProblem, LabelRow, photo_problem, usable_rows
-from kpedge.datasets.negatives import Box
 from kpedge.datasets.prepare import PrepareReport, Progress
 from kpedge.datasets.source import raise_first, read_source
 from kpedge.datasets.split import SPLITS, split_photos
 from kpedge.errors import DataError, ImageError, OutputError, StaleSetError, UsageError
 from kpedge.files import atomic_folder
-from kpedge.geometry import Image
+from kpedge.geometry import Box, Image
 from kpedge.images import read_image
 from kpedge.keypoints import FACES5, FACES21, KeypointScheme, points_by_name
 

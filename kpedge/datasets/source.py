@@ -11,9 +11,10 @@ from typing import Any
 
 from kpedge.datasets.formats import read_format
 from kpedge.datasets.labels import TEST_LIST, LabelProblem, LabelRow, Labels, photo_problem, read_photo_list
-from kpedge.datasets.negatives import Box, read_unlabelled
+from kpedge.datasets.negatives import read_unlabelled
 from kpedge.errors import DataError, ImageError
 from kpedge.files import read_bytes
+from kpedge.geometry import Box
 from kpedge.keypoints import KeypointScheme
 
 

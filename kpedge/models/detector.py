@@ -21,8 +21,8 @@ STRIDES = (8, 16, 32)
 """Pixels between neighbouring cells, on each level."""
 POINTS = len(FACES5)
 OUTPUTS = 16
-"""Numbers a cell gives: logits of a face and of its box's quality, the box's middle (2), five points (10), half the box's
-side. The last is not used: PyTorch 2.15 fails to train 1x1 convolutions whose channels are no multiple of 16 (oneDNN).
+"""Numbers a cell gives: logits of a face and of its box's quality, the box's middle (2), five points (10), half the
+box's side. The last is not used: PyTorch 2.15 fails to train 1x1 convolutions whose channels are no multiple of 16.
 """
 LARGEST = 6.0
 """Largest logarithm of half a box's side, in strides: beyond any frame, and finite."""

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from kpedge.boxes import turned_box
-from kpedge.faces import Detection, Face
-from kpedge.geometry import Image, box_overlaps_image
+from kpedge.boxes import box_of_points, turned_box
+from kpedge.faces import Face
+from kpedge.geometry import Box, Image, box_overlaps_image
+from kpedge.keypoints import FACES21
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.keypoints import KeypointPredictor
 
 BATCH = 64
 """Most crops that one run of the keypoint model is given."""
+SMALL_ROLL = math.radians(10)
+"""Faces that are turned by less are left as they are: the keypoint model is trained on them, and the five points of a
+small face tell its roll less exactly than that.
+"""
 
 
 class FacePipeline:
     """Finds faces and their keypoints in pictures.
+
+    A face is looked at twice: the second crop is cut around the box that follows from the points of the first, which is
+    nearer to the boxes that the keypoint model was trained on than a detected one. Where the model's scheme has no such
+    rule, once.
 
     Attributes:
         detector: finds the boxes.
@@ -36,28 +44,33 @@ class FacePipeline:
 
         Args:
             image: uint8 (H, W, 3), blue-green-red.
+
+        Returns:
+            Faces, each with the detector's box, and the keypoints and score of the keypoint model.
         """
+        scheme = self.detector.model.card.scheme
+        found = [(one.box, float(scheme.roll(one.points))) for one in self.detector(image)]
+        faces = self._look(image, found)
+        if self.predictor.model.card.scheme == FACES21:
+            again = [place for place, face in faces.items() if len(face.keypoints)]
+            points = [faces[place].keypoints for place in again]
+            boxes = [(box_of_points(one), float(FACES21.roll(one))) for one in points]
+            faces |= {again[place]: face for place, face in self._look(image, boxes).items()}
+        given = (replace(face, box=found[place][0]) for place, face in faces.items())
+        return tuple(face for face in given if self.keep_rejected or len(face.keypoints))
+
+    def _look(self, image: Image, boxes: Iterable[tuple[Box, float]]) -> dict[int, Face]:
+        """The answers for boxes and rolls, by number; without those whose crop would lie outside the image."""
         height, width = image.shape[:2]
-        shown = []
-        for found in self.detector(image):
-            roll = self._roll(found)
-            turned = turned_box(found.box, roll)
+        shown: list[tuple[int, Box, float]] = []
+        for number, (box, roll) in enumerate(boxes):
+            roll = roll if abs(roll) > SMALL_ROLL else 0.0
+            turned = turned_box(box, roll)
             if box_overlaps_image(turned, width, height):
-                shown.append((found.box, turned, roll))
-        faces: list[Face] = []
+                shown.append((number, turned, roll))
+        faces: dict[int, Face] = {}
         for start in range(0, len(shown), BATCH):
-            boxes, turned_boxes, rolls = zip(*shown[start : start + BATCH], strict=True)
-            answers = self.predictor(image, turned_boxes, rolls=rolls)
-            faces += [replace(face, box=box) for face, box in zip(answers, boxes, strict=True)]
-        return tuple(face for face in faces if self.keep_rejected or len(face.keypoints))
-
-    def _roll(self, found: Detection) -> float:
-        """In-plane rotation of a face by its five points, radians; 0 where it is too small to matter."""
-        roll = float(self.detector.model.card.scheme.roll(np.asarray(found.points)))
-        return roll if abs(roll) > SMALL_ROLL else 0.0
-
-
-SMALL_ROLL = math.radians(10)
-"""Faces that are turned by less are left as they are: the keypoint model is trained on them, and the five points of a
-small face tell its roll less exactly than that.
-"""
+            part: Sequence[tuple[int, Box, float]] = shown[start : start + BATCH]
+            answers = self.predictor(image, [box for _, box, _ in part], rolls=[roll for _, _, roll in part])
+            faces |= {number: face for (number, _, _), face in zip(part, answers, strict=True)}
+        return faces
