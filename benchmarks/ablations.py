@@ -44,6 +44,7 @@ class Trial:
 
 
 PLAIN_PIXELS = "--brightness 0 --contrast 0 --blur 0 --noise 0 --jpeg 0 --lowres 0 --occlusion 0"
+UNMOVED = "--no-mirror --roll 0 --scale 0 --shift 0"
 TRIALS = [
     Trial("The recipe, six seeds", "seed 0", ""),
     Trial("The recipe, six seeds", "seed 1", "--seed 1"),
@@ -62,7 +63,7 @@ TRIALS = [
     Trial("Augmentation", "no small faces imitated", "--lowres 0"),
     Trial("Augmentation", "no occluders", "--occlusion 0"),
     Trial("Augmentation", "pixels untouched", PLAIN_PIXELS),
-    Trial("Augmentation", "none at all", f"--no-mirror --roll 0 --scale 0 --shift 0 {PLAIN_PIXELS}"),
+    Trial("Augmentation", "none at all", f"{UNMOVED} {PLAIN_PIXELS}"),
     Trial("SGD or Adam, and the learning rate", "SGD, 0.03", "--optimiser sgd --lr 0.03 --weight-decay 5e-4"),
     Trial("SGD or Adam, and the learning rate", "SGD, 0.1", "--optimiser sgd --lr 0.1 --weight-decay 5e-4"),
     Trial("SGD or Adam, and the learning rate", "SGD, 0.3", "--optimiser sgd --lr 0.3 --weight-decay 5e-4"),
@@ -97,6 +98,9 @@ TRIALS = [
     Trial("Start and colour", "Xavier", "--init xavier"),
     Trial("Start and colour", "orthogonal", "--init orthogonal"),
     Trial("Start and colour", "PyTorch's default", "--init torch"),
+    Trial("Six times as long", "the recipe", "--epochs 120"),
+    Trial("Six times as long", "pixels untouched", f"--epochs 120 {PLAIN_PIXELS}"),
+    Trial("Six times as long", "no augmentation at all", f"--epochs 120 {UNMOVED} {PLAIN_PIXELS}"),
     Trial("Start and colour", "colour", "--colour bgr --saturation 0.3 --hue 10 --grey 0.1"),
 ]
 

@@ -4,8 +4,8 @@
         --out benchmarks/results/detected_boxes.json
 
 `faces21` is a folder of photos with label.txt files; without --list, all photos but those on its own test list are
-taken. Errors are means over points, fractions of the root of the labelled box's area. Only faces that the detector found
-(IoU 0.5) are compared, and how many it found is told.
+taken. Errors are means over points, fractions of the root of the labelled box's area. Only faces that the detector
+found (IoU 0.5) are compared, and how many it found is told.
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG or PNG ends before its picture does; decoders fill the rest with grey and say nothing."""
+    """Whether a JPEG, PNG or GIF ends before its picture does; decoders fill the rest with grey, or leave the last frames
+    out, and say nothing.
+    """
     if data[:2] == b"\xff\xd8":
         at = 2
         while at + 4 <= len(data) and data[at] == 0xFF:
@@ -34,7 +36,30 @@ def is_cut_off(data: bytes) -> bool:
         return True
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return b"IEND" not in data[-64:]
-    return False
+    return data[:4] == b"GIF8" and not _reaches_trailer(data)
+
+
+def _reaches_trailer(data: bytes) -> bool:
+    """Whether the blocks of a GIF follow each other up to its last one (GIF89a specification, section 17 on)."""
+
+    def table(flags: int) -> int:
+        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+    try:
+        at = 13 + table(data[10])
+        while (kind := data[at]) != 0x3B:  # the trailer
+            if kind == 0x21:  # an extension and its label
+                at += 2
+            elif kind == 0x2C:  # a frame, its colours, and one byte before its pixels
+                at += 11 + table(data[at + 9])
+            elif kind:
+                return False
+            while kind and data[at]:
+                at += 1 + data[at]
+            at += 1
+    except IndexError:
+        return False
+    return True
 
 
 def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
@@ -99,9 +124,13 @@ def read_pictures(path: Path, *, stored: bool = False) -> Iterator[Picture]:
     if path.suffix.lower() not in ANIMATED:
         yield Picture(read_image(path, stored=stored))
         return
-    if not read_bytes(path, ImageError, "no such photo", limit=6).startswith(b"GIF8"):
+    data = read_bytes(path, ImageError, "no such photo")
+    if not data.startswith(b"GIF8"):
         raise ImageError(f"{path}: not a GIF")
-    video = cv2.VideoCapture(str(path))
+    if is_cut_off(data):
+        raise ImageError(f"{path}: the picture is cut off", "copy or download it again")
+    # An absolute path: FFmpeg takes `http:a.gif` for an address.
+    video = cv2.VideoCapture(str(path.absolute()))
     try:
         frame = 0
         while True:

@@ -43,8 +43,8 @@ def one_thread():
 NARROW = {"stem": (8, 16), "widths": (16, 16, 32), "depths": (1, 1, 1), "neck": 16}
 
 
-def narrow_card(sets, config):
-    card = new_detector_card(sets, config)
+def narrow_card(sets, config, start=None):
+    card = new_detector_card(sets, config, start)
     return replace(card, architecture={"name": "detector", "options": NARROW})
 
 
@@ -149,7 +149,7 @@ def test_its_checkpoints_are_detectors(run, drawn):
         (one,) = card.training["sets"]
         assert (one["name"], one["terms"]) == ("drawn", "drawn by the tests")
         assert one["counts"]["train"] == {"photos": 7, "faces": 6}
-        assert card.training["config"]["epochs"] == 2
+        assert card.training["recipe"]["epochs"] == 2
     assert not best.resume
     assert last.resume
     assert best.card.accuracy["validation"]["side"] == VALIDATION_SIDE
@@ -377,7 +377,7 @@ def test_frozen_layers_keep_their_weights_and_statistics(drawn, tmp_path):
 def test_channels_may_come_last(run, drawn, tmp_path):
     train_detector([drawn], tmp_path, replace(SHORT, epochs=1, channels_last=True))
     checkpoint = load_checkpoint(tmp_path / "last.pt")
-    assert checkpoint.resume["model"]["network.stem.1.conv.weight"].is_contiguous(memory_format=torch.channels_last)
+    assert checkpoint.resume["model"]["network.level8.0.conv.weight"].is_contiguous(memory_format=torch.channels_last)
     first = load_checkpoint(run / "last.pt").progress["history"][0]["train_loss"]
     assert checkpoint.progress["history"][0]["train_loss"] == pytest.approx(first, rel=1e-2)
 

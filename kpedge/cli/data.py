@@ -108,7 +108,9 @@ def prepare(
         int | None,
         typer.Option(min=0, help="Crops without a face of each photo. (default: 3; 8 where photos show no face)"),
     ] = None,
-    context: Annotated[float, typer.Option(help="How far beyond the box pixels are kept, in boxes a side.")] = 0.75,
+    context: Annotated[
+        float | None, typer.Option(help="How far beyond the box pixels are kept, in boxes a side. [default: 0.75]")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the set in model cards. (default: the folder's)")] = "",
     terms: Annotated[str, typer.Option(help="Terms of the photos, for model cards.")] = "not stated",
     frames: Annotated[
@@ -131,8 +133,8 @@ def prepare(
     from kpedge.errors import UsageError
     from kpedge.keypoints import scheme_named
 
-    if frames and negatives is not None:
-        raise UsageError("--negatives chooses crops; with --frames whole photos are packed", "leave one of them out")
+    if frames and (negatives is not None or context is not None):
+        raise UsageError("--negatives and --context are for crops, --frames packs photos", "leave one of them out")
     if boxes and not frames:
         raise UsageError("--boxes is for whole photos", "add --frames, or leave it out")
     common: dict[str, Any] = {
@@ -148,7 +150,8 @@ def prepare(
         if frames:
             report = prepare_frames(folder, out, FrameOptions(**common, boxes=boxes), progress=update, **read)
         else:
-            options = PrepareOptions(**common, negatives=negatives, context=context)
+            crops: dict[str, Any] = {"negatives": negatives, **({} if context is None else {"context": context})}
+            options = PrepareOptions(**common, **crops)
             report = run_prepare(folder, out, options, progress=update, **read)
     for problem in report.problems[:PROBLEMS_SHOWN]:
         output.say(f"left out: {problem}")

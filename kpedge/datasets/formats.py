@@ -164,7 +164,9 @@ def read_boxes_csv(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
     folder = next((name for name in BOXES_FOLDERS if (root / name).is_dir()), "")
     rows: list[LabelRow] = []
     problems: list[LabelProblem] = []
-    for line, content in list(text_lines(path))[1:]:
+    for line, content in text_lines(path):
+        if line == 1 and content.lower().startswith("image,"):
+            continue
         try:
             name, values = _boxes_row(content)
             box = row_box(values)

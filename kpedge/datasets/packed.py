@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.datasets.frames import is_frame_set
 from kpedge.datasets.split import SPLITS
 from kpedge.errors import DataError, UsageError
 from kpedge.geometry import Image, Transform, shrink_transform
@@ -130,8 +131,8 @@ class PreparedSet:
 
 
 def is_prepared(path: Path) -> bool:
-    """Whether a folder is a prepared set."""
-    return (path / SET_FILE).is_file()
+    """Whether a folder is a prepared set, of this or another format; a frame set is none."""
+    return (path / SET_FILE).is_file() and not is_frame_set(path)
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -140,6 +141,10 @@ def read_info(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the folder is no prepared set, or one of another format.
     """
+    if is_frame_set(path):
+        raise DataError(
+            f"{path}: a frame set, which trains a detector", "prepare the photos again, without --frames, elsewhere"
+        )
     try:
         info = json.loads((path / SET_FILE).read_bytes())
     except FileNotFoundError:

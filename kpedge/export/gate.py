@@ -17,7 +17,7 @@ from kpedge.card import Card
 from kpedge.errors import UsageError
 from kpedge.export.formats import ONNX, SUFFIXES, TORCHSCRIPT, TorchModel, open_model
 from kpedge.export.parity import ParityRow, check_parity
-from kpedge.export.probes import BATCH_SIZES, random_crops, record_self_test, self_test_inputs
+from kpedge.export.probes import BATCH_SIZES, TOLERANCE, random_crops, record_self_test, self_test_inputs
 from kpedge.export.to_onnx import ReferenceModel, onnx_bytes
 from kpedge.export.to_torchscript import torchscript_bytes
 from kpedge.files import refuse_existing, sha256, write_bytes, write_text
@@ -176,6 +176,8 @@ def card_text(
 ) -> str:
     """The card as the JSON file beside the models: readable, with hashes, parity and latency.
 
+    Differences are fractions of an output's extent: of a frame of 100 pixels, where an output is in pixels.
+
     `others` is the card of forms of the same weights that lie there already and stay; empty where there are none.
     """
     largest: dict[str, float] = {}
@@ -185,7 +187,7 @@ def card_text(
         largest = {key: value for key, value in earlier if not key.startswith(own)}
     for row in rows:
         key = f"{row.form}, {row.inputs}"
-        largest[key] = max(largest.get(key, 0.0), row.largest)
+        largest[key] = max(largest.get(key, 0.0), row.largest * TOLERANCE / row.tolerance)
     content = {
         **card.to_dict(),
         "files": {
@@ -193,7 +195,7 @@ def card_text(
             **{path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files},
         },
         "parity": {
-            "tolerance": rows[0].tolerance,
+            "tolerance": TOLERANCE,
             "batch_sizes": sorted({row.batch for row in rows}),
             "largest_difference": largest,
         },

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from kpedge.drawing import face_pictures
 from kpedge.extras import importable
@@ -19,6 +20,8 @@ from kpedge.training.validation import Validation, ValidationData
 
 PICTURES = 12
 """Times that histograms and pictures are written over a run, besides the first and the last epoch."""
+BEST = ("val_nme", "val_failure", "val_accuracy")
+"""Figures that hyper-parameters are held against; of a detector the average precisions."""
 FACES = 16
 """Faces on a picture."""
 SIDE = 168
@@ -62,17 +65,10 @@ class Board:
             of: epochs in all.
         """
         epoch = int(record["epoch"])
-        for key, value in record.items():
-            if key != "epoch":
-                self._writer.add_scalar(key.replace("_", "/", 1), value, epoch)
         if epoch == 1 and self._first:
             self._graph(kept, data.faces.crops[:2])
-        if epoch not in (1, of) and epoch % max(1, of // PICTURES):
+        if not self.figures(record, model.network, of=of):
             return
-        for name, parameter in model.network.named_parameters():
-            self._writer.add_histogram(f"weights/{name}", parameter.detach().cpu(), epoch)
-            if parameter.grad is not None:
-                self._writer.add_histogram(f"gradients/{name}", parameter.grad.detach().float().cpu(), epoch)
         errors = result.accuracy.face_errors
         shown = np.linspace(0, len(errors) - 1, min(FACES, len(errors))).astype(int)
         sheet = face_pictures(
@@ -86,6 +82,29 @@ class Board:
         )
         self._writer.add_image("validation", sheet[:, :, ::-1].copy(), epoch, dataformats="HWC")
 
+    def figures(self, record: Record, network: nn.Module, *, of: int) -> bool:
+        """Write an epoch's figures and, now and then, histograms of weights and of the last step's gradients.
+
+        Args:
+            record: the figures.
+            network: what is trained.
+            of: epochs in all.
+
+        Returns:
+            Whether this is an epoch with histograms.
+        """
+        epoch = int(record["epoch"])
+        for key, value in record.items():
+            if key != "epoch":
+                self._writer.add_scalar(key.replace("_", "/", 1), value, epoch)
+        if epoch not in (1, of) and epoch % max(1, of // PICTURES):
+            return False
+        for name, parameter in network.named_parameters():
+            self._writer.add_histogram(f"weights/{name}", parameter.detach().cpu(), epoch)
+            if parameter.grad is not None:
+                self._writer.add_histogram(f"gradients/{name}", parameter.grad.detach().float().cpu(), epoch)
+        return True
+
     def _graph(self, model: KeypointModel, crops: NDArray[np.uint8]) -> None:
         """The network's graph. It is traced, and PyTorch marks its tracing as deprecated."""
         with warnings.catch_warnings():
@@ -94,14 +113,13 @@ class Board:
 
     def close(self, history: list[Record]) -> None:
         """Write the hyper-parameters with the best figures, and close the file."""
-        if history:
+        measured = [record for record in history if "criterion" in record]
+        if measured:
             plain = {
                 name: value if isinstance(value, bool | int | float | str) else str(value)
                 for name, value in self._settings.items()
             }
-            best = min(history, key=lambda record: record["criterion"])
-            names = ("val_nme", "val_failure", "val_accuracy")
-            self._writer.add_hparams(
-                plain, {f"best/{name}": best[name] for name in names if name in best}, run_name="."
-            )
+            best = min(measured, key=lambda record: record["criterion"])
+            figures = {f"best/{name}": value for name, value in best.items() if name in BEST or "val_ap_" in name}
+            self._writer.add_hparams(plain, figures, run_name=".")
         self._writer.close()

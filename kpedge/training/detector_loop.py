@@ -24,6 +24,7 @@ from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoin
 from kpedge.models.detector import STRIDES
 from kpedge.models.keypoint_model import weights_hash
 from kpedge.training.average import WeightAverage
+from kpedge.training.board import Board
 from kpedge.training.config import DetectorConfig
 from kpedge.training.detector_loss import LOSSES, Targets, detector_losses
 from kpedge.training.detector_validation import DetectorValidation, faces_to_find, validate_detector
@@ -31,7 +32,7 @@ from kpedge.training.loop import OnEpoch, Say, TrainResult, ignore
 from kpedge.training.optimisers import new_optimiser, phase_of
 from kpedge.training.run import Record, Run
 from kpedge.training.schedules import epochs_since_best, learning_rate
-from kpedge.training.setup import load_matching, parameter_groups, start_from, stop_frozen_statistics
+from kpedge.training.setup import Start, load_matching, parameter_groups, start_from, stop_frozen_statistics
 
 SIDE = 640
 """Longer side, pixels, at which frames are looked at unless the user asks for another."""
@@ -90,7 +91,7 @@ def train_detector(
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(device == "cpu")
     torch.manual_seed(config.seed)
-    card = new_detector_card(sets, config)
+    card = new_detector_card(sets, config, start)
     model = new_detector(card)
     groups = parameter_groups(model.network, config, say)
     model.to(device)
@@ -107,6 +108,7 @@ def train_detector(
     best, best_epoch = math.inf, 0
     if last is not None:
         _check_resumable(last, config, card, run.last)
+        card = replace(card, training=last.card.training)
         history = last.progress["history"]
         best, best_epoch = last.progress["best"], last.progress["best_epoch"]
         phase = phase_of(config, max(1, len(history)))
@@ -119,7 +121,9 @@ def train_detector(
     elif resume:
         say(f"{out} holds no run yet: starting from the beginning")
     data = [f"{source.info['name']} {source.info['source_sha256'][:8]}" for source in sets]
-    run.start({"recipe": "detector", "sets": data, **config.to_dict()}, resume=resume, force=force)
+    settings = {"recipe": "detector", "sets": data, **config.to_dict()}
+    run.start(settings, resume=resume, force=force)
+    board = Board(run.board, settings, purge_step=len(history) + 1)
 
     def save(path: Path, result: DetectorValidation | None, *, resumable: bool) -> None:
         progress = {"history": history, "best": best, "best_epoch": best_epoch}
@@ -203,15 +207,17 @@ def train_detector(
                 save(run.best, result, resumable=False)
             save(run.last, result, resumable=True)
             run.log(history)
+            board.figures(record, model.network, of=config.epochs)
             on_epoch(record, config.epochs)
     finally:
+        board.close(history)
         if any("criterion" in record for record in history):
             run.draw_detector_curves(history)
     return TrainResult(run.best, len(history), best_epoch, best, 1.0)
 
 
-def new_detector_card(sets: Sequence[FrameSet], config: DetectorConfig) -> DetectorCard:
-    """The card of a detector that is about to be trained."""
+def new_detector_card(sets: Sequence[FrameSet], config: DetectorConfig, start: Start | None = None) -> DetectorCard:
+    """The card of a detector that is about to be trained, from the weights `start` where they are given."""
     names = ("name", "terms", "counts", "source_sha256")
     return DetectorCard(
         name="detector",
@@ -223,9 +229,9 @@ def new_detector_card(sets: Sequence[FrameSet], config: DetectorConfig) -> Detec
         side=SIDE,
         suppression=SUPPRESSION,
         training={
-            "recipe": "detector",
             "sets": [{name: source.info[name] for name in names} for source in sets],
-            "config": config.to_dict(),
+            "recipe": config.to_dict(),
+            "start": None if start is None else {"weights_sha256": start.sha256, **start.training},
         },
     )
 
