@@ -99,7 +99,6 @@ TRIALS = [
     Trial("Start and colour", "orthogonal", "--init orthogonal"),
     Trial("Start and colour", "PyTorch's default", "--init torch"),
     Trial("Six times as long", "the recipe", "--epochs 120"),
-    Trial("Six times as long", "pixels untouched", f"--epochs 120 {PLAIN_PIXELS}"),
     Trial("Six times as long", "no augmentation at all", f"--epochs 120 {UNMOVED} {PLAIN_PIXELS}"),
     Trial("Start and colour", "colour", "--colour bgr --saturation 0.3 --hue 10 --grey 0.1"),
 ]

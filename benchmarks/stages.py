@@ -16,7 +16,7 @@ from kpedge.files import write_text
 from kpedge.machine import cpu_name, versions
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.timing import time_calls
-from kpedge.shelf import released, shelf_folder
+from kpedge.shelf import released_keypoint_models, shelf_folder
 
 BASE = "stage1"
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=50)
     parser.add_argument("--warmup", type=int, default=10)
     options = parser.parse_args()
-    files = {name: shelf_folder() / f"{name}.onnx" for name in released()}
+    files = {name: shelf_folder() / f"{name}.onnx" for name in released_keypoint_models()}
     settings = {"rounds": options.rounds, "calls": options.calls, "warmup": options.warmup}
     rows = measure(files, **settings)
     print(f"{cpu_name()}; onnxruntime, one crop a call, one thread; {settings}")

@@ -29,6 +29,11 @@ def released() -> list[str]:
     return sorted(path.stem for path in shelf_folder().glob("*.onnx"))
 
 
+def released_keypoint_models() -> list[str]:
+    """Names of the released models that find keypoints, in a crop."""
+    return [name for name in released() if name != DEFAULT_DETECTOR]
+
+
 def find_model(name: str) -> Path:
     """A model file by path, or the ONNX file of a released model by name.
 

@@ -12,17 +12,22 @@ from conftest import ROOT, SAMPLE
 from kpedge.datasets.labels import read_labels
 from kpedge.export.formats import open_model
 from kpedge.export.verify import verify
+from kpedge.geometry import iou
 from kpedge.images import read_image
-from kpedge.keypoints import FACES21
-from kpedge.runtime.keypoints import KeypointPredictor
-from kpedge.shelf import DEFAULT_MODEL, released, shelf_folder
+from kpedge.keypoints import FACES5, FACES21, points_by_name
+from kpedge.runtime.detector import FaceDetector, detector_model
+from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
+from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL, released, released_keypoint_models, shelf_folder
 
 NAMES = released()
+RESULTS = ROOT / "benchmarks" / "results"
+KEYPOINT_NAMES = released_keypoint_models()
 
 
 def test_the_shelf_is_in_order():
-    assert NAMES == ["stage1", "stage2", "stage3"]
-    assert DEFAULT_MODEL == "stage3"
+    assert NAMES == ["detector", "stage1", "stage2", "stage3"]
+    assert (DEFAULT_MODEL, DEFAULT_DETECTOR) == ("stage3", "detector")
+    assert KEYPOINT_NAMES == ["stage1", "stage2", "stage3"]
     assert shelf_folder() == ROOT / "export"
     files = {path.name for path in shelf_folder().iterdir()}
     assert files == {f"{name}{suffix}" for name in NAMES for suffix in (".onnx", ".torchscript.pt", ".json")}
@@ -46,16 +51,17 @@ def test_released_files_hold_their_proof(name):
         "name": "faces21",
         "terms": "course data, research use",
     }
-    assert card["accuracy"]["test"]["faces"] == 363
+    if name in KEYPOINT_NAMES:
+        assert card["accuracy"]["test"]["faces"] == 363
     assert {row.inputs for check in checks for row in check.rows} == {"random"}
     assert any("real" in key for key in card["parity"]["largest_difference"])
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".torchscript.pt"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", KEYPOINT_NAMES)
 def test_released_models_find_the_sample(name, suffix):
     (row,) = read_labels(SAMPLE, FACES21).rows
-    predictor = KeypointPredictor(open_model(shelf_folder() / f"{name}{suffix}"))
+    predictor = KeypointPredictor(keypoint_model(open_model(shelf_folder() / f"{name}{suffix}")))
     (face,) = predictor(read_image(SAMPLE / row.photo), [row.box])
     errors = np.linalg.norm(face.keypoints - row.keypoints, axis=1) / (row.box[2] - row.box[0])
     assert errors.mean() < 0.035
@@ -96,8 +102,31 @@ def test_the_released_stage_3_rejects_what_is_no_face():
     side = x2 - x1
     suit = np.array([x1 - side / 2, y2 + side, x2 - side / 2, y2 + 2 * side])
     eye = np.array([x1, y1, x1 + side / 4, y1 + side / 4])
-    predictor = KeypointPredictor(open_model(shelf_folder() / "stage3.onnx"))
+    predictor = KeypointPredictor(keypoint_model(open_model(shelf_folder() / "stage3.onnx")))
     face, *others = predictor(image, [row.box, suit, eye])
     assert len(face.keypoints) == 21
     assert face.score > 0.9
     assert all(not len(other.keypoints) for other in others)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".torchscript.pt"])
+@pytest.mark.parametrize("side", [320, 640, 1300])
+def test_the_released_detector_finds_the_sample(suffix, side):
+    image = read_image(SAMPLE / "eileen_collins.jpg")
+    (row,) = read_labels(SAMPLE, FACES21).rows
+    (found,) = FaceDetector(detector_model(open_model(shelf_folder() / f"detector{suffix}")), side=side)(image)
+    assert iou(found.box[None], row.box[None])[0, 0] > 0.75
+    wanted = points_by_name(row.keypoints, FACES21, FACES5)
+    assert np.linalg.norm(found.points - wanted, axis=1).max() < 0.1 * (row.box[2] - row.box[0])
+
+
+def test_the_released_detector_keeps_what_is_promised():
+    found = figures("detector")
+    assert found["faces21"]["320"]["average_precision"] >= 0.95
+    assert found["facemask"]["640"]["average_precision"] >= 0.80
+    assert all(figures["faceless_alarms"] <= 0.01 for figures in found["noface"].values())
+    assert (shelf_folder() / "detector.onnx").stat().st_size <= 500_000
+    recorded = {row["what"]: row for row in json.loads((RESULTS / "detection.json").read_text())["rows"]}
+    assert recorded["frame to faces"]["ratio"] <= 8
+    for row in json.loads((RESULTS / "detected_boxes.json").read_text())["rows"]:
+        assert row["nme"]["detected, second look"] - row["nme"]["labelled"] <= 0.003

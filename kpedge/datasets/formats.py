@@ -176,7 +176,8 @@ def read_boxes_csv(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
             problems.append(LabelProblem(error.kind, f"{path.name}:{line}", str(error), photo))
         else:
             points = np.full((len(scheme), 2), np.nan)
-            rows.append(LabelRow(posixpath.join(folder, name), box, points, path.name, line))
+            photo = name if (root / name).is_file() else posixpath.join(folder, name)
+            rows.append(LabelRow(photo, box, points, path.name, line))
     if not rows and not problems:
         raise DataError(f"{path}: the label file is empty")
     return Labels(root, scheme, tuple(rows), tuple(problems), (path.name,), boxes_only=True)
