@@ -257,7 +257,7 @@ def test_a_run_of_a_keypoint_model_is_not_gone_on_with(drawn, tmp_path):
     )
     (tmp_path / "run").mkdir()
     save_checkpoint(tmp_path / "run" / "last.pt", Checkpoint(card, {}, {}, {"history": []}))
-    with pytest.raises(TrainingError, match="a run of stage1, not of a detector"):
+    with pytest.raises(TrainingError, match="a run of stage1, not detector"):
         train_detector([drawn], tmp_path / "run", SHORT, resume=True)
 
 

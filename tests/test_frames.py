@@ -229,7 +229,7 @@ def test_another_folder_is_not_touched(folder, tmp_path):
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     prepare(folder, tmp_path / "crops")
     for name in ("mine", "crops"):
-        with pytest.raises(OutputError, match="exists and is not a frame set"):
+        with pytest.raises(OutputError, match="exists and is not a prepared set"):
             prepare_frames(folder, tmp_path / name, force=True)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
     assert not is_frame_set(tmp_path / "crops")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,25 +144,13 @@ def prepare(
     )
     if strict:
         raise_first(read.problems)
-    if is_prepared(out):
-        try:
-            info = open_set(out).info if read_info(out).get("source_sha256") == digest else None
-        except DataError:  # of another format, or damaged
-            if not force:
-                raise
-            info = None
-        if info is not None:
-            problems = tuple(LabelProblem(**problem) for problem in info["problems"])
-            if strict:
-                raise_first(problems)
-            return PrepareReport(out, False, info["counts"], problems)
-        if not force:
-            raise StaleSetError(
-                f"{out} was prepared from other photos, labels or settings",
-                "add --force to replace it, or choose another --out",
-            )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists and is not a prepared set", "choose another --out")
+
+    def known() -> dict[str, Any]:
+        return open_set(out).info if read_info(out).get("source_sha256") == digest else {}
+
+    earlier = still_fits(out, digest, known if is_prepared(out) else None, strict=strict, force=force)
+    if earlier is not None:
+        return earlier
 
     splits = split_photos(
         read.digests, seed=options.seed, validation=options.validation, test=options.test, test_list=read.listed
@@ -174,6 +163,46 @@ def prepare(
             raise_first(packing.problems)
         counts = packing.finish(folder, digest)
     return PrepareReport(out, True, counts, tuple(packing.problems))
+
+
+def still_fits(
+    out: Path, digest: str, known: Callable[[], dict[str, Any]] | None, *, strict: bool, force: bool
+) -> PrepareReport | None:
+    """What lies where a set is to be written: the report of one that fits, None where it may be written.
+
+    Args:
+        out: the folder.
+        digest: hash of what the set is to be made from.
+        known: gives the content of `set.json`; None where no set of the wanted kind lies there.
+        strict: fail where that set left something out.
+        force: a set that does not fit, or is damaged, may be replaced.
+
+    Raises:
+        DataError: the set is damaged or left something out.
+        StaleSetError: it was made from something else.
+        OutputError: something else lies there.
+    """
+    if known is None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise OutputError(f"{out} exists and is not a prepared set", "choose another --out")
+        return None
+    try:
+        info = known()
+    except DataError:  # of another format, or damaged
+        if not force:
+            raise
+        return None
+    if info.get("source_sha256") == digest:
+        problems = tuple(LabelProblem(**problem) for problem in info["problems"])
+        if strict:
+            raise_first(problems)
+        return PrepareReport(out, False, info["counts"], problems)
+    if not force:
+        raise StaleSetError(
+            f"{out} was prepared from other photos, labels or settings",
+            "add --force to replace it, or choose another --out",
+        )
+    return None
 
 
 class _Packing:

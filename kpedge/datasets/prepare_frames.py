@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from kpedge.boxes import CONVENTIONS, FACE, HEAD, to_convention
 from kpedge.datasets.formats import AUTO
 from kpedge.datasets.frames import FORMAT, MAX_SIDE, FrameWriter, is_frame_set, open_frames
-from kpedge.datasets.labels import LabelProblem, LabelRow, photo_problem, usable_rows
-from kpedge.datasets.prepare import PrepareReport, Progress
+from kpedge.datasets.labels import LabelRow, photo_problem, usable_rows
+from kpedge.datasets.prepare import PrepareReport, Progress, still_fits
 from kpedge.datasets.source import raise_first, read_source
 from kpedge.datasets.split import SPLITS, split_photos
-from kpedge.errors import DataError, ImageError, OutputError, StaleSetError, UsageError
+from kpedge.errors import DataError, ImageError, UsageError
 from kpedge.files import atomic_folder
 from kpedge.geometry import Box, Image
 from kpedge.images import read_image
@@ -76,25 +76,10 @@ def prepare_frames(
     digest = read.sha256(FORMAT, {"frames": MAX_SIDE, **asdict(options), "scheme": options.scheme.to_dict()})
     if strict:
         raise_first(read.problems)
-    if is_frame_set(out):
-        try:
-            info = open_frames(out).info
-        except DataError:
-            if not force:
-                raise
-            info = {}
-        if info.get("source_sha256") == digest:
-            known = tuple(LabelProblem(**problem) for problem in info["problems"])
-            if strict:
-                raise_first(known)
-            return PrepareReport(out, False, info["counts"], known)
-        if not force:
-            raise StaleSetError(
-                f"{out} was prepared from other photos, labels or settings",
-                "add --force to replace it, or choose another --out",
-            )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists and is not a frame set", "choose another --out")
+    known = (lambda: open_frames(out).info) if is_frame_set(out) else None
+    earlier = still_fits(out, digest, known, strict=strict, force=force)
+    if earlier is not None:
+        return earlier
     splits = split_photos(
         read.digests, seed=options.seed, validation=options.validation, test=options.test, test_list=read.listed
     )

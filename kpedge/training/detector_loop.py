@@ -32,7 +32,14 @@ from kpedge.training.loop import OnEpoch, Say, TrainResult, ignore
 from kpedge.training.optimisers import new_optimiser, phase_of
 from kpedge.training.run import Record, Run
 from kpedge.training.schedules import epochs_since_best, learning_rate
-from kpedge.training.setup import Start, load_matching, parameter_groups, start_from, stop_frozen_statistics
+from kpedge.training.setup import (
+    Start,
+    check_resumable,
+    load_matching,
+    parameter_groups,
+    start_from,
+    stop_frozen_statistics,
+)
 
 SIDE = 640
 """Longer side, pixels, at which frames are looked at unless the user asks for another."""
@@ -107,7 +114,7 @@ def train_detector(
     history: list[Record] = []
     best, best_epoch = math.inf, 0
     if last is not None:
-        _check_resumable(last, config, card, run.last)
+        check_resumable(last, config, card, run.last)
         card = replace(card, training=last.card.training)
         history = last.progress["history"]
         best, best_epoch = last.progress["best"], last.progress["best_epoch"]
@@ -283,23 +290,3 @@ def _batches(sampler: FrameSampler, epoch: int, size: int, steps: int, device: s
 def _precision(config: DetectorConfig, device: str) -> Any:
     """Mixed precision, where it is asked for; float16 needs a scaled loss, so bfloat16 stands in for it."""
     return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=config.precision != "float32")
-
-
-def _check_resumable(last: Checkpoint, config: DetectorConfig, card: DetectorCard, path: Path) -> None:
-    """Whether going on from a checkpoint gives what an uninterrupted run would have given.
-
-    Raises:
-        TrainingError: another recipe, other flags or other data.
-    """
-    advice = "give the same flags, or start afresh with another --out"
-    if not isinstance(last.card, DetectorCard):
-        raise TrainingError(f"{path} is a run of {last.card.name}, not of a detector", advice)
-    changed = DetectorConfig.from_dict(last.config).differences(config)
-    if changed:
-        raise TrainingError(f"{path} was made with {'; '.join(changed)}", advice)
-    if last.card.training["sets"] != card.training["sets"]:
-        raise TrainingError(f"{path} was trained on other data than the given sets", advice)
-    if not last.resume:
-        raise TrainingError(
-            f"{path} holds no optimiser state, so the run cannot go on", "start with --init-from instead"
-        )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kpedge.card import ModelCard
+from kpedge.card import Card, ModelCard
 from kpedge.datasets.mixture import Mixture
 from kpedge.datasets.packed import PreparedSet
 from kpedge.datasets.sampling import CropSampler, labelled_fractions
@@ -251,7 +251,7 @@ def parameter_groups(network: nn.Module, config: RunConfig, say: Callable[[str],
     ]
 
 
-def check_resumable(last: Checkpoint, config: TrainConfig, card: ModelCard, path: Path) -> None:
+def check_resumable(last: Checkpoint, config: RunConfig, card: Card, path: Path) -> None:
     """Whether going on from a checkpoint gives what an uninterrupted run would have given.
 
     Raises:
@@ -260,7 +260,7 @@ def check_resumable(last: Checkpoint, config: TrainConfig, card: ModelCard, path
     advice = "give the same flags, or start afresh with another --out"
     if last.card.name != card.name:
         raise TrainingError(f"{path} is a run of {last.card.name}, not {card.name}", advice)
-    changed = TrainConfig.from_dict(last.config).differences(config)
+    changed = type(config).from_dict(last.config).differences(config)
     if changed:
         raise TrainingError(f"{path} was made with {'; '.join(changed)}", advice)
     if last.card.training["sets"] != card.training["sets"]:
