@@ -20,8 +20,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG, PNG or GIF ends before its picture does; decoders fill the rest with grey, or leave the last frames
-    out, and say nothing.
+    """Whether a JPEG, PNG or GIF ends before its picture does; decoders fill the rest with grey, or leave the last
+    frames out, and say nothing.
     """
     if data[:2] == b"\xff\xd8":
         at = 2

@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from conftest import turned_jpeg
+from PIL import Image as Pillow
 
 from kpedge.errors import ImageError
-from kpedge.images import is_cut_off, read_image, write_image
+from kpedge.images import is_cut_off, pictures_below, read_image, read_pictures, write_image
 
 
 @pytest.fixture
@@ -82,3 +85,194 @@ def test_a_name_without_a_known_format_is_refused(tmp_path, picture):
         with pytest.raises(ImageError, match="format"):
             write_image(tmp_path / name, picture)
     assert list(tmp_path.iterdir()) == []
+
+
+# Every kind of picture that another program writes
+
+CORNERS = np.array([[(255, 0, 0), (0, 255, 0)], [(0, 0, 255), (200, 200, 40)]], np.uint8)
+"""Red, green, blue and ochre, red-green-blue."""
+
+
+@pytest.fixture
+def quarters():
+    """A Pillow picture of 64 x 48 in four colours."""
+    return Pillow.fromarray(np.repeat(np.repeat(CORNERS, 24, axis=0), 32, axis=1))
+
+
+def corners(image):
+    """The colours in the middles of the quarters, red-green-blue, (2, 2, 3)."""
+    height, width = image.shape[:2]
+    return image[height // 4 :: height // 2, width // 4 :: width // 2, ::-1].astype(int)
+
+
+def assert_shows(image, wanted, tolerance=0):
+    assert image.dtype == np.uint8
+    assert image.flags["C_CONTIGUOUS"]
+    assert np.abs(corners(image) - np.asarray(wanted, dtype=int)).max() <= tolerance
+
+
+TURNED = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: stored.transpose(1, 0, 2)[:, ::-1],
+    7: lambda stored: stored[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda stored: stored.transpose(1, 0, 2)[::-1],
+}
+"""EXIF orientation -> how the stored pixels are to be shown (EXIF 2.32, tag 274)."""
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("orientation", TURNED)
+def test_every_exif_orientation_is_applied(tmp_path, quarters, orientation, suffix):
+    exif = Pillow.Exif()
+    exif[274] = orientation
+    path = tmp_path / f"a{suffix}"
+    quarters.save(path, exif=exif, quality=95)
+    shown = TURNED[orientation]
+    for image in (read_image(path), next(read_pictures(path)).image):
+        assert image.shape == ((48, 64, 3) if orientation < 5 else (64, 48, 3))
+        assert_shows(image, shown(CORNERS), 4)
+    stored = read_image(path, stored=True)
+    assert stored.shape == (48, 64, 3)
+    assert_shows(stored, CORNERS, 4)
+
+
+def grey(colours):
+    return np.repeat(np.array(Pillow.fromarray(colours).convert("L"))[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "wanted", "tolerance"),
+    [
+        ("L", ".png", grey(CORNERS), 0),
+        ("LA", ".png", grey(CORNERS), 0),
+        ("1", ".png", None, 0),
+        ("P", ".png", CORNERS, 0),
+        ("P", ".gif", CORNERS, 0),
+        ("RGBA", ".png", CORNERS, 0),
+        ("RGBA", ".webp", CORNERS, 4),
+        ("CMYK", ".jpg", CORNERS, 6),
+        ("CMYK", ".tif", CORNERS, 6),
+        ("L", ".jpg", grey(CORNERS), 4),
+        ("RGB", ".bmp", CORNERS, 0),
+    ],
+)
+def test_every_colour_mode_becomes_colour(tmp_path, quarters, mode, suffix, wanted, tolerance):
+    if mode == "1":
+        quarters = quarters.convert("L").point(lambda value: 255 * (value > 100))
+        wanted = np.array(quarters.convert("RGB"))[::24, ::32]
+        assert 0 < wanted.mean() < 255
+    palette = {"palette": Pillow.Palette.ADAPTIVE} if mode == "P" else {}
+    converted = quarters.convert(mode, **palette)
+    if mode == "RGBA":
+        converted.putalpha(200)
+    path = tmp_path / f"a{suffix}"
+    converted.save(path, **({"lossless": True} if suffix == ".webp" else {}))
+    (picture,) = read_pictures(path)
+    assert picture.image.shape == (48, 64, 3)
+    assert_shows(picture.image, wanted, tolerance)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_the_upper_bytes_of_16_bit_pictures_are_kept(tmp_path, quarters, colour):
+    values = np.array(quarters)[:, :, ::-1] if colour else np.array(quarters.convert("L"))
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), values.astype(np.uint16) * 256 + 77)
+    assert_shows(read_image(path), CORNERS if colour else grey(CORNERS))
+
+
+# Pictures that move
+
+
+def film(path, durations):
+    """A GIF with a white square that moves right by 8 pixels a frame over the four colours."""
+    frames = []
+    for number in range(len(durations)):
+        image = np.repeat(np.repeat(CORNERS, 24, axis=0), 32, axis=1)
+        image[20:28, 8 * number : 8 * number + 8] = 255
+        frames.append(Pillow.fromarray(image))
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    return path
+
+
+def assert_is_frame(picture, number):
+    assert picture.image.shape == (48, 64, 3)
+    assert_shows(picture.image, CORNERS)
+    white = np.argwhere(picture.image.min(axis=2) == 255)
+    assert white.min(axis=0).tolist() == [20, 8 * number]
+    assert white.max(axis=0).tolist() == [27, 8 * number + 7]
+
+
+@pytest.mark.parametrize("durations", [[100] * 4, [20, 20, 20], [100, 250, 40, 1500, 30]])
+def test_frames_of_a_gif_come_whole_with_number_and_time(tmp_path, durations):
+    pictures = list(read_pictures(film(tmp_path / "a.gif", durations)))
+    assert [picture.frame for picture in pictures] == list(range(len(durations)))
+    assert [picture.time_s for picture in pictures] == pytest.approx(np.cumsum([0, *durations[:-1]]) / 1000)
+    for picture in pictures:
+        assert_is_frame(picture, picture.frame)
+
+
+def test_a_photo_is_one_picture_without_number_and_time(tmp_path, picture):
+    write_image(tmp_path / "a.png", picture)
+    (only,) = read_pictures(tmp_path / "a.png")
+    assert (only.image == picture).all()
+    assert (only.frame, only.time_s) == (None, None)
+
+
+def test_a_gif_of_one_frame_is_its_first(tmp_path):
+    (only,) = read_pictures(film(tmp_path / "a.GIF", [100]))
+    assert_is_frame(only, 0)
+    assert (only.frame, only.time_s) == (0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["x%02d.gif", "frame0001.gif", "http:x.gif", "a:b.gif", "-v.gif", "é ü.gif"])
+def test_the_name_of_a_gif_is_a_file_whatever_it_looks_like(tmp_path, monkeypatch, name):
+    """FFmpeg, given such a name, would look for a protocol or a series of files."""
+    film(tmp_path / name, [100, 100, 100])
+    monkeypatch.chdir(tmp_path)
+    assert [picture.frame for picture in read_pictures(Path(name))] == [0, 1, 2]
+
+
+def test_a_gif_that_is_cut_off_anywhere_is_refused(tmp_path):
+    data = film(tmp_path / "a.gif", [100, 200, 100]).read_bytes()
+    assert not is_cut_off(data)
+    assert not is_cut_off(data + b"what a camera wrote behind it")
+    assert all(is_cut_off(data[:length]) for length in range(4, len(data)))
+    for suffix in (".gif", ".jpg"):
+        path = tmp_path / f"cut{suffix}"
+        path.write_bytes(data[: len(data) // 2])
+        with pytest.raises(ImageError, match=f"cut{suffix}: the picture is cut off"):
+            next(read_pictures(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no such photo"),
+        (b"", "not a GIF"),
+        (b"GIF", "not a GIF"),
+        (b"no picture at all", "not a GIF"),
+        (b"\x89PNG\r\n\x1a\n", "not a GIF"),
+        (b"GIF89a", "cut off"),
+        (b"GIF89a" + bytes(range(1, 200)), "cut off"),
+        (b"GIF89a\x10\x00\x10\x00\x00\x00\x00;", "not a picture"),
+    ],
+)
+def test_what_is_no_gif_is_named(tmp_path, content, words):
+    path = tmp_path / "a.gif"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ImageError, match=words) as caught:
+        list(read_pictures(path))
+    assert "a.gif" in str(caught.value)
+
+
+def test_pictures_in_a_folder_are_found_by_their_names(tmp_path, picture):
+    (tmp_path / "b" / "c.png").mkdir(parents=True)
+    names = ["a.JPG", "b/c.png/d.webp", "b/e.gif", "b/f.tiff"]
+    for name in (*names, "b/notes.txt", "b/label"):
+        (tmp_path / name).write_bytes(b"")
+    assert [str(path.relative_to(tmp_path)) for path in pictures_below(tmp_path)] == names

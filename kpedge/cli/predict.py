@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,16 +34,35 @@ def register(app: typer.Typer) -> None:
     )(predict)
 
 
+FRAME = re.compile(r"-\d{4,}$")
+"""How the names of an animated picture's frames end."""
+
+
 def _picture_files(photos: list[Path], out: Path) -> dict[Path, Path]:
-    """A file of its own for each photo: its name, with a number behind it where another photo has that name."""
+    """A file of its own for each photo: its name, with a number behind it where another photo has that name, or a frame
+    of an animated one would have it.
+    """
+    from kpedge.images import ANIMATED
+
+    animated = {photo.stem for photo in photos if photo.suffix.lower() in ANIMATED}
     taken: set[str] = set()
     files: dict[Path, Path] = {}
     for photo in photos:
-        names = (f"{photo.stem}{'' if number == 1 else f'-{number}'}.png" for number in count(1))
-        name = next(name for name in names if name not in taken)
+        names = (f"{photo.stem}{'' if number == 1 else f'-{number}'}" for number in count(1))
+        name = next(name for name in names if name not in taken and FRAME.sub("", name) not in animated - {name})
         taken.add(name)
-        files[photo] = out / name
+        files[photo] = out / f"{name}.png"
     return files
+
+
+def _files_there(photo: Path, file: Path) -> list[Path]:
+    """The files that the pictures of a photo would replace."""
+    from kpedge.images import ANIMATED
+
+    if photo.suffix.lower() not in ANIMATED:
+        return [file] if file.exists() else []
+    others = sorted(file.parent.glob("*.png"))
+    return [other for other in others if other.stem != file.stem == FRAME.sub("", other.stem)]
 
 
 def predict(
@@ -99,22 +119,24 @@ def predict(
     if box and boxes:
         raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
     searching = not (box or boxes)
+    folder = out or (None if as_json else Path("predictions"))
     if not searching and max_side is not None:
         raise UsageError("--max-side is for searching; boxes are given", "leave one of them out")
     opened = keypoint_model(open_model(find_model(model), threads=threads))
     every = keep_rejected and opened.card.has_score and not searching
     predictor = KeypointPredictor(opened, threshold=0.0 if every else threshold)
     if searching:
-        photos = _photos(images or [])
+        photos = _photos(images or [], folder)
         find = _searching(predictor, detector, max_side, threads, keep_rejected)
     else:
         photos, find = _given(predictor, images or [], box or [], boxes)
-    drawn = _picture_files(photos, out or Path("predictions")) if out or not as_json else {}
+    drawn = _picture_files(photos, folder) if folder else {}
     originals = {photo.resolve() for photo in photos}
-    for photo, target in drawn.items():
-        if target.resolve() in originals:
-            raise UsageError(f"the picture of {photo} would replace the photo {target}", "give another --out")
-        refuse_existing(target, force=force)
+    for photo, file in drawn.items():
+        for target in _files_there(photo, file):
+            if target.resolve() in originals:
+                raise UsageError(f"the picture of {photo} would replace the photo {target}", "give another --out")
+            refuse_existing(target, force=force)
     broken = 0
     with output.progress("photos", streams=True) as update:
         for done, photo in enumerate(photos, 1):
@@ -128,7 +150,6 @@ def predict(
                         target = drawn[photo]
                         if picture.frame is not None:
                             target = target.with_name(f"{target.stem}-{picture.frame:04}.png")
-                            refuse_existing(target, force=force)
                         for face in faces:
                             draw_face(picture.image, face, predictor.model.card.scheme)
                         write_image(target, picture.image)
@@ -141,8 +162,10 @@ def predict(
         raise KpedgeError(f"{broken} of {len(photos)} photos could not be used", "they are named above")
 
 
-def _photos(named: list[Path]) -> list[Path]:
-    """The photos that are named, and those in folders that are named, each once."""
+def _photos(named: list[Path], out: Path | None) -> list[Path]:
+    """The photos that are named, and those in folders that are named, each once; without pictures that an earlier call
+    left in a folder `out` below them.
+    """
     from kpedge.errors import ImageError, UsageError
     from kpedge.images import pictures_below
 
@@ -151,6 +174,8 @@ def _photos(named: list[Path]) -> list[Path]:
     photos: list[Path] = []
     for path in named:
         below = pictures_below(path) if path.is_dir() else [path]
+        if out and path.resolve() in out.resolve().parents:
+            below = [photo for photo in below if out.resolve() not in photo.resolve().parents]
         if not below:
             raise ImageError(f"{path}: no photo in this folder or below it")
         photos += below
@@ -163,10 +188,11 @@ def _searching(
     """A function that searches a photo for faces."""
     from kpedge.export.formats import open_model
     from kpedge.runtime.detector import FaceDetector, detector_model
-    from kpedge.runtime.pipeline import FacePipeline
+    from kpedge.runtime.pipeline import FacePipeline, search_threshold
     from kpedge.shelf import find_model
 
-    finder = FaceDetector(detector_model(open_model(find_model(detector), threads=threads)), side=max_side)
+    finding = detector_model(open_model(find_model(detector), threads=threads))
+    finder = FaceDetector(finding, threshold=search_threshold(finding.card, predictor.model.card), side=max_side)
     pipeline = FacePipeline(finder, predictor, keep_rejected=keep_rejected)
     return lambda _, image: pipeline(image)
 

@@ -179,7 +179,7 @@ def _detector(
                 on_epoch=on_epoch,
             )
     output.say(
-        f"best: {result.best} (epoch {result.best_epoch} of {result.epochs}), mean average precision on the "
+        f"best: {result.best} (epoch {result.best_epoch} of {result.epochs}), average precision on the "
         f"validation splits {1 - result.best_nme:.1%}"
     )
     output.result(str(result.best))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from kpedge.boxes import box_of_points, turned_box
+from kpedge.card import DetectorCard, ModelCard
 from kpedge.faces import Face
 from kpedge.geometry import Box, Image, box_overlaps_image
 from kpedge.keypoints import FACES21
@@ -19,6 +20,16 @@ SMALL_ROLL = math.radians(10)
 """Faces that are turned by less are left as they are: the keypoint model is trained on them, and the five points of a
 small face tell its roll less exactly than that.
 """
+
+VERIFIED = 0.92
+"""Of the detector's threshold, where a keypoint model with a face score looks at what it finds: on validation photos
+recall was 91 % of faces21's faces instead of 86 %, with the same two false alarms in 134 photos without a face.
+"""
+
+
+def search_threshold(detector: DetectorCard, keypoints: ModelCard) -> float:
+    """The detector's score from which on a box is worth the look of a keypoint model."""
+    return (detector.threshold or 0.0) * (VERIFIED if keypoints.has_score else 1.0)
 
 
 class FacePipeline:

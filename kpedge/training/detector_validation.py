@@ -20,6 +20,7 @@ from kpedge.training.detection_metrics import (
     SMALLEST,
     DetectionAccuracy,
     FrameDetections,
+    average_precision,
     choose_threshold,
     match,
     measure_detections,
@@ -94,16 +95,17 @@ class DetectorValidation:
     Attributes:
         threshold: the best operating point.
         by_set: name of a set -> its figures.
+        average_precision: over the frames of all sets together.
     """
 
     threshold: float
     by_set: dict[str, DetectionAccuracy]
+    average_precision: float
 
     @property
     def criterion(self) -> float:
-        """What the best epoch has least of: one minus the mean average precision of the sets with faces."""
-        precisions = [one.average_precision for one in self.by_set.values() if one.average_precision is not None]
-        return 1.0 - float(np.mean(precisions))
+        """What the best epoch has least of. The mean over sets would be ruled by the noise of the smallest."""
+        return 1.0 - self.average_precision
 
     def record(self) -> dict[str, float]:
         """Average precision of each set with faces, for the log."""
@@ -154,5 +156,7 @@ def validate_detector(model: DetectorModel, card: DetectorCard, sets: Sequence[F
         match([frame for frame in every if len(frame.truth)]), match(faceless, smallest=0.0), alarms=ALARMS
     )
     return DetectorValidation(
-        threshold, {name: measure_detections(frames, threshold)[0] for name, frames in found.items()}
+        threshold,
+        {name: measure_detections(frames, threshold)[0] for name, frames in found.items()},
+        average_precision(match(every)),
     )

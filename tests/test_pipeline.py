@@ -1,0 +1,251 @@
+"""From a picture to the keypoints of all its faces: turned ones, and very large pictures."""
+
+import math
+import tracemalloc
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SAMPLE
+from test_detector_runtime import Fake, box_of, find_bright, picture
+
+from kpedge.boxes import BOX_BELOW, box_of_points, convention_middle, turned_box
+from kpedge.datasets.labels import read_labels
+from kpedge.geometry import crop_transform, iou, transform_points
+from kpedge.images import read_image
+from kpedge.keypoints import FACES5, FACES21, FACES21_MEAN
+from kpedge.runtime.detector import TILE, FaceDetector, detector_model
+from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
+from kpedge.runtime.pipeline import BATCH, SMALL_ROLL, FacePipeline
+from kpedge.runtime.sessions import OnnxModel
+from kpedge.shelf import find_model
+
+(ROW,) = read_labels(SAMPLE, FACES21).rows
+SIDE = float(ROW.box[2] - ROW.box[0])
+FIVE = [16, 17, 18, 19, 20]
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    finder = FaceDetector(detector_model(OnnxModel(find_model("detector"))))
+    return FacePipeline(finder, KeypointPredictor(keypoint_model(OnnxModel(find_model("stage3")))))
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return read_image(SAMPLE / ROW.photo)
+
+
+def turn(degrees, centre):
+    """The transform that turns a picture clockwise around a place."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    way = np.array([[cos, -sin, 0.0], [sin, cos, 0.0]])
+    way[:, 2] = centre - way[:, :2] @ centre
+    return way
+
+
+def face_at(centre, side, degrees):
+    """The mean face's 21 points, turned clockwise."""
+    return transform_points(turn(degrees, np.array(centre, dtype=float)), FACES21_MEAN * side + centre)
+
+
+@pytest.mark.parametrize("degrees", [-30, -15, 0, 15, 30])
+def test_points_of_a_turned_face_are_found(pipeline, photo, degrees):
+    way = turn(degrees, ROW.keypoints.mean(axis=0))
+    turned = cv2.warpAffine(photo, way, photo.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    points = transform_points(way, ROW.keypoints)
+    (face,) = pipeline(turned)
+    assert np.linalg.norm(face.keypoints - points, axis=1).mean() < 0.04 * SIDE
+    assert math.degrees(FACES21.roll(face.keypoints)) == pytest.approx(math.degrees(FACES21.roll(points)), abs=4)
+    assert iou(face.box[None], box_of_points(points)[None])[0, 0] > 0.6
+
+
+class Told:
+    """A keypoint model that answers with given points of the picture, and keeps the crops it saw."""
+
+    def __init__(self, predictor_ways, points, scheme=FACES21):
+        real = OnnxModel(find_model("stage3")).card
+        self.card, self.ways, self.points, self.crops = real, predictor_ways, points, []
+
+    def __call__(self, crops):
+        self.crops.append(crops)
+        inner = [transform_points(way, self.points) for way in self.ways[-1]]
+        return {
+            "keypoints": (np.array(inner) + 0.5) / self.card.size,
+            "score": np.ones(len(crops)),
+            "error": np.zeros((len(crops), len(FACES21))),
+        }
+
+
+class Watched(KeypointPredictor):
+    """A predictor that keeps the boxes, rolls and transforms of its calls."""
+
+    def __init__(self, points):
+        self.boxes, self.rolls, self.ways = [], [], []
+        super().__init__(Told(self.ways, points))
+
+    def preprocess(self, image, boxes, rolls=None):
+        crops, ways = super().preprocess(image, boxes, rolls)
+        self.boxes.append(boxes)
+        self.rolls.append(list(rolls))
+        self.ways.append(ways)
+        return crops, ways
+
+
+class Finder(Fake):
+    """A detector that finds given boxes with given points."""
+
+    def __init__(self, boxes, points, scores=None):
+        scores = np.linspace(0.9, 0.6, len(boxes)) if scores is None else scores
+        super().__init__(lambda frame: (boxes, scores))
+        self.points = points
+
+    def __call__(self, frames):
+        return {**super().__call__(frames), "points": np.asarray(self.points, dtype=np.float64)[None]}
+
+
+def pipeline_for(points):
+    """A pipeline that finds one face by these points in a picture of 320 x 320."""
+    predictor = Watched(points)
+    finder = Finder([box_of_points(points)], [points[FIVE]])
+    return FacePipeline(FaceDetector(finder, side=320), predictor), predictor
+
+
+@pytest.mark.parametrize("degrees", [-170, -90, -45, -11, 11, 30, 60, 90, 135])
+def test_the_crop_of_a_turned_face_shows_it_upright_and_in_its_usual_place(degrees):
+    points = face_at((150, 160), 80, degrees)
+    straight = face_at((150, 160), 80, 0)
+    pipe, predictor = pipeline_for(points)
+    (face,) = pipe(picture(320, 320))
+    card = predictor.model.card
+    usual = transform_points(crop_transform(box_of_points(straight), card.size, card.crop), straight)
+    assert len(predictor.ways) == 2, "a face is looked at twice"
+    # The five points of the mean face tell its roll up to a fraction of a degree, all 21 likewise.
+    for (way,) in predictor.ways:
+        shown = transform_points(way, points)
+        assert np.abs(shown.mean(axis=0) - usual.mean(axis=0)).max() < 0.01
+        assert np.abs(shown - usual).max() < 0.02 * card.size
+        assert abs(math.degrees(FACES21.roll(shown))) < 1.5
+    assert np.abs(face.keypoints - points).max() < 1e-6, "the points come back into the picture"
+    assert np.allclose(face.box, box_of_points(points)), "the box is the detector's"
+
+
+@pytest.mark.parametrize("degrees", [-8, -3, 0, 5, 8])
+def test_a_small_roll_is_left_in_the_crop(degrees):
+    points = face_at((150, 160), 80, degrees)
+    assert abs(FACES5.roll(points[FIVE])) < SMALL_ROLL
+    pipe, predictor = pipeline_for(points)
+    pipe(picture(320, 320))
+    assert predictor.rolls == [[0.0], [0.0]]
+    assert np.array_equal(predictor.boxes[0][0], FaceDetector(pipe.detector.model, side=320)(picture(320, 320))[0].box)
+
+
+@pytest.mark.parametrize("degrees", [-120, -40, 15, 90, 180])
+def test_the_box_of_a_turned_face_keeps_the_mean_of_the_points_in_place(degrees):
+    box = np.array([40.0, 30.0, 100.0, 90.0])
+    roll = math.radians(degrees)
+    turned = turned_box(box, roll)
+    assert np.allclose(turned[2:] - turned[:2], 60)
+    mean = convention_middle(box[None])[0]
+    rule = OnnxModel(find_model("stage3")).card.crop
+    upright = transform_points(crop_transform(box, 112, rule), mean)
+    assert np.allclose(transform_points(crop_transform(turned, 112, rule, roll=roll), mean), upright)
+    middle = (turned[:2] + turned[2:]) / 2
+    assert np.linalg.norm(middle - mean) == pytest.approx(BOX_BELOW * 60)
+    assert np.array_equal(turned_box(box, 0.0), box)
+    assert np.allclose(turned_box(box, 2 * math.pi), box)
+
+
+def test_a_second_look_is_cut_around_the_points_of_the_first():
+    points = face_at((150, 160), 80, 0)
+    predictor = Watched(points)
+    rough = box_of_points(points) + np.array([12.0, -9.0, 22.0, 1.0])
+    pipe = FacePipeline(FaceDetector(Finder([rough], [points[FIVE]]), side=320), predictor)
+    (face,) = pipe(picture(320, 320))
+    assert np.allclose(predictor.boxes[0][0], rough)
+    assert np.allclose(predictor.boxes[1][0], box_of_points(points))
+    assert np.allclose(face.box, rough)
+
+
+def test_faces_come_by_the_detectors_score_whatever_their_number():
+    """More faces than one run is given, in a grid."""
+    centres = [(20 + 28 * (n % 11), 20 + 28 * (n // 11)) for n in range(BATCH + 20)]
+    faces = [face_at(centre, 20, 0) for centre in centres]
+    boxes = [box_of_points(points) for points in faces]
+    scores = np.random.default_rng(0).permutation(np.linspace(0.6, 0.9, len(boxes)))
+    predictor = Watched(faces[0])
+    pipe = FacePipeline(FaceDetector(Finder(boxes, [p[FIVE] for p in faces], scores), side=320), predictor)
+    found = pipe(picture(320, 320))
+    assert [len(one) for one in predictor.rolls] == [BATCH, 20, BATCH, 20]
+    wanted = np.array(boxes)[np.argsort(-scores)]
+    assert np.allclose([face.box for face in found], wanted)
+    assert np.allclose(predictor.boxes[0], wanted[:BATCH])
+
+
+def test_a_box_that_the_turn_takes_out_of_the_picture_is_left_out():
+    """At the edge: what is left of the face lies within the picture, its upright crop's box does not."""
+    points = face_at((0, 160), 80, 90)
+    points[:, 0] += 3 - box_of_points(points)[2]
+    box = box_of_points(points)
+    assert box[2] > 0 > turned_box(box, math.radians(90))[2] + 1
+    predictor = Watched(points)
+    pipe = FacePipeline(FaceDetector(Finder([box], [points[FIVE]]), side=320), predictor, keep_rejected=True)
+    assert pipe(picture(320, 320)) == ()
+    assert predictor.boxes == []
+
+
+def test_a_picture_without_faces_asks_the_keypoint_model_nothing():
+    predictor = Watched(FACES21_MEAN)
+    pipe = FacePipeline(FaceDetector(Fake(lambda frame: ([], []))), predictor)
+    assert pipe(picture(50, 70)) == ()
+    assert predictor.boxes == []
+
+
+# Very large pictures
+
+
+@pytest.fixture(scope="module")
+def huge(photo):
+    """A picture of 102 megapixels with the sample's face in it, 1500 px wide, and the face's box."""
+    zoom = 1500 / SIDE
+    low = np.floor(ROW.box[:2] - 0.7 * SIDE).astype(int)
+    high = np.ceil(ROW.box[2:] + 0.7 * SIDE).astype(int)
+    assert (low >= 0).all()
+    part = photo[low[1] : high[1], low[0] : high[0]]
+    large = cv2.resize(part, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_LINEAR)
+    image = np.full((8500, 12000, 3), 128, np.uint8)
+    x, y = 7000, 3000
+    image[y : y + large.shape[0], x : x + large.shape[1]] = large
+    box = (ROW.box + 0.5 - np.tile(low, 2)) * zoom - 0.5 + [x, y, x, y]
+    points = (ROW.keypoints + 0.5 - low) * zoom - 0.5 + [x, y]
+    return image, box, points
+
+
+def test_a_face_in_100_megapixels_is_found_in_bounded_memory(pipeline, huge):
+    image, box, points = huge
+    tracemalloc.start()
+    try:
+        (face,) = pipeline(image)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 64e6, "the picture itself has 306 MB"
+    assert iou(face.box[None], box[None])[0, 0] > 0.6
+    assert np.linalg.norm(face.keypoints - points, axis=1).mean() < 0.04 * 1500
+
+
+def test_100_megapixels_are_searched_in_tiles():
+    """A face that is larger than tiles overlap is found once, whole."""
+    spot, side = (7000, 3000, 1500, 1500), 4000
+    image = picture(8500, 12000, spot)
+    model = Fake(find_bright)
+    tracemalloc.start()
+    try:
+        (found,) = FaceDetector(model, side=side)(image)
+        kept = tracemalloc.get_traced_memory()[1] - sum(frame.nbytes for frame in model.seen)
+    finally:
+        tracemalloc.stop()
+    assert max(max(frame.shape) for frame in model.seen) == TILE
+    assert len(model.seen) > 12
+    assert iou(found.box[None], np.array([box_of(spot)]))[0, 0] > 0.97
+    assert kept < 1.5 * 3 * side * side * 8500 / 12000, "the shrunk pictures, one after the other"

@@ -1,0 +1,272 @@
+"""`kpedge predict` that finds the faces itself."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SAMPLE
+from PIL import Image as Pillow
+from test_detector_runtime import Fake
+
+from kpedge.cli.main import main
+from kpedge.datasets.labels import read_labels
+from kpedge.export import formats
+from kpedge.geometry import iou
+from kpedge.images import read_image
+from kpedge.keypoints import FACES21
+from kpedge.runtime.sessions import OnnxModel
+from kpedge.shelf import find_model
+
+(ROW,) = read_labels(SAMPLE, FACES21).rows
+PHOTO = SAMPLE / ROW.photo
+SIDE = ROW.box[2] - ROW.box[0]
+
+
+def documents(capsys):
+    """The JSON lines, and what was told."""
+    captured = capsys.readouterr()
+    return [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+
+def is_the_sample(face):
+    overlap = iou(np.array([face["box"]]), ROW.box[None])[0, 0]
+    off = np.linalg.norm(np.array(face["keypoints"]) - ROW.keypoints, axis=1).mean() / SIDE
+    return overlap > 0.7 and off < 0.04
+
+
+@pytest.fixture
+def empty_picture(tmp_path):
+    """A picture without a face."""
+    path = tmp_path / "none.png"
+    cv2.imwrite(str(path), np.full((200, 300, 3), (90, 140, 60), np.uint8))
+    return path
+
+
+def test_the_face_of_the_sample_is_found(capsys):
+    assert main(["predict", str(PHOTO), "--json"]) == 0
+    (document,), told = documents(capsys)
+    assert document.keys() == {"image", "faces"}
+    assert document["image"] == str(PHOTO)
+    (face,) = document["faces"]
+    assert is_the_sample(face)
+    assert face["score"] > 0.9
+    assert len(face["errors"]) == 21
+    assert told == ""
+
+
+def test_a_folder_is_searched_to_the_end(tmp_path, empty_picture, capsys):
+    root = tmp_path / "photos"
+    (root / "a" / "deep").mkdir(parents=True)
+    shutil.copy(PHOTO, root / "a" / "deep" / "one.jpg")
+    shutil.copy(PHOTO, root / "two.JPG")
+    shutil.copy(empty_picture, root / "a" / "none.png")
+    (root / "a" / "broken.jpg").write_bytes(PHOTO.read_bytes()[:5000])
+    (root / "a" / "notes.txt").write_text("no photo")
+    assert main(["predict", str(root), "--json"]) == 1
+    found, told = documents(capsys)
+    names = ["a/deep/one.jpg", "a/none.png", "two.JPG"]
+    assert [document["image"] for document in found] == [str(root / name) for name in names]
+    assert found[1]["faces"] == []
+    for document in (found[0], found[2]):
+        (face,) = document["faces"]
+        assert is_the_sample(face)
+    assert len(told.splitlines()) == 2
+    assert f"{root}/a/broken.jpg: the picture is cut off" in told
+    assert "1 of 4 photos could not be used" in told
+
+
+def test_a_photo_that_is_named_twice_is_searched_once(tmp_path, capsys):
+    shutil.copy(PHOTO, tmp_path / "a.jpg")
+    assert main(["predict", str(tmp_path), str(tmp_path / "a.jpg"), "--json"]) == 0
+    assert len(documents(capsys)[0]) == 1
+
+
+def test_a_folder_without_photos_is_named(tmp_path, capsys):
+    (tmp_path / "label.txt").write_text("")
+    assert main(["predict", str(tmp_path), "--json"]) == 1
+    found, told = documents(capsys)
+    assert found == []
+    assert told == f"error: {tmp_path}: no photo in this folder or below it\n"
+
+
+def test_pictures_are_drawn_only_where_they_are_wanted(tmp_path, empty_picture, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["predict", str(PHOTO), "--json"]) == 0
+    assert list((tmp_path / "here").iterdir()) == []
+    assert main(["predict", str(PHOTO), str(empty_picture), "--json", "--out", "drawn"]) == 0
+    assert sorted(path.name for path in (tmp_path / "here" / "drawn").iterdir()) == [f"{PHOTO.stem}.png", "none.png"]
+    assert main(["predict", str(PHOTO)]) == 0
+    found, told = documents(capsys)
+    assert len(found) == 4
+    assert f"picture: predictions/{PHOTO.stem}.png" in told
+    drawn, photo = read_image(tmp_path / "here" / "predictions" / f"{PHOTO.stem}.png"), read_image(PHOTO)
+    changed = np.argwhere((drawn != photo).any(axis=2))[:, ::-1]
+    assert len(changed) > 100
+    assert (changed.min(axis=0) > ROW.box[:2] - 0.3 * SIDE).all()
+    assert (changed.max(axis=0) < ROW.box[2:] + 0.3 * SIDE).all()
+    assert (read_image(tmp_path / "here" / "drawn" / "none.png") == read_image(empty_picture)).all()
+
+
+def test_no_file_is_overwritten_unasked(tmp_path, capsys):
+    out, target = tmp_path / "out", tmp_path / "out" / f"{PHOTO.stem}.png"
+    out.mkdir()
+    target.write_bytes(b"mine")
+    assert main(["predict", str(PHOTO), "--out", str(out)]) == 1
+    found, told = documents(capsys)
+    assert found == [], "it is told before the work"
+    assert f"{target} exists already" in told
+    assert target.read_bytes() == b"mine"
+    assert main(["predict", str(PHOTO), "--out", str(out), "--force"]) == 0
+    assert read_image(target).shape == read_image(PHOTO).shape
+
+
+def test_a_photo_is_never_replaced_by_its_picture(tmp_path, empty_picture, capsys):
+    before = empty_picture.read_bytes()
+    assert main(["predict", str(empty_picture), "--out", str(tmp_path), "--force"]) == 2
+    found, told = documents(capsys)
+    assert found == []
+    assert f"would replace the photo {empty_picture}" in told
+    assert empty_picture.read_bytes() == before
+
+
+def test_a_folder_is_searched_again_without_the_pictures_of_the_first_time(
+    tmp_path, empty_picture, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", "."]) == 0
+    assert main(["predict", "."]) == 1
+    assert "predictions/none.png exists already" in documents(capsys)[1]
+    assert main(["predict", ".", "--force"]) == 0
+    assert [document["image"] for document in documents(capsys)[0]] == ["none.png"]
+    assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["none.png"]
+    assert main(["predict", "predictions", "--json"]) == 0
+    assert [document["image"] for document in documents(capsys)[0]] == ["predictions/none.png"]
+
+
+@pytest.fixture
+def animated(tmp_path):
+    """The sample photo at two places, in two frames of a GIF."""
+    photo = Pillow.open(PHOTO).convert("RGB")
+    moved = Pillow.new("RGB", photo.size)
+    moved.paste(photo, (40, 20))
+    path = tmp_path / "film.gif"
+    photo.save(path, save_all=True, append_images=[moved], duration=[300, 100])
+    return path
+
+
+def test_each_frame_of_a_gif_is_a_line_with_its_time(tmp_path, animated, capsys):
+    out = tmp_path / "out"
+    assert main(["predict", str(animated), "--out", str(out)]) == 0
+    found, told = documents(capsys)
+    assert [(line["image"], line["frame"], line["time_s"]) for line in found] == [
+        (str(animated), 0, 0.0),
+        (str(animated), 1, 0.3),
+    ]
+    (first,), (second,) = (line["faces"] for line in found)
+    assert is_the_sample(first)
+    assert np.abs(np.array(second["box"]) - first["box"] - [40, 20, 40, 20]).max() < 0.1 * SIDE
+    assert sorted(path.name for path in out.iterdir()) == ["film-0000.png", "film-0001.png"]
+    assert told.count("picture: ") == 2
+
+
+def test_pictures_of_frames_do_not_replace_others(tmp_path, animated, empty_picture, capsys):
+    still = tmp_path / "film-0001.jpg"
+    shutil.copy(PHOTO, still)
+    out = tmp_path / "out"
+    assert main(["predict", str(still), str(animated), "--out", str(out)]) == 0
+    assert len(documents(capsys)[0]) == 3
+    assert sorted(path.name for path in out.iterdir()) == ["film-0000.png", "film-0001-2.png", "film-0001.png"]
+    (out / "film-0000.png").unlink()
+    (out / "film-0001-2.png").unlink()
+    before = (out / "film-0001.png").read_bytes()
+    assert main(["predict", str(animated), "--out", str(out)]) == 1
+    found, told = documents(capsys)
+    assert found == [], "it is told before the work"
+    assert "film-0001.png exists already" in told
+    assert (out / "film-0001.png").read_bytes() == before
+
+
+def test_a_gif_that_is_cut_off_gives_no_line(tmp_path, animated, capsys):
+    animated.write_bytes(animated.read_bytes()[:-300])
+    assert main(["predict", str(animated), "--json"]) == 1
+    found, told = documents(capsys)
+    assert found == []
+    assert f"{animated}: the picture is cut off" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--box", "1,2,3,4", "--max-side", "320"], 2, "--max-side is for searching"),
+        (["--boxes", "{sample}/label.txt", "--max-side", "320"], 2, "--max-side is for searching"),
+        (["--max-side", "31"], 2, "--max-side must be at least 32, not 31"),
+        (["--detector", "stage3"], 2, "stage3 finds face keypoints, no faces in a picture"),
+        (["--detector", "stage1"], 2, "stage1 finds keypoints, no faces in a picture"),
+        (["--detector", "{tmp}/none.onnx"], 1, "none.onnx: neither a model file nor a released model"),
+        (["--detector", "{sample}/label.txt"], 3, "label.txt: onnxruntime cannot load it"),
+        (["--model", "detector"], 2, "it finds no keypoints"),
+        (["--model", "stage1", "--threshold", "0.5"], 2, "stage1 has no face score"),
+        (["--keep-rejected", "--threshold", "0.5"], 2, "contradict each other"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_done_gets_one_line(arguments, code, words, tmp_path, capsys):
+    places = {"sample": SAMPLE, "tmp": tmp_path}
+    assert main(["predict", str(PHOTO), "--json", *(argument.format(**places) for argument in arguments)]) == code
+    found, told = documents(capsys)
+    assert found == []
+    assert words in told
+    assert told.startswith("error: ")
+    assert len(told.splitlines()) == 1
+
+
+class Bright:
+    """A keypoint model that takes bright crops for faces."""
+
+    def __init__(self):
+        self.card = OnnxModel(find_model("stage3")).card
+
+    def __call__(self, crops):
+        score = crops.mean(axis=(1, 2, 3)) / 255
+        points = np.tile(self.card.mean_shape, (len(crops), 1, 1))
+        return {"keypoints": points, "score": score, "error": np.zeros(points.shape[:2])}
+
+
+@pytest.fixture
+def two_found(tmp_path, monkeypatch):
+    """A picture, the left half black and the right one white, in which a detector finds a face on either side."""
+    path = tmp_path / "halves.png"
+    image = np.zeros((160, 320, 3), np.uint8)
+    image[:, 160:] = 255
+    cv2.imwrite(str(path), image)
+    boxes = [[50.0, 50.0, 110.0, 110.0], [210.0, 50.0, 270.0, 110.0]]
+    models = {"keypoints": Bright(), "faces": Fake(lambda frame: (boxes, [0.9, 0.7]))}
+    monkeypatch.setattr(formats, "open_model", lambda name, threads=1: models[name])
+    monkeypatch.setattr("kpedge.shelf.find_model", lambda name: name)
+    return ["predict", str(path), "--json", "--model", "keypoints", "--detector", "faces"], boxes
+
+
+def test_found_faces_that_the_keypoint_model_rejects_are_left_out_or_listed(two_found, capsys):
+    command, boxes = two_found
+    assert main(command) == 0
+    ((document,), _) = documents(capsys)
+    (face,) = document["faces"]
+    assert face["box"] == boxes[1]
+    assert face["score"] == 1
+    assert len(face["keypoints"]) == 21
+    assert main([*command, "--keep-rejected"]) == 0
+    ((document,), _) = documents(capsys)
+    assert [face["box"] for face in document["faces"]] == boxes, "by falling score of the detector"
+    assert [len(face["keypoints"]) for face in document["faces"]] == [0, 21]
+    assert document["faces"][0]["score"] == 0
+    assert "errors" not in document["faces"][0]
+
+
+def test_the_threshold_is_that_of_the_keypoint_model(two_found, capsys):
+    command, _ = two_found
+    assert main([*command, "--threshold", "0"]) == 0
+    ((document,), _) = documents(capsys)
+    assert [len(face["keypoints"]) for face in document["faces"]] == [21, 21]
