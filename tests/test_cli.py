@@ -189,7 +189,7 @@ def test_photos_of_one_name_do_not_share_a_picture(exported, photos, tmp_path, c
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["predict", "a.png"], 2, "give either --boxes FILE or --box"),
+        (["predict"], 2, "no photo is given"),
         (["predict", "a.png", "--box", "1,2,3"], 2, "is not x1,y1,x2,y2"),
         (["predict", "--box", "1,2,3,4"], 2, "no photo is given"),
         (["predict", "{photos}/000.png", "--box", "5,5,5,5", "--json", "--model", "{model}"], 1, "has no area"),

@@ -48,8 +48,15 @@ def test_all_forms_give_the_same_numbers(exported, trained):
     assert len({form.card.weights_sha256 for form in forms[:2]}) == 1
 
 
-def test_the_same_checkpoint_gives_the_same_bytes(trained, exported, tmp_path):
-    export_model(trained / "best.pt", tmp_path, ("onnx", "torchscript"))
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_the_same_checkpoint_gives_the_same_bytes(trained, exported, tmp_path, deterministic):
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic)  # as training leaves it
+    try:
+        export_model(trained / "best.pt", tmp_path, ("onnx", "torchscript"))
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+    finally:
+        torch.use_deterministic_algorithms(before)
     for name in ("stage1.onnx", "stage1.torchscript.pt"):
         assert (tmp_path / name).read_bytes() == (exported / name).read_bytes()
 

@@ -6,11 +6,12 @@ programs, often in C++, that load it today; new ones should take ONNX. docs/depl
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +38,7 @@ def torchscript_bytes(model: nn.Module, card: Card) -> bytes:
     The model is traced with a batch of 2 and takes any batch. Debug records, which hold local paths, are left out.
     """
     example = torch.zeros((2, *card.probe_shape), dtype=torch.uint8)
-    with torch.inference_mode():
+    with torch.inference_mode(), _nondeterministic():
         # The first trace of a process gets plain class names, every later one mangled ones. The second is kept, so
         # that names are always mangled and can be numbered anew.
         for _ in range(2):
@@ -45,6 +46,17 @@ def torchscript_bytes(model: nn.Module, card: Card) -> bytes:
     buffer = io.BytesIO()
     _jit(torch.jit.save, traced, buffer, _extra_files={EXTRA_FILE: card.to_json().encode()})
     return _canonical(buffer.getvalue())
+
+
+@contextlib.contextmanager
+def _nondeterministic() -> Iterator[None]:
+    """PyTorch's default, whatever training set before: a trace writes that flag into every convolution."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _canonical(data: bytes) -> bytes:
