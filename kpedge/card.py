@@ -7,6 +7,7 @@ under `METADATA_KEY` in `metadata_props`, TorchScript as the extra file `EXTRA_F
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -43,7 +44,7 @@ COLOURS = {"grey": 1, "bgr": 3}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Card:
+class Card(ABC):
     """What every model's card holds.
 
     Attributes:
@@ -75,14 +76,14 @@ class Card:
     self_test: dict[str, Any] = field(default_factory=dict)
 
     @property
+    @abstractmethod
     def input_shape(self) -> Shape:
         """Height, width, channels of one input."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def probe_shape(self) -> tuple[int, int, int]:
         """Height, width, channels of the inputs that a file is checked with."""
-        raise NotImplementedError
 
     @property
     def usual_shape(self) -> tuple[int, int, int]:
@@ -90,23 +91,23 @@ class Card:
         return self.probe_shape
 
     @property
+    @abstractmethod
     def outputs(self) -> dict[str, Shape]:
         """Name of each output -> its shape without the batch, in the order in which the model gives them."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def units(self) -> dict[str, str]:
         """Name of each output -> its unit."""
-        raise NotImplementedError
 
     @property
     def extents(self) -> dict[str, float]:
         """Name of each output -> what its differences are measured in: 1, or for pixels a frame of `FRAME_EXTENT`."""
         return {name: FRAME_EXTENT if unit == FRAME_PIXELS else 1.0 for name, unit in self.units.items()}
 
+    @abstractmethod
     def own_fields(self) -> dict[str, Any]:
         """What only this kind of card holds, as plain JSON types."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON types."""

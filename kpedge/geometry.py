@@ -249,6 +249,17 @@ def shrunk_region(
     return np.asarray(region, dtype=np.uint8), (x1, y1)
 
 
+def resize_to(image: Image, side: int) -> tuple[Image, NDArray[np.float64]]:
+    """A picture with a longer side of `side` pixels, and its zoom along x and y, (2,)."""
+    height, width = image.shape[:2]
+    factor = side / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    if size == (width, height):
+        return image, np.ones(2)
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8), np.array(size) / (width, height)
+
+
 def crop(image: Image, transform: Transform, size: int, *, border: str = "replicate", colour: str = "bgr") -> Image:
     """Cut a crop out of an image: the one place where pixels are resampled.
 

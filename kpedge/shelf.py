@@ -24,6 +24,11 @@ def sample_folder() -> Path:
     return _SHIPPED / "sample" if (_SHIPPED / "sample").is_dir() else _CHECKOUT / "data" / "sample"
 
 
+def sample_photo() -> Path:
+    """The sample photo."""
+    return next(path for path in sorted(sample_folder().iterdir()) if path.suffix == ".jpg")
+
+
 def released() -> list[str]:
     """Names of the released models that are at hand as ONNX."""
     return sorted(path.stem for path in shelf_folder().glob("*.onnx"))

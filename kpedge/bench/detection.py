@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.boxes import FACE, HEAD, to_convention
+from kpedge.boxes import to_convention
 from kpedge.datasets.formats import AUTO, read_format
 from kpedge.datasets.frames import is_frame_set, open_frames
 from kpedge.datasets.labels import LabelProblem, photo_problem, read_photo_list
@@ -19,11 +19,11 @@ from kpedge.datasets.negatives import read_unlabelled
 from kpedge.drawing import contact_sheet
 from kpedge.errors import DataError, ImageError, UsageError
 from kpedge.extras import importable
-from kpedge.geometry import Image, box_size, iou
+from kpedge.geometry import Image, box_size, iou, resize_to
 from kpedge.images import read_image
 from kpedge.keypoints import FACES21
-from kpedge.runtime.detector import FaceDetector, FrameModel, resize_to
-from kpedge.shelf import sample_folder
+from kpedge.runtime.detector import FaceDetector, FrameModel
+from kpedge.shelf import sample_photo
 from kpedge.training.detection_metrics import (
     FrameDetections,
     Matches,
@@ -108,7 +108,7 @@ def load_frames(
         for photo in chosen:
             own = np.array([row.box for row in by_photo[photo]], dtype=np.float64).reshape(-1, 4)
             if not as_labelled:
-                own = to_convention(own, HEAD if labels.boxes_only else FACE)
+                own = to_convention(own, labels.convention)
             hidden = np.array(unlabelled.get(photo, []), dtype=np.float64).reshape(-1, 4)
             frames.append(
                 LabelledFrame(
@@ -178,7 +178,7 @@ def probe_frames(folders: Sequence[Path], shape: tuple[int, int, int]) -> NDArra
         chosen = source.frames("test")[:: max(1, len(source.frames("test")) * len(folders) // PROBES)]
         pictures += [source.image(int(frame)) for frame in chosen]
     if not pictures:
-        photo = read_image(next(path for path in sorted(sample_folder().iterdir()) if path.suffix == ".jpg"))
+        photo = read_image(sample_photo())
         pictures = [resize_to(photo, side)[0] for side in range(64, 641, 64)]
     frames = np.zeros((len(pictures[:PROBES]), *shape), np.uint8)
     for frame, picture in zip(frames, pictures, strict=False):

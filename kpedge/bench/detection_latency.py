@@ -17,12 +17,12 @@ import numpy as np
 
 from kpedge.errors import ModelError, UsageError
 from kpedge.export.probes import random_crops
-from kpedge.geometry import Image
+from kpedge.geometry import Image, resize_to
 from kpedge.images import read_image
-from kpedge.runtime.detector import FaceDetector, detector_model, preprocess, resize_to
+from kpedge.runtime.detector import FaceDetector, detector_model, preprocess
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.timing import time_calls
-from kpedge.shelf import find_model, sample_folder
+from kpedge.shelf import find_model, sample_photo
 
 FRAME = (320, 240)
 """Width and height of the frame, pixels."""
@@ -59,7 +59,7 @@ class DetectionLatency:
 
 def sample_frame() -> Image:
     """The sample photo as a frame of a small camera, uint8 (240, 320, 3): one face, black beside it."""
-    photo = read_image(next(path for path in sorted(sample_folder().iterdir()) if path.suffix == ".jpg"))
+    photo = read_image(sample_photo())
     width, height = FRAME
     shown, _ = resize_to(photo, int(max(photo.shape[:2]) * min(width / photo.shape[1], height / photo.shape[0])))
     frame = np.zeros((height, width, 3), np.uint8)

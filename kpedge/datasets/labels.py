@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.boxes import FACE, HEAD
 from kpedge.errors import DataError, ImageError
 from kpedge.files import read_bytes
 from kpedge.geometry import MIN_SIDE, Image, as_box, box_overlaps_image
@@ -104,6 +105,11 @@ class Labels:
     faceless: tuple[str, ...] = ()
     test: tuple[str, ...] | None = None
     boxes_only: bool = False
+
+    @property
+    def convention(self) -> str:
+        """What the boxes hold, of `kpedge.boxes.CONVENTIONS`: sets with boxes alone box heads."""
+        return HEAD if self.boxes_only else FACE
 
     def by_photo(self) -> dict[str, list[LabelRow]]:
         """The rows of each photo, photos in order of first mention; last those that show no face, with no row."""

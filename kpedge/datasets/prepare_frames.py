@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.boxes import CONVENTIONS, FACE, HEAD, to_convention
+from kpedge.boxes import CONVENTIONS, FACE, to_convention
 from kpedge.datasets.formats import AUTO
 from kpedge.datasets.frames import FORMAT, MAX_SIDE, FrameWriter, is_frame_set, open_frames
 from kpedge.datasets.labels import LabelRow, photo_problem, usable_rows
@@ -19,7 +18,7 @@ from kpedge.datasets.source import raise_first, read_source
 from kpedge.datasets.split import SPLITS, split_photos
 from kpedge.errors import DataError, ImageError, UsageError
 from kpedge.files import atomic_folder
-from kpedge.geometry import Box, Image
+from kpedge.geometry import Box, Image, resize_to
 from kpedge.images import read_image
 from kpedge.keypoints import FACES5, FACES21, KeypointScheme, points_by_name
 
@@ -71,7 +70,7 @@ def prepare_frames(
     options = replace(
         options,
         name=options.name or source.resolve().name,
-        boxes=options.boxes or (HEAD if read.labels.boxes_only else FACE),
+        boxes=options.boxes or read.labels.convention,
     )
     digest = read.sha256(FORMAT, {"frames": MAX_SIDE, **asdict(options), "scheme": options.scheme.to_dict()})
     if strict:
@@ -133,13 +132,7 @@ def prepare_frames(
 
 def shrink(image: Image, longest: int = MAX_SIDE) -> tuple[Image, NDArray[np.float64]]:
     """An image with a longer side of at most `longest` pixels, averaged down, and its zoom along x and y, (2,)."""
-    height, width = image.shape[:2]
-    factor = longest / max(height, width)
-    if factor >= 1:
-        return image, np.ones(2)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    smaller = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(smaller, dtype=np.uint8), np.array([size[0] / width, size[1] / height])
+    return resize_to(image, min(longest, max(image.shape[:2])))
 
 
 def _faces(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kpedge.card import BOXES_NAME, POINTS_NAME, SCORES_NAME, DetectorCard, Outputs
 from kpedge.errors import UsageError
 from kpedge.faces import Detection
-from kpedge.geometry import Image
+from kpedge.geometry import Image, resize_to
 from kpedge.runtime.sessions import Model
 
 COARSE = 320
@@ -112,17 +112,6 @@ class FaceDetector:
             if side <= COARSE:
                 return
             side = max(COARSE, side // 2)
-
-
-def resize_to(image: Image, side: int) -> tuple[Image, NDArray[np.float64]]:
-    """A picture with a longer side of `side` pixels, and its zoom along x and y, (2,)."""
-    height, width = image.shape[:2]
-    factor = side / max(height, width)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    if size == (width, height):
-        return image, np.ones(2)
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8), np.array(size) / (width, height)
 
 
 def preprocess(image: Image, stride: int) -> NDArray[np.uint8]:

@@ -28,7 +28,7 @@ from kpedge.training.board import Board
 from kpedge.training.config import DetectorConfig
 from kpedge.training.detector_loss import LOSSES, Targets, detector_losses
 from kpedge.training.detector_validation import DetectorValidation, faces_to_find, validate_detector
-from kpedge.training.loop import OnEpoch, Say, TrainResult, ignore
+from kpedge.training.loop import GPU_WORKERS, OnEpoch, Say, TrainResult, ignore
 from kpedge.training.optimisers import new_optimiser, phase_of
 from kpedge.training.run import Record, Run
 from kpedge.training.schedules import epochs_since_best, learning_rate
@@ -45,8 +45,6 @@ SIDE = 640
 """Longer side, pixels, at which frames are looked at unless the user asks for another."""
 SUPPRESSION = 0.45
 """Overlap above which the lower of two boxes goes; people in crowds overlap by less."""
-WORKERS = 8
-"""Threads that prepare batches ahead of a GPU."""
 
 
 def train_detector(
@@ -278,7 +276,7 @@ def _batches(sampler: FrameSampler, epoch: int, size: int, steps: int, device: s
         for batch in places:
             yield [sampler.sample(*place) for place in batch]
         return
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(GPU_WORKERS) as pool:
         ahead = [[pool.submit(sampler.sample, *place) for place in batch] for batch in places[:2]]
         for step in range(steps):
             if step + 2 < steps:
