@@ -241,24 +241,24 @@ def empty(*alarms):
 
 
 def test_the_threshold_with_the_best_f1_is_chosen():
-    threshold = choose_threshold(scored([0.9, 0.8, 0.7], [0.55, 0.6, 0.3]), empty(), alarms=0.0)
+    threshold = choose_threshold(scored([0.9, 0.8, 0.7], [0.55, 0.6, 0.3]), [empty()], alarms=0.0)
     assert 0.6 < threshold <= 0.7
     # At 0.2 all four are found with four false alarms, F1 2/3; at 0.8 one of four, F1 2/5.
-    threshold = choose_threshold(scored([0.9, 0.2, 0.2, 0.2], [0.5] * 4), empty(), alarms=0.0)
+    threshold = choose_threshold(scored([0.9, 0.2, 0.2, 0.2], [0.5] * 4), [empty()], alarms=0.0)
     assert threshold <= 0.2
 
 
 def test_false_alarms_in_faceless_frames_bound_the_threshold():
     faces = scored([0.9, 0.5, 0.4], [0.1])
-    assert 0.1 < choose_threshold(faces, empty(None, None), alarms=0.0) <= 0.4
-    assert 0.45 < choose_threshold(faces, empty(0.455, None), alarms=0.0) <= 0.5, "one more false alarm than none"
-    assert 0.1 < choose_threshold(faces, empty(0.455, None), alarms=0.5) <= 0.4, "one in two frames is allowed"
-    assert choose_threshold(faces, empty(0.999), alarms=0.0) == 0.99, "the highest where none is low enough"
+    assert 0.1 < choose_threshold(faces, [empty(None, None)], alarms=0.0) <= 0.4
+    assert 0.45 < choose_threshold(faces, [empty(0.455, None)], alarms=0.0) <= 0.5, "one more false alarm than none"
+    assert 0.1 < choose_threshold(faces, [empty(0.455, None)], alarms=0.5) <= 0.4, "one in two frames is allowed"
+    assert choose_threshold(faces, [empty(0.999)], alarms=0.0) == 0.99, "the highest where none is low enough"
 
 
 def test_the_threshold_has_two_decimals_and_keeps_its_promise():
     faceless = empty(*np.linspace(0.05, 0.7, 50))
-    threshold = choose_threshold(scored([0.9, 0.5], []), faceless, alarms=0.1)
+    threshold = choose_threshold(scored([0.9, 0.5], []), [faceless], alarms=0.1)
     assert threshold == round(threshold, 2)
     assert faceless.false_alarms(threshold) <= 0.1
     assert isinstance(threshold, float)

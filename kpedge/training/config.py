@@ -213,8 +213,9 @@ class DetectorConfig(PixelConfig):
     face_weight: float = _knob(1.0, "Loss", "Weight of the face / background loss.")
     quality_weight: float = _knob(1.0, "Loss", "Weight of the loss of the box's foretold quality.")
     box_weight: float = _knob(5.0, "Loss", "Weight of the boxes' loss.")
-    point_weight: float = _knob(2.0, "Loss", "Weight of the five points' loss.")
+    point_weight: float = _knob(10.0, "Loss", "Weight of the five points' loss.")
     size: int = _knob(320, "Data", "Side of the views that frames are shown in, pixels.", low=64, high=4096)
+    faceless_times: float = _knob(2.0, "Data", "How often a photo without a face is shown in an epoch.", high=100)
     whole: float = _knob(0.4, "Augmentation", "Probability that a view shows a whole frame, not one face.", high=1)
     mosaic: float = _knob(0.25, "Augmentation", "Probability of four smaller views in one.", high=1)
     blanks: float = _knob(0.15, "Augmentation", "Probability of painted black rectangles, as over people.", high=1)
@@ -280,7 +281,7 @@ DETECTOR = DetectorConfig(
     clip=10.0,
     ema=0.999,
     warmup=200,
-    roll=12.0,
+    roll=35.0,
     brightness=0.15,
     contrast=0.3,
     saturation=0.3,

@@ -213,20 +213,21 @@ def measure_detections(
     )
 
 
-def choose_threshold(matches: Matches, faceless: Matches, *, alarms: float) -> float:
+def choose_threshold(matches: Matches, faceless: Sequence[Matches], *, alarms: float) -> float:
     """The score with the highest F1 of precision and recall among those that raise at most so many false alarms a
     frame in frames without a face, rounded up to two decimals.
 
     Args:
         matches: in frames with faces.
-        faceless: in frames without; with no frame at all, only F1 counts.
-        alarms: false alarms a frame that are allowed.
+        faceless: in frames without, one for each size at which they were looked at; with no frame at all, only F1
+            counts.
+        alarms: false alarms a frame that are allowed, at each size.
     """
-    candidates = np.arange(5, 100) / 100
+    candidates = [percent / 100 for percent in range(5, 100)]
 
     def f1(threshold: float) -> float:
         precision, recall = matches.at(threshold)
         return 2 * precision * recall / max(precision + recall, 1e-9)
 
-    allowed = [float(score) for score in candidates if faceless.false_alarms(float(score)) <= alarms]
-    return max(allowed or [float(candidates[-1])], key=f1)
+    allowed = [score for score in candidates if all(one.false_alarms(score) <= alarms for one in faceless)]
+    return max(allowed or candidates[-1:], key=f1)

@@ -27,7 +27,7 @@ from kpedge.training.average import WeightAverage
 from kpedge.training.board import Board
 from kpedge.training.config import DetectorConfig
 from kpedge.training.detector_loss import LOSSES, Targets, detector_losses
-from kpedge.training.detector_validation import DetectorValidation, faces_to_find, validate_detector
+from kpedge.training.detector_validation import SIDE, DetectorValidation, faces_to_find, validate_detector
 from kpedge.training.loop import GPU_WORKERS, OnEpoch, Say, TrainResult, ignore
 from kpedge.training.optimisers import new_optimiser, phase_of
 from kpedge.training.run import Record, Run
@@ -41,8 +41,6 @@ from kpedge.training.setup import (
     stop_frozen_statistics,
 )
 
-SIDE = 640
-"""Longer side, pixels, at which frames are looked at unless the user asks for another."""
 SUPPRESSION = 0.45
 """Overlap above which the lower of two boxes goes; people in crowds overlap by less."""
 
@@ -150,7 +148,7 @@ def train_detector(
 
     if last is None:
         save(run.last, None, resumable=True)
-    sampler = FrameSampler(sets, config.size, config.jitter(), config.seed)
+    sampler = FrameSampler(sets, config.size, config.jitter(), config.seed, config.faceless_times)
     steps_per_epoch = len(sampler.order(1)) // config.batch_size or 1
     try:
         for epoch in range(len(history) + 1, config.epochs + 1):
