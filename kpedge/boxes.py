@@ -55,7 +55,7 @@ def convention_middle(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def convention_centre(means: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[np.float64]:
     """The middle of the boxes, (N, 2), for means of points (N, 2) and sides (N,): undoes `convention_middle`."""
-    return np.asarray(means + np.stack([np.zeros_like(sides), BOX_BELOW * sides], axis=1), dtype=np.float64)
+    return np.asarray(means + sides[:, None] * (0.0, BOX_BELOW), dtype=np.float64)
 
 
 def box_of_points(keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,17 +71,27 @@ def box_of_points(keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     known = np.isfinite(keypoints).all(axis=1)
     if known.all():
-        middle = keypoints.mean(axis=0)
-        side = BOX_SIDE * float(np.sqrt(((keypoints - middle) ** 2).sum()))
-    else:
-        mean, labelled = FACES21_MEAN @ (1, 1j), keypoints[known] @ (1, 1j)  # turning and scaling is one product
-        start = mean[known].mean()
-        around = mean[known] - start
-        turn = np.vdot(around, labelled - labelled.mean()) / np.vdot(around, around)
-        fitted = turn * (mean.mean() - start) + labelled.mean()
-        middle, side = np.array([fitted.real, fitted.imag]), FITTED_SIDE * float(abs(turn))
-    middle = middle + np.array([0, BOX_BELOW * side])
-    return np.concatenate([middle - side / 2, middle + side / 2])
+        return np.ravel(boxes_of_points(keypoints[None]))
+    mean, labelled = FACES21_MEAN @ (1, 1j), keypoints[known] @ (1, 1j)  # turning and scaling is one product
+    start = mean[known].mean()
+    around = mean[known] - start
+    turn = np.vdot(around, labelled - labelled.mean()) / np.vdot(around, around)
+    fitted = turn * (mean.mean() - start) + labelled.mean()
+    return np.ravel(_squares(np.array([[fitted.real, fitted.imag]]), FITTED_SIDE * np.abs(turn)[None]))
+
+
+def boxes_of_points(keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`box_of_points` of many faces, all of whose points are known: (N, 21, 2) to (N, 4)."""
+    whole = np.ascontiguousarray(keypoints, dtype=np.float64).view(np.complex128)[..., 0]
+    middle = whole.dot(np.full(whole.shape[1], 1 / whole.shape[1]))[:, None]
+    around = (whole - middle).view(np.float64)
+    return _squares(middle.view(np.float64), BOX_SIDE * np.sqrt(np.add.reduce(around * around, axis=1)))
+
+
+def _squares(means: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The boxes (N, 4) of faces whose points have means (N, 2)."""
+    half = sides[:, None] / 2
+    return convention_centre(means, sides).repeat(2, axis=0).reshape(-1, 4) + half * (-1, -1, 1, 1)
 
 
 def turned_box(box: NDArray[np.float64], roll: float) -> NDArray[np.float64]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -14,14 +17,64 @@ from kpedge.geometry import Image, box_size, fractions_to_pixels
 from kpedge.keypoints import KeypointScheme
 
 Colour = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]
+"""x1 y1 x2 y2, pixels."""
 
 PALETTE: tuple[Colour, ...] = ((60, 200, 255), (120, 255, 120), (255, 190, 60), (190, 110, 255), (255, 255, 110))
 """Colours of facial parts, blue-green-red, told apart by people who see red and green alike."""
 WHITE: Colour = (255, 255, 255)
 BLACK: Colour = (0, 0, 0)
+GREY: Colour = (170, 170, 170)
+CHIP: Colour = (28, 26, 24)
+"""What text stands on."""
 _SHIFT = 4
 """Bits of sub-pixel position that OpenCV's drawing takes."""
+_FAR = 2.0**14
+"""Coordinates beyond this, pixels, are drawn there: OpenCV's own reach ends at 2^15."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_THIN_RIM = 0.6
+"""Under this, a rim of lines is left out: the thinnest is one pixel, and would cover a small face."""
+_CAPITAL = 22.0
+"""Height of a capital at a font scale of 1, pixels."""
+_LEADING = 1.75
+"""From one line of text to the next, in capitals."""
+_QUARTER = np.array([(1 - math.sin(a), 1 - math.cos(a)) for a in np.linspace(0, math.pi / 2, 6)])
+"""The rounded upper left corner of a box, from the top edge to the left one, in radii."""
+_CIRCLE = np.array([(math.cos(a), math.sin(a)) for a in np.arange(16) * math.pi / 8])
+"""A dot, in radii: OpenCV's own small circles are diamonds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pens:
+    """Sizes in pixels with which a face is drawn: they follow the face, within what the picture can show.
+
+    Attributes:
+        dot: radius of a keypoint.
+        line: width of a line.
+        rim: how far the dark rim reaches beyond both; thin ones are left out of lines.
+        text: height of a capital.
+    """
+
+    dot: float
+    line: int
+    rim: float
+    text: float
+
+
+def pens(image: Image, size: float) -> Pens:
+    """The pens for a face of `size` pixels in an image.
+
+    Small faces get dots that leave the face visible; in a large picture, which is shown smaller, nothing gets thinner
+    than can be seen then.
+    """
+    short = float(min(image.shape[:2]))
+    dot = _between(size / 70, max(0.9, min(short / 500, size / 40)), max(2.0, short / 110))
+    text = _between(size / 9, max(8.5, short / 60), max(9.5, short / 34))
+    return Pens(dot=dot, line=max(1, round(dot * 0.55)), rim=max(0.5, dot * 0.3), text=text)
+
+
+def _between(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
 
 
 def part_colours(scheme: KeypointScheme) -> dict[str, Colour]:
@@ -29,9 +82,49 @@ def part_colours(scheme: KeypointScheme) -> dict[str, Colour]:
     return {part: PALETTE[index % len(PALETTE)] for index, part in enumerate(sorted(scheme.parts))}
 
 
-def _fixed(point: Sequence[float] | NDArray[np.floating[Any]]) -> tuple[int, int]:
-    scaled = np.clip(np.asarray(point, dtype=np.float64) * 2**_SHIFT, -(2**30), 2**30)
-    return round(float(scaled[0])), round(float(scaled[1]))
+@lru_cache(maxsize=16)
+def _point_colours(scheme: KeypointScheme) -> tuple[Colour, ...]:
+    colours = part_colours(scheme)
+    return tuple(colours[scheme.part_of(index)] for index in range(len(scheme)))
+
+
+def _fixed(points: Sequence[Any] | NDArray[np.floating[Any]]) -> NDArray[np.int32]:
+    """Points (..., 2) as OpenCV's drawing takes them."""
+    near = np.clip(np.asarray(points, dtype=np.float64), -_FAR, _FAR)
+    return np.asarray(np.round(near * 2**_SHIFT), dtype=np.int32)
+
+
+def draw_dots(image: Image, points: NDArray[np.floating[Any]], radius: float, colours: Sequence[Colour]) -> None:
+    """Draw filled circles into an image.
+
+    Args:
+        image: uint8 (H, W, 3), blue-green-red; drawn into.
+        points: centres (N, 2), pixels.
+        radius: pixels.
+        colours: one a point.
+    """
+    for outline, colour in zip(_fixed(points[:, None] + radius * _CIRCLE), colours, strict=True):
+        cv2.fillConvexPoly(image, outline, colour, cv2.LINE_AA, _SHIFT)
+
+
+def draw_lines(image: Image, lines: Sequence[Any], colours: Sequence[Colour], width: int, rim: float) -> None:
+    """Draw lines through points, with a dark rim under all of them.
+
+    Args:
+        image: uint8 (H, W, 3), blue-green-red; drawn into.
+        lines: points (N, 2) each, pixels.
+        colours: one a line.
+        width: of the lines, pixels.
+        rim: how far the rim reaches beyond them, pixels.
+    """
+    if not len(lines):
+        return
+    fixed = [_fixed(line) for line in lines]
+    if rim >= _THIN_RIM:
+        cv2.polylines(image, fixed, False, BLACK, width + 2 * max(1, round(rim)), cv2.LINE_AA, _SHIFT)
+    for colour in dict.fromkeys(colours):
+        same = [line for line, own in zip(fixed, colours, strict=True) if own == colour]
+        cv2.polylines(image, same, False, colour, width, cv2.LINE_AA, _SHIFT)
 
 
 def draw_keypoints(
@@ -57,44 +150,141 @@ def draw_keypoints(
     if not known.any():
         return
     extent = float(np.ptp(keypoints[known], axis=0).max()) * 1.3 if size is None else size
-    radius = max(1.0, min(extent / 60, 12.0))
-    colours = part_colours(scheme)
+    pen, colours = pens(image, extent), _point_colours(scheme)
     if skeleton:
-        width = max(1, round(radius / 2))
-        for first, second in scheme.skeleton:
-            if not (known[first] and known[second]):
-                continue
-            colour = colours[scheme.part_of(first)]
-            ends = (_fixed(keypoints[first]), _fixed(keypoints[second]))
-            cv2.line(image, *ends, BLACK, width + 2, cv2.LINE_AA, _SHIFT)
-            cv2.line(image, *ends, colour, width, cv2.LINE_AA, _SHIFT)
-    for index, point in enumerate(keypoints):
-        if not known[index]:
-            continue
-        centre = _fixed(point)
-        cv2.circle(image, centre, round((radius + 1) * 2**_SHIFT), BLACK, -1, cv2.LINE_AA, _SHIFT)
-        cv2.circle(image, centre, round(radius * 2**_SHIFT), colours[scheme.part_of(index)], -1, cv2.LINE_AA, _SHIFT)
-        if numbers:
-            at = (round(float(point[0]) + radius + 1), round(float(point[1]) - radius))
-            write(image, str(index), at, max(0.3, radius / 6))
+        pairs = [pair for pair in scheme.skeleton if known[pair[0]] and known[pair[1]]]
+        ends = [keypoints[list(pair)] for pair in pairs]
+        draw_lines(image, ends, [colours[first] for first, _ in pairs], pen.line, pen.rim)
+    shown = np.flatnonzero(known).tolist()
+    draw_dots(image, keypoints[shown], pen.dot + pen.rim, [BLACK] * len(shown))
+    draw_dots(image, keypoints[shown], pen.dot, [colours[index] for index in shown])
+    if numbers:
+        for index in shown:
+            x, y = keypoints[index].tolist()
+            write(image, str(index), (round(x + pen.dot + 1), round(y - pen.dot)), max(0.3, pen.dot / 6))
 
 
-def draw_box(image: Image, box: NDArray[np.floating[Any]]) -> None:
-    """Draw a box (4,), pixels of the image: white with a dark rim."""
-    width = max(1, round(float(max(box[2] - box[0], box[3] - box[1])) / 120))
-    for colour, line in ((BLACK, width + 2), (WHITE, width)):
-        cv2.rectangle(image, _fixed(box[:2]), _fixed(box[2:]), colour, line, cv2.LINE_AA, _SHIFT)
+def draw_box(image: Image, box: NDArray[np.floating[Any]], colour: Colour = WHITE) -> None:
+    """Draw the corners of a box (4,), pixels of the image, with a dark rim: the face's outline stays free."""
+    x1, y1, x2, y2 = (float(value) for value in box)
+    side = min(x2 - x1, y2 - y1)
+    pen = pens(image, math.sqrt((x2 - x1) * (y2 - y1)))
+    radius, arm = 0.07 * side, 0.2 * side
+    corner = np.concatenate([[(arm, 0.0)], _QUARTER * radius, [(0.0, arm)]])
+    corners = [
+        (x + sign_x * corner[:, 0], y + sign_y * corner[:, 1])
+        for x, sign_x in ((x1, 1), (x2, -1))
+        for y, sign_y in ((y1, 1), (y2, -1))
+    ]
+    lines = [np.stack(line, axis=1) for line in corners]
+    draw_lines(image, lines, [colour] * 4, max(1, round(pen.dot * 0.8)), max(pen.rim, _THIN_RIM))
 
 
-def draw_face(image: Image, face: Face, scheme: KeypointScheme) -> None:
-    """Draw a face's box, points and score; a box that shows no face has no points and says so."""
-    draw_box(image, face.box)
-    size = float(box_size(face.box))
-    draw_keypoints(image, face.keypoints, scheme, size=size)
+def label_of(face: Face) -> str:
+    """What is written beside a face: its id and score, or nothing; a box that shows no face says so."""
+    words = [] if face.id is None else [f"#{face.id}"]
+    if not len(face.keypoints):
+        words.append("no face")
     if face.score is not None:
-        text = f"{face.score:.2f}" if len(face.keypoints) else f"no face {face.score:.2f}"
-        at = (max(0, round(float(face.box[0]))), max(14, round(float(face.box[1])) - 4))
-        write(image, text, at, min(max(size / 200, 0.4), 1.5))
+        words.append(f"{face.score:.2f}")
+    return "  ".join(words)
+
+
+def draw_label(
+    image: Image, text: str, box: NDArray[np.floating[Any]], capital: float, taken: list[Rectangle] | None = None
+) -> None:
+    """Write text on a dark chip above a box, or where there is room below or in it, and never beyond the image.
+
+    Args:
+        image: uint8 (H, W, 3), blue-green-red; drawn into.
+        text: one line; nothing is drawn where it is empty.
+        box: (4,), pixels of the image.
+        capital: height of a capital, pixels; less where the text would be wider than the image.
+        taken: where labels lie already, which this one avoids if it can; its own place is added.
+    """
+    if not text:
+        return
+    height, width = image.shape[:2]
+    wide, high = chip_size(text, capital)
+    while (wide > width or high > height) and capital > 1:
+        capital *= min(width / wide, height / high, 0.95)  # a little at least: sizes of text are whole pixels
+        wide, high = chip_size(text, capital)
+    gap = max(2.0, capital / 4)
+    x1, y1, _, y2 = (_between(float(value), -_FAR, _FAR) for value in box)
+    x, lowest = _between(x1, 0, width - wide), height - high
+    ways = [_between(y, 0, lowest) for y in (y1 - gap - high, y2 + gap, y1 + gap, y2 - gap - high)]
+    inside = [y for y in ways if y in (y1 - gap - high, y2 + gap)]
+    places = [(x, y, x + wide, y + high) for y in inside + ways]
+    place = next((place for place in places if not any(_overlap(place, other) for other in taken or ())), places[0])
+    if taken is not None:
+        taken.append(place)
+    draw_chip(image, text, place[:2], capital)
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _weight(capital: float) -> int:
+    return max(1, round(capital / 11))
+
+
+def chip_size(text: str, capital: float) -> tuple[int, int]:
+    """Width and height of a chip with that text, pixels."""
+    lines = text.split("\n")
+    wide = max(cv2.getTextSize(line, _FONT, capital / _CAPITAL, _weight(capital))[0][0] for line in lines)
+    return math.ceil(wide + 1.1 * capital), math.ceil(1.8 * capital + _LEADING * capital * (len(lines) - 1))
+
+
+def draw_chip(image: Image, text: str, at: tuple[float, float], capital: float, colour: Colour = WHITE) -> None:
+    """Write text on a dark chip with rounded corners, its upper left corner x y at `at`.
+
+    Args:
+        image: uint8 (H, W, 3), blue-green-red; drawn into.
+        text: lines, with a line break between them.
+        at: pixels of the image.
+        capital: height of a capital, pixels.
+        colour: of the text.
+    """
+    x, y = (round(value) for value in at)
+    wide, high = chip_size(text, capital)
+    radius = 0.6 * capital
+    right, low = wide - 1.0, high - 1.0
+    quarter = _QUARTER * radius
+    outline = np.concatenate(
+        [
+            quarter,
+            quarter[::-1] * (1, -1) + (0, low),
+            quarter * (-1, -1) + (right, low),
+            quarter[::-1] * (-1, 1) + (right, 0),
+        ]
+    )
+    cv2.fillConvexPoly(image, _fixed(outline + np.array([x, y])), CHIP, cv2.LINE_AA, _SHIFT)
+    for number, line in enumerate(text.split("\n")):
+        foot = x + round(0.55 * capital), y + round((1.4 + _LEADING * number) * capital)
+        cv2.putText(image, line, foot, _FONT, capital / _CAPITAL, colour, _weight(capital), cv2.LINE_AA)
+
+
+def draw_face(
+    image: Image, face: Face, scheme: KeypointScheme, *, box: bool = True, points: bool = True, label: bool = True
+) -> None:
+    """Draw a face into an image; a box that shows no face is grey, has no points, and says so.
+
+    Args:
+        image: uint8 (H, W, 3), blue-green-red; drawn into.
+        face: in pixels of the image.
+        scheme: of its keypoints.
+        box: draw the box.
+        points: draw the keypoints and the lines between them.
+        label: write id and score.
+    """
+    size = float(box_size(face.box))
+    if box:
+        draw_box(image, face.box, WHITE if len(face.keypoints) else GREY)
+    if points:
+        draw_keypoints(image, face.keypoints, scheme, size=size)
+    if label:
+        draw_label(image, label_of(face), face.box, pens(image, size).text)
 
 
 def write(image: Image, text: str, at: tuple[int, int], scale: float) -> None:

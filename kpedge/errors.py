@@ -5,6 +5,7 @@
     ├── MissingExtraError           1   an optional dependency is not installed
     ├── OutputError                 1   a file or folder cannot be written
     ├── ImageError                  1   an image is missing, unreadable or broken
+    ├── SourceError                 1   a camera, video or stream cannot be read
     ├── DataError                   1   labels or a prepared set cannot be used
     │   └── StaleSetError           1   a prepared set no longer fits its source
     ├── TrainingError               1   training cannot start or go on
@@ -50,6 +51,10 @@ class OutputError(KpedgeError):
 
 class ImageError(KpedgeError):
     """An image is missing, cannot be decoded, or is cut off."""
+
+
+class SourceError(KpedgeError):
+    """A camera, video file or stream cannot be opened, or cannot be read any further."""
 
 
 class DataError(KpedgeError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,25 @@ class Detection:
     points: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """How a head is turned, degrees, for a camera that looks straight at it (docs/coordinates.md).
+
+    Attributes:
+        yaw: positive when the face looks towards the picture's right.
+        pitch: positive when it looks up.
+        roll: positive when the picture's right eye hangs lower.
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+
+    def to_dict(self) -> dict[str, float]:
+        """The pose as plain JSON types."""
+        return {name: round(value, 2) for name, value in asdict(self).items()}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
     """One face.
@@ -38,20 +57,26 @@ class Face:
         score: the probability that this is a face, 0 to 1; None where the model does not say.
         errors: float64 (K,), how far each point is expected to be off, pixels of the input image; None where the model
             does not say.
+        id: number of the person in a video, from 1, the same from frame to frame; None in a photo.
+        pose: how the head is turned; None where it was not asked for, or the model has too few points for it.
     """
 
     box: NDArray[np.float64]
     keypoints: NDArray[np.float64]
     score: float | None = None
     errors: NDArray[np.float64] | None = None
+    id: int | None = None
+    pose: Pose | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The face as plain JSON types."""
         return {
+            **({} if self.id is None else {"id": self.id}),
             "box": np.round(self.box, DECIMALS).tolist(),
             "score": None if self.score is None else round(self.score, DECIMALS),
             "keypoints": np.round(self.keypoints, DECIMALS).tolist(),
             **({} if self.errors is None else {"errors": np.round(self.errors, DECIMALS).tolist()}),
+            **({} if self.pose is None else {"pose": self.pose.to_dict()}),
         }
 
 

@@ -35,6 +35,7 @@ class KeypointScheme:
     skeleton: tuple[tuple[int, int], ...]
     parts: dict[str, tuple[int, ...]] = field(hash=False)
     pupils: tuple[int, int] | None
+    _across: NDArray[np.float64] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         count = len(self.points)
@@ -48,6 +49,10 @@ class KeypointScheme:
             raise DataError(f"keypoint scheme {self.name!r}: a point stands in two mirror pairs")
         if sorted(index for part in self.parts.values() for index in part) != list(range(count)):
             raise DataError(f"keypoint scheme {self.name!r}: every point must belong to exactly one part")
+        across = np.zeros(count)
+        for left, right in self.mirror:
+            across[left], across[right] = -1, 1
+        object.__setattr__(self, "_across", across)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -69,6 +74,10 @@ class KeypointScheme:
         side hangs lower. It is the direction of the sum of the vectors that join each mirror pair, left to right.
         Pairs with a point that is not labelled (NaN) do not count; a face without any has a roll of NaN.
         """
+        whole = np.ascontiguousarray(keypoints, dtype=np.float64).view(np.complex128)[..., 0]
+        direction = np.angle(whole.dot(self._across))
+        if np.isfinite(direction).all():
+            return np.asarray(direction)
         left, right = np.array(self.mirror).T
         pairs = keypoints[..., right, :] - keypoints[..., left, :]
         known = np.isfinite(pairs).all(axis=-1, keepdims=True)

@@ -188,7 +188,8 @@ def _searching(
     """A function that searches a photo for faces."""
     from kpedge.export.formats import open_model
     from kpedge.runtime.detector import FaceDetector, detector_model
-    from kpedge.runtime.pipeline import FacePipeline, search_threshold
+    from kpedge.runtime.models import search_threshold
+    from kpedge.runtime.pipeline import FacePipeline
     from kpedge.shelf import find_model
 
     finding = detector_model(open_model(find_model(detector), threads=threads))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import numpy as np
@@ -20,7 +21,6 @@ from kpedge.geometry import (
     crop_transform,
     fractions_to_pixels,
     invert,
-    transform_points,
 )
 from kpedge.runtime.sessions import Model
 
@@ -47,6 +47,21 @@ def keypoint_model(model: Model) -> CropModel:
     if not isinstance(model.card, ModelCard):
         raise UsageError(f"{model.card.name} is a {model.card.task}: it finds no keypoints", "give a stage 1, 2 or 3")
     return cast(CropModel, model)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Located:
+    """What a keypoint model says of N crops.
+
+    Attributes:
+        keypoints: float64 (N, K, 2), pixels of the image.
+        scores: float32 (N,), of a face, 0 to 1; None where the model does not say.
+        errors: float64 (N, K), how far each point is expected to be off, pixels of the image; None likewise.
+    """
+
+    keypoints: NDArray[np.float64]
+    scores: NDArray[np.float32] | None
+    errors: NDArray[np.float64] | None
 
 
 class KeypointPredictor:
@@ -114,17 +129,26 @@ class KeypointPredictor:
         self, outputs: Outputs, boxes: NDArray[np.float64], transforms: Sequence[Transform]
     ) -> tuple[Face, ...]:
         """A model's outputs for the crops of boxes (N, 4) as faces in pixels of the image."""
-        size = self.model.card.size
+        found = self.locate(outputs, transforms)
         faces = []
-        for number, (box, way) in enumerate(zip(boxes, transforms, strict=True)):
-            score = float(outputs[SCORE_NAME][number]) if SCORE_NAME in outputs else None
+        for number, box in enumerate(boxes):
+            score = None if found.scores is None else float(found.scores[number])
             if score is not None and score < self.threshold:
                 faces.append(Face(box=box, keypoints=np.empty((0, 2)), score=score))
                 continue
-            pixels = fractions_to_pixels(outputs[KEYPOINTS_NAME][number].astype(np.float64), size)
-            errors = None
-            if ERROR_NAME in outputs:
-                zoom = float(np.sqrt(abs(np.linalg.det(way[:, :2]))))  # crop pixels in a pixel of the image
-                errors = outputs[ERROR_NAME][number].astype(np.float64) * size / zoom
-            faces.append(Face(box, transform_points(invert(way), pixels), score, errors))
+            errors = None if found.errors is None else found.errors[number]
+            faces.append(Face(box, found.keypoints[number], score, errors))
         return tuple(faces)
+
+    def locate(self, outputs: Outputs, transforms: Sequence[Transform]) -> Located:
+        """A model's outputs for crops in pixels of the image, for all crops at once."""
+        size = self.model.card.size
+        ways = np.array([invert(way) for way in transforms])
+        pixels = fractions_to_pixels(outputs[KEYPOINTS_NAME].astype(np.float64), size)
+        errors = None
+        if ERROR_NAME in outputs:
+            # Image pixels in a pixel of the crop; the transforms turn, move and zoom alike in both directions.
+            zoom = np.hypot(ways[:, 0, 0], ways[:, 1, 0])
+            errors = outputs[ERROR_NAME].astype(np.float64) * (size * zoom)[:, None]
+        keypoints = pixels @ ways[:, :, :2].transpose(0, 2, 1) + ways[:, None, :, 2]
+        return Located(keypoints, outputs.get(SCORE_NAME), errors)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from kpedge.boxes import box_of_points, turned_box
-from kpedge.card import DetectorCard, ModelCard
 from kpedge.faces import Face
 from kpedge.geometry import Box, Image, box_overlaps_image
 from kpedge.keypoints import FACES21
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.keypoints import KeypointPredictor
+from kpedge.runtime.models import open_finders
+from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL
 
 BATCH = 64
 """Most crops that one run of the keypoint model is given."""
@@ -20,16 +22,6 @@ SMALL_ROLL = math.radians(10)
 """Faces that are turned by less are left as they are: the keypoint model is trained on them, and the five points of a
 small face tell its roll less exactly than that.
 """
-
-VERIFIED = 0.92
-"""Of the detector's threshold, where a keypoint model with a face score looks at what it finds: on validation photos
-recall was 91 % of faces21's faces instead of 86 %, with the same two false alarms in 134 photos without a face.
-"""
-
-
-def search_threshold(detector: DetectorCard, keypoints: ModelCard) -> float:
-    """The detector's score from which on a box is worth the look of a keypoint model."""
-    return (detector.threshold or 0.0) * (VERIFIED if keypoints.has_score else 1.0)
 
 
 class FacePipeline:
@@ -45,9 +37,21 @@ class FacePipeline:
         keep_rejected: give faces that the predictor rejects, too: without keypoints.
     """
 
-    def __init__(self, detector: FaceDetector, predictor: KeypointPredictor, *, keep_rejected: bool = False) -> None:
-        self.detector = detector
-        self.predictor = predictor
+    def __init__(
+        self,
+        detector: str | Path | FaceDetector = DEFAULT_DETECTOR,
+        keypoints: str | Path | KeypointPredictor = DEFAULT_MODEL,
+        *,
+        side: int | None = None,
+        threshold: float | None = None,
+        threads: int = 1,
+        provider: str = "cpu",
+        keep_rejected: bool = False,
+    ) -> None:
+        """Open the models; the arguments are those of `kpedge.runtime.models.open_finders`."""
+        self.detector, self.predictor = open_finders(
+            detector, keypoints, side=side, threshold=threshold, threads=threads, provider=provider
+        )
         self.keep_rejected = keep_rejected
 
     def __call__(self, image: Image) -> tuple[Face, ...]:

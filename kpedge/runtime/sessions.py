@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from kpedge.card import METADATA_KEY, Card, Outputs, card_from_json
 from kpedge.errors import CorruptModelError, UsageError
 
+CPU = "CPUExecutionProvider"
+"""The execution provider that every onnxruntime has."""
 
-def new_session(
-    model: Path | bytes, *, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)
-) -> ort.InferenceSession:
+
+def new_session(model: Path | bytes, *, threads: int = 1, providers: tuple[str, ...] = (CPU,)) -> ort.InferenceSession:
     """An onnxruntime session.
 
     Threads are set explicitly and never spin: two spinning threads at 30 frames a second cost half a core for nothing,
@@ -52,6 +53,20 @@ def new_session(
         raise CorruptModelError(f"{name}: onnxruntime cannot load it: {reason}") from error
 
 
+def providers_named(name: str) -> tuple[str, ...]:
+    """Execution providers by the name of one, in full or short: `cuda` is CUDAExecutionProvider. What it cannot
+    compute, the processor does.
+
+    Raises:
+        UsageError: this onnxruntime does not have it.
+    """
+    available = {one.removesuffix("ExecutionProvider").lower(): one for one in ort.get_available_providers()}
+    found = available.get(name.removesuffix("ExecutionProvider").lower())
+    if found is None:
+        raise UsageError(f"this onnxruntime has no provider {name!r}", f"available: {', '.join(sorted(available))}")
+    return tuple(dict.fromkeys((found, CPU)))
+
+
 class Model(Protocol):
     """A model in any format: a card, and a call that takes crops or frames."""
 
@@ -73,7 +88,7 @@ class OnnxModel:
         session: the onnxruntime session.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> None:
+    def __init__(self, path: Path, *, threads: int = 1, providers: tuple[str, ...] = (CPU,)) -> None:
         """Load a file.
 
         Raises:
