@@ -1,0 +1,163 @@
+"""Capture objects without a camera: what the tests of the sources read from."""
+
+import queue
+
+import cv2
+import numpy as np
+
+from kpedge.runtime.sources.live import Patience
+from kpedge.runtime.sources.open import open_source
+
+WAIT_S = 60.0
+"""How long a test waits for a thread before it fails; none waits that long when all is well."""
+
+
+def picture(number, width=64, height=48):
+    """An image whose brightness is its number, uint8 (height, width, 3)."""
+    return np.full((height, width, 3), number, np.uint8)
+
+
+def jpeg(number, width=64, height=48):
+    """The same as a JPEG."""
+    return cv2.imencode(".jpg", picture(number, width, height))[1].tobytes()
+
+
+def shade(image):
+    """The number of a picture that may have gone through a JPEG."""
+    return round(float(image.mean()))
+
+
+class ListCapture:
+    """A file: frames with time stamps; None is a frame that cannot be decoded.
+
+    Args:
+        images: frames.
+        times_ms: their time stamps.
+        properties: others.
+        on_grab: called before each frame.
+    """
+
+    def __init__(self, images, times_ms=None, properties=None, on_grab=lambda: None):
+        self.images = list(images)
+        self.times_ms = times_ms or [40.0 * number for number in range(len(self.images))]
+        self.properties = {cv2.CAP_PROP_FPS: 25.0, cv2.CAP_PROP_FRAME_COUNT: len(self.images), **(properties or {})}
+        self.on_grab = on_grab
+        self.at, self.retrieved, self.released = -1, 0, False
+
+    def isOpened(self):
+        return not self.released
+
+    def grab(self):
+        self.on_grab()
+        if self.released or self.at + 1 >= len(self.images):
+            return False
+        self.at += 1
+        return True
+
+    def retrieve(self):
+        self.retrieved += 1
+        image = self.images[self.at]
+        return image is not None, image
+
+    def get(self, prop):
+        return self.times_ms[self.at] if prop == cv2.CAP_PROP_POS_MSEC else self.properties.get(prop, 0.0)
+
+    def release(self):
+        self.released = True
+
+
+END, FAIL, BROKEN = "no more frames", "no frame this time", "a frame that cannot be decoded"
+
+
+class HangingCamera:
+    """A camera that waits for frames for ever.
+
+    The test puts them in, one by one; `END` unplugs it, and a function is called when its turn comes.
+
+    Args:
+        items: frames that wait already.
+        properties: that it has, and refuses to change.
+        opens: whether it can be opened.
+    """
+
+    def __init__(self, *items, properties=None, opens=True):
+        self.items = queue.Queue()
+        for item in items:
+            self.items.put(item)
+        self.fixed = properties or {}
+        self.properties = dict(self.fixed)
+        self.asked = []
+        self.opens, self.released, self.current = opens, False, None
+
+    def isOpened(self):
+        return self.opens
+
+    def grab(self):
+        if self.current is END:
+            return False
+        while callable(item := self.items.get(timeout=WAIT_S)):
+            item()
+        self.current = item
+        return item is not END and item is not FAIL
+
+    def retrieve(self):
+        if self.current is BROKEN:
+            raise cv2.error("a broken frame")
+        return True, self.current
+
+    def get(self, prop):
+        return self.properties.get(prop, 0.0)
+
+    def set(self, prop, value):
+        self.asked.append((prop, value))
+        if prop in self.fixed:
+            return False
+        self.properties[prop] = value
+        return True
+
+    def release(self):
+        self.released = True
+
+
+class FakeCamera(HangingCamera):
+    """The same, but closing its source ends a read that waits."""
+
+    def interrupt(self):
+        self.items.put(END)
+
+
+QUICK = Patience(first_wait_s=0.001, longest_wait_s=0.004, open_s=WAIT_S, stall_s=WAIT_S)
+"""Short waits between tries, and time limits that a test does not meet."""
+
+
+class Computer:
+    """A folder that looks like the part of a Linux system that describes cameras."""
+
+    def __init__(self, root):
+        self.sys, self.dev = root / "sys", root / "dev"
+        self.dev.mkdir()
+
+    def plug(self, index, name, node=0):
+        entry = self.sys / f"video{index}"
+        entry.mkdir(parents=True, exist_ok=True)
+        (entry / "name").write_text(f"{name}\n")
+        (entry / "index").write_text(f"{node}\n")
+        (self.dev / f"video{index}").touch()
+
+    def unplug(self, index):
+        for file in (self.sys / f"video{index}").iterdir():
+            file.unlink()
+        (self.sys / f"video{index}").rmdir()
+        (self.dev / f"video{index}").unlink()
+
+    def open(self, text, *cameras, said=None, **options):
+        """A source whose camera is the first of `cameras`, and after each loss the next."""
+        self.opened, waiting = [], list(cameras)
+
+        def factory(device):
+            self.opened.append(device)
+            return waiting.pop(0) if len(waiting) > 1 else waiting[0]
+
+        options = {"patience": QUICK, **options}
+        say = (said if said is not None else []).append
+        return open_source(text, say=say, camera_factory=factory, sys_folder=self.sys, dev_folder=self.dev, **options)
