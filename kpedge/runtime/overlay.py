@@ -1,0 +1,128 @@
+"""Faces drawn over a frame, to be looked at while it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.drawing import BLACK, Colour, Rectangle, draw_dots, draw_face, draw_label, draw_lines, label_of, pens
+from kpedge.faces import Face, Pose
+from kpedge.geometry import Image, box_size
+from kpedge.keypoints import KeypointScheme
+
+AXES: tuple[Colour, ...] = ((70, 70, 255), (90, 230, 90), (255, 150, 70))
+"""Colours of a head's axes, blue-green-red: across to the picture's right, up, and out of the face."""
+AXIS = 0.45
+"""Length of an axis, in sides of the face's box."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """What of the faces is drawn.
+
+    Attributes:
+        boxes: the box.
+        points: keypoints and the lines between them.
+        ids: number of the person, and the score.
+        pose: the head's axes.
+        mirror: the picture as a mirror shows it.
+    """
+
+    boxes: bool = True
+    points: bool = True
+    ids: bool = True
+    pose: bool = False
+    mirror: bool = False
+
+
+def draw_overlay(image: Image, faces: Sequence[Face], scheme: KeypointScheme, layers: Layers) -> Image:
+    """A copy of a frame with its faces drawn over it; the frame is left alone.
+
+    Args:
+        image: uint8 (H, W, 3), blue-green-red.
+        faces: in pixels of the image.
+        scheme: of their keypoints.
+        layers: what is drawn. In a mirrored picture text can still be read.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    if layers.mirror:
+        drawn = np.asarray(cv2.flip(image, 1), dtype=np.uint8)
+        faces = [mirrored(face, image.shape[1]) for face in faces]
+    else:
+        drawn = np.array(image)
+    for face in faces:
+        draw_face(drawn, face, scheme, box=layers.boxes, points=layers.points, label=False)
+    if layers.pose:
+        for face in faces:
+            draw_pose(drawn, face, scheme)
+    if layers.ids:  # last: no other face lies over a label
+        taken: list[Rectangle] = []
+        for face in faces:
+            draw_label(drawn, label_of(face), face.box, pens(drawn, float(box_size(face.box))).text, taken)
+    return drawn
+
+
+def mirrored(face: Face, width: int) -> Face:
+    """A face in a mirrored picture, as it is to be drawn: every point keeps its index, so each lies on the feature that
+    it lay on, but is named for the other side.
+
+    Args:
+        face: in pixels of the picture.
+        width: of the picture, pixels.
+    """
+    x1, y1, x2, y2 = face.box.tolist()
+    turned = None if face.pose is None else Pose(yaw=-face.pose.yaw, pitch=face.pose.pitch, roll=-face.pose.roll)
+    return replace(
+        face,
+        box=np.array([width - 1 - x2, y1, width - 1 - x1, y2]),
+        keypoints=face.keypoints * (-1, 1) + (width - 1, 0),
+        pose=turned,
+    )
+
+
+def pose_axes(pose: Pose) -> NDArray[np.float64]:
+    """Where a head's axes point: across to the picture's right, up, and out of the face.
+
+    Returns:
+        float64 (3, 3), an axis a row: x to the picture's right, y down, z into the picture; each has length 1.
+    """
+    yaw, pitch, roll = (math.radians(angle) for angle in (pose.yaw, pose.pitch, pose.roll))
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    across = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+    cos, sin = math.cos(pitch), math.sin(pitch)
+    up = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
+    cos, sin = math.cos(roll), math.sin(roll)
+    around = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    return np.asarray((around @ across @ up @ np.diag([1.0, -1.0, -1.0])).T)
+
+
+def draw_pose(image: Image, face: Face, scheme: KeypointScheme) -> None:
+    """Draw a head's axes from the tip of its nose into an image: red to the picture's right, green up, blue ahead.
+
+    Args:
+        image: uint8 (H, W, 3), blue-green-red; drawn into.
+        face: in pixels of the image; nothing is drawn without its pose, or its keypoints.
+        scheme: of its keypoints; without a `nose_tip` the axes begin at their mean.
+    """
+    if face.pose is None or not len(face.keypoints):
+        return
+    tip = scheme.points.index("nose_tip") if "nose_tip" in scheme.points else None
+    start = face.keypoints.mean(axis=0) if tip is None else face.keypoints[tip]
+    if not np.isfinite(start).all():
+        return
+    size = float(box_size(face.box))
+    pen = pens(image, size)
+    axes = pose_axes(face.pose)
+    width = pen.line + max(1, round(pen.dot / 2))
+    for axis in np.argsort(-axes[:, 2]):  # what points away from the camera lies under the rest
+        end = start + AXIS * size * axes[axis, :2]
+        draw_lines(image, [np.stack([start, end])], [AXES[axis]], width, pen.rim)
+        draw_dots(image, end[None], pen.dot * 1.2 + pen.rim, [BLACK])
+        draw_dots(image, end[None], pen.dot * 1.2, [AXES[axis]])

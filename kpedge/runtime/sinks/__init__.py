@@ -1,0 +1,1 @@
+"""Where frames and faces go: a window, a file, JSON lines, a browser."""

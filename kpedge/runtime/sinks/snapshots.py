@@ -1,0 +1,69 @@
+"""Single frames, saved when somebody asks for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+from kpedge.errors import OutputError
+from kpedge.files import write_text
+from kpedge.images import write_image
+from kpedge.runtime.sinks.sink import Controls, LiveFrame
+
+
+class SnapshotSink:
+    """Saves the annotated frame as a picture, and what was found in it as JSON beside it, when `controls.snapshot` is
+    set. Nothing is ever overwritten.
+
+    Args:
+        folder: created when it is first needed.
+        controls: says when.
+        saved: told of each picture.
+    """
+
+    def __init__(self, folder: Path, controls: Controls, saved: Callable[[Path], None] = lambda _: None) -> None:
+        self.folder = folder
+        self._controls, self._saved = controls, saved
+        self._live: LiveFrame | None = None
+        self._problem: OutputError | None = None
+        self._closed = False
+
+    def show(self, live: LiveFrame) -> None:
+        """Save this frame if somebody has asked.
+
+        Raises:
+            OutputError: it cannot be saved; no more are, then.
+        """
+        self._live = live
+        self.poll()
+        problem, self._problem = self._problem, None
+        if problem is not None:
+            raise problem
+
+    def poll(self) -> None:
+        """Save the last frame if somebody has asked while no other comes; a failure is told with the next frame."""
+        if self._closed or self._live is None or not self._controls.snapshot.is_set():
+            return
+        self._controls.snapshot.clear()
+        try:
+            path = self._free_path(self._live.frame.number)
+            write_image(path, self._live.drawn(self._controls.layers))
+            write_text(path.with_suffix(".json"), json.dumps(self._live.to_dict(), ensure_ascii=False) + "\n")
+        except OutputError as problem:
+            self._problem = problem
+            self.close()
+        else:
+            self._saved(path)
+
+    def _free_path(self, number: int) -> Path:
+        for attempt in count(1):
+            path = self.folder / (f"frame-{number:06}.jpg" if attempt == 1 else f"frame-{number:06}-{attempt}.jpg")
+            if not (path.exists() or path.with_suffix(".json").exists()):
+                break
+        return path
+
+    def close(self) -> None:
+        """Nothing is left to save."""
+        self._closed, self._live = True, None

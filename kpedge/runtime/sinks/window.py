@@ -1,0 +1,179 @@
+"""A window that shows the annotated frames, and heeds keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from kpedge.drawing import GREY, chip_size, draw_chip
+from kpedge.errors import OutputError
+from kpedge.geometry import Image
+from kpedge.runtime.overlay import Layers
+from kpedge.runtime.sinks.display import ADVICE, check_display
+from kpedge.runtime.sinks.sink import Controls, LiveFrame
+
+TOGGLES = {"b": "boxes", "p": "points", "i": "ids", "o": "pose", "m": "mirror"}
+"""Key -> the layer that it switches."""
+HELP = {
+    "space": "pause",
+    "s": "save a snapshot",
+    "b": "boxes",
+    "p": "points",
+    "i": "ids and scores",
+    "o": "orientation",
+    "m": "mirror",
+    "h": "this help",
+    "q, Esc": "quit",
+}
+"""Key -> what it does."""
+LARGEST = (1280, 720)
+"""Width and height beyond which a window is not opened by itself; it may be pulled larger."""
+ESCAPE = (27, 0xFF1B)
+"""Its code as a character, and as a key of X11."""
+
+
+class WindowSink:
+    """Shows frames in a window; keys change the controls, and closing it ends the run.
+
+    All calls must come from one thread, on macOS from the main one.
+
+    Args:
+        title: of the window.
+        controls: what the keys change.
+    """
+
+    def __init__(self, title: str, controls: Controls) -> None:
+        self._title, self._controls = title, controls
+        self._live: LiveFrame | None = None
+        self._shown: tuple[Layers, bool, bool] | None = None
+        self._help = False
+        self._open = self._seen = self._closed = False
+        self._problem: OutputError | None = None
+
+    def show(self, live: LiveFrame) -> None:
+        """Show a frame, and heed a key.
+
+        Raises:
+            OutputError: the window cannot be shown; raised once.
+        """
+        if not self._closed:
+            self._live, self._shown = live, None
+            self.poll()
+        problem, self._problem = self._problem, None
+        if problem is not None:
+            raise problem
+
+    def poll(self) -> None:
+        """Heed a key and the window's cross; to be called now and then while no frame comes. A paused frame is drawn
+        again when a key has changed what is drawn. A window that fails says so when the next frame is shown.
+        """
+        if self._closed or self._live is None:
+            return
+        try:
+            if self._open and self._is_gone():
+                self._leave()
+                return
+            self._draw(self._live)
+            self._press(cv2.waitKeyEx(1))
+            if not self._closed and self._is_gone():
+                self._leave()
+            if not self._closed:
+                self._draw(self._live)
+        except cv2.error as error:
+            self._leave(stop=False)
+            reason = " ".join(error.err.split()) if error.err else "OpenCV gave no reason"
+            self._problem = OutputError(f"the window cannot be shown: {reason}", ADVICE)
+
+    def _is_gone(self) -> bool:
+        """Whether the user has closed the window."""
+        try:
+            visible = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:
+            visible = False  # Qt forgets all about the last window that is closed
+        self._seen = self._seen or visible
+        return self._seen and not visible  # some toolkits never say that it is visible
+
+    def close(self) -> None:
+        """Close the window."""
+        if not self._closed:
+            self._leave(stop=False)
+
+    def _leave(self, *, stop: bool = True) -> None:
+        self._closed, self._live = True, None
+        if stop:
+            self._controls.stopping.set()
+        if self._open:
+            self._open = False
+            try:
+                cv2.destroyWindow(self._title)
+                cv2.waitKeyEx(1)  # some toolkits close it only when events are heeded
+            except cv2.error:
+                return  # the user has closed it
+
+    def _draw(self, live: LiveFrame) -> None:
+        """Bring the window up to date, where it is not."""
+        layers, paused = self._controls.layers, self._controls.paused.is_set()
+        if self._shown == (layers, paused, self._help):
+            return
+        image = live.drawn(layers)
+        if not self._open:
+            self._begin(image)
+        cv2.imshow(self._title, with_words(image, paused=paused, listing=self._help))
+        self._shown = (layers, paused, self._help)
+
+    def _begin(self, image: Image) -> None:
+        cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        self._open = True
+        height, width = image.shape[:2]
+        zoom = min(1.0, LARGEST[0] / width, LARGEST[1] / height)
+        cv2.resizeWindow(self._title, max(1, round(width * zoom)), max(1, round(height * zoom)))
+
+    def _press(self, code: int) -> None:
+        """Heed a key, as `cv2.waitKeyEx` gives it; -1 for none."""
+        if code < 0:
+            return
+        code &= 0xFFFF  # above that stand shift, number lock and their like
+        # Not its last byte alone, as `cv2.waitKey` gives it: the left arrow's is a Q.
+        key = chr(code).lower() if code < 128 else ""
+        if key == "q" or code in ESCAPE:
+            self._leave()
+        elif key == " ":
+            paused = self._controls.paused
+            paused.clear() if paused.is_set() else paused.set()
+        elif key == "s":
+            self._controls.snapshot.set()
+        elif key == "h":
+            self._help = not self._help
+        elif key in TOGGLES:
+            layers = self._controls.layers
+            self._controls.layers = replace(layers, **{TOGGLES[key]: not getattr(layers, TOGGLES[key])})
+
+
+def with_words(image: Image, *, paused: bool, listing: bool) -> Image:
+    """A frame with a word that it is paused, and a list of the keys; the frame itself where neither is asked for."""
+    if not (paused or listing):
+        return image
+    drawn = np.array(image)
+    height, width = image.shape[:2]
+    capital = max(5.0, min(height, width) / 36)
+    x = y = capital / 2
+    if paused:
+        draw_chip(drawn, "paused", (x, y), capital)
+        y += chip_size("paused", capital)[1] + capital / 4
+    if listing:
+        keys = "\n".join(HELP)
+        draw_chip(drawn, keys, (x, y), capital, GREY)
+        draw_chip(drawn, "\n".join(HELP.values()), (x + chip_size(keys, capital)[0] + capital / 4, y), capital)
+    return drawn
+
+
+def open_window(title: str, controls: Controls) -> WindowSink:
+    """A window, where one can be opened.
+
+    Raises:
+        OutputError: there is no display, or this OpenCV shows no windows.
+    """
+    check_display()
+    return WindowSink(title, controls)
