@@ -1,3 +1,38 @@
-"""kpedge: train face-keypoint models, prove their exports, and run them on edge devices."""
+"""kpedge: train face-keypoint models, prove their exports, and run them on edge devices.
+
+    for frame, faces in kpedge.track("video.mp4"):
+        ...
+    faces = kpedge.FacePipeline()(image)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kpedge.faces import Detection, Face, Pose
+    from kpedge.runtime.pipeline import FacePipeline
+    from kpedge.runtime.sources.source import Frame
+    from kpedge.runtime.tracker import FaceTracker
+    from kpedge.runtime.video import track
 
 __version__ = "0.1.0"
+__all__ = ["Detection", "Face", "FacePipeline", "FaceTracker", "Frame", "Pose", "__version__", "track"]
+
+_HOMES = {
+    "Detection": "kpedge.faces",
+    "Face": "kpedge.faces",
+    "FacePipeline": "kpedge.runtime.pipeline",
+    "FaceTracker": "kpedge.runtime.tracker",
+    "Frame": "kpedge.runtime.sources.source",
+    "Pose": "kpedge.faces",
+    "track": "kpedge.runtime.video",
+}
+"""Public name -> the module that it lives in: imported when it is first used, so that `import kpedge` costs nothing."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

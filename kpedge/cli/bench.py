@@ -11,6 +11,9 @@ from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples
 from kpedge.shelf import DEFAULT_MODEL
 
+LOAD_SECONDS = 10.0
+"""For how long `--pipeline` feeds frames at a camera's rate."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -20,6 +23,7 @@ def register(app: typer.Typer) -> None:
             "kpedge bench export/stage1.onnx export/stage1.torchscript.pt --batch 1 --batch 16",
             "kpedge bench --out report --json",
             "kpedge bench --detect --peer yunet=face_detection_yunet_2023mar.onnx",
+            "kpedge bench --pipeline --rounds 5 --calls 300",
         )
     )(bench)
 
@@ -42,8 +46,13 @@ def bench(
     peer: Annotated[
         list[str] | None, typer.Option(help="With --detect: NAME=FILE of another detector: yunet; repeatable.")
     ] = None,
+    pipeline: Annotated[
+        bool,
+        typer.Option("--pipeline", help="Time the live pipeline instead, step by step, for 1 to 10 faces, one thread."),
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for latency.json, latency.md and latency.png, or detection.json.")
+        Path | None,
+        typer.Option(help="Folder for latency.json, .md and .png, or detection.json, or pipeline.json."),
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -51,12 +60,20 @@ def bench(
     """Time PyTorch eager, TorchScript and onnxruntime in interleaved rounds, on CPU and on a GPU where there is one."""
     import json
 
+    from kpedge.errors import UsageError
+
+    if detect and pipeline:
+        raise UsageError("--detect and --pipeline are two measurements", "run one after the other")
+    if pipeline:
+        if files or peer:
+            raise UsageError("--pipeline times the released models", "leave the files out")
+        _bench_pipeline(rounds, calls, warmup, out, force, as_json)
+        return
     if detect:
         _bench_detection(files or [], peer or [], rounds, calls, warmup, out, force, as_json)
         return
     from kpedge.bench.latency import BenchOptions, bench_latency
     from kpedge.bench.report import HEADERS, cells, header, header_lines, latency_png, markdown
-    from kpedge.errors import UsageError
     from kpedge.export.formats import SUFFIXES
     from kpedge.extras import importable
     from kpedge.files import refuse_existing, write_bytes, write_text
@@ -165,4 +182,50 @@ def _bench_detection(
             for row in rows
         ],
         left=2,
+    )
+
+
+def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, force: bool, as_json: bool) -> None:
+    """`kpedge bench --pipeline`."""
+    import json
+
+    from kpedge.bench.clip import RATE, SIZE
+    from kpedge.bench.pipeline import ALL_STEPS, FACE_SIDE, bench_load, bench_pipeline
+    from kpedge.files import refuse_existing, write_text
+    from kpedge.machine import describe
+
+    target = out / "pipeline.json" if out else None
+    if target:
+        refuse_existing(target, force=force)
+    where = describe()
+    with output.progress("clips") as update:
+        rows = bench_pipeline(rounds=rounds, frames=frames, warmup=warmup, progress=update)
+    load = bench_load(LOAD_SECONDS)
+    clip = f"{SIZE[0]}x{SIZE[1]} at {RATE:g} frames a second, faces of {FACE_SIDE:g} px"
+    settings = {"clip": clip, "threads": 1, "rounds": rounds, "frames": frames, "warmup": warmup}
+    document = {**settings, "machine": where, "rows": [row.to_dict() for row in rows], "load": load.to_dict()}
+    if target:
+        write_text(target, json.dumps(document, indent=1) + "\n")
+        output.say(f"report: {target}")
+    if as_json:
+        output.result_json(document, indent=1)
+        return
+    output.say(f"{clip}, 1 thread, {rounds} rounds of {frames} frames after {warmup} to warm up; ms a frame")
+    output.say(", ".join(f"{key} {value}" for key, value in where.items() if isinstance(value, str | int | float)))
+    output.table(
+        ("faces", *ALL_STEPS, "total", "tracking", "in stage 1's time"),
+        [
+            (
+                str(row.faces),
+                *(f"{row.steps_ms[step]:.2f}" for step in ALL_STEPS),
+                f"{row.total_ms:.2f}",
+                f"{row.tracking_ms:.2f}",
+                f"{row.ratio:.2f}",
+            )
+            for row in rows
+        ],
+    )
+    output.say(
+        f"one face at {load.rate:g} frames a second: {load.beyond:.1f} % of a core, "
+        f"beyond the {load.decoding:.1f} % of decoding"
     )

@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from kpedge import __version__
-from kpedge.cli import bench, compare, data, environment, evaluate, explain, export, output, predict, summary, train
+from kpedge.cli import (
+    bench,
+    compare,
+    data,
+    environment,
+    evaluate,
+    explain,
+    export,
+    output,
+    predict,
+    summary,
+    train,
+    webcam,
+)
 from kpedge.errors import KpedgeError
 
 app = typer.Typer(
@@ -25,6 +38,7 @@ app.add_typer(train.app, name="train")
 evaluate.register(app)
 export.register(app)
 predict.register(app)
+webcam.register(app)
 bench.register(app)
 compare.register(app)
 explain.register(app)

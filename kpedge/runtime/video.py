@@ -1,0 +1,38 @@
+"""The faces of a video, frame by frame: `for frame, faces in kpedge.track("video.mp4")`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from kpedge.faces import Face
+from kpedge.runtime.sources.open import open_source
+from kpedge.runtime.sources.source import Frame, Source
+from kpedge.runtime.tracker import FaceTracker
+
+
+def track(
+    source: int | str | Path | Source, tracker: FaceTracker | None = None, *, realtime: bool = False
+) -> Iterator[tuple[Frame, tuple[Face, ...]]]:
+    """Find and follow the faces of a video.
+
+    Args:
+        source: number or name of a camera, a video file, a GIF, a folder of photos, an `rtsp://` or `http://` address,
+            `-` for MJPEG on standard input; or a source that is open already, which is closed at the end.
+        tracker: with other models or settings than the released ones; one that was used before forgets its faces.
+        realtime: give the frames of a file when their time has come, and leave out those that come too late.
+
+    Yields:
+        Each frame, and its faces by number.
+
+    Raises:
+        SourceError: the source cannot be opened, or read any further.
+        ModelError: a released model is missing.
+    """
+    following = FaceTracker() if tracker is None else tracker
+    following.reset()
+    opened = open_source(str(source), realtime=realtime) if isinstance(source, int | str | Path) else source
+    with closing(opened):
+        for frame in opened:
+            yield frame, following(frame.image, frame.time_s)
