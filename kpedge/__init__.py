@@ -1,8 +1,8 @@
 """kpedge: train face-keypoint models, prove their exports, and run them on edge devices.
 
-    for frame, faces in kpedge.track("video.mp4"):
-        ...
-    faces = kpedge.FacePipeline()(image)
+for frame, faces in kpedge.track("video.mp4"):
+    ...
+faces = kpedge.FacePipeline()(image)
 """
 
 from __future__ import annotations

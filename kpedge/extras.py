@@ -11,6 +11,7 @@ from kpedge.errors import MissingExtraError
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("torch", "torchvision", "tensorboard", "matplotlib"),
     "export": ("torch", "onnx", "onnxscript"),
+    "serve": ("starlette", "uvicorn"),
 }
 """The modules that each extra of `pyproject.toml` brings (tests hold the two against each other)."""
 

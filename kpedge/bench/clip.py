@@ -10,7 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.datasets.labels import read_labels
-from kpedge.geometry import CropRule, Image, Transform, crop_square, transform_points
+from kpedge.geometry import (
+    CropRule,
+    Image,
+    Transform,
+    compose,
+    crop_square,
+    invert,
+    shrink_factor,
+    shrink_transform,
+    shrunk_region,
+    transform_points,
+)
 from kpedge.images import read_image
 from kpedge.keypoints import FACES21
 from kpedge.shelf import sample_folder, sample_photo
@@ -117,9 +128,10 @@ class FaceClip:
             mask = np.zeros((height, width), np.uint8)
             corners = np.array([(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)])
             cv2.fillConvexPoly(mask, np.round(transform_points(way, corners)).astype(np.int32), 255)
-            moved = cv2.warpAffine(
-                self._photo, way, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
-            )
+            factor = shrink_factor(way, self._photo)
+            cells, _ = shrunk_region(self._photo, (0, 0), (self._photo.shape[1], self._photo.shape[0]), factor)
+            from_cells = compose(way, invert(shrink_transform(factor)))
+            moved = cv2.warpAffine(cells, from_cells, (width, height), borderMode=cv2.BORDER_REPLICATE)
             cv2.copyTo(moved, mask, drawn)
         if self._noise:
             rng = np.random.default_rng((self._seed, number))

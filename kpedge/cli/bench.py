@@ -65,8 +65,8 @@ def bench(
     if detect and pipeline:
         raise UsageError("--detect and --pipeline are two measurements", "run one after the other")
     if pipeline:
-        if files or peer:
-            raise UsageError("--pipeline times the released models", "leave the files out")
+        if files or peer or batch or threads:
+            raise UsageError("--pipeline times the released models, on one thread", "leave files and the others out")
         _bench_pipeline(rounds, calls, warmup, out, force, as_json)
         return
     if detect:

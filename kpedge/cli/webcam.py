@@ -39,7 +39,8 @@ class _OptionalAddress(TyperCommand):
         given: list[str] = []
         for place, text in enumerate(args):
             given.append(text)
-            if text == "--serve" and not (place + 1 < len(args) and ADDRESS.fullmatch(args[place + 1])):
+            following = args[place + 1 : place + 2]
+            if text == "--serve" and not any(map(ADDRESS.fullmatch, following)):
                 given.append(SERVE)
         return super().parse_args(ctx, given)
 
@@ -114,7 +115,7 @@ def webcam(
     Ctrl-C ends it; files are closed then.
     """
     from kpedge.errors import OutputError, UsageError
-    from kpedge.runtime.live import run_live
+    from kpedge.runtime.live import LiveReport, run_live
     from kpedge.runtime.overlay import Layers
     from kpedge.runtime.server.address import parse_address
     from kpedge.runtime.server.server import ServeSink
@@ -146,7 +147,9 @@ def webcam(
         output.error(problem)
         problems.append(problem)
 
-    with contextlib.ExitStack() as opened:
+    report = LiveReport()
+    with _stopping_on_signals(controls) as caught, contextlib.ExitStack() as opened:
+        opened.callback(_tell, report)
         frames = open_source(
             source, size=_parse_size(size), rate=rate, pixel_format=pixel_format, realtime=realtime, say=output.say
         )
@@ -176,18 +179,17 @@ def webcam(
         add(saver)
         polls.append(saver.poll)
         output.say(f"{frames.name}: {frames.description}")
-        with _stopping_on_signals(controls) as caught:
-            report = run_live(
-                frames,
-                tracker,
-                sinks,
-                controls,
-                max_frames=max_frames,
-                duration=duration,
-                poll=lambda: _call(polls),
-                on_broken=broken,
-            )
-    _tell(report)
+        run_live(
+            frames,
+            tracker,
+            sinks,
+            controls,
+            report=report,
+            max_frames=max_frames,
+            duration=duration,
+            poll=lambda: _call(polls),
+            on_broken=broken,
+        )
     if signal.SIGTERM in caught:
         raise typer.Exit(TERMINATED)
     if problems:
@@ -244,8 +246,11 @@ def _stopping_on_signals(controls: Controls) -> Iterator[list[int]]:
 
 def _tell(report: LiveReport) -> None:
     """What a run did, for people."""
-    rate = report.frames / report.seconds if report.seconds else 0.0
-    output.say(f"{report.frames:,} frames in {report.seconds:.1f} s, {rate:.1f} a second; {report.faces:,} faces")
+    if not report.seconds:
+        return
+    frames = f"{report.frames:,} frame{'s' * (report.frames != 1)}"
+    faces = f"{report.faces:,} face{'s' * (report.faces != 1)}"
+    output.say(f"{frames} in {report.seconds:.1f} s, {report.frames / report.seconds:.1f} a second; {faces}")
     if report.frames:
         steps = ", ".join(f"{step} {1000 * spent / report.frames:.2f}" for step, spent in report.steps.items())
         output.say(f"a frame took, in ms: {steps}")

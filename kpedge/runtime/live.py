@@ -72,6 +72,7 @@ def run_live(
     sinks: Sequence[Sink],
     controls: Controls,
     *,
+    report: LiveReport | None = None,
     max_frames: int | None = None,
     duration: float | None = None,
     poll: Callable[[], None] = lambda: None,
@@ -85,6 +86,7 @@ def run_live(
         tracker: finds the faces.
         sinks: each is given every frame; one that fails is closed and left out, the others go on.
         controls: what a window or a browser may change.
+        report: filled while the run goes on, for a caller that wants it even when the source fails.
         max_frames: stop after so many frames.
         duration: stop after so many seconds.
         poll: called now and then while no frame comes: a window's keys are heeded there.
@@ -93,7 +95,7 @@ def run_live(
     Raises:
         SourceError: the source failed.
     """
-    report, meter, going = LiveReport(), RateMeter(), list(sinks)
+    report, meter, going = report or LiveReport(), RateMeter(), list(sinks)
     scheme = tracker.predictor.model.card.scheme
     began = time.monotonic()
 

@@ -233,8 +233,8 @@ def _seen_straight(rays: Complex, mean: Complex) -> Complex:
 
 
 def _solve(seen: Complex, start: Floats, fit: _Fit) -> Floats:
-    """Quaternions (F, 4), w x y z, whose squared length is the scale, of upright faces (F, M); `start` is its root for a
-    face that looks straight ahead, (F,).
+    """Quaternions (F, 4), w x y z, whose squared length is the scale, of upright faces (F, M); `start` (F,) is its root
+    for a face that looks straight ahead.
     """
     measured = np.array([seen.real, seen.imag])
     found = np.zeros((len(seen), 4))

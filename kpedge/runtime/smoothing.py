@@ -58,7 +58,7 @@ class Smoothing:
 
     min_cutoff: float = 0.5
     beta: float = 80.0
-    local_beta: float = 40.0
+    local_beta: float = 60.0
     d_cutoff: float = 2.0
 
     def __post_init__(self) -> None:
@@ -181,3 +181,41 @@ def _complex(points: NDArray[np.float64]) -> Complex:
 def _real(points: Complex) -> NDArray[np.float64]:
     """The inverse of `_complex`."""
     return points.view(np.float64).reshape(*points.shape, 2)
+
+
+class FaceSmoother:
+    """Smooths the points of faces that come and go, each by its number.
+
+    Attributes:
+        parameters: of the filter.
+    """
+
+    def __init__(self, parameters: Smoothing) -> None:
+        self.parameters = parameters
+        self._ids: list[int] = []
+        self._state: SmoothState | None = None
+
+    def __call__(
+        self, ids: list[int], points: NDArray[np.float64], sizes: NDArray[np.float64], dt: float
+    ) -> NDArray[np.float64]:
+        """Smoothed points, float64 (F, K, 2), of the faces of a frame; those that were not in the frame before begin
+        anew.
+
+        Args:
+            ids: number of each face.
+            points: (F, K, 2), as the model found them, pixels.
+            sizes: (F,), side of each face's box, pixels.
+            dt: seconds since the frame before.
+        """
+        state = self._state if self._state is not None else SmoothState.start(points[:0])
+        if self._ids != ids:
+            new = [place for place, one in enumerate(ids) if one not in self._ids]
+            known = [*self._ids, *(ids[place] for place in new)]
+            state = SmoothState.joined([state, SmoothState.start(points[new])])
+            state = state.take([known.index(one) for one in ids])
+        self._ids = list(ids)
+        if not ids:
+            self._state = None
+            return points
+        points, self._state = smooth(state, points, sizes, dt, self.parameters)
+        return points

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,15 @@ from numpy.typing import NDArray
 from kpedge.boxes import boxes_of_points, turned_box
 from kpedge.errors import UsageError
 from kpedge.faces import Face, Pose
-from kpedge.geometry import Image, box_overlaps_image, box_size
+from kpedge.geometry import Image, box_overlaps_image, box_size, iou
 from kpedge.keypoints import FACES21
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.keypoints import KeypointPredictor
 from kpedge.runtime.models import open_finders
 from kpedge.runtime.pose import head_poses
-from kpedge.runtime.smoothing import Smoothing, SmoothState, smooth
+from kpedge.runtime.smoothing import FaceSmoother, Smoothing
 from kpedge.runtime.steps import StepClock
-from kpedge.runtime.tracks import Track, apart, doubles, returning
+from kpedge.runtime.tracks import Track, doubles, owners, returning
 from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL
 
 SIDE = 320
@@ -44,8 +45,46 @@ JUMP = 1.6
 SMALLEST = 8.0
 """Side of the smallest face that is followed, pixels."""
 USUAL_SMOOTHING = Smoothing()
+DOUBTFUL = 0.04
+"""Mean expected error of a face, in its side, above which it is held against a new search: a crop that is too small
+shows features that the model takes for others, and the next one follows from them. In good videos it is about 0.02.
+"""
+AGREED_IOU = 0.7
+"""Overlap of a found box with a followed one below which both are looked at."""
+BETTER = 0.9
+"""Of the expected error of a followed face, below which a rival takes its place."""
 STEPS = ("detect", "crop", "keypoints", "track", "smooth", "pose")
 """What a tracker times, in its order."""
+
+
+@dataclass(slots=True, eq=False)
+class _Looks:
+    """What the keypoint model says of N places; one outside the image, or too small, has a score of 0.
+
+    Attributes:
+        points: float64 (N, 21, 2), pixels of the image.
+        boxes: float64 (N, 4), those of the points.
+        scores: float64 (N,).
+        errors: float64 (N, 21), expected errors of the points, pixels; 0 where the model does not tell them.
+        tells_errors: whether it does.
+    """
+
+    points: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    tells_errors: bool = False
+
+    @classmethod
+    def nothing(cls, count: int) -> _Looks:
+        """No face in any of so many places."""
+        points = len(FACES21)
+        return cls(np.zeros((count, points, 2)), np.zeros((count, 4)), np.zeros(count), np.zeros((count, points)))
+
+    def take_over(self, row: int, other: int) -> None:
+        """Put what was found in one place in that of another."""
+        for values in (self.points, self.boxes, self.scores, self.errors):
+            values[row] = values[other]
 
 
 class FaceTracker:
@@ -56,7 +95,6 @@ class FaceTracker:
         predictor: finds the keypoints; its score tells a face that is gone.
         max_faces: most faces that are followed.
         find_within: seconds within which a new face is looked for.
-        smoothing: how points are steadied, or None.
         pose: whether faces tell how heads are turned.
         clock: how long each of `STEPS` took for the last frame.
         tracks: the faces that are followed, and those lost a moment ago, by number.
@@ -107,19 +145,19 @@ class FaceTracker:
             raise UsageError(f"--find-within must be above 0, not {find_within:g}")
         self.max_faces = max_faces
         self.find_within = find_within
-        self.smoothing = smoothing
         self.pose = pose
         self.clock = StepClock()
         self.tracks: list[Track] = []
         self._next_id = 1
         self._searched_s = self._last_s = -math.inf
         self._size = (0, 0)
-        self._steadied: tuple[list[int], SmoothState] | None = None
+        self._smoother = None if smoothing is None else FaceSmoother(smoothing)
+        self._doubtful = False
 
     def reset(self) -> None:
         """Forget every face; no number is given twice."""
         self.tracks = []
-        self._steadied = None
+        self._doubtful = False
         self._searched_s = self._last_s = -math.inf
 
     def __call__(self, image: Image, time_s: float) -> tuple[Face, ...]:
@@ -140,18 +178,19 @@ class FaceTracker:
         followed = [one for one in self.tracks if not one.lost]
         boxes = np.array([one.moved_on(time_s) for one in followed]).reshape(-1, 4)
         rolls = np.array([one.roll for one in followed])
+        rivals: NDArray[np.intp] = np.empty(0, dtype=np.intp)
         if self._is_search_due(time_s, len(followed)):
             self._searched_s = time_s
-            new, turns = self._search(image, boxes, self.max_faces - len(followed))
+            new, turns, rivals = self._search(image, boxes, self.max_faces - len(followed))
             boxes, rolls = np.concatenate([boxes, new]), np.concatenate([rolls, turns])
         self.clock.lap("track")
-        points, scores, errors = self._locate(image, boxes, rolls)
-        seen = self._sort(followed, points, scores, time_s)
+        looks = self._look(image, boxes, rolls)
+        seen = self._sort(followed, looks, rivals, time_s)
         rows = [row for row, _ in seen]
-        points, boxes = points[rows], np.array([one.box for _, one in seen]).reshape(-1, 4)
+        points, boxes = looks.points[rows], looks.boxes[rows]
         self.clock.lap("track")
-        if self.smoothing is not None:
-            points = self._steady([one.id for _, one in seen], points, box_size(boxes), passed)
+        if self._smoother is not None:
+            points = self._smoother([one.id for _, one in seen], points, box_size(boxes), passed)
             boxes = boxes_of_points(points)
             self.clock.lap("smooth")
         poses: list[Pose | None] = [None] * len(seen)
@@ -159,57 +198,42 @@ class FaceTracker:
             poses = head_poses(points, FACES21, size)
             self.clock.lap("pose")
         return tuple(
-            Face(box, own, float(scores[row]), None if errors is None else errors[row], track.id, pose)
-            for (row, track), box, own, pose in zip(seen, boxes, points, poses, strict=True)
+            Face(box, own, float(looks.scores[row]), looks.errors[row] if looks.tells_errors else None, one.id, pose)
+            for (row, one), box, own, pose in zip(seen, boxes, points, poses, strict=True)
         )
 
-    def _steady(
-        self, ids: list[int], points: NDArray[np.float64], sides: NDArray[np.float64], passed: float
-    ) -> NDArray[np.float64]:
-        """Points (N, 21, 2) of faces, smoothed in time; of those that were not seen in the last frame, as they are."""
-        if self.smoothing is None or not ids:
-            self._steadied = None
-            return points
-        old, state = self._steadied or ([], SmoothState.start(points[:0]))
-        if old != ids:
-            new = [place for place, one in enumerate(ids) if one not in old]
-            state = SmoothState.joined([state, SmoothState.start(points[new])])
-            known = [*old, *(ids[place] for place in new)]
-            state = state.take([known.index(one) for one in ids])
-        points, state = smooth(state, points, sides, passed, self.smoothing)
-        self._steadied = ids, state
-        return points
-
     def _is_search_due(self, time_s: float, followed: int) -> bool:
-        if followed >= self.max_faces:
+        if followed >= self.max_faces and not self._doubtful:
             return False
-        hurried = followed == 0 or followed < len(self.tracks)
+        hurried = self._doubtful or followed == 0 or followed < len(self.tracks)
         within = min(HURRIED, self.find_within) if hurried else self.find_within
         return time_s - self._searched_s >= within - 1e-6  # a frame that is due is not put off by rounding
 
     def _search(
         self, image: Image, followed: NDArray[np.float64], room: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Boxes (N, 4) and rolls (N,) of new faces, apart from boxes of faces that are followed.
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+        """Where else to look for faces, given boxes of those that are followed: boxes (N, 4), rolls (N,), and for each
+        the followed face that it may be the better place for, -1 for a new face.
 
-        They follow from the points of a first look at what the detector found, and are nearer to those that the
+        Boxes follow from the points of a first look at what the detector found, and are nearer to those that the
         keypoint model was trained on.
         """
         found = self.detector(image)
         self.clock.lap("detect")
         boxes = np.array([one.box for one in found]).reshape(-1, 4)
         rolls = np.array([float(self.detector.model.card.scheme.roll(one.points)) for one in found])
-        new = apart(boxes, followed)
-        points, scores, _ = self._locate(image, boxes[new], rolls[new])
-        points = points[scores >= self.predictor.threshold][:room]
-        return boxes_of_points(points), FACES21.roll(points)
+        whose = owners(boxes, followed)
+        known = np.flatnonzero(whose >= 0)
+        wanted = whose < 0
+        if len(known):
+            wanted[known] = iou(boxes[known], followed)[np.arange(len(known)), whose[known]] < AGREED_IOU
+        looks, whose = self._look(image, boxes[wanted], rolls[wanted]), whose[wanted]
+        good = looks.scores >= self.predictor.threshold
+        good &= (whose >= 0) | (np.cumsum(good & (whose < 0)) <= room)
+        return looks.boxes[good], FACES21.roll(looks.points[good]), whose[good]
 
-    def _locate(
-        self, image: Image, boxes: NDArray[np.float64], rolls: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
-        """Keypoints (N, 21, 2), scores (N,) and expected errors (N, 21) for boxes (N, 4): pixels of the image. What
-        lies outside the image, or is too small, has a score of 0.
-        """
+    def _look(self, image: Image, boxes: NDArray[np.float64], rolls: NDArray[np.float64]) -> _Looks:
+        """What the keypoint model says of boxes (N, 4) that are turned by rolls (N,)."""
         height, width = image.shape[:2]
         turned = [turned_box(box, roll) for box, roll in zip(boxes, rolls, strict=True)]
         shown = [
@@ -217,34 +241,43 @@ class FaceTracker:
             for row, box in enumerate(turned)
             if box[2] - box[0] >= SMALLEST and box_overlaps_image(box, width, height)
         ]
-        points, scores = np.zeros((len(boxes), len(FACES21), 2)), np.zeros(len(boxes))
+        looks = _Looks.nothing(len(boxes))
         if not shown:
-            return points, scores, None
+            return looks
         crops, transforms = self.predictor.preprocess(image, np.array(turned)[shown], rolls[shown].tolist())
         self.clock.lap("crop")
         outputs = self.predictor.model(crops)
         self.clock.lap("keypoints")
         located = self.predictor.locate(outputs, transforms)
-        points[shown] = located.keypoints
-        scores[shown] = located.scores
-        errors = None
+        looks.points[shown] = located.keypoints
+        looks.boxes[shown] = boxes_of_points(located.keypoints)
+        looks.scores[shown] = located.scores
         if located.errors is not None:
-            errors = np.zeros(points.shape[:2])
-            errors[shown] = located.errors
-        return points, scores, errors
+            looks.errors[shown] = located.errors
+            looks.tells_errors = True
+        return looks
 
     def _sort(
-        self, followed: Sequence[Track], points: NDArray[np.float64], scores: NDArray[np.float64], time_s: float
+        self, followed: Sequence[Track], looks: _Looks, rivals: NDArray[np.intp], time_s: float
     ) -> list[tuple[int, Track]]:
-        """Decide which rows show a face, and whose: first those that were followed, then new ones."""
-        boxes, rolls, count = boxes_of_points(points), FACES21.roll(points), len(followed)
-        wanted = np.full(len(points), self.predictor.threshold)
-        wanted[:count] *= KEPT
-        sides = box_size(boxes)
-        good = (scores >= wanted) & (sides >= SMALLEST)
+        """Decide which rows of looks show a face, and whose: first those that were followed, then rivals of those and
+        new ones. A better rival takes the row of the face that it is.
+        """
+        count, sides = len(followed), box_size(looks.boxes)
+        good = looks.scores >= self.predictor.threshold
+        good[:count] = looks.scores[:count] >= KEPT * self.predictor.threshold
+        good &= sides >= SMALLEST
         if count:
             before = box_size(np.array([one.box for one in followed]))
             good[:count] &= (sides[:count] < JUMP * before) & (before < JUMP * sides[:count])
+        doubt = looks.errors.mean(axis=1) / np.maximum(sides, SMALLEST)
+        for row, owner in enumerate(rivals.tolist(), count):
+            if owner >= 0 and good[row] and (not good[owner] or doubt[row] < BETTER * doubt[owner]):
+                looks.take_over(owner, row)
+                doubt[owner], good[owner] = doubt[row], True
+            good[row] &= owner < 0
+        rolls = FACES21.roll(looks.points)
+        boxes = looks.boxes
         rows = np.flatnonzero(good)
         rows = rows[~doubles(boxes[rows])]
         for track in followed:
@@ -261,6 +294,7 @@ class FaceTracker:
             track = known or self._new_track(boxes[row], time_s)
             track.see(boxes[row], float(rolls[row]), time_s)
             seen.append((row, track))
+        self._doubtful = any(doubt[row] > DOUBTFUL for row, _ in seen)
         return sorted(seen, key=lambda pair: pair[1].id)
 
     def _new_track(self, box: NDArray[np.float64], time_s: float) -> Track:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.geometry import box_size, iou
+from kpedge.geometry import box_size
 
-SAME_IOU = 0.3
-"""Overlap from which on a found box is that of a face that is followed."""
-DOUBLE_IOU = 0.5
-"""Overlap from which on two faces that are followed are one."""
+SAME = 0.5
+"""Part of the smaller of two boxes that both share, from which on they are one face's: a box that has shrunk onto the
+middle of a face has little overlap with the face's own, but lies in it.
+"""
 RETURN_NEAR = 1.0
 """How far from where it was lost a face may come back as itself, in sides of its box."""
 RETURN_SIZE = 1.6
@@ -66,18 +66,27 @@ class Track:
         self.box, self.roll, self.seen_s, self.lost = box, roll, time_s, False
 
 
-def apart(boxes: NDArray[np.float64], others: NDArray[np.float64], overlap: float = SAME_IOU) -> NDArray[np.bool_]:
-    """Which boxes (N, 4) overlap none of the others (M, 4) by so much."""
+def shared(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Part of the smaller box that every box (N, 4) shares with every other (M, 4), (N, M)."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    smaller = np.minimum(box_size(boxes)[:, None], box_size(others)) ** 2
+    return np.asarray(np.prod(np.clip(high - low, 0, None), axis=2) / np.maximum(smaller, 1e-9))
+
+
+def owners(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.intp]:
+    """For each box (N, 4) the one of others (M, 4) that is the same face's, (N,); -1 where none is."""
     if not len(boxes) or not len(others):
-        return np.ones(len(boxes), dtype=bool)
-    return np.asarray(iou(boxes, others).max(axis=1) < overlap)
+        return np.full(len(boxes), -1)
+    part = shared(boxes, others)
+    return np.where(part.max(axis=1) >= SAME, part.argmax(axis=1), -1)
 
 
 def doubles(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which boxes (N, 4) lie on one that comes before them."""
+    """Which boxes (N, 4) are of the same face as one that comes before them."""
     if len(boxes) < 2:
         return np.zeros(len(boxes), dtype=bool)
-    return np.asarray((np.tril(iou(boxes, boxes), -1) >= DOUBLE_IOU).any(axis=1))
+    return np.asarray((np.tril(shared(boxes, boxes), -1) >= SAME).any(axis=1))
 
 
 def returning(boxes: NDArray[np.float64], lost: Sequence[Track]) -> list[Track | None]:

@@ -1,0 +1,132 @@
+"""Where the preview listens: reading the address, opening the socket, and what to type into a browser."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+
+from kpedge.errors import OutputError, UsageError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+_SEND_BUFFER = 256 * 1024
+"""Bytes that the kernel holds for a browser that does not keep up: a few pictures, not seconds of them."""
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen.
+
+    Attributes:
+        host: an IP address (without brackets) or a host's name.
+        port: 0 to 65535; 0 takes any that is free.
+    """
+
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host.lower() == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Read `HOST:PORT`, `[IPV6]:PORT`, or `PORT` and `:PORT`, which mean this machine only.
+
+    Raises:
+        UsageError: not of that form, or the port is not from 0 to 65535.
+    """
+    wanted = f"an address is HOST:PORT, [IPV6]:PORT or PORT, for example {Address()}"
+    host, colon, port = text.strip().rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise UsageError(f"--serve {text}: {host!r} is no IPv6 address", wanted) from None
+    elif ":" in host:
+        raise UsageError(f"--serve {text}: an IPv6 address stands in brackets", wanted)
+    elif host and not _HOST_NAME.fullmatch(host):
+        raise UsageError(f"--serve {text}: {host!r} is no host", wanted)
+    if not (port.isascii() and port.isdigit()):
+        reason = "the port is missing" if not port or not colon else f"{port!r} is no port"
+        raise UsageError(f"--serve {text}: {reason}", wanted)
+    if int(port) > 65535:
+        raise UsageError(f"--serve {text}: a port is from 0 to 65535, not {port}", wanted)
+    return Address(host or DEFAULT_HOST, int(port))
+
+
+def listen(address: Address) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        OutputError: the port is taken or not allowed, or the host is none of this machine's.
+    """
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise OutputError(
+            f"--serve {address}: the host cannot be found: {error.strerror}", f"for this machine only: {Address()}"
+        ) from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # A restart finds the port free although old connections still linger.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # connections inherit it
+        listener.bind(where)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise _why(address, error) from error
+    return listener
+
+
+def _why(address: Address, error: OSError) -> OutputError:
+    if error.errno == errno.EADDRINUSE:
+        return OutputError(
+            f"--serve {address}: the port is in use",
+            f"choose another, such as {address.port + 1 if address.port < 65535 else DEFAULT_PORT}, "
+            "or 0 for any that is free",
+        )
+    if error.errno == errno.EACCES:
+        return OutputError(
+            f"--serve {address}: no permission", "ports below 1024 are the system's: choose a higher one"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return OutputError(
+            f"--serve {address}: this machine has no such address", f"for all of its addresses: 0.0.0.0:{address.port}"
+        )
+    return OutputError(f"--serve {address}: cannot listen: {error.strerror}", "choose another address")
+
+
+def reachable_host(host: str) -> str:
+    """The host to type into another machine's browser for one that is listened on: an address for `0.0.0.0`."""
+    try:
+        everywhere = ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return host
+    if not everywhere:
+        return f"[{host}]" if ":" in host else host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent: the system only says which of its addresses it would send from. 192.0.2.1 is nobody's
+            # (RFC 5737).
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()

@@ -1,0 +1,204 @@
+"""`kpedge bench --pipeline`, and the clips whose truth is known. No test asserts how fast anything is."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from fake_live import read_video
+
+from kpedge.bench import pipeline
+from kpedge.bench.clip import STILL, FaceClip, Sway
+from kpedge.bench.pipeline import ALL_STEPS, NOT_COUNTED, PipelineLatency, bench_load, bench_pipeline, write_clip
+from kpedge.cli import bench as bench_command
+from kpedge.cli.main import main
+from kpedge.errors import KpedgeError
+from kpedge.geometry import box_size
+from kpedge.runtime.pipeline import FacePipeline
+from kpedge.runtime.steps import StepClock
+from kpedge.runtime.tracker import STEPS
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 10])
+def test_every_face_of_a_clip_has_a_place_of_its_own_in_the_frame(count):
+    clip = FaceClip(count, sway=Sway())
+    for number in (0, 17, 40):
+        points = clip.truth(number)
+        assert points.shape == (count, 21, 2)
+        assert (points > 0).all()
+        assert (points < (640, 480)).all()
+        middles = points.mean(axis=1)
+        apart = np.linalg.norm(middles[:, None] - middles, axis=2) + 1e9 * np.eye(count)
+        assert apart.min() > 1.2 * clip.side
+
+
+def test_the_truth_of_a_clip_is_where_the_face_is():
+    clip = FaceClip(2, sway=Sway(shift=0.3, zoom=0.1, roll=15))
+    for number in (0, 20, 45):
+        found = FacePipeline()(clip.frame(number))
+        assert len(found) == 2
+        away = np.array(
+            [[np.linalg.norm(face.keypoints - true, axis=1).mean() for true in clip.truth(number)] for face in found]
+        )
+        assert (away.min(axis=0) < 0.03 * clip.side).all()
+        assert (np.sort(away.argmin(axis=1)) == [0, 1]).all()
+
+
+def test_a_clip_sways_as_far_as_it_is_told():
+    clip = FaceClip(sway=Sway(shift=0.1, zoom=0, roll=0, frequency=1), side=100, rate=40)
+    along = np.array([clip.truth(number).mean(axis=(0, 1)) for number in range(400)])
+    assert np.ptp(along, axis=0) == pytest.approx([20, 20], abs=0.1)
+    turning = FaceClip(sway=Sway(shift=0, zoom=0, roll=10), side=100)
+    eyes = np.array([np.diff(turning.truth(number)[0, 16:18], axis=0)[0] for number in range(300)])
+    angles = np.degrees(np.arctan2(eyes[:, 1], eyes[:, 0]))
+    assert np.ptp(angles) == pytest.approx(20, abs=0.3)
+    growing = FaceClip(sway=Sway(shift=0, zoom=0.2, roll=0), side=100)
+    sizes = np.array([np.linalg.norm(np.diff(growing.truth(number)[0, 16:18], axis=0)) for number in range(400)])
+    assert sizes.max() / sizes.min() == pytest.approx(1.2 / 0.8, rel=0.01)
+
+
+def test_a_still_clip_is_still_and_noise_is_noise():
+    still = FaceClip(sway=STILL)
+    assert (still.frame(0) == still.frame(33)).all()
+    assert (still.truth(0) == still.truth(33)).all()
+    noisy = FaceClip(sway=STILL, noise=6.0)
+    off = noisy.frame(1).astype(int) - still.frame(1)
+    assert off.std() == pytest.approx(6, rel=0.1)
+    assert (noisy.frame(1) == noisy.frame(1)).all(), "the same each time"
+    assert (noisy.frame(1) != noisy.frame(2)).any()
+
+
+def test_a_clip_is_as_large_as_it_is_told():
+    clip = FaceClip(2, size=(322, 202), side=70.0)
+    assert clip.frame(0).shape == (202, 322, 3)
+    faces = FacePipeline()(clip.frame(0))
+    assert [float(box_size(face.box)) for face in faces] == pytest.approx([70, 70], rel=0.2)
+
+
+def test_a_clip_is_written_frame_by_frame(tmp_path):
+    clip = FaceClip(sway=Sway())
+    write_clip(tmp_path / "clip.avi", clip, 4)
+    images, rate = read_video(tmp_path / "clip.avi")
+    assert (len(images), rate) == (4, 30)
+    for number, image in enumerate(images):
+        assert np.abs(image.astype(int) - clip.frame(number)).mean() < 3
+
+
+def test_a_clip_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(KpedgeError, match="cannot write a clip"):
+        write_clip(tmp_path / "no such folder" / "clip.avi", FaceClip(), 1)
+
+
+def test_a_clock_gives_each_step_its_time(monkeypatch):
+    now = [5.0]
+    monkeypatch.setattr("kpedge.runtime.steps.time.perf_counter", lambda: now[0])
+    clock = StepClock()
+    clock.start()
+    for step, passed in (("a", 1.0), ("b", 0.25), ("a", 0.5)):
+        now[0] += passed
+        clock.lap(step)
+    assert clock.seconds == {"a": 1.5, "b": 0.25}
+    now[0] += 100
+    clock.start()
+    assert clock.seconds == {}
+    now[0] += 2
+    clock.lap("c")
+    assert clock.seconds == {"c": 2.0}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    told = []
+    found = bench_pipeline((1, 3), rounds=2, frames=4, warmup=3, progress=lambda *done: told.append(done))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    return found
+
+
+def test_a_row_for_each_number_of_faces(rows):
+    assert [row.faces for row in rows] == [1, 3]
+    for row in rows:
+        assert row.found == row.faces, "in steady state all are followed"
+        assert row.frames == 8
+        assert tuple(row.steps_ms) == ALL_STEPS == ("decode", *STEPS, "draw")
+        assert all(row.steps_ms[step] > 0 for step in ("decode", "crop", "keypoints", "track", "smooth", "draw"))
+
+
+def test_the_sums_of_a_row_are_right(rows):
+    for row in rows:
+        assert row.total_ms == pytest.approx(sum(row.steps_ms.values()), abs=1e-3)
+        counted = sum(spent for step, spent in row.steps_ms.items() if step not in NOT_COUNTED)
+        assert row.tracking_ms == pytest.approx(counted, abs=1e-3)
+        assert row.tracking_ms < row.total_ms
+        assert row.ratio > 0
+        assert json.loads(json.dumps(row.to_dict()))["steps_ms"] == row.steps_ms
+
+
+def test_opencv_gets_its_threads_back():
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        bench_pipeline((1,), rounds=1, frames=1, warmup=1)
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_the_load_of_a_process_that_is_fed(monkeypatch):
+    load = bench_load(0.3)
+    assert 2 <= load.frames <= 9
+    assert load.rate == 30
+    assert load.decoding > 0
+    assert np.isfinite(load.beyond)
+    assert load.to_dict().keys() == {"seconds", "frames", "rate", "decoding", "beyond"}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """One clip instead of four, and a second less of load."""
+    monkeypatch.setattr(bench_command, "LOAD_SECONDS", 0.2)
+    monkeypatch.setattr(pipeline.bench_pipeline, "__defaults__", ((1, 2),))
+    return ["bench", "--pipeline", "--rounds", "1", "--calls", "3", "--warmup", "2"]
+
+
+def test_the_command_gives_a_document(quick, tmp_path, capsys):
+    assert main([*quick, "--json", "--out", str(tmp_path / "report")]) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert json.loads((tmp_path / "report" / "pipeline.json").read_text()) == document
+    assert [PipelineLatency(**row).faces for row in document["rows"]] == [1, 2]
+    assert (document["threads"], document["rounds"], document["frames"], document["warmup"]) == (1, 1, 3, 2)
+    assert "640x480" in document["clip"]
+    assert document["load"]["rate"] == 30
+    assert document["machine"]
+    assert f"report: {tmp_path}/report/pipeline.json" in captured.err
+
+
+def test_the_command_gives_a_table(quick, capsys):
+    assert main(quick) == 0
+    captured = capsys.readouterr()
+    header, _, *rows = captured.out.splitlines()
+    assert all(step in header for step in (*ALL_STEPS, "faces", "total", "in stage 1's time"))
+    assert [row.split()[0] for row in rows] == ["1", "2"]
+    assert "one face at 30 frames a second:" in captured.err
+
+
+def test_a_report_is_not_overwritten_unasked(quick, tmp_path, capsys):
+    (tmp_path / "pipeline.json").write_text("mine")
+    assert main([*quick, "--out", str(tmp_path)]) == 1
+    assert "pipeline.json exists already" in capsys.readouterr().err
+    assert (tmp_path / "pipeline.json").read_text() == "mine"
+    assert main([*quick, "--out", str(tmp_path), "--force", "--json"]) == 0
+    assert json.loads((tmp_path / "pipeline.json").read_text())["rows"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--detect"], "two measurements"),
+        (["stage1.onnx"], "--pipeline times the released models"),
+        (["--peer", "yunet=a.onnx"], "--pipeline times the released models"),
+    ],
+)
+def test_options_that_contradict_each_other_are_named(options, told, capsys):
+    assert main(["bench", "--pipeline", *options]) == 2
+    assert told in capsys.readouterr().err

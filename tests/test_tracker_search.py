@@ -1,0 +1,235 @@
+"""When the detector runs, and when it does not: by time, not by the number of frames."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from fake_live import clip_frames, counting_tracker, empty, errors_by_face, scene
+
+from kpedge.bench.clip import Sway
+from kpedge.boxes import box_of_points
+from kpedge.geometry import box_size
+from kpedge.runtime.tracker import FIND_WITHIN, HURRIED, STEPS
+
+FACE = (160, 120, 80)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """Models that are opened once; each test gets a tracker without memories."""
+    return counting_tracker()
+
+
+@pytest.fixture
+def tracker(shared):
+    shared.reset()
+    shared.max_faces, shared.find_within = 10, FIND_WITHIN
+    shared.detector.calls = 0
+    shared.predictor.model.runs.clear()
+    return shared
+
+
+def searches(tracker, image, times):
+    """The times at which the detector ran."""
+    at = []
+    for time_s in times:
+        before = tracker.detector.calls
+        tracker(image, float(time_s))
+        at += [float(time_s)] * (tracker.detector.calls - before)
+    return np.array(at)
+
+
+@pytest.mark.parametrize("rate", [10, 24, 29.97, 30, 60, 120])
+@pytest.mark.parametrize("within", [0.2, FIND_WITHIN, 1.0])
+def test_while_faces_are_followed_it_searches_by_time(tracker, rate, within):
+    tracker.find_within = within
+    at = searches(tracker, scene(FACE)[0], np.arange(0, 3.2, 1 / rate))
+    assert at[0] == 0
+    gaps = np.diff(at)
+    assert (gaps >= within - 1e-5).all()
+    assert (gaps < within + 1 / rate + 1e-5).all()
+
+
+def test_a_search_that_is_due_is_not_put_off_by_rounding(tracker):
+    times = np.cumsum([0.1] * 31)  # 0.1 + 0.1 + 0.1 is not 0.3
+    at = searches(tracker, scene(FACE)[0], times)
+    assert np.diff(at) == pytest.approx([0.5] * (len(at) - 1))
+
+
+def test_time_stamps_that_stumble_do_not_matter(tracker):
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.exponential(0.04, 80))
+    at = searches(tracker, scene(FACE)[0], times)
+    assert at[0] == times[0]
+    for last, following in itertools.pairwise(at):
+        due = times[times >= last + FIND_WITHIN - 1e-6]
+        assert following == due[0]
+    assert times[-1] - at[-1] < FIND_WITHIN
+
+
+def test_where_nobody_is_it_searches_more_often(tracker):
+    at = searches(tracker, empty(), np.arange(0, 2, 1 / 60))
+    assert (np.diff(at) >= HURRIED - 1e-5).all()
+    assert (np.diff(at) < HURRIED + 1 / 60 + 1e-5).all()
+
+
+def test_where_nobody_is_a_slow_camera_has_each_frame_searched(tracker):
+    assert len(searches(tracker, empty(), np.arange(0, 2, 0.2))) == 10
+
+
+def test_it_hurries_no_more_than_it_is_told(tracker):
+    tracker.find_within = 0.05
+    at = searches(tracker, empty(), np.arange(0, 1, 1 / 60))
+    assert np.diff(at).mean() == pytest.approx(0.05, abs=0.005)
+
+
+@pytest.mark.parametrize("rate", [10, 30, 60])
+@pytest.mark.parametrize("offset_s", [0.02, 0.27, 0.49])
+def test_a_second_face_is_found_in_time(tracker, rate, offset_s):
+    tracker.find_within = 0.3
+    one, two = scene((90, 120, 70))[0], scene((90, 120, 70), (240, 120, 70))[0]
+    found = None
+    for number in range(round(2 * rate)):
+        time_s = number / rate
+        faces = tracker(two if time_s >= offset_s else one, time_s)
+        if len(faces) == 2:
+            found = time_s
+            break
+    assert found is not None
+    assert offset_s <= found <= offset_s + 0.3 + 1 / rate + 1e-6
+
+
+def test_the_first_face_is_found_at_once(tracker):
+    times = np.arange(0, 0.5, 1 / 30)
+    found = [time_s for time_s in times if tracker(scene(FACE)[0] if time_s > 0.2 else empty(), time_s)]
+    assert found[0] <= 0.2 + HURRIED + 1 / 30
+
+
+def test_a_lost_face_is_searched_for_in_the_next_frame(tracker):
+    for number in range(4):
+        tracker(scene(FACE)[0], number / 30)
+    assert tracker.detector.calls == 1
+    tracker(empty(), 4 / 30)  # it is gone
+    assert tracker.detector.calls == 1, "that it is lost shows in this frame only when it has been looked at"
+    tracker(empty(), 5 / 30)
+    assert tracker.detector.calls == 2
+
+
+def test_while_one_of_two_is_missing_it_hurries_and_then_gives_up(tracker):
+    two, one = scene((90, 120, 70), (240, 120, 70))[0], scene((90, 120, 70))[0]
+    for number in range(4):
+        assert len(tracker(two, number / 30)) == 2
+    at = searches(tracker, one, np.arange(4, 120) / 30)
+    missing = at[at < 1.05]
+    assert (np.diff(missing) < HURRIED + 1 / 30 + 1e-5).all()
+    assert len(missing) >= 6
+    assert np.diff(at[at > 1.2]) == pytest.approx([FIND_WITHIN] * (len(at[at > 1.2]) - 1), abs=1 / 30)
+
+
+def test_with_all_the_faces_that_are_wanted_it_does_not_search(tracker):
+    tracker.max_faces = 1
+    assert len(searches(tracker, scene(FACE)[0], np.arange(0, 2, 1 / 30))) == 1
+    tracker.reset()
+    tracker.max_faces = 2
+    assert len(searches(tracker, scene((90, 120, 70), (240, 120, 70))[0], np.arange(0, 2, 1 / 30))) == 1
+
+
+def test_without_a_limit_of_time_it_searches_only_when_a_face_is_missing(tracker):
+    tracker.find_within = math.inf
+    assert len(searches(tracker, scene(FACE)[0], np.arange(0, 3, 1 / 30))) == 1
+    assert len(searches(tracker, empty(), np.arange(3, 3.5, 1 / 30))) >= 4
+
+
+def test_a_new_video_is_searched_at_once(tracker):
+    image = scene(FACE)[0]
+    tracker(image, 5.0)
+    tracker(image, 4.9)
+    assert tracker.detector.calls == 2
+    tracker(scene(FACE, size=(400, 300))[0], 4.91)
+    assert tracker.detector.calls == 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_frame_takes_one_run_of_the_model_for_all_faces(tracker, count):
+    tracker.max_faces = count
+    images, _ = clip_frames(20, count, size=(640, 480), sway=Sway())
+    runs = tracker.predictor.model.runs
+    for number, image in enumerate(images):
+        assert len(tracker(image, number / 30)) == count
+        if number:
+            assert runs == [count]
+        runs.clear()
+
+
+def test_a_frame_with_nobody_takes_no_run_of_the_model(tracker):
+    tracker(empty(), 0.0)
+    tracker(empty(), 0.01)
+    assert tracker.predictor.model.runs == []
+
+
+def test_a_search_looks_at_new_faces_only(tracker):
+    for number in range(31):
+        tracker(scene(FACE)[0], number / 30)
+    assert tracker.detector.calls == 3
+    assert sum(tracker.predictor.model.runs) == 32, "once more when it was found, and in no later search"
+
+
+def test_the_clock_tells_what_a_frame_took(tracker):
+    image = scene(FACE)[0]
+    tracker(image, 0.0)
+    assert set(tracker.clock.seconds) <= set(STEPS)
+    assert {"detect", "crop", "keypoints", "track", "smooth"} <= set(tracker.clock.seconds)
+    tracker(image, 0.01)
+    assert "detect" not in tracker.clock.seconds, "nothing of the frame before"
+    assert {"crop", "keypoints", "track", "smooth"} <= set(tracker.clock.seconds)
+    assert all(seconds >= 0 for seconds in tracker.clock.seconds.values())
+
+
+def drifting(tracker, side):
+    """Make the keypoint model of a tracker see a face of its own in boxes that are too small, unsure of it."""
+    look = tracker._look
+
+    def drift(image, boxes, rolls):
+        looks = look(image, boxes, rolls)
+        for row in np.flatnonzero(box_size(boxes) < 0.8 * side):
+            zoom = box_size(boxes[row]) / box_size(looks.boxes[row])
+            looks.points[row] = boxes[row, :2] + zoom * (looks.points[row] - looks.boxes[row, :2])
+            looks.boxes[row], looks.scores[row] = box_of_points(looks.points[row]), 0.9
+            looks.errors[row] = 0.06 * box_size(boxes[row])
+        return looks
+
+    tracker._look = drift
+    track = tracker.tracks[0]
+    middle = (track.box[:2] + track.box[2:]) / 2
+    track.box = np.concatenate([middle - 0.35 * side, middle + 0.35 * side])
+
+
+@pytest.mark.parametrize("max_faces", [1, 5])
+def test_a_face_that_the_model_doubts_is_searched_again_and_put_right(max_faces):
+    tracker = counting_tracker(max_faces=max_faces, smoothing=None)
+    image, truth = scene((320, 240, 120), size=(640, 480))
+    for number in range(2):
+        tracker(image, number / 30)
+    drifting(tracker, 120)
+    faces = tracker(image, 2 / 30)
+    assert errors_by_face(faces, truth, 120).max() > 0.05, "the drift is there"
+    searched = tracker.detector.calls
+    for number in range(3, 3 + math.ceil(HURRIED * 30) + 1):
+        faces = tracker(image, number / 30)
+    assert tracker.detector.calls == searched + 1
+    assert errors_by_face(faces, truth, 120).max() < 0.03
+    assert [face.id for face in faces] == [1]
+
+
+def test_a_rival_that_is_no_better_changes_nothing(monkeypatch):
+    monkeypatch.setattr("kpedge.runtime.tracker.BETTER", 0.0)
+    tracker = counting_tracker(smoothing=None)
+    image, truth = scene((320, 240, 120), size=(640, 480))
+    for number in range(2):
+        tracker(image, number / 30)
+    drifting(tracker, 120)
+    for number in range(2, 30):
+        faces = tracker(image, number / 30)
+        assert [face.id for face in faces] == [1], "and is no face of its own"
+    assert errors_by_face(faces, truth, 120).max() > 0.05
