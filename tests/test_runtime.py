@@ -38,7 +38,7 @@ def room_of(module: str) -> str:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_floor_imports_only_from_floors_below_it(path):
     relative = path.relative_to(PACKAGE)
-    if relative.name in ENTRY:
+    if relative.name in ENTRY or path == PACKAGE / "__init__.py":  # its names are imported when they are used
         return
     room = relative.parts[0] if len(relative.parts) > 1 else ""
     floor = FLOORS.get(room, 0)

@@ -199,10 +199,14 @@ def drifting(tracker, side):
             looks.errors[row] = 0.06 * box_size(boxes[row])
         return looks
 
-    tracker._look = drift
-    track = tracker.tracks[0]
-    middle = (track.box[:2] + track.box[2:]) / 2
-    track.box = np.concatenate([middle - 0.35 * side, middle + 0.35 * side])
+    tracker._look, expected = drift, tracker._smoother.expected
+
+    def shrunk(ids, after):
+        tracker._smoother.expected = expected
+        points = expected(ids, after)
+        return points + 0.3 * (points.mean(axis=1, keepdims=True) - points)
+
+    tracker._smoother.expected = shrunk
 
 
 @pytest.mark.parametrize("max_faces", [1, 5])

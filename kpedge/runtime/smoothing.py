@@ -15,7 +15,7 @@ The parameters were chosen with `benchmarks/smoothing.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -32,6 +32,8 @@ SHORTEST_STEP = 1e-3
 """Steps of time below this, seconds, come from no camera but from broken time stamps (all equal, or running back)."""
 USUAL_STEP = 1 / 30
 """What is taken in their place: a filter that believed them would stand still for ever."""
+LONGEST_AHEAD = 0.1
+"""Seconds for which a face is taken to go on as it moved."""
 SMALLEST = 1e-3
 """Least size of a face, pixels: speeds are divided by it."""
 TURN_SHARE = 0.5
@@ -196,7 +198,12 @@ class FaceSmoother:
         self._state: SmoothState | None = None
 
     def __call__(
-        self, ids: list[int], points: NDArray[np.float64], sizes: NDArray[np.float64], dt: float
+        self,
+        ids: list[int],
+        points: NDArray[np.float64],
+        sizes: NDArray[np.float64],
+        dt: float,
+        anew: Collection[int] = (),
     ) -> NDArray[np.float64]:
         """Smoothed points, float64 (F, K, 2), of the faces of a frame; those that were not in the frame before begin
         anew.
@@ -206,16 +213,34 @@ class FaceSmoother:
             points: (F, K, 2), as the model found them, pixels.
             sizes: (F,), side of each face's box, pixels.
             dt: seconds since the frame before.
+            anew: numbers of faces that begin anew, too.
         """
-        state = self._state if self._state is not None else SmoothState.start(points[:0])
-        if self._ids != ids:
-            new = [place for place, one in enumerate(ids) if one not in self._ids]
-            known = [*self._ids, *(ids[place] for place in new)]
-            state = SmoothState.joined([state, SmoothState.start(points[new])])
-            state = state.take([known.index(one) for one in ids])
-        self._ids = list(ids)
         if not ids:
-            self._state = None
+            self.reset()
             return points
-        points, self._state = smooth(state, points, sizes, dt, self.parameters)
-        return points
+        state = self._state if self._state is not None else SmoothState.start(points[:0])
+        if self._ids != ids or anew:
+            known = [one for one in self._ids if one not in anew]
+            new = [place for place, one in enumerate(ids) if one not in known]
+            state = state.take([self._ids.index(one) for one in known])
+            state = SmoothState.joined([state, SmoothState.start(points[new])])
+            known += [ids[place] for place in new]
+            state = state.take([known.index(one) for one in ids])
+        smoothed, self._state = smooth(state, points, sizes, dt, self.parameters)
+        self._ids = list(ids)
+        return smoothed
+
+    def expected(self, ids: list[int], after: float) -> NDArray[np.float64]:
+        """Where the points, float64 (F, K, 2), of faces of the last frame will be `after` seconds later.
+
+        Raises:
+            KeyError: a face was not in it.
+        """
+        if self._state is None or not set(ids) <= set(self._ids):
+            raise KeyError(f"of the faces {ids}, only {self._ids} were in the last frame")
+        found = self._state.expected(min(max(after, 0.0), LONGEST_AHEAD))
+        return found if ids == self._ids else found[[self._ids.index(one) for one in ids]]
+
+    def reset(self) -> None:
+        """Forget every face."""
+        self._ids, self._state = [], None

@@ -95,6 +95,7 @@ class FaceTracker:
         predictor: finds the keypoints; its score tells a face that is gone.
         max_faces: most faces that are followed.
         find_within: seconds within which a new face is looked for.
+        smooth: whether the points that are given are steadied.
         pose: whether faces tell how heads are turned.
         clock: how long each of `STEPS` took for the last frame.
         tracks: the faces that are followed, and those lost a moment ago, by number.
@@ -145,18 +146,20 @@ class FaceTracker:
             raise UsageError(f"--find-within must be above 0, not {find_within:g}")
         self.max_faces = max_faces
         self.find_within = find_within
+        self.smooth = smoothing is not None
         self.pose = pose
         self.clock = StepClock()
         self.tracks: list[Track] = []
         self._next_id = 1
         self._searched_s = self._last_s = -math.inf
         self._size = (0, 0)
-        self._smoother = None if smoothing is None else FaceSmoother(smoothing)
+        self._smoother = FaceSmoother(smoothing or Smoothing())
         self._doubtful = False
 
     def reset(self) -> None:
         """Forget every face; no number is given twice."""
         self.tracks = []
+        self._smoother.reset()
         self._doubtful = False
         self._searched_s = self._last_s = -math.inf
 
@@ -176,8 +179,10 @@ class FaceTracker:
         self.clock.start()
         self.tracks = [one for one in self.tracks if time_s - one.seen_s <= REMEMBERED]
         followed = [one for one in self.tracks if not one.lost]
-        boxes = np.array([one.moved_on(time_s) for one in followed]).reshape(-1, 4)
-        rolls = np.array([one.roll for one in followed])
+        boxes, rolls = np.empty((0, 4)), np.empty(0)
+        if followed:
+            ahead = self._smoother.expected([one.id for one in followed], passed)
+            boxes, rolls = boxes_of_points(ahead), FACES21.roll(ahead)
         rivals: NDArray[np.intp] = np.empty(0, dtype=np.intp)
         if self._is_search_due(time_s, len(followed)):
             self._searched_s = time_s
@@ -185,14 +190,15 @@ class FaceTracker:
             boxes, rolls = np.concatenate([boxes, new]), np.concatenate([rolls, turns])
         self.clock.lap("track")
         looks = self._look(image, boxes, rolls)
-        seen = self._sort(followed, looks, rivals, time_s)
+        seen, changed = self._sort(followed, looks, rivals, time_s)
         rows = [row for row, _ in seen]
         points, boxes = looks.points[rows], looks.boxes[rows]
         self.clock.lap("track")
-        if self._smoother is not None:
-            points = self._smoother([one.id for _, one in seen], points, box_size(boxes), passed)
-            boxes = boxes_of_points(points)
-            self.clock.lap("smooth")
+        # Smoothed points also say where to look next: crops cut around the model's own would shake, and it with them.
+        smoothed = self._smoother([one.id for _, one in seen], points, box_size(boxes), passed, changed)
+        if self.smooth:
+            points, boxes = smoothed, boxes_of_points(smoothed)
+        self.clock.lap("smooth")
         poses: list[Pose | None] = [None] * len(seen)
         if self.pose:
             poses = head_poses(points, FACES21, size)
@@ -259,9 +265,12 @@ class FaceTracker:
 
     def _sort(
         self, followed: Sequence[Track], looks: _Looks, rivals: NDArray[np.intp], time_s: float
-    ) -> list[tuple[int, Track]]:
+    ) -> tuple[list[tuple[int, Track]], list[int]]:
         """Decide which rows of looks show a face, and whose: first those that were followed, then rivals of those and
         new ones. A better rival takes the row of the face that it is.
+
+        Returns:
+            Rows with their faces, by number; and the numbers of the faces whose rows were taken.
         """
         count, sides = len(followed), box_size(looks.boxes)
         good = looks.scores >= self.predictor.threshold
@@ -271,34 +280,33 @@ class FaceTracker:
             before = box_size(np.array([one.box for one in followed]))
             good[:count] &= (sides[:count] < JUMP * before) & (before < JUMP * sides[:count])
         doubt = looks.errors.mean(axis=1) / np.maximum(sides, SMALLEST)
+        changed = []
         for row, owner in enumerate(rivals.tolist(), count):
             if owner >= 0 and good[row] and (not good[owner] or doubt[row] < BETTER * doubt[owner]):
                 looks.take_over(owner, row)
                 doubt[owner], good[owner] = doubt[row], True
+                changed.append(followed[owner].id)
             good[row] &= owner < 0
-        rolls = FACES21.roll(looks.points)
-        boxes = looks.boxes
         rows = np.flatnonzero(good)
-        rows = rows[~doubles(boxes[rows])]
+        rows = rows[~doubles(looks.boxes[rows])]
         for track in followed:
             track.lost = True
         seen = [(int(row), followed[row]) for row in rows[rows < count]]
-        for row, track in seen:
-            track.lost = False
-            track.see(boxes[row], float(rolls[row]), time_s)
         if len(seen) < count:
             self._searched_s = -math.inf  # a face was lost: the next frame is searched
-        new = rows[rows >= count]
+        new = rows[rows >= count].tolist()
+        for _, track in seen:
+            track.lost = False
         lost = [one for one in self.tracks if one.lost]
-        for row, known in zip(new.tolist(), returning(boxes[new], lost), strict=True):
-            track = known or self._new_track(boxes[row], time_s)
-            track.see(boxes[row], float(rolls[row]), time_s)
-            seen.append((row, track))
+        for row, known in zip(new, returning(looks.boxes[new], lost), strict=True):
+            seen.append((row, known or self._new_track(time_s)))
+        for row, track in seen:
+            track.box, track.seen_s, track.lost = looks.boxes[row], time_s, False
         self._doubtful = any(doubt[row] > DOUBTFUL for row, _ in seen)
-        return sorted(seen, key=lambda pair: pair[1].id)
+        return sorted(seen, key=lambda pair: pair[1].id), changed
 
-    def _new_track(self, box: NDArray[np.float64], time_s: float) -> Track:
-        track = Track(self._next_id, box, 0.0, np.zeros(2), time_s)
+    def _new_track(self, time_s: float) -> Track:
+        track = Track(self._next_id, np.zeros(4), time_s)
         self._next_id += 1
         self.tracks.append(track)
         return track

@@ -1,8 +1,7 @@
-"""Faces that are followed through a video: where each is to be looked for next, and who is who."""
+"""Faces that are followed through a video: who is who."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,12 +18,6 @@ RETURN_NEAR = 1.0
 """How far from where it was lost a face may come back as itself, in sides of its box."""
 RETURN_SIZE = 1.6
 """Ratio of its sides up to which it may."""
-FASTEST = 0.4
-"""How far a crop is moved on at most, in sides of the face."""
-SHORTEST = 1 / 120
-"""Seconds that count at least between two sights of a face: over less, which is the jitter of a stream's time stamps, a
-speed is noise.
-"""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,36 +27,14 @@ class Track:
     Attributes:
         id: number of the person, from 1.
         box: float64 (4,), pixels of the frame: that of its last points.
-        roll: in-plane rotation, radians.
-        speed: float64 (2,), of the box's middle, pixels a second.
-        seen_s: when it was last seen.
+        seen_s: when it was last seen, seconds.
         lost: whether it has not been found since.
     """
 
     id: int
     box: NDArray[np.float64]
-    roll: float
-    speed: NDArray[np.float64]
     seen_s: float
     lost: bool = False
-
-    def moved_on(self, time_s: float) -> NDArray[np.float64]:
-        """The box (4,) at a later time, if the face goes on as it moved."""
-        passed = time_s - self.seen_s
-        across, down = (passed * float(one) for one in self.speed)
-        length = math.hypot(across, down)
-        short = min(1.0, FASTEST * float(box_size(self.box)) / length) if length else 0.0
-        return self.box + short * np.array([across, down, across, down])
-
-    def see(self, box: NDArray[np.float64], roll: float, time_s: float) -> None:
-        """Take note of where the face is now."""
-        passed = time_s - self.seen_s
-        if self.lost or passed <= 0:
-            self.speed = np.zeros(2)
-        else:
-            moved = (box[:2] + box[2:] - self.box[:2] - self.box[2:]) / 2
-            self.speed = (self.speed + moved / max(passed, SHORTEST)) / 2
-        self.box, self.roll, self.seen_s, self.lost = box, roll, time_s, False
 
 
 def shared(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
