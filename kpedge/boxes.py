@@ -9,6 +9,8 @@ middle, a little smaller and higher. The numbers were measured with `benchmarks/
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -77,21 +79,26 @@ def box_of_points(keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
     around = mean[known] - start
     turn = np.vdot(around, labelled - labelled.mean()) / np.vdot(around, around)
     fitted = turn * (mean.mean() - start) + labelled.mean()
-    return np.ravel(_squares(np.array([[fitted.real, fitted.imag]]), FITTED_SIDE * np.abs(turn)[None]))
+    return np.ravel(_squares(np.array([fitted]), FITTED_SIDE * np.abs(turn)[None]))
 
 
 def boxes_of_points(keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
     """`box_of_points` of many faces, all of whose points are known: (N, 21, 2) to (N, 4)."""
     whole = np.ascontiguousarray(keypoints, dtype=np.float64).view(np.complex128)[..., 0]
-    middle = whole.dot(np.full(whole.shape[1], 1 / whole.shape[1]))[:, None]
-    around = (whole - middle).view(np.float64)
-    return _squares(middle.view(np.float64), BOX_SIDE * np.sqrt(np.add.reduce(around * around, axis=1)))
+    middle = whole.dot(_mean_weights(whole.shape[1]))
+    around = (whole - middle[:, None]).view(np.float64)
+    return _squares(middle, BOX_SIDE * np.sqrt(np.einsum("nk,nk->n", around, around)))
 
 
-def _squares(means: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The boxes (N, 4) of faces whose points have means (N, 2)."""
-    half = sides[:, None] / 2
-    return convention_centre(means, sides).repeat(2, axis=0).reshape(-1, 4) + half * (-1, -1, 1, 1)
+@functools.lru_cache(maxsize=8)
+def _mean_weights(count: int) -> NDArray[np.float64]:
+    return np.full(count, 1 / count)
+
+
+def _squares(means: NDArray[np.complex128], sides: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The boxes (N, 4) of faces whose points have means (N,), x + iy."""
+    x, y, half = means.real, means.imag + BOX_BELOW * sides, sides / 2
+    return np.array([x - half, y - half, x + half, y + half]).T
 
 
 def turned_box(box: NDArray[np.float64], roll: float) -> NDArray[np.float64]:
@@ -100,6 +107,8 @@ def turned_box(box: NDArray[np.float64], roll: float) -> NDArray[np.float64]:
     """
     if not roll:
         return box
-    size, below = box[2:] - box[:2], BOX_BELOW * float(box[3] - box[1])
-    middle = convention_middle(box[None])[0] + below * np.array([-np.sin(roll), np.cos(roll)])
-    return np.concatenate([middle - size / 2, middle + size / 2])
+    x1, y1, x2, y2 = box.tolist()  # plain floats are faster than NumPy's calls
+    below = BOX_BELOW * (y2 - y1)
+    x, y = (x1 + x2) / 2 - below * math.sin(roll), (y1 + y2) / 2 + below * (math.cos(roll) - 1)
+    half_width, half_height = (x2 - x1) / 2, (y2 - y1) / 2
+    return np.array([x - half_width, y - half_height, x + half_width, y + half_height])

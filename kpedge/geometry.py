@@ -276,9 +276,10 @@ def crop(image: Image, transform: Transform, size: int, *, border: str = "replic
     factor = shrink_factor(transform, image)
     # On a grid of 2^-24 cells all that follows is exact in float64 when the origin moves by whole cells, and OpenCV
     # gets the same numbers: a crop is the same, to the last bit, from the photo and from a region cut out of it.
-    from_crop = np.round(compose(shrink_transform(factor), invert(transform)) * 2**24) / 2**24
+    whole = compose(shrink_transform(factor), invert(transform)) if factor > 1 else invert(transform)
+    from_crop = [[round(number * 2**24) / 2**24 for number in row] for row in whole.tolist()]
     low, high = [], []
-    for along_x, along_y, start in from_crop.tolist():
+    for along_x, along_y, start in from_crop:
         middle = start + (along_x + along_y) * (size - 1) / 2
         reach = (abs(along_x) + abs(along_y)) * size / 2
         low.append(math.floor(middle - reach) - 1)
@@ -286,8 +287,13 @@ def crop(image: Image, transform: Transform, size: int, *, border: str = "replic
     region, origin = shrunk_region(image, (low[0], low[1]), (high[0], high[1]), factor)
     if colour == "grey":
         region = np.asarray(cv2.cvtColor(region, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
-    from_crop[:, 2] -= origin
+    for row, first in zip(from_crop, origin, strict=True):
+        row[2] -= first
     warped = cv2.warpAffine(
-        region, from_crop, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=BORDERS[border]
+        region,
+        np.array(from_crop),
+        (size, size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=BORDERS[border],
     )
     return np.asarray(warped, dtype=np.uint8).reshape(size, size, -1)

@@ -148,8 +148,8 @@ def test_the_load_of_a_process_that_is_fed(monkeypatch):
     assert 2 <= load.frames <= 9
     assert load.rate == 30
     assert load.decoding > 0
-    assert np.isfinite(load.beyond)
-    assert load.to_dict().keys() == {"seconds", "frames", "rate", "decoding", "beyond"}
+    assert np.isfinite([load.tracking, load.with_pose]).all()
+    assert load.to_dict().keys() == {"seconds", "frames", "rate", "decoding", "tracking", "with_pose"}
 
 
 @pytest.fixture

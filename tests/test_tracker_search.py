@@ -54,7 +54,7 @@ def test_while_faces_are_followed_it_searches_by_time(tracker, rate, within):
 def test_a_search_that_is_due_is_not_put_off_by_rounding(tracker):
     times = np.cumsum([0.1] * 31)  # 0.1 + 0.1 + 0.1 is not 0.3
     at = searches(tracker, scene(FACE)[0], times)
-    assert np.diff(at) == pytest.approx([0.5] * (len(at) - 1))
+    assert np.diff(at) == pytest.approx([FIND_WITHIN] * (len(at) - 1))
 
 
 def test_time_stamps_that_stumble_do_not_matter(tracker):
@@ -169,10 +169,11 @@ def test_a_frame_with_nobody_takes_no_run_of_the_model(tracker):
 
 
 def test_a_search_looks_at_new_faces_only(tracker):
-    for number in range(31):
+    frames = math.ceil(2 * FIND_WITHIN * 30) + 1
+    for number in range(frames):
         tracker(scene(FACE)[0], number / 30)
     assert tracker.detector.calls == 3
-    assert sum(tracker.predictor.model.runs) == 32, "once more when it was found, and in no later search"
+    assert sum(tracker.predictor.model.runs) == frames + 1, "once more when it was found, and in no later search"
 
 
 def test_the_clock_tells_what_a_frame_took(tracker):

@@ -144,7 +144,7 @@ def test_settings_reach_the_tracker(run, clip, tmp_path):
     assert [len(line["faces"]) for line in run(two, "--json")[1]] == [2] * 3
     assert [len(line["faces"]) for line in run(two, "--json", "--max-faces", 1)[1]] == [1] * 3
     assert [len(line["faces"]) for line in run(two, "--json", "--threshold", 1)[1]] == [0] * 3
-    small = write_video(tmp_path / "small.avi", [scene((100, 100, 45), size=(960, 720))[0]] * 3)
+    small = write_video(tmp_path / "small.avi", [scene((100, 100, 24), size=(960, 720))[0]] * 3)
     assert [len(line["faces"]) for line in run(small, "--json", "--max-side", 960)[1]] == [1] * 3
     assert [len(line["faces"]) for line in run(small, "--json", "--max-side", 320)[1]] == [0] * 3
     noisy, _ = clip_frames(10, noise=6.0)

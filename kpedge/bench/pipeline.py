@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,17 @@ def write_clip(path: Path, clip: FaceClip, frames: int) -> None:
     writer.release()
 
 
+@contextmanager
+def one_cv2_thread() -> Iterator[None]:
+    """OpenCV computes on one thread meanwhile."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
 def bench_pipeline(
     counts: Sequence[int] = FACES,
     *,
@@ -101,28 +112,23 @@ def bench_pipeline(
     crop = random_crops(1, small.card.usual_shape)
     steps = {count: dict.fromkeys(ALL_STEPS, 0.0) for count in counts}
     found, ratios = dict.fromkeys(counts, 0), {count: list[float]() for count in counts}
-    cv2_threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            clips = {count: Path(folder) / f"{count}.avi" for count in counts}
-            for count, path in clips.items():
-                clip = FaceClip(count, side=FACE_SIDE, sway=Sway())
-                write_clip(path, clip, warmup + frames)
-            trackers = {count: FaceTracker(max_faces=max(count, 2), threads=threads) for count in counts}
-            for turn in range(rounds * len(counts)):
-                count = counts[turn % len(counts)]
-                reference = float(np.mean(time_calls(lambda: small(crop), warmup=20, count=200)))
-                own, seen = _turn(clips[count], trackers[count], warmup)
-                found[count] += seen
-                for step, seconds in own.items():
-                    steps[count][step] += seconds
-                counted = sum(seconds for step, seconds in own.items() if step not in NOT_COUNTED)
-                ratios[count].append(counted / frames / reference)
-                if progress:
-                    progress(turn + 1, rounds * len(counts))
-    finally:
-        cv2.setNumThreads(cv2_threads)
+    with one_cv2_thread(), tempfile.TemporaryDirectory() as folder:
+        clips = {count: Path(folder) / f"{count}.avi" for count in counts}
+        for count, path in clips.items():
+            clip = FaceClip(count, side=FACE_SIDE, sway=Sway())
+            write_clip(path, clip, warmup + frames)
+        trackers = {count: FaceTracker(max_faces=count + 1, threads=threads) for count in counts}
+        for turn in range(rounds * len(counts)):
+            count = counts[turn % len(counts)]
+            reference = float(np.mean(time_calls(lambda: small(crop), warmup=20, count=200)))
+            own, seen = _turn(clips[count], trackers[count], warmup)
+            found[count] += seen
+            for step, seconds in own.items():
+                steps[count][step] += seconds
+            counted = sum(seconds for step, seconds in own.items() if step not in NOT_COUNTED)
+            ratios[count].append(counted / frames / reference)
+            if progress:
+                progress(turn + 1, rounds * len(counts))
     rows = []
     for count in counts:
         every = rounds * frames
@@ -163,21 +169,23 @@ def _turn(clip: Path, tracker: FaceTracker, warmup: int) -> tuple[dict[str, floa
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a process costs that is fed frames as a camera feeds it.
+    """What a process costs that is fed frames as a camera feeds it, in percent of a core.
 
     Attributes:
         seconds: for which it was fed.
         frames: that it got through.
         rate: frames a second that it was fed.
-        decoding: processor time of a run that only decodes, percent of a core.
-        beyond: processor time beyond that, of a run that also tracks, percent of a core.
+        decoding: of a run that only decodes.
+        tracking: beyond that, of a run that follows a face.
+        with_pose: likewise, and tells how the head is turned.
     """
 
     seconds: float
     frames: int
     rate: float
     decoding: float
-    beyond: float
+    tracking: float
+    with_pose: float
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain JSON types."""
@@ -187,17 +195,18 @@ class Load:
 def bench_load(seconds: float) -> Load:
     """Measure the processor time of following one face at 30 frames a second."""
     frames = max(2, round(seconds * RATE))
-    tracker = FaceTracker()
+    trackers = (None, FaceTracker(pose=False), FaceTracker(pose=True))
     share, got = [], 0
-    with tempfile.TemporaryDirectory() as folder:
+    with one_cv2_thread(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "1.avi"
         write_clip(path, FaceClip(1, side=FACE_SIDE, sway=Sway()), frames)
-        for following in (False, True):
+        for tracker in trackers:
             used, began, got = time.process_time(), time.perf_counter(), 0
             with closing(open_source(str(path), realtime=True)) as source:
                 for frame in source:
                     got += 1
-                    if following:
+                    if tracker is not None:
                         tracker(frame.image, frame.time_s)
             share.append(100 * (time.process_time() - used) / (time.perf_counter() - began))
-    return Load(seconds, got, RATE, round(share[0], 2), round(share[1] - share[0], 2))
+    only, tracking, posing = share
+    return Load(seconds, got, RATE, round(only, 2), round(tracking - only, 2), round(posing - only, 2))

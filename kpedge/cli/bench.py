@@ -226,6 +226,6 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
         ],
     )
     output.say(
-        f"one face at {load.rate:g} frames a second: {load.beyond:.1f} % of a core, "
-        f"beyond the {load.decoding:.1f} % of decoding"
+        f"one face at {load.rate:g} frames a second: {load.tracking:.1f} % of a core, with its pose "
+        f"{load.with_pose:.1f} %, beyond the {load.decoding:.1f} % of decoding"
     )

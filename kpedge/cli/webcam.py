@@ -98,7 +98,9 @@ def webcam(
     max_side: Annotated[
         int, typer.Option(help="Longer side, px, at which frames are searched for new faces, of 16 px there or more.")
     ] = 320,
-    find_within: Annotated[float, typer.Option(help="Seconds within which new faces are looked for.")] = 0.5,
+    find_within: Annotated[
+        float, typer.Option(help="Seconds within which new faces are looked for, while others are followed.")
+    ] = 1.0,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Score from which on there is a face. [default: the model's]")
     ] = None,
@@ -114,6 +116,8 @@ def webcam(
     Keys in the window: q quits, space pauses, s saves the frame, h lists the others. Needs neither PyTorch nor a GPU.
     Ctrl-C ends it; files are closed then.
     """
+    import cv2
+
     from kpedge.errors import OutputError, UsageError
     from kpedge.runtime.live import LiveReport, run_live
     from kpedge.runtime.overlay import Layers
@@ -140,6 +144,7 @@ def webcam(
         find_within=find_within,
         smoothing=Smoothing() if smooth else None,
     )
+    cv2.setNumThreads(threads)  # what it does here is too small to be shared out
     controls = Controls(Layers(pose=pose, mirror=mirror), tracker.predictor.threshold)
     problems: list[OutputError] = []
 
@@ -184,6 +189,7 @@ def webcam(
             tracker,
             sinks,
             controls,
+            pose=as_json or udp is not None or serve is not None,
             report=report,
             max_frames=max_frames,
             duration=duration,

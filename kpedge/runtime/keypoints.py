@@ -19,7 +19,6 @@ from kpedge.geometry import (
     box_overlaps_image,
     crop,
     crop_transform,
-    fractions_to_pixels,
     invert,
 )
 from kpedge.runtime.sessions import Model
@@ -123,7 +122,7 @@ class KeypointPredictor:
             crop_transform(box, card.size, card.crop, roll=roll) for box, roll in zip(boxes, turns, strict=True)
         ]
         crops = [crop(image, way, card.size, border=card.crop.border, colour=card.colour) for way in transforms]
-        return np.stack(crops), transforms
+        return np.array(crops), transforms
 
     def postprocess(
         self, outputs: Outputs, boxes: NDArray[np.float64], transforms: Sequence[Transform]
@@ -142,13 +141,16 @@ class KeypointPredictor:
 
     def locate(self, outputs: Outputs, transforms: Sequence[Transform]) -> Located:
         """A model's outputs for crops in pixels of the image, for all crops at once."""
-        size = self.model.card.size
-        ways = np.array([invert(way) for way in transforms])
-        pixels = fractions_to_pixels(outputs[KEYPOINTS_NAME].astype(np.float64), size)
+        size, turns, starts = self.model.card.size, [], []
+        for way in transforms:  # they move, turn and zoom: in complex numbers a product and a sum
+            (along, _, x), (across, _, y) = invert(way).tolist()
+            turns.append(complex(along, across))
+            starts.append(complex(x, y))
+        turn = np.array(turns)[:, None]
+        found = outputs[KEYPOINTS_NAME].astype(np.float64).view(np.complex128)[..., 0]
+        whole = found * size - (0.5 + 0.5j)  # `fractions_to_pixels` of x and y
+        keypoints = (whole * turn + np.array(starts)[:, None]).view(np.float64).reshape(*found.shape, 2)
         errors = None
         if ERROR_NAME in outputs:
-            # Image pixels in a pixel of the crop; the transforms turn, move and zoom alike in both directions.
-            zoom = np.hypot(ways[:, 0, 0], ways[:, 1, 0])
-            errors = outputs[ERROR_NAME].astype(np.float64) * (size * zoom)[:, None]
-        keypoints = pixels @ ways[:, :, :2].transpose(0, 2, 1) + ways[:, None, :, 2]
+            errors = outputs[ERROR_NAME].astype(np.float64) * (size * np.abs(turn))
         return Located(keypoints, outputs.get(SCORE_NAME), errors)

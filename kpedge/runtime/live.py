@@ -72,6 +72,7 @@ def run_live(
     sinks: Sequence[Sink],
     controls: Controls,
     *,
+    pose: bool = True,
     report: LiveReport | None = None,
     max_frames: int | None = None,
     duration: float | None = None,
@@ -86,6 +87,7 @@ def run_live(
         tracker: finds the faces.
         sinks: each is given every frame; one that fails is closed and left out, the others go on.
         controls: what a window or a browser may change.
+        pose: tell how heads are turned, also while that is not drawn.
         report: filled while the run goes on, for a caller that wants it even when the source fails.
         max_frames: stop after so many frames.
         duration: stop after so many seconds.
@@ -114,12 +116,13 @@ def run_live(
 
     try:
         for frame in _frames(source, controls, is_over, poll):
-            tracker.predictor.threshold = controls.threshold
+            tracker.predictor.threshold, layers = controls.threshold, controls.layers
+            tracker.pose = pose or layers.pose
             faces = tracker(frame.image, frame.time_s)
             steps = {"decode": frame.decode_s, **tracker.clock.seconds}
             report.add(steps, len(faces))
             rate = meter.tick(time.monotonic())
-            live = LiveFrame(source.name, frame, faces, scheme, steps, rate, controls.layers)
+            live = LiveFrame(source.name, frame, faces, scheme, steps, rate, layers)
             for sink in list(going):
                 if not attempt(functools.partial(sink.show, live)):
                     going.remove(sink)

@@ -39,8 +39,10 @@ say without a point of the nose, a turn to one side looks like one to the other.
 """
 NARROW = 0.03
 """Least ratio of the spread of a face's points across to that along them: with less they lie on a line."""
-STEPS = (2, 2, 1)
-"""Gauss-Newton steps; the perspective is put right between the numbers."""
+STEPS = 3
+"""Gauss-Newton steps, each with the perspective of the one before: up to 60 degrees of yaw and 30 of pitch more of them
+change no angle by more than 0.2 degrees.
+"""
 
 HEAD: dict[str, tuple[float, float, float]] = {
     "left_brow_outer": (-0.848, -0.578, 0.238),
@@ -181,23 +183,23 @@ def head_poses(
         focal = max(size) / 2 / math.tan(math.radians(FIELD / 2))
     if not (math.isfinite(focal) and focal > 0):
         raise UsageError(f"the focal length must be above 0 pixels, not {focal:g}")
-    places = _places(scheme.points)
-    middle = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
-    used = np.ascontiguousarray((points[:, places] - middle) / focal, dtype=np.float64)
-    rays = used.view(np.complex128)[..., 0]
-    names = tuple(scheme.points[place] for place in places)
-    if math.isfinite(used.sum()):
-        return _poses(rays, _fit(names))
+    places, names = _places(scheme.points)
+    used = np.ascontiguousarray(points[:, places], dtype=np.float64).view(np.complex128)[..., 0]
+    middle = complex((size[0] - 1) / 2, (size[1] - 1) / 2)
+    if cmath.isfinite(complex(used.sum())):
+        return _poses((used - middle) / focal, _fit(names))
     poses: list[Pose | None] = []
-    for one in rays:
+    for one in used:
         known = np.flatnonzero(np.isfinite(one)).tolist()
-        poses += _poses(one[known][None], _fit(tuple(names[place] for place in known)))
+        poses += _poses((one[known][None] - middle) / focal, _fit(tuple(names[place] for place in known)))
     return poses
 
 
 @functools.lru_cache(maxsize=16)
-def _places(names: tuple[str, ...]) -> list[int]:
-    return [place for place, name in enumerate(names) if name in HEAD]
+def _places(names: tuple[str, ...]) -> tuple[NDArray[np.intp], tuple[str, ...]]:
+    """Which points the head has, too, and their names."""
+    places = [place for place, name in enumerate(names) if name in HEAD]
+    return np.array(places, dtype=np.intp), tuple(names[place] for place in places)
 
 
 def _poses(rays: Complex, fit: _Fit | None) -> list[Pose | None]:
@@ -240,16 +242,15 @@ def _solve(seen: Complex, start: Floats, fit: _Fit) -> Floats:
     found = np.zeros((len(seen), 4))
     found[:, 0] = start
     grown = measured
-    for number, steps in enumerate(STEPS):
-        if number:
+    for step in range(STEPS):
+        if step:
             products = (found[:, :, None] * found[:, None, :]).reshape(-1, 16)
             grown = measured * (1 + products.dot(fit.depth))
         targets = (grown @ fit.project).transpose(1, 0, 2).reshape(-1, 6, 1)
-        for _ in range(steps):
-            slope = found.dot(fit.square).reshape(-1, 6, 4)
-            off = slope @ found[:, :, None] / 2 - targets
-            across = slope.transpose(0, 2, 1)
-            found = found - np.linalg.solve(across @ slope + _RIDGE, across @ off)[..., 0]
+        slope = found.dot(fit.square).reshape(-1, 6, 4)
+        across = slope.transpose(0, 2, 1)
+        # The targets are quadratic in the quaternion: half of it is what a full step leaves.
+        found = found / 2 + np.linalg.solve(across @ slope + _RIDGE, across @ targets)[..., 0]
     return found
 
 

@@ -14,6 +14,7 @@ The parameters were chosen with `benchmarks/smoothing.py`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
@@ -108,8 +109,8 @@ class SmoothState:
         """Where the points (F, K, 2) will be in `after` seconds, if the faces go on as in the last step: where to cut
         the next crops. It follows from smoothed points, so at rest it shakes no more than they do.
         """
-        shift = self.moved.mean(axis=1, keepdims=True)
-        return _real(self.points + after * (shift + TURN_SHARE * (self.moved - shift)))
+        shift = self.moved.dot(_mean_weights(self.moved.shape[1]))[:, None]
+        return _real(self.points + (after * TURN_SHARE) * self.moved + (after * (1 - TURN_SHARE)) * shift)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -144,7 +145,7 @@ def smooth(
 
     # A call costs more than what it computes for a few faces: sums are written so that there are few calls.
     count = points.shape[1]
-    mean = np.full(count, 1 / count, np.complex128)
+    mean = _mean_weights(count)
     old = state.points
     ahead = _complex(points) - old
     around = old - old.dot(mean)[:, None]
@@ -165,6 +166,11 @@ def smooth(
     moved = common_gain * common
     new = old + moved + local_gain * local
     return _real(new).copy(), SmoothState(new, speed, local_speed, moved / step)
+
+
+@functools.lru_cache(maxsize=8)
+def _mean_weights(count: int) -> Complex:
+    return np.full(count, 1 / count, np.complex128)
 
 
 Number = TypeVar("Number", float, NDArray[np.float64])

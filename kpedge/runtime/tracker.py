@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,8 @@ from kpedge.faces import Face, Pose
 from kpedge.geometry import Image, box_overlaps_image, box_size, iou
 from kpedge.keypoints import FACES21
 from kpedge.runtime.detector import FaceDetector
-from kpedge.runtime.keypoints import KeypointPredictor
-from kpedge.runtime.models import open_finders
+from kpedge.runtime.keypoints import KeypointPredictor, Located
+from kpedge.runtime.models import FOLLOWED, open_finders
 from kpedge.runtime.pose import head_poses
 from kpedge.runtime.smoothing import FaceSmoother, Smoothing
 from kpedge.runtime.steps import StepClock
@@ -32,8 +33,8 @@ from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL
 SIDE = 320
 """Longer side, pixels, at which a video's frames are searched unless the user asks for another."""
 MAX_FACES = 10
-FIND_WITHIN = 0.5
-"""Seconds within which a new face is looked for."""
+FIND_WITHIN = 1.0
+"""Seconds within which a new face is looked for, while others are followed."""
 HURRIED = 0.1
 """Likewise while no face is there, or one is missing."""
 REMEMBERED = 1.0
@@ -53,6 +54,7 @@ AGREED_IOU = 0.7
 """Overlap of a found box with a followed one below which both are looked at."""
 BETTER = 0.9
 """Of the expected error of a followed face, below which a rival takes its place."""
+_MEAN = np.full(len(FACES21), 1 / len(FACES21))
 STEPS = ("detect", "crop", "keypoints", "track", "smooth", "pose")
 """What a tracker times, in its order."""
 
@@ -64,14 +66,14 @@ class _Looks:
     Attributes:
         points: float64 (N, 21, 2), pixels of the image.
         boxes: float64 (N, 4), those of the points.
-        scores: float64 (N,).
+        scores: float (N,).
         errors: float64 (N, 21), expected errors of the points, pixels; 0 where the model does not tell them.
         tells_errors: whether it does.
     """
 
     points: NDArray[np.float64]
     boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
+    scores: NDArray[np.floating[Any]]
     errors: NDArray[np.float64]
     tells_errors: bool = False
 
@@ -81,9 +83,29 @@ class _Looks:
         points = len(FACES21)
         return cls(np.zeros((count, points, 2)), np.zeros((count, 4)), np.zeros(count), np.zeros((count, points)))
 
+    @classmethod
+    def of(cls, located: Located) -> _Looks:
+        """What was located."""
+        points, scores, errors = located.keypoints, located.scores, located.errors
+        scores = np.ones(len(points), np.float32) if scores is None else scores
+        told = np.zeros(points.shape[:2]) if errors is None else errors
+        return cls(points, boxes_of_points(points), scores, told, errors is not None)
+
+    def spread(self, rows: Sequence[int], count: int) -> _Looks:
+        """These looks as some rows of so many; nothing is seen in the others."""
+        whole = _Looks.nothing(count)
+        for few, all_rows in zip(self._values, whole._values, strict=True):
+            all_rows[rows] = few
+        whole.tells_errors = self.tells_errors
+        return whole
+
+    @property
+    def _values(self) -> tuple[NDArray[np.floating[Any]], ...]:
+        return self.points, self.boxes, self.scores, self.errors
+
     def take_over(self, row: int, other: int) -> None:
         """Put what was found in one place in that of another."""
-        for values in (self.points, self.boxes, self.scores, self.errors):
+        for values in self._values:
             values[row] = values[other]
 
 
@@ -135,7 +157,13 @@ class FaceTracker:
             UsageError: a setting makes no sense, or the keypoint model cannot follow faces.
         """
         self.detector, self.predictor = open_finders(
-            detector, keypoints, side=side, threshold=threshold, threads=threads, provider=provider
+            detector,
+            keypoints,
+            side=side,
+            threshold=threshold,
+            verified=FOLLOWED,
+            threads=threads,
+            provider=provider,
         )
         card = self.predictor.model.card
         if card.scheme != FACES21 or not card.has_score:
@@ -241,27 +269,23 @@ class FaceTracker:
     def _look(self, image: Image, boxes: NDArray[np.float64], rolls: NDArray[np.float64]) -> _Looks:
         """What the keypoint model says of boxes (N, 4) that are turned by rolls (N,)."""
         height, width = image.shape[:2]
-        turned = [turned_box(box, roll) for box, roll in zip(boxes, rolls, strict=True)]
+        turned = [turned_box(box, roll) for box, roll in zip(boxes, rolls.tolist(), strict=True)]
         shown = [
             row
             for row, box in enumerate(turned)
             if box[2] - box[0] >= SMALLEST and box_overlaps_image(box, width, height)
         ]
-        looks = _Looks.nothing(len(boxes))
         if not shown:
-            return looks
-        crops, transforms = self.predictor.preprocess(image, np.array(turned)[shown], rolls[shown].tolist())
+            return _Looks.nothing(len(boxes))
+        whole = len(shown) == len(boxes)
+        crops, transforms = self.predictor.preprocess(
+            image, np.array(turned if whole else [turned[row] for row in shown]), rolls[shown].tolist()
+        )
         self.clock.lap("crop")
         outputs = self.predictor.model(crops)
         self.clock.lap("keypoints")
-        located = self.predictor.locate(outputs, transforms)
-        looks.points[shown] = located.keypoints
-        looks.boxes[shown] = boxes_of_points(located.keypoints)
-        looks.scores[shown] = located.scores
-        if located.errors is not None:
-            looks.errors[shown] = located.errors
-            looks.tells_errors = True
-        return looks
+        looks = _Looks.of(self.predictor.locate(outputs, transforms))
+        return looks if whole else looks.spread(shown, len(boxes))
 
     def _sort(
         self, followed: Sequence[Track], looks: _Looks, rivals: NDArray[np.intp], time_s: float
@@ -272,34 +296,41 @@ class FaceTracker:
         Returns:
             Rows with their faces, by number; and the numbers of the faces whose rows were taken.
         """
-        count, sides = len(followed), box_size(looks.boxes)
-        good = looks.scores >= self.predictor.threshold
-        good[:count] = looks.scores[:count] >= KEPT * self.predictor.threshold
-        good &= sides >= SMALLEST
-        if count:
-            before = box_size(np.array([one.box for one in followed]))
-            good[:count] &= (sides[:count] < JUMP * before) & (before < JUMP * sides[:count])
-        doubt = looks.errors.mean(axis=1) / np.maximum(sides, SMALLEST)
+        # Plain numbers: there are few faces, and a call of NumPy costs as much as twenty of these.
+        count, threshold = len(followed), self.predictor.threshold
+        scores, doubt = looks.scores.tolist(), looks.errors.dot(_MEAN).tolist()
+        sides = (looks.boxes[:, 2] - looks.boxes[:, 0]).tolist()
+        good = []
+        for row, (score, side) in enumerate(zip(scores, sides, strict=True)):
+            fits = side >= SMALLEST
+            if row < count:
+                before = float(followed[row].box[2] - followed[row].box[0])
+                fits = fits and score >= KEPT * threshold and side < JUMP * before and before < JUMP * side
+            else:
+                fits = fits and score >= threshold
+            doubt[row] /= max(side, SMALLEST)
+            good.append(fits)
         changed = []
         for row, owner in enumerate(rivals.tolist(), count):
             if owner >= 0 and good[row] and (not good[owner] or doubt[row] < BETTER * doubt[owner]):
                 looks.take_over(owner, row)
                 doubt[owner], good[owner] = doubt[row], True
                 changed.append(followed[owner].id)
-            good[row] &= owner < 0
-        rows = np.flatnonzero(good)
-        rows = rows[~doubles(looks.boxes[rows])]
+            good[row] = good[row] and owner < 0
+        rows = [row for row, fits in enumerate(good) if fits]
+        rows = [row for row, double in zip(rows, doubles(looks.boxes[rows]), strict=True) if not double]
         for track in followed:
             track.lost = True
-        seen = [(int(row), followed[row]) for row in rows[rows < count]]
+        seen = [(row, followed[row]) for row in rows if row < count]
         if len(seen) < count:
             self._searched_s = -math.inf  # a face was lost: the next frame is searched
-        new = rows[rows >= count].tolist()
         for _, track in seen:
             track.lost = False
-        lost = [one for one in self.tracks if one.lost]
-        for row, known in zip(new, returning(looks.boxes[new], lost), strict=True):
-            seen.append((row, known or self._new_track(time_s)))
+        new = [row for row in rows if row >= count]
+        if new:
+            lost = [one for one in self.tracks if one.lost]
+            for row, known in zip(new, returning(looks.boxes[new], lost), strict=True):
+                seen.append((row, known or self._new_track(time_s)))
         for row, track in seen:
             track.box, track.seen_s, track.lost = looks.boxes[row], time_s, False
         self._doubtful = any(doubt[row] > DOUBTFUL for row, _ in seen)
