@@ -2,7 +2,7 @@
 
 On the validation photos of a frame set, as they are and turned by some angles: of the faces that are found (an IoU of
 0.5 and more with the labelled box), the mean distance of the five points, in sides of the box, and the difference
-between the roll of the found points and that of the labelled ones. A rigid, upright face would be off by the turn itself.
+between the roll of the found points and that of the labelled ones. A rigid, upright face would be off by the turn.
 
     python benchmarks/detector_points.py FRAMESET [--side 640] [--out FILE]
 """
