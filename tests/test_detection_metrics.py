@@ -252,6 +252,7 @@ def test_false_alarms_in_faceless_frames_bound_the_threshold():
     faces = scored([0.9, 0.5, 0.4], [0.1])
     assert 0.1 < choose_threshold(faces, [empty(None, None)], alarms=0.0) <= 0.4
     assert 0.45 < choose_threshold(faces, [empty(0.455, None)], alarms=0.0) <= 0.5, "one more false alarm than none"
+    assert 0.45 < choose_threshold(faces, [empty(None), empty(0.455, None)], alarms=0.0) <= 0.5, "at either size"
     assert 0.1 < choose_threshold(faces, [empty(0.455, None)], alarms=0.5) <= 0.4, "one in two frames is allowed"
     assert choose_threshold(faces, [empty(0.999)], alarms=0.0) == 0.99, "the highest where none is low enough"
 

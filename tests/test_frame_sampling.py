@@ -383,6 +383,10 @@ def test_crowded_frames_are_shown_more_often():
     assert 1.3 < shown[3] / 200 < 1.53, "the root of two"
     orders = [sampler.order(epoch)[:, 1].tolist() for epoch in (1, 2, 3)]
     assert any(order != sorted(order) for order in orders), "they are shuffled"
+    often = FrameSampler([frame_set(frames)], SIZE, PLAIN, faceless=2.5)
+    shown = np.mean([np.bincount(often.order(epoch)[:, 1], minlength=8) for epoch in range(1, 201)], axis=0)
+    assert shown[[0, 7]] == pytest.approx([2.5, 2.5], abs=0.15), "frames without a face to learn"
+    assert shown[1] == 1
 
 
 def test_what_is_beyond_a_frame_is_black_and_the_whole_frame_is_shown():

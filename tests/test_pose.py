@@ -83,7 +83,7 @@ def test_known_turns_are_found_again(yaw, pitch, roll, x, distance):
     head = turned(yaw, pitch, roll)
     points = seen(head, (x, -x / 2, distance))
     wanted = from_head(head @ straight(points).T)
-    assert np.allclose(around(angles(points) - wanted), 0, atol=0.25)
+    assert np.allclose(around(angles(points) - wanted), 0, atol=0.4)
 
 
 def test_signs():

@@ -39,9 +39,9 @@ say without a point of the nose, a turn to one side looks like one to the other.
 """
 NARROW = 0.03
 """Least ratio of the spread of a face's points across to that along them: with less they lie on a line."""
-STEPS = 3
-"""Gauss-Newton steps, each with the perspective of the one before: up to 60 degrees of yaw and 30 of pitch more of them
-change no angle by more than 0.2 degrees.
+STEPS = 4
+"""Gauss-Newton steps, each with the perspective of the one before: more change no angle by more than 0.01 degrees,
+up to 70 degrees of yaw and 45 of pitch.
 """
 
 HEAD: dict[str, tuple[float, float, float]] = {
