@@ -60,7 +60,8 @@ def quieten() -> None:
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 has moved it there
+        logging.setLogLevel(0)
 
 
 def stream_backend() -> int:
