@@ -9,13 +9,13 @@ middle, a little smaller and higher. The numbers were measured with `benchmarks/
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.geometry import mean_weights, to_complex
 from kpedge.keypoints import FACES21_MEAN
 
 BOX_SIDE = 0.673
@@ -84,15 +84,10 @@ def box_of_points(keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def boxes_of_points(keypoints: NDArray[np.float64]) -> NDArray[np.float64]:
     """`box_of_points` of many faces, all of whose points are known: (N, 21, 2) to (N, 4)."""
-    whole = np.ascontiguousarray(keypoints, dtype=np.float64).view(np.complex128)[..., 0]
-    middle = whole.dot(_mean_weights(whole.shape[1]))
+    whole = to_complex(keypoints)
+    middle = whole.dot(mean_weights(whole.shape[1]))
     around = (whole - middle[:, None]).view(np.float64)
     return _squares(middle, BOX_SIDE * np.sqrt(np.einsum("nk,nk->n", around, around)))
-
-
-@functools.lru_cache(maxsize=8)
-def _mean_weights(count: int) -> NDArray[np.float64]:
-    return np.full(count, 1 / count)
 
 
 def _squares(means: NDArray[np.complex128], sides: NDArray[np.float64]) -> NDArray[np.float64]:

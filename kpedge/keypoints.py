@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.errors import DataError, UsageError
+from kpedge.geometry import to_complex
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -74,8 +75,7 @@ class KeypointScheme:
         side hangs lower. It is the direction of the sum of the vectors that join each mirror pair, left to right.
         Pairs with a point that is not labelled (NaN) do not count; a face without any has a roll of NaN.
         """
-        whole = np.ascontiguousarray(keypoints, dtype=np.float64).view(np.complex128)[..., 0]
-        direction = np.angle(whole.dot(self._across))
+        direction = np.angle(to_complex(keypoints).dot(self._across))
         if np.isfinite(direction).all():
             return np.asarray(direction)
         left, right = np.array(self.mirror).T

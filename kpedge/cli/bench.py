@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -128,11 +128,8 @@ def _bench_detection(
     as_json: bool,
 ) -> None:
     """`kpedge bench --detect`."""
-    import json
-
     from kpedge.bench.detection_latency import FRAME, bench_detection
     from kpedge.errors import UsageError
-    from kpedge.files import refuse_existing, write_text
     from kpedge.machine import describe
     from kpedge.shelf import DEFAULT_DETECTOR, find_model
 
@@ -144,9 +141,7 @@ def _bench_detection(
         if not path:
             raise UsageError(f"--peer {text}: not NAME=FILE", "as in --peer yunet=face_detection_yunet_2023mar.onnx")
         named[name] = Path(path)
-    target = out / "detection.json" if out else None
-    if target:
-        refuse_existing(target, force=force)
+    target = _report_file(out, "detection.json", force)
     where = describe()
     with output.progress("rounds") as update:
         rows = bench_detection(
@@ -160,14 +155,12 @@ def _bench_detection(
     frame = f"{FRAME[0]}x{FRAME[1]}"
     settings = {"frame": frame, "threads": 1, "rounds": rounds, "calls": calls, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [row.to_dict() for row in rows]}
-    if target:
-        write_text(target, json.dumps(document, indent=1) + "\n")
-        output.say(f"report: {target}")
+    _write_report(document, target)
     if as_json:
         output.result_json(document, indent=1)
         return
     output.say(f"one frame of {frame}, 1 thread, {rounds} rounds of {calls} calls after {warmup} to warm up")
-    output.say(", ".join(f"{key} {value}" for key, value in where.items() if isinstance(value, str | int | float)))
+    _say_machine(where)
     output.table(
         ("who", "what", "faces", "median, ms", "95 %, ms", "in stage 1's time"),
         [
@@ -187,16 +180,11 @@ def _bench_detection(
 
 def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, force: bool, as_json: bool) -> None:
     """`kpedge bench --pipeline`."""
-    import json
-
     from kpedge.bench.clip import RATE, SIZE
     from kpedge.bench.pipeline import ALL_STEPS, FACE_SIDE, bench_load, bench_pipeline
-    from kpedge.files import refuse_existing, write_text
     from kpedge.machine import describe
 
-    target = out / "pipeline.json" if out else None
-    if target:
-        refuse_existing(target, force=force)
+    target = _report_file(out, "pipeline.json", force)
     where = describe()
     with output.progress("clips") as update:
         rows = bench_pipeline(rounds=rounds, frames=frames, warmup=warmup, progress=update)
@@ -204,14 +192,12 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
     clip = f"{SIZE[0]}x{SIZE[1]} at {RATE:g} frames a second, faces of {FACE_SIDE:g} px"
     settings = {"clip": clip, "threads": 1, "rounds": rounds, "frames": frames, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [row.to_dict() for row in rows], "load": load.to_dict()}
-    if target:
-        write_text(target, json.dumps(document, indent=1) + "\n")
-        output.say(f"report: {target}")
+    _write_report(document, target)
     if as_json:
         output.result_json(document, indent=1)
         return
     output.say(f"{clip}, 1 thread, {rounds} rounds of {frames} frames after {warmup} to warm up; ms a frame")
-    output.say(", ".join(f"{key} {value}" for key, value in where.items() if isinstance(value, str | int | float)))
+    _say_machine(where)
     output.table(
         ("faces", *ALL_STEPS, "total", "tracking", "in stage 1's time"),
         [
@@ -229,3 +215,29 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
         f"one face at {load.rate:g} frames a second: {load.tracking:.1f} % of a core, with its pose "
         f"{load.with_pose:.1f} %, beyond the {load.decoding:.1f} % of decoding"
     )
+
+
+def _report_file(out: Path | None, name: str, force: bool) -> Path | None:
+    """Where a report is to be written, checked before the work; None without a folder."""
+    from kpedge.files import refuse_existing
+
+    target = out / name if out else None
+    if target:
+        refuse_existing(target, force=force)
+    return target
+
+
+def _write_report(document: dict[str, Any], target: Path | None) -> None:
+    """Write a report, if it is wanted."""
+    import json
+
+    from kpedge.files import write_text
+
+    if target:
+        write_text(target, json.dumps(document, indent=1) + "\n")
+        output.say(f"report: {target}")
+
+
+def _say_machine(where: dict[str, Any]) -> None:
+    """The plain figures of `describe`, in a line."""
+    output.say(", ".join(f"{key} {value}" for key, value in where.items() if isinstance(value, str | int | float)))

@@ -19,7 +19,9 @@ from kpedge.geometry import (
     box_overlaps_image,
     crop,
     crop_transform,
+    from_complex,
     invert,
+    to_complex,
 )
 from kpedge.runtime.sessions import Model
 
@@ -147,9 +149,9 @@ class KeypointPredictor:
             turns.append(complex(along, across))
             starts.append(complex(x, y))
         turn = np.array(turns)[:, None]
-        found = outputs[KEYPOINTS_NAME].astype(np.float64).view(np.complex128)[..., 0]
+        found = to_complex(outputs[KEYPOINTS_NAME])
         whole = found * size - (0.5 + 0.5j)  # `fractions_to_pixels` of x and y
-        keypoints = (whole * turn + np.array(starts)[:, None]).view(np.float64).reshape(*found.shape, 2)
+        keypoints = from_complex(whole * turn + np.array(starts)[:, None])
         errors = None
         if ERROR_NAME in outputs:
             errors = outputs[ERROR_NAME].astype(np.float64) * (size * np.abs(turn))

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from kpedge.errors import UsageError
 from kpedge.faces import Pose
+from kpedge.geometry import to_complex
 from kpedge.keypoints import KeypointScheme
 
 Floats = NDArray[np.float64]
@@ -184,7 +185,7 @@ def head_poses(
     if not (math.isfinite(focal) and focal > 0):
         raise UsageError(f"the focal length must be above 0 pixels, not {focal:g}")
     places, names = _places(scheme.points)
-    used = np.ascontiguousarray(points[:, places], dtype=np.float64).view(np.complex128)[..., 0]
+    used = to_complex(points[:, places])
     middle = complex((size[0] - 1) / 2, (size[1] - 1) / 2)
     if cmath.isfinite(complex(used.sum())):
         return _poses((used - middle) / focal, _fit(names))

@@ -14,7 +14,6 @@ The parameters were chosen with `benchmarks/smoothing.py`.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.errors import UsageError
+from kpedge.geometry import from_complex, mean_weights, to_complex
 
 Complex = NDArray[np.complex128]
 
@@ -92,7 +92,7 @@ class SmoothState:
     @classmethod
     def start(cls, points: NDArray[np.float64]) -> SmoothState:
         """The state of faces that are seen for the first time, or again: at rest, at their points (F, K, 2)."""
-        at = _complex(points).copy()
+        at = to_complex(points).copy()
         return cls(at, *(np.zeros_like(at) for _ in range(3)))
 
     @classmethod
@@ -109,8 +109,8 @@ class SmoothState:
         """Where the points (F, K, 2) will be in `after` seconds, if the faces go on as in the last step: where to cut
         the next crops. It follows from smoothed points, so at rest it shakes no more than they do.
         """
-        shift = self.moved.dot(_mean_weights(self.moved.shape[1]))[:, None]
-        return _real(self.points + (after * TURN_SHARE) * self.moved + (after * (1 - TURN_SHARE)) * shift)
+        shift = self.moved.dot(mean_weights(self.moved.shape[1]))[:, None]
+        return from_complex(self.points + (after * TURN_SHARE) * self.moved + (after * (1 - TURN_SHARE)) * shift)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -145,9 +145,9 @@ def smooth(
 
     # A call costs more than what it computes for a few faces: sums are written so that there are few calls.
     count = points.shape[1]
-    mean = _mean_weights(count)
+    mean = mean_weights(count)
     old = state.points
-    ahead = _complex(points) - old
+    ahead = to_complex(points) - old
     around = old - old.dot(mean)[:, None]
     mirrored = around.conj()
     spread = np.add.reduce((mirrored * around).real, axis=1, keepdims=True)
@@ -165,12 +165,7 @@ def smooth(
     local_gain = _gain(least + parameters.local_beta * radians * np.abs(local_speed))
     moved = common_gain * common
     new = old + moved + local_gain * local
-    return _real(new).copy(), SmoothState(new, speed, local_speed, moved / step)
-
-
-@functools.lru_cache(maxsize=8)
-def _mean_weights(count: int) -> Complex:
-    return np.full(count, 1 / count, np.complex128)
+    return from_complex(new).copy(), SmoothState(new, speed, local_speed, moved / step)
 
 
 Number = TypeVar("Number", float, NDArray[np.float64])
@@ -179,16 +174,6 @@ Number = TypeVar("Number", float, NDArray[np.float64])
 def _gain(radians: Number) -> Number:
     """By how much a first-order low-pass follows in one step; `radians` is 2 pi times cutoff times step."""
     return radians / (1 + radians)
-
-
-def _complex(points: NDArray[np.float64]) -> Complex:
-    """Points (F, K, 2) as complex numbers (F, K), without a copy where that can be."""
-    return np.ascontiguousarray(points, dtype=np.float64).view(np.complex128)[..., 0]
-
-
-def _real(points: Complex) -> NDArray[np.float64]:
-    """The inverse of `_complex`."""
-    return points.view(np.float64).reshape(*points.shape, 2)
 
 
 class FaceSmoother:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kpedge.boxes import boxes_of_points, turned_box
 from kpedge.errors import UsageError
 from kpedge.faces import Face, Pose
-from kpedge.geometry import Image, box_overlaps_image, box_size, iou
+from kpedge.geometry import Image, box_overlaps_image, box_size, iou, mean_weights
 from kpedge.keypoints import FACES21
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.keypoints import KeypointPredictor, Located
@@ -54,7 +54,6 @@ AGREED_IOU = 0.7
 """Overlap of a found box with a followed one below which both are looked at."""
 BETTER = 0.9
 """Of the expected error of a followed face, below which a rival takes its place."""
-_MEAN = np.full(len(FACES21), 1 / len(FACES21))
 STEPS = ("detect", "crop", "keypoints", "track", "smooth", "pose")
 """What a tracker times, in its order."""
 
@@ -298,7 +297,7 @@ class FaceTracker:
         """
         # Plain numbers: there are few faces, and a call of NumPy costs as much as twenty of these.
         count, threshold = len(followed), self.predictor.threshold
-        scores, doubt = looks.scores.tolist(), looks.errors.dot(_MEAN).tolist()
+        scores, doubt = looks.scores.tolist(), looks.errors.dot(mean_weights(len(FACES21))).tolist()
         sides = (looks.boxes[:, 2] - looks.boxes[:, 0]).tolist()
         good = []
         for row, (score, side) in enumerate(zip(scores, sides, strict=True)):
