@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kpedge.errors import CorruptModelError, DataError
 from kpedge.geometry import CropRule
-from kpedge.keypoints import KeypointScheme
+from kpedge.scheme import KeypointScheme
 
 FORMAT = 1
 METADATA_KEY = "kpedge.card"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kpedge.faces import Face
 from kpedge.geometry import Image, box_size, fractions_to_pixels
-from kpedge.keypoints import KeypointScheme
+from kpedge.scheme import KeypointScheme
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]

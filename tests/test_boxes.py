@@ -15,7 +15,7 @@ from kpedge.boxes import (
     to_convention,
 )
 from kpedge.datasets.labels import parse_row
-from kpedge.keypoints import FACES5, FACES21, FACES21_MEAN, points_by_name
+from kpedge.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points
 
 quickly = settings(deadline=None, max_examples=60)
 corners = st.tuples(st.floats(-500, 900), st.floats(-500, 900), st.floats(2, 600), st.floats(2, 600))
@@ -69,14 +69,14 @@ def test_the_mean_of_the_points_is_where_their_box_says(roll, side, seed):
 
 def test_five_points_are_found_by_name():
     _, _, points = parse_row((SAMPLE / "label.txt").read_text(), FACES21)
-    five = points_by_name(points, FACES21, FACES5)
+    five = convert_points(points, FACES21, FACES5)
     assert (five == points[[16, 17, 18, 19, 20]]).all()
-    assert (points_by_name(np.stack([points, points + 1]), FACES21, FACES5)[1] == five + 1).all()
-    back = points_by_name(five, FACES5, FACES21)
+    assert (convert_points(np.stack([points, points + 1]), FACES21, FACES5)[1] == five + 1).all()
+    back = convert_points(five, FACES5, FACES21)
     assert (back[16:] == five).all()
     assert np.isnan(back[:16]).all()
 
 
 def test_the_five_points_mirror_as_the_21_do():
-    mirrored = points_by_name(FACES21_MEAN[FACES21.mirror_order], FACES21, FACES5)
-    assert (mirrored == points_by_name(FACES21_MEAN, FACES21, FACES5)[FACES5.mirror_order]).all()
+    mirrored = convert_points(FACES21_MEAN[FACES21.mirror_order], FACES21, FACES5)
+    assert (mirrored == convert_points(FACES21_MEAN, FACES21, FACES5)[FACES5.mirror_order]).all()

@@ -12,7 +12,7 @@ from kpedge.card import DetectorCard, ModelCard
 from kpedge.datasets.frames import FrameWriter, open_frames
 from kpedge.errors import DataError, OutputError, TrainingError, UsageError
 from kpedge.geometry import CropRule
-from kpedge.keypoints import FACES5, FACES21, points_by_name
+from kpedge.keypoints import FACES5, FACES21, convert_points
 from kpedge.models.build import new_detector
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.detector import DetectorModel
@@ -70,7 +70,7 @@ def drawn_frame(rng, height=48, width=64):
     points = (template() - 0.5) * side + middle
     draw_face(image, points, side, (140, 170, 210))
     box = np.concatenate([middle - side / 2, middle + side / 2])
-    return image, {"boxes": box, "labelled": box, "points": points_by_name(points, FACES21, FACES5), "ignore": False}
+    return image, {"boxes": box, "labelled": box, "points": convert_points(points, FACES21, FACES5), "ignore": False}
 
 
 def write_set(folder, name="drawn", *, train=6, validation=2, faceless=1, change=lambda face, split: None, seed=0):

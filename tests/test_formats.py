@@ -11,7 +11,10 @@ from kpedge.datasets.labels import read_labels
 from kpedge.datasets.packed import open_set
 from kpedge.datasets.prepare import PrepareOptions, prepare
 from kpedge.errors import DataError, UsageError
-from kpedge.keypoints import FACES21, FACES21_MEAN, FROM_IBUG68, KeypointScheme
+from kpedge.keypoints import FACES21, FACES21_MEAN, conversion, scheme_named
+from kpedge.scheme import KeypointScheme
+
+FROM_IBUG68 = conversion(scheme_named("ibug68"), FACES21).groups
 
 PAIR = KeypointScheme("pair", ("a", "b"), ((0, 1),), (), {"all": (0, 1)}, None)
 

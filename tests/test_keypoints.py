@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 
 from kpedge.errors import DataError, UsageError
-from kpedge.keypoints import FACES21, SCHEMES, KeypointScheme, scheme_named
+from kpedge.keypoints import BUILT_IN, FACES21, scheme_named
+from kpedge.scheme import KeypointScheme
+
+SCHEMES = {name: scheme_named(name) for name in BUILT_IN}
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=str)

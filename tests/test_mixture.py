@@ -13,7 +13,7 @@ from kpedge.datasets.prepare import PrepareOptions, prepare
 from kpedge.datasets.sampling import CropSampler, Jitter
 from kpedge.errors import DataError, UsageError
 from kpedge.geometry import CropRule
-from kpedge.keypoints import KeypointScheme
+from kpedge.scheme import KeypointScheme
 from kpedge.training.config import TrainConfig
 from kpedge.training.objective import Objective, batch_tensors
 from kpedge.training.setup import set_up

@@ -11,8 +11,9 @@ from kpedge.datasets.formats import read_format
 from kpedge.datasets.labels import parse_row
 from kpedge.errors import UsageError
 from kpedge.images import read_image
-from kpedge.keypoints import FACES5, FACES21, KeypointScheme, points_by_name
+from kpedge.keypoints import FACES5, FACES21, convert_points
 from kpedge.runtime.pose import HEAD, head_poses
+from kpedge.scheme import KeypointScheme
 
 SIZE = (640, 480)
 FOCAL = 320 / math.tan(math.radians(30))
@@ -214,7 +215,7 @@ def test_points_that_do_not_tell_a_pose_give_none():
 
 def test_a_scheme_needs_enough_points_of_the_head():
     points = seen(turned(15, -10, 5), (0, 0, 200), focal=2e4)
-    five = angles(points_by_name(points, FACES21, FACES5), FACES5, focal=2e4)
+    five = angles(convert_points(points, FACES21, FACES5), FACES5, focal=2e4)
     assert np.allclose(five, (15, -10, 5), atol=0.1)
     eyes = KeypointScheme("eyes", ("left_pupil", "right_pupil"), ((0, 1),), (), {"eyes": (0, 1)}, (0, 1))
     other = KeypointScheme("other", tuple("abcdef"), (), (), {"all": tuple(range(6))}, None)

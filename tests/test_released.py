@@ -14,7 +14,7 @@ from kpedge.export.formats import open_model
 from kpedge.export.verify import verify
 from kpedge.geometry import iou
 from kpedge.images import read_image
-from kpedge.keypoints import FACES5, FACES21, points_by_name
+from kpedge.keypoints import FACES5, FACES21, convert_points
 from kpedge.runtime.detector import FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL, released, released_keypoint_models, shelf_folder
@@ -116,7 +116,7 @@ def test_the_released_detector_finds_the_sample(suffix, side):
     (row,) = read_labels(SAMPLE, FACES21).rows
     (found,) = FaceDetector(detector_model(open_model(shelf_folder() / f"detector{suffix}")), side=side)(image)
     assert iou(found.box[None], row.box[None])[0, 0] > 0.75
-    wanted = points_by_name(row.keypoints, FACES21, FACES5)
+    wanted = convert_points(row.keypoints, FACES21, FACES5)
     # The released detector's points are rough: its mouth corners lie where those of a closed mouth would.
     assert np.linalg.norm(found.points - wanted, axis=1).max() < 0.15 * (row.box[2] - row.box[0])
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kpedge.bench.explain import Explanation, FeatureMaps, Heat
 from kpedge.drawing import BLACK, WHITE, contact_sheet, draw_keypoints
 from kpedge.geometry import Image, fractions_to_pixels
-from kpedge.keypoints import KeypointScheme
+from kpedge.scheme import KeypointScheme
 
 LARGE, MIDDLE, SMALL = 560, 144, 168
 """Sides of tiles, pixels: alone, in a grid, on the overview."""

@@ -11,7 +11,7 @@ from kpedge.cli import output
 from kpedge.cli.options import Force, Json, Threads, examples
 
 if TYPE_CHECKING:
-    from kpedge.keypoints import KeypointScheme
+    from kpedge.scheme import KeypointScheme
     from kpedge.training.evaluate import Evaluation
     from kpedge.training.metrics import KeypointAccuracy
 

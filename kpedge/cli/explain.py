@@ -11,7 +11,7 @@ from kpedge.cli import output
 from kpedge.cli.options import Force, examples, parse_box
 
 if TYPE_CHECKING:
-    from kpedge.keypoints import KeypointScheme
+    from kpedge.scheme import KeypointScheme
 
 
 def register(app: typer.Typer) -> None:

@@ -18,7 +18,7 @@ from kpedge.drawing import contact_sheet, draw_box, draw_keypoints
 from kpedge.errors import DataError, ImageError
 from kpedge.geometry import CropRule, Image, box_size, crop, crop_transform, iou, transform_points
 from kpedge.images import read_image
-from kpedge.keypoints import KeypointScheme
+from kpedge.scheme import KeypointScheme
 
 SAME_FACE = 0.9
 """Two boxes of one photo that overlap by more than this label the same face twice."""

@@ -38,7 +38,8 @@ from kpedge.datasets.labels import (
     text_lines,
 )
 from kpedge.errors import DataError, UsageError
-from kpedge.keypoints import FACES21, FROM_IBUG68, KeypointScheme
+from kpedge.keypoints import FACES21, convert_points, scheme_named
+from kpedge.scheme import KeypointScheme
 
 AUTO = "auto"
 BOXES_FILE = "boxes.csv"
@@ -66,7 +67,7 @@ def _ibug68_row(text: str) -> tuple[str, NDArray[np.float64]]:
     if len(cells) != 1 + 2 * IBUG_POINTS:
         raise RowError("columns", f"{len(cells)} columns, expected {1 + 2 * IBUG_POINTS}: photo, {IBUG_POINTS} x y")
     points = row_numbers(cells[1:], 2).reshape(IBUG_POINTS, 2)
-    return row_name(cells[0]), np.array([points[list(group)].mean(axis=0) for group in FROM_IBUG68])
+    return row_name(cells[0]), convert_points(points, scheme_named("ibug68"), FACES21)
 
 
 def _mtfl_row(text: str) -> tuple[str, NDArray[np.float64]]:

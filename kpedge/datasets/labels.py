@@ -21,7 +21,7 @@ from kpedge.errors import DataError, ImageError
 from kpedge.files import read_bytes
 from kpedge.geometry import MIN_SIDE, Image, as_box, box_overlaps_image
 from kpedge.images import SUFFIXES
-from kpedge.keypoints import KeypointScheme
+from kpedge.scheme import KeypointScheme
 
 LABEL_FILE = "label.txt"
 TEST_LIST = "test_images.txt"

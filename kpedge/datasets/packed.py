@@ -30,7 +30,7 @@ from kpedge.datasets.frames import is_frame_set
 from kpedge.datasets.split import SPLITS
 from kpedge.errors import DataError, UsageError
 from kpedge.geometry import Image, Transform, shrink_transform
-from kpedge.keypoints import KeypointScheme
+from kpedge.scheme import KeypointScheme
 
 FORMAT = 2
 SET_FILE = "set.json"

@@ -30,7 +30,8 @@ from kpedge.geometry import (
     widen_box,
 )
 from kpedge.images import read_image
-from kpedge.keypoints import FACES21, KeypointScheme
+from kpedge.keypoints import FACES21
+from kpedge.scheme import KeypointScheme
 
 Progress = Callable[[int, int], None]
 """Called with (photos done, photos in all)."""

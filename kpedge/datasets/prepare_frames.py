@@ -20,7 +20,8 @@ from kpedge.errors import DataError, ImageError, UsageError
 from kpedge.files import atomic_folder
 from kpedge.geometry import Box, Image, resize_to
 from kpedge.images import read_image
-from kpedge.keypoints import FACES5, FACES21, KeypointScheme, points_by_name
+from kpedge.keypoints import FACES5, FACES21, convert_points
+from kpedge.scheme import KeypointScheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ def _faces(
     """The faces of a photo in pixels of the frame that is `zoom` times as large."""
     found: list[dict[str, Any]] = []
     for box, points, ignore in (
-        *((row.box, points_by_name(row.keypoints, options.scheme, FACES5), False) for row in rows),
+        *((row.box, convert_points(row.keypoints, options.scheme, FACES5), False) for row in rows),
         *((box, np.full((len(FACES5), 2), np.nan), True) for box in unlabelled),
     ):
         labelled = (box.reshape(2, 2) + 0.5) * zoom - 0.5

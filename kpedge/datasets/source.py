@@ -15,7 +15,7 @@ from kpedge.datasets.negatives import read_unlabelled
 from kpedge.errors import DataError, ImageError
 from kpedge.files import read_bytes
 from kpedge.geometry import Box
-from kpedge.keypoints import KeypointScheme
+from kpedge.scheme import KeypointScheme
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kpedge.drawing import BLACK, Colour, Rectangle, draw_dots, draw_face, draw_label, draw_lines, label_of, pens
 from kpedge.faces import Face, Pose
 from kpedge.geometry import Image, box_size
-from kpedge.keypoints import KeypointScheme
+from kpedge.scheme import KeypointScheme
 
 AXES: tuple[Colour, ...] = ((70, 70, 255), (90, 230, 90), (255, 150, 70))
 """Colours of a head's axes, blue-green-red: across to the picture's right, up, and out of the face."""

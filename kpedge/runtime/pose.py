@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from kpedge.errors import UsageError
 from kpedge.faces import Pose
 from kpedge.geometry import to_complex
-from kpedge.keypoints import KeypointScheme
+from kpedge.scheme import KeypointScheme
 
 Floats = NDArray[np.float64]
 Complex = NDArray[np.complex128]

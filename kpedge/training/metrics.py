@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.geometry import box_size
-from kpedge.keypoints import KeypointScheme
+from kpedge.scheme import KeypointScheme
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -115,9 +115,9 @@ def measure(predicted: FloatArray, truth: KeypointTruth) -> KeypointAccuracy:
     errors = _known_mean(relative, known, axis=1)
 
     nme_pupil, left_out = None, 0
-    if truth.scheme.pupils:
-        left, right = truth.scheme.pupils
-        gap = np.linalg.norm(truth.keypoints[:, left] - truth.keypoints[:, right], axis=1) * truth.crop_side
+    pupils = truth.scheme.pupil_centres(truth.keypoints)
+    if pupils is not None:
+        gap = np.linalg.norm(pupils[:, 0] - pupils[:, 1], axis=1) * truth.crop_side
         kept = gap >= PUPIL_LIMIT * size  # not so where a pupil is not labelled
         left_out = int((~kept).sum())
         nme_pupil = float((_known_mean(distance, known, axis=1)[kept] / gap[kept]).mean()) if kept.any() else None

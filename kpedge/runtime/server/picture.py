@@ -14,8 +14,8 @@ import numpy as np
 
 from kpedge.drawing import part_colours
 from kpedge.geometry import Image
-from kpedge.keypoints import KeypointScheme
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
+from kpedge.scheme import KeypointScheme
 
 SIDE = 960
 """Longer side of a preview, pixels; what is larger is shrunk."""

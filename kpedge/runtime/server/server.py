@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from kpedge.errors import OutputError
 from kpedge.extras import importable
-from kpedge.keypoints import KeypointScheme
 from kpedge.runtime.server.address import Address, listen, reachable_host
 from kpedge.runtime.server.hub import VIEWERS, Hub
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
+from kpedge.scheme import KeypointScheme
 
 if TYPE_CHECKING:
     import uvicorn

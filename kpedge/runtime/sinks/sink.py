@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from kpedge.faces import Face
 from kpedge.geometry import Image
-from kpedge.keypoints import KeypointScheme
 from kpedge.runtime.overlay import Layers, draw_overlay
 from kpedge.runtime.sources.source import Frame
+from kpedge.scheme import KeypointScheme
 
 
 @dataclass(slots=True, eq=False)
