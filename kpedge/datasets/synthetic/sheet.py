@@ -1,0 +1,40 @@
+"""A picture of synthetic faces with their points."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kpedge.datasets.synthetic.scene import render_photo
+from kpedge.drawing import contact_sheet, draw_keypoints
+from kpedge.geometry import CropRule, Image, crop, crop_transform, transform_points
+from kpedge.keypoints import FACES21
+
+_TILE = 160
+
+
+def synthetic_sheet(seed: int, count: int, *, frames: bool = False, columns: int = 8) -> Image:
+    """The largest face of each of the first photos of a set, cropped as for training, every other one with its points.
+
+    Args:
+        seed: of the set.
+        count: how many faces.
+        frames: faces of whole frames.
+        columns: faces a row.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    tiles: list[Image] = []
+    number = 0
+    while len(tiles) < count:
+        photo = render_photo(seed, number, frame=frames)
+        number += 1
+        if not photo.faces:
+            continue
+        face = photo.faces[-1]
+        matrix = crop_transform(face.box, _TILE, CropRule())
+        tile = np.ascontiguousarray(crop(photo.image, matrix, _TILE))
+        if len(tiles) % 2:
+            draw_keypoints(tile, transform_points(matrix, face.points), FACES21, size=_TILE / 1.5, skeleton=False)
+        tiles.append(tile)
+    return contact_sheet(tiles, [f"{seed}/{i}" for i in range(len(tiles))], columns)
