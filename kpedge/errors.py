@@ -7,7 +7,10 @@
     ├── ImageError                  1   an image is missing, unreadable or broken
     ├── SourceError                 1   a camera, video or stream cannot be read
     ├── DataError                   1   labels or a prepared set cannot be used
-    │   └── StaleSetError           1   a prepared set no longer fits its source
+    │   ├── StaleSetError           1   a prepared set no longer fits its source
+    │   ├── DownloadError           1   a file cannot be downloaded
+    │   │   └── ChecksumError       3   what was downloaded is not what was promised
+    │   └── ArchiveError            3   an archive is broken, or is not safe to unpack
     ├── TrainingError               1   training cannot start or go on
     └── ModelError                  1   a model cannot be used
         ├── CorruptModelError       3   a model file is broken, foreign or was changed
@@ -63,6 +66,22 @@ class DataError(KpedgeError):
 
 class StaleSetError(DataError):
     """A prepared set was made from other photos, labels or settings than those asked for now."""
+
+
+class DownloadError(DataError):
+    """A file cannot be downloaded."""
+
+
+class ChecksumError(DownloadError):
+    """What was downloaded is not what was promised."""
+
+    exit_code = 3
+
+
+class ArchiveError(DataError):
+    """An archive is broken, or not one that can be unpacked safely."""
+
+    exit_code = 3
 
 
 class TrainingError(KpedgeError):

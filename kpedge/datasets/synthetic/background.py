@@ -12,9 +12,9 @@ _SHIFT = 4
 
 def _colour(rng: np.random.Generator, calm: bool = True) -> NDArray[np.float64]:
     """A colour as things have it: most are dull."""
-    grey = rng.uniform(5, 250)
-    tint = rng.normal(0, 14 if calm and rng.random() < 0.75 else 60, 3)
-    return np.asarray(np.clip(grey + tint - tint.mean(), 0, 255), np.float64)
+    grey = 5 + 245 * rng.random()
+    tint = rng.standard_normal(3) * (14 if calm and rng.random() < 0.75 else 60)
+    return np.asarray(np.minimum(np.maximum(tint + (grey - tint.sum() / 3), 0), 255), np.float64)
 
 
 def skin_tone(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -175,7 +175,7 @@ def draw_body(image: Image, rng: np.random.Generator, neck: NDArray[np.float64],
         [
             *((0.0, dip), (0.30, 0.75 * dip), (0.62, 0.25 * dip - 0.1)),
             *((0.82, -0.15 - stand), (0.98, -0.08 - 0.5 * stand), (1.3, 0.12), (0.72 * broad, 0.55 * slope)),
-            *((broad, slope), (broad * 1.1, 1.8 + slope), (broad * 1.15, 8.0)),
+            *((broad, slope), (broad * 1.1, 1.8 + slope), (broad * 1.2, 60.0)),
         ]
     )
     outline = np.concatenate([half, half[::-1] * (-1, 1)])

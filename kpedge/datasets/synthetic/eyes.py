@@ -51,7 +51,7 @@ def draw_eyes(rng: np.random.Generator, melanin: float) -> Eyes:
         iris=np.asarray(iris, np.float32),
         white=np.asarray(white, np.float32),
         pupil=float(rng.uniform(0.25, 0.6)),
-        gaze=(float(rng.normal(0, 9)), float(rng.normal(0, 6))),
+        gaze=(float(rng.normal(0, 7)), float(rng.normal(0, 5))),
         glint=float(rng.uniform(0, 1.6) * (rng.random() < 0.8)),
         glint_size=float(rng.uniform(0.06, 0.14)),
     )
@@ -95,7 +95,7 @@ def draw_eyeballs(
         iris = np.clip((IRIS - away) / soft + 0.5, 0, 1)[:, None]
         pupil = np.clip((IRIS * eyes.pupil - away) / soft + 0.5, 0, 1)[:, None]
         ring = 1 - 0.55 * np.clip((away / IRIS - 0.72) / 0.28, 0, 1)[:, None]
-        shade = np.clip(0.45 + 0.55 * (-normal[:, 2:]) ** 1.5, 0, 1)
+        shade = np.clip(0.2 + 0.8 * (-normal[:, 2:]) ** 2.5, 0, 1)
         colour = eyes.white * shade
         colour = colour + iris * (eyes.iris * ring - colour)
         colour = colour + pupil * (0.004 - colour)

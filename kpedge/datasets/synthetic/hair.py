@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kpedge.datasets.synthetic.shape import Floats, head
 
-_ROWS, _COLUMNS = 56, 84
+_ROWS, _COLUMNS = 54, 98
 _ARC = 1.9
 """From the crown to where the sides begin, pupil distances along the surface."""
 _BROW = -0.60
@@ -149,7 +149,7 @@ def draw_hair(rng: np.random.Generator, base: Floats, *, man: bool) -> Hair | No
 @functools.cache
 def _frame() -> tuple[Floats, Floats, Floats]:
     """Directions of the columns, radians; places along them from crown to end; and the skull's half-width below it."""
-    across = np.sign(np.linspace(-1, 1, _COLUMNS)) * np.abs(np.linspace(-1, 1, _COLUMNS)) ** 1.05
+    across = np.sign(np.linspace(-1, 1, _COLUMNS)) * np.abs(np.linspace(-1, 1, _COLUMNS)) ** 1.25
     angles = np.asarray(np.radians(152) * across, np.float32)
     along = np.asarray(np.linspace(0, 1, _ROWS), np.float32)
     return angles, along, np.asarray(head().sections, np.float32)

@@ -30,13 +30,14 @@ def exposed(colour: Floats, gain: float) -> Floats:
     return np.asarray(255 * (np.minimum(level, 0.8) + 0.2 * high / (0.2 + high)), np.float32)
 
 
-def developed(image: Image, rng: np.random.Generator, size: float) -> Image:
+def developed(image: Image, rng: np.random.Generator, size: float, coarse: float = 0.0) -> Image:
     """A picture as a camera would store it.
 
     Args:
         image: uint8 (H, W, 3).
         rng: where the random numbers come from.
         size: typical side of a face in it, pixels: blur is counted in it.
+        coarse: probability that it was enlarged from a small one, whose faces had 14 to 42 pixels.
     """
     draw = rng.random(12)
     if draw[0] < 0.5:
@@ -47,6 +48,8 @@ def developed(image: Image, rng: np.random.Generator, size: float) -> Image:
     if draw[3] < 0.25:  # sharpened by the camera
         soft = cv2.GaussianBlur(image, (0, 0), 1.0)
         image = np.asarray(cv2.addWeighted(image, 1 + float(draw[4]), soft, -float(draw[4]), 0), np.uint8)
+    if draw[10] < coarse:
+        image = _coarse(image, math.exp(math.log(14) + draw[11] * math.log(3)) / size)
     image = _toned(image, rng)
     if draw[5] < 0.6:
         strength = 6.5 * float(draw[6]) ** 3
@@ -63,6 +66,16 @@ def developed(image: Image, rng: np.random.Generator, size: float) -> Image:
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         image = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), np.uint8)
     return image
+
+
+def _coarse(image: Image, zoom: float) -> Image:
+    """A picture as it looks that was smaller by `zoom` and has been enlarged."""
+    if zoom >= 0.8:
+        return image
+    height, width = image.shape[:2]
+    small = (max(4, round(width * zoom)), max(4, round(height * zoom)))
+    shrunk = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def _shaken(image: Image, reach: float, angle: float) -> Image:
@@ -85,7 +98,7 @@ def _toned(image: Image, rng: np.random.Generator) -> Image:
     lift = rng.uniform(0, 0.12) if rng.random() < 0.35 else 0.0
     balance = np.exp(rng.normal(0, 0.06, 3))
     curve = np.clip(level * balance, 0, 1) ** gamma
-    curve = 0.5 + (curve - 0.5) * contrast + rng.normal(0, 0.03)
+    curve = 0.42 + (curve - 0.42) * contrast + rng.normal(0, 0.03)
     curve = lift + (1 - lift) * np.clip(curve, 0, 1)
     table = np.clip(np.round(curve * 255), 0, 255).astype(np.uint8)[:, None, :]
     return np.asarray(cv2.LUT(image, np.ascontiguousarray(table.reshape(256, 1, 3))), np.uint8)

@@ -145,21 +145,26 @@ def lit(
         What the colour of the surface is multiplied by, (R, C, 3), and what is added, (R, C, 1).
     """
     flat = normal.reshape(-1, 3)
-    first = (flat @ light.main)[:, None]
-    second = (flat @ light.second)[:, None]
+    lamps = flat @ np.stack([light.main, light.second], axis=1)
     arrives = reach.reshape(-1, 1)
-    around = light.around + flat @ light.above.T
-    diffuse = np.clip((first + _WRAP) / (1 + _WRAP), 0, None) * light.colour * arrives
-    diffuse += np.clip((second + _WRAP) / (1 + _WRAP), 0, None) * light.second_colour
-    diffuse += np.maximum(around, 0.05 * light.around) * hollow.reshape(-1, 1)
+    hollows_flat = hollow.reshape(-1, 1)
+    diffuse = np.maximum(lamps[:, :1] + _WRAP, 0) * arrives
+    diffuse *= light.colour / (1 + _WRAP)
+    diffuse += np.maximum(lamps[:, 1:] + _WRAP, 0) * (light.second_colour / (1 + _WRAP))
+    around = flat @ light.above.T
+    around += light.around
+    diffuse += np.maximum(around, 0.05 * light.around) * hollows_flat
     view = np.array([0, 0, -1], np.float32)
     half = light.main + view
     half /= max(float(np.linalg.norm(half)), 1e-3)
-    mirror = np.clip(flat @ half, 0, 1)[:, None] ** gloss * float(light.colour.mean()) * arrives
-    grazing = (1 - np.clip(-flat[:, 2:], 0, 1)) ** 4
-    sky = 0.25 * grazing * float(light.around.mean()) * hollow.reshape(-1, 1)
+    mirror = np.maximum(flat @ half, 0)[:, None] ** np.float32(gloss) * arrives
+    grazing = np.minimum(1 + flat[:, 2:], 1)
+    grazing *= grazing
+    sky = grazing * grazing * hollows_flat
+    added = np.float32(shine * float(light.colour.mean())) * mirror
+    added += np.float32(shine * 0.25 * float(light.around.mean())) * sky
     shape = normal.shape[:2]
     return (
         np.asarray(diffuse.reshape(*shape, 3), np.float32),
-        np.asarray((shine * (mirror + sky)).reshape(*shape, 1), np.float32),
+        np.asarray(added.reshape(*shape, 1), np.float32),
     )

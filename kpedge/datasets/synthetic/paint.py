@@ -35,8 +35,8 @@ _SHIFT = 4
 
 @functools.cache
 def details(dense: int) -> Floats:
-    """What is finer than the vertices, over the texture: `skin.DETAILS`, then noise of unit variance from fine to coarse,
-    always the same, (texels, details + noises).
+    """What is finer than the vertices, over the texture, (texels, details + noises): `skin.DETAILS`, then noise of unit
+    variance from fine to coarse, always the same.
     """
     x, y, front = texels(dense)
     facing = rise(front, 0.0, 0.3)

@@ -60,7 +60,8 @@ def draw_person(rng: np.random.Generator) -> Person:
     man = bool(rng.random() < 0.5)
     child = bool(rng.random() < 0.12)
     old = 0.0 if child else float(rng.beta(1.2, 2.2))
-    shape = {name: float(np.clip(rng.normal(0, spread), -2.6, 2.6)) for name, spread in IDENTITY.items()}
+    drawn = np.clip(rng.normal(0, list(IDENTITY.values())), -2.6, 2.6)
+    shape = dict(zip(IDENTITY, drawn.tolist(), strict=True))
     tendency: dict[str, float] = {}
     if child:
         tendency = {
@@ -94,7 +95,7 @@ def draw_person(rng: np.random.Generator) -> Person:
     for name, amount in tendency.items():
         shape[name] += amount
     skin = draw_skin(rng, man=man, old=old, child=child)
-    melanin = float(np.clip((0.5 - skin.base[1]) / 3.2, 0, 1))
+    melanin = min(max((0.5 - float(skin.base[1])) / 3.2, 0.0), 1.0)
     hair = draw_hair(rng, skin.hair, man=man)
     return Person(
         shape=shape,
@@ -136,7 +137,7 @@ def draw_expression(rng: np.random.Generator) -> Expression:
         modes["frown"] = rng.uniform(0.0, 1.0)
     modes["brows_up"] = rng.uniform(0.2, 1.0) if rng.random() < 0.14 else rng.normal(0, 0.13)
     modes["inner_up"] = rng.normal(0, 0.12)
-    modes["frown"] = modes.get("frown", 0.0) + abs(rng.normal(0, 0.18))
+    modes["frown"] = modes.get("frown", 0.0) + abs(rng.normal(0, 0.10))
     modes["jaw_aside"] = rng.normal(0, 0.12)
     modes["upper_up"] = rng.normal(0, 0.2)
     smile = max(modes.get("smile", 0.0), 0.0)
@@ -156,7 +157,7 @@ def draw_expression(rng: np.random.Generator) -> Expression:
     if rng.random() < 0.01:  # a wink
         lids[int(rng.integers(2))] = Lids(-0.04, 0.05, float(skew), float(bend))
     names = ("smile", "brows_up", "frown", "cheeks_up", "sad")
-    sides = {name: float(np.clip(rng.normal(0, 0.12), -0.5, 0.5)) for name in names if name in modes}
+    sides = {name: min(max(float(rng.normal(0, 0.12)), -0.5), 0.5) for name in names if name in modes}
     return Expression(
         modes={name: float(value) for name, value in modes.items()},
         sides=sides,

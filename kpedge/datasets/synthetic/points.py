@@ -19,6 +19,7 @@ from kpedge.datasets.synthetic.shape import (
     Points,
     at_places,
     grid_places,
+    head,
 )
 from kpedge.datasets.synthetic.skin import LIP_BOTTOM, LIP_TOP, Brow
 
@@ -29,6 +30,10 @@ _STEPS = 24
 PUPILS = (16, 17)
 MOUTH_CENTRE = 14
 _TIP = 18
+_SPREAD = 0.10
+"""How far beyond the outline a hidden point is put, in what lies on the resting face between it and the outline: people
+label the far brow and the far eye as a narrow row of points there, not as one.
+"""
 
 
 def resting_points(brow: Brow) -> Points:
@@ -58,11 +63,12 @@ def seen_points(
     brow: Brow,
     pupils: Points,
     open_eyes: NDArray[np.bool_],
+    across: Points,
 ) -> Points:
     """The 21 points, (21, 2), in pixels of the drawing.
 
     A point on the far side of the face is put where the outline is: from its own place the surface is followed towards
-    the middle of the face until it is seen. That is where people label points that they cannot see.
+    the middle of the face until it is seen. There, and a little beyond, people label points that they cannot see.
 
     Args:
         screen: (R, C, 3), the head's vertices: column, row, distance.
@@ -71,6 +77,7 @@ def seen_points(
         brow: where the brows lie at rest.
         pupils: (2, 2), the middles of the pupils, pixels.
         open_eyes: (2,), whether the lids leave the pupil to be seen; else the eye's middle counts.
+        across: (2,), the way from eye to eye in the picture, pixels per pupil distance.
     """
     resting = resting_points(brow)
     places = grid_places(resting)
@@ -79,12 +86,15 @@ def seen_points(
     points = found[:, :2].copy()
     hidden = ~_seen(found, drawn, 0.0)
     hidden[_TIP] = False
+    rest_x = np.ascontiguousarray(head().rest[..., :1])
     for index in np.flatnonzero(hidden):
         # The row of the grid is kept: contours of a face run along its columns.
-        across = places[index, 0] + np.linspace(0, 1, _STEPS) * (grid.shape[1] / 2 - 0.5 - places[index, 0])
-        track = at_places(grid, np.stack([across, np.full(_STEPS, places[index, 1])], axis=1))
+        columns = places[index, 0] + np.linspace(0, 1, _STEPS) * (grid.shape[1] / 2 - 0.5 - places[index, 0])
+        track = at_places(grid, np.stack([columns, np.full(_STEPS, places[index, 1])], axis=1))
         in_sight = np.flatnonzero(_seen(track, drawn, 0.05))
-        points[index] = track[in_sight[0] if len(in_sight) else np.argmax(track[:, 3]), :2]
+        best = in_sight[0] if len(in_sight) else np.argmax(track[:, 3])
+        behind = resting[index, 0] - at_places(rest_x, np.array([[columns[best], places[index, 1]]]))[0, 0]
+        points[index] = track[best, :2] + _SPREAD * behind * across
     for eye, (pupil, corners) in enumerate(zip(PUPILS, ((6, 7), (8, 9)), strict=True)):
         if hidden[pupil]:
             points[pupil] = points[list(corners)].mean(axis=0)

@@ -15,12 +15,10 @@ from kpedge.datasets.synthetic.person import Person
 from kpedge.datasets.synthetic.points import seen_points
 from kpedge.datasets.synthetic.pose import View, projected, rotation, turned
 from kpedge.datasets.synthetic.raster import Drawn, Surface, draw, normals
-from kpedge.datasets.synthetic.shape import Floats, Points, finer, head
+from kpedge.datasets.synthetic.shape import STEP, Floats, Points, finer, head
 
 _HALF = 2.75
 """Half of the picture's side, in pupil distances: from over the hair to the bottom of the neck."""
-_FINE = 36.0
-"""Pixels per pupil distance from which on surfaces are sampled three times as finely as their vertices, not twice."""
 
 
 _EYE_COLUMNS = (28, 54)
@@ -82,7 +80,7 @@ def draw_portrait(person: Person, view: View, lamps: Light, scale: float, rng: n
     made = vertices_of(person)
     seen = turned(made, view, base.neck[..., None])
     gap = sum(person.face.lips[:2]) + 0.5 * person.face.modes.get("jaw", 0.0)
-    dense = 3 if scale > _FINE else 2
+    dense = max(2, math.ceil(scale * STEP))
     covers: list[tuple[Sheet, Floats]] = []
     blockers = [seen[::2, ::2].reshape(-1, 3)]
     for cover in _covers(person, rng, dense):
@@ -113,7 +111,8 @@ def draw_portrait(person: Person, view: View, lamps: Light, scale: float, rng: n
     middle = (middle[0] - float(low[0]), middle[1] - float(low[1]))
     drawn = draw(surfaces, int(high[1] - low[1]), int(high[0] - low[0]))
     pupils, open_eyes = _eyeballs(person, view, lamps, drawn, diffuse, scale, middle)
-    points = seen_points(screen, facing, drawn, person.skin.brow, pupils, open_eyes)
+    across = scale * rotation(0, 0, view.roll)[:2, 0]
+    points = seen_points(screen, facing, drawn, person.skin.brow, pupils, open_eyes, across)
     if person.glasses is not None:
         accessories.put_on(drawn, person.glasses, view, scale, middle, rng)
     neck = screen[-6, screen.shape[1] // 2, :2].astype(np.float64)

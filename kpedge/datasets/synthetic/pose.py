@@ -6,6 +6,7 @@ it looks up, roll when the picture's right eye hangs lower.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -34,8 +35,9 @@ class View:
     distance: float
 
 
+@functools.lru_cache(maxsize=64)
 def rotation(yaw: float, pitch: float, roll: float) -> Points:
-    """Rz(roll) Ry(-yaw) Rx(-pitch), (3, 3), of degrees."""
+    """Rz(roll) Ry(-yaw) Rx(-pitch), (3, 3), of degrees; not to be written to."""
     a, b, c = (math.radians(angle) for angle in (-yaw, -pitch, roll))
     about_x = np.array([[1, 0, 0], [0, math.cos(b), -math.sin(b)], [0, math.sin(b), math.cos(b)]])
     about_y = np.array([[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]])
@@ -46,7 +48,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> Points:
 def draw_view(rng: np.random.Generator) -> View:
     """A view as photos of people have it: most look at the camera, some turn far away."""
     kind = rng.random()
-    spread = 6.0 if kind < 0.58 else (15.0 if kind < 0.88 else 33.0)
+    spread = 6.5 if kind < 0.55 else (17.0 if kind < 0.87 else 36.0)
     yaw = float(np.clip(rng.normal(0, spread), -78, 78))
     pitch = float(np.clip(rng.normal(0, 6.0 if rng.random() < 0.7 else 12.0) - 4.0, -40, 32))
     leaning = rng.random()

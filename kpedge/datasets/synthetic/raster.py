@@ -90,16 +90,20 @@ def draw(surfaces: list[Surface], height: int, width: int) -> Drawn:
             grid = np.concatenate([grid, surface.facing[..., None]], axis=-1)[top:bottom, left:right]
             cut = (slice(top * dense, bottom * dense), slice(left * dense, right * dense))
         screen = finer(grid, dense)
-        column = (screen[..., 0] + 0.5).astype(np.int32)
-        row = (screen[..., 1] + 0.5).astype(np.int32)
-        seen = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        seen = None if surface.keep is None else surface.keep[cut]
         if surface.facing is not None:
-            seen &= screen[..., 3] > 0
-        if surface.keep is not None:
-            seen &= surface.keep[cut]
-        chosen = np.flatnonzero(seen)
-        pixels.append((row.ravel() * np.int32(width) + column.ravel())[chosen])
-        distances.append(screen[..., 2].ravel()[chosen])
+            outside = screen[..., 3] > 0
+            seen = outside if seen is None else outside & seen
+        flat = screen.reshape(-1, screen.shape[-1])
+        chosen = np.arange(len(flat)) if seen is None else np.flatnonzero(seen)
+        flat = flat[chosen]
+        places = (flat[:, :2] + 0.5).astype(np.int32)
+        column, row = places[:, 0], places[:, 1]
+        within = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        if not within.all():
+            chosen, flat, column, row = chosen[within], flat[within], column[within], row[within]
+        pixels.append(row * np.int32(width) + column)
+        distances.append(flat[:, 2])
         colours.append(np.ascontiguousarray(surface.colour[cut]).reshape(-1, 3)[chosen])
         kinds.append(np.zeros(len(chosen), np.int8) if surface.kind is None else surface.kind[cut].ravel()[chosen])
         orders.append(np.full(len(chosen), number, np.int8))

@@ -24,8 +24,14 @@ Points = NDArray[np.float64]
 
 BOX_SIDE = 2.24
 """Side of a face's box in distances between the pupils, of the mean face."""
-SMALLEST, LARGEST = 24.0, 60.0
-"""Pixels per pupil distance at which heads are drawn: smaller ones are shrunk, larger ones enlarged."""
+SMALLEST, LARGEST = 22.0, 46.0
+"""Pixels per pupil distance at which heads are drawn: smaller ones are shrunk, larger ones enlarged. A crop for the
+networks shows 33.
+"""
+
+
+LEVEL = 2.0
+"""Pitch, degrees, that `kpedge.runtime.pose` tells of this head when it is not turned: where 0 lies is a definition."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +80,8 @@ def render_photo(seed: int, number: int, *, frame: bool = False, faceless: bool 
 
 def _close(rng: np.random.Generator, faceless: bool) -> SyntheticPhoto:
     """A photo of one face, now and then of two."""
-    size = float(np.exp(np.clip(rng.normal(math.log(84), 0.38), math.log(24), math.log(150))))
-    width, height = (int(np.clip(size * rng.uniform(1.7, 3.2), 96, 420)) for _ in range(2))
+    size = float(np.exp(np.clip(rng.normal(math.log(80), 0.46), math.log(13), math.log(150))))
+    width, height = (int(np.clip(size * rng.uniform(1.7, 3.2), 48, 420)) for _ in range(2))
     image = draw_background(rng, height, width)
     faces: list[SyntheticFace] = []
     if not faceless:
@@ -86,9 +92,9 @@ def _close(rng: np.random.Generator, faceless: bool) -> SyntheticPhoto:
             aside = x + rng.choice((-1, 1)) * size * rng.uniform(1.05, 1.5)
             other = size * rng.uniform(0.55, 0.95)
             if 0.3 * other < aside < width - 0.3 * other:
-                faces.append(_place(image, rng, (aside, y + rng.normal(0, 0.2) * size), other))
+                faces.append(_place(image, rng, (aside, y + (rng.normal(0, 0.12) - 0.1) * size), other))
         faces.append(_place(image, rng, (x, y), size))
-    image = developed(image, rng, size)
+    image = developed(image, rng, size, coarse=0.12)
     return SyntheticPhoto(image, tuple(faces))
 
 
@@ -104,12 +110,20 @@ def _frame(rng: np.random.Generator, faceless: bool) -> SyntheticPhoto:
     for size in sizes:
         for _ in range(12):
             x, y = rng.uniform(0.3 * size, width - 0.3 * size), rng.uniform(0.5 * size, height - 0.4 * size)
-            if all(math.hypot(x - a, y - b) > 0.62 * (size + s) for a, b, s in taken):
+            if all(_apart((x, y, size), other) for other in taken):
                 taken.append((x, y, size))
                 faces.append(_place(image, rng, (x, y), max(size, 12.0)))
                 break
     image = developed(image, rng, sizes[-1] if sizes else 60.0)
     return SyntheticPhoto(image, tuple(faces))
+
+
+def _apart(nearer: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
+    """Whether a face (middle and side of its box) drawn over another leaves it free, with its body too."""
+    x, y, size = nearer
+    a, b, side = other
+    under_body = abs(a - x) < 1.25 * size + 0.4 * side and b + 0.35 * side > y + 0.4 * size
+    return math.hypot(x - a, y - b) > 0.62 * (size + side) and not under_body
 
 
 def _between(rng: np.random.Generator, low: float, high: float) -> float:
@@ -136,20 +150,20 @@ def _place(image: Image, rng: np.random.Generator, middle: tuple[float, float], 
     if over:
         draw_body(image, rng, neck, zoom * scale, view.body[2])
     points = portrait.points * zoom + shift
-    if rng.random() < 0.07:
+    if rng.random() < 0.10:
         hold_before(image, rng, points, zoom * scale)
     return SyntheticFace(box_of_points(points), points, _pose(view))
 
 
 def _pose(view: View) -> Pose:
-    return Pose(view.yaw, view.pitch, view.roll)
+    return Pose(view.yaw, view.pitch + LEVEL, view.roll)
 
 
 def _gain(rng: np.random.Generator, portrait: Portrait) -> float:
     """Exposure: cameras make faces about equally bright, dark skin a little darker."""
     level = float(portrait.skin_level @ np.array([0.114, 0.587, 0.299]))
     wanted = rng.normal(0.56, 0.14) + 0.05 * math.log(max(level, 1e-3) / 0.15)
-    return float(np.clip(wanted, 0.12, 0.95)) ** 2 / max(level, 1e-3)
+    return min(max(float(wanted), 0.2), 0.95) ** 2 / max(level, 0.004)
 
 
 def _paste(image: Image, colour: NDArray[np.float32], alpha: NDArray[np.float32], zoom: float, shift: Points) -> None:

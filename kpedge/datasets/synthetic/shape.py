@@ -174,6 +174,11 @@ def _bumps(x: Floats, y: Floats) -> Floats:
     out = -0.11 * bump(x, y, (0.52, -0.02), (0.28, 0.16))
     out += 0.075 * bump(x, y, (0.5, 0.01), (0.22, 0.12))
     out += 0.05 * bump(x, y, (0.42, -0.27), (0.34, 0.10))
+    # Across eyes and brows faces are flatter than an ellipse.
+    out -= 0.075 * bump(x, y, (0.28, -0.12), (0.16, 0.26))
+    out -= 0.04 * bump(x, y, (0.56, -0.34), (0.20, 0.14))
+    out += 0.07 * bump(x, y, (0.84, -0.12), (0.20, 0.30))
+    out -= 0.06 * bump(x, y, (0.42, 1.07), (0.17, 0.14))
     out -= 0.02 * bump(x, y, (0.5, -0.15), (0.24, 0.035))
     out += 0.05 * bump(x, y, (0.72, 0.40), (0.26, 0.22))
     height = np.interp(

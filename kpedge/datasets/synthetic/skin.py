@@ -205,7 +205,7 @@ def draw_skin(rng: np.random.Generator, *, man: bool, old: float, child: bool) -
 def _draw_brow(rng: np.random.Generator, *, man: bool, child: bool) -> Brow:
     line = BROW_REST.copy()
     along = np.linspace(0, 1, len(line))
-    line[:, 0] += rng.normal(0, 0.03) * (1 - along) + rng.normal(0, 0.035) * along
+    line[:, 0] += rng.normal(0, 0.036) * (1 - along) + rng.normal(0, 0.045) * along
     line[:, 1] += rng.normal(0, 0.018) + rng.normal(0, 0.024) * (along - 0.5) * 2
     line[:, 1] -= rng.normal(0, 0.016) * (1 - (2 * along - 1) ** 2)
     thick = float(np.clip(rng.normal(0.105 if man else 0.078, 0.022), 0.035, 0.16))

@@ -15,11 +15,11 @@ from kpedge.datasets.synthetic.scene import render_photo
 from kpedge.errors import OutputError, UsageError
 from kpedge.files import atomic_folder, refuse_existing, write_text
 
-SYNTHETIC_FORM = 1
+SYNTHETIC_FORM = 2
 """Version of what the renderer draws: another one draws other pictures from the same seed."""
 RECORD = "synthetic.json"
 FACELESS = "faceless"
-QUALITIES = (62, 96)
+QUALITIES = (40, 96)
 """JPEG qualities, drawn anew for every photo."""
 _FACELESS_FROM = 10**9
 """Numbers of photos without faces begin here, so that they share none with the others."""

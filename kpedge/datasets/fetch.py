@@ -1,0 +1,303 @@
+"""A public set, or an archive of one's own: downloaded, checked and unpacked into a folder, whole or not at all.
+
+What has been downloaded waits in `.NAME.download` beside the folder until all is unpacked; a run that was stopped goes
+on from there. `fetched.json` in the folder records what came from where.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import urllib.parse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kpedge import __version__
+from kpedge.datasets.catalogue import Checksum, PublicSet, RemoteFile
+from kpedge.datasets.download import HEADROOM, LIMIT, Downloaded, Patience, Say, download
+from kpedge.datasets.transfer import check_url
+from kpedge.datasets.unpack import Limits, is_archive, unpack
+from kpedge.errors import ArchiveError, ChecksumError, OutputError, UsageError
+from kpedge.files import atomic_folder, make_folder, output_error, write_text
+
+RECORD = "fetched.json"
+
+Progress = Callable[[str, int, "int | None"], None]
+"""Told what is being done, how many bytes are done, and of how many; None where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedFile:
+    """A file that was downloaded.
+
+    Attributes:
+        name, url: what it was called, and where it came from.
+        size: bytes.
+        sha256: of its content.
+        checked: the kind of checksum that it was held against; "" where none was known.
+    """
+
+    name: str
+    url: str
+    size: int
+    sha256: str
+    checked: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What `fetch` did.
+
+    Attributes:
+        out: the folder.
+        files: what was downloaded.
+        unpacked: how many files that gave.
+        new: False where all was there already.
+    """
+
+    out: Path
+    files: tuple[FetchedFile, ...]
+    unpacked: int
+    new: bool
+
+
+def own_set(url: str, checksum: Checksum | None) -> PublicSet:
+    """A set that is in no catalogue: one archive, or one file, from an address of one's own.
+
+    Raises:
+        UsageError: the address cannot be asked.
+    """
+    check_url(url)
+    return PublicSet("", url, url, "", label_format="auto", files=(RemoteFile(url, file_name(url), checksum=checksum),))
+
+
+def file_name(url: str) -> str:
+    """What to call the file of an address."""
+    last = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9._-]", "_", last).lstrip(".")[-100:] or "download"
+
+
+def from_elsewhere(source: PublicSet, url: str | None, checksum: Checksum | None) -> PublicSet:
+    """A set whose file comes from another address, or is held against a checksum that the catalogue lacks.
+
+    Raises:
+        UsageError: the set has several files or none, or has another checksum.
+    """
+    if url is None and checksum is None:
+        return source
+    if len(source.files) != 1:
+        raise UsageError(
+            f"{source.name} has {len(source.files)} files to fetch: --url and checksums are for one", "leave them out"
+        )
+    file = source.files[0]
+    if checksum and file.checksum and checksum != file.checksum:
+        raise UsageError(
+            f"{source.name} has the {file.checksum.kind} {file.checksum.value}, by {file.checksum_from}",
+            "leave the checksum out, or give --url alone, without a name",
+        )
+    if url is not None:
+        check_url(url)
+    return replace(source, files=(replace(file, url=url or file.url, checksum=checksum or file.checksum),))
+
+
+def fetch(
+    source: PublicSet,
+    out: Path,
+    *,
+    unverified: bool = False,
+    force: bool = False,
+    max_size: int = LIMIT,
+    patience: Patience | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+    say: Say | None = None,
+) -> Fetched:
+    """Download, check and unpack a set.
+
+    Args:
+        source: the set.
+        out: the folder to make.
+        unverified: take a file whose checksum nobody knows.
+        force: replace a folder that was fetched before.
+        max_size: bytes of a file whose size is not known.
+        patience: with bad connections.
+        limits: how much may come out of an archive.
+        progress: told what is being done.
+        say: told of failures that are tried again.
+
+    Raises:
+        UsageError: the set has to be got by hand, or has no checksum and `unverified` is off.
+        OutputError: `out` holds something else, or the disk is full.
+        DownloadError: a file cannot be had; what has come stays for the next run.
+        ChecksumError: a file is not what was promised.
+        ArchiveError: an archive is broken or not safe.
+    """
+    if not source.files:
+        raise UsageError(f"{source.name} cannot be fetched: it has to be got by hand", f"its page: {source.page}")
+    out = out.resolve()
+    record = _record(out)
+    source = _with_known_checksums(source, record)
+    if record and not force and _fits(record, source):
+        files = tuple(FetchedFile(**file) for file in record["files"])
+        return Fetched(out, files, int(record.get("unpacked", 0)), False)
+    _refuse_other(out, record, force=force)
+    unknown = [file.name for file in source.files if file.checksum is None]
+    if unknown and not unverified:
+        raise UsageError(
+            f"no checksum of {', '.join(unknown)} is known, so nothing tells whether it was changed",
+            "give one with --sha256, or take what comes with --unverified, and keep the SHA-256 that is then printed",
+        )
+    waiting = out.with_name(f".{out.name}.download")
+    make_folder(waiting)
+    with _alone(waiting):
+        _needs_space(waiting, source)
+        arrived: list[Downloaded] = []
+        try:
+            for file in source.files:
+                bar = None if progress is None else _named(progress, file.name)
+                arrived.append(
+                    download(
+                        file.url,
+                        waiting / file.name,
+                        checksum=file.checksum,
+                        size=file.size,
+                        limit=max_size,
+                        patience=patience,
+                        progress=bar,
+                        say=say,
+                    )
+                )
+            fetched = _put_in_place(source, arrived, out, limits, progress)
+        except (ChecksumError, ArchiveError):
+            if arrived:
+                for name in (arrived[-1].path.name, f"{arrived[-1].path.name}.json"):
+                    (waiting / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty: other files of the set wait in it
+                waiting.rmdir()
+            raise
+        shutil.rmtree(waiting, ignore_errors=True)
+    return fetched
+
+
+def _put_in_place(
+    source: PublicSet, arrived: list[Downloaded], out: Path, limits: Limits | None, progress: Progress | None
+) -> Fetched:
+    """Unpack all files into the folder, with the record."""
+    files = tuple(
+        FetchedFile(file.name, file.url, there.size, there.sha256, file.checksum.kind if file.checksum else "")
+        for file, there in zip(source.files, arrived, strict=True)
+    )
+    unpacked = 0
+    with atomic_folder(out) as folder:
+        for there in arrived:
+            if is_archive(there.path):
+                bar = None if progress is None else _named(progress, f"unpacking {there.path.name}")
+                unpacked += unpack(there.path, folder, limits=limits, progress=bar)
+            else:
+                shutil.copyfile(there.path, folder / there.path.name)
+                unpacked += 1
+        if (folder / RECORD).exists():
+            raise ArchiveError(f"{source.name or source.page}: it holds a {RECORD} of its own", "unpack it by hand")
+        document = {
+            "name": source.name,
+            "title": source.title,
+            "page": source.page,
+            "terms": source.terms,
+            "format": source.label_format,
+            "scheme": source.scheme,
+            "files": [
+                {"name": f.name, "url": f.url, "size": f.size, "sha256": f.sha256, "checked": f.checked} for f in files
+            ],
+            "unpacked": unpacked,
+            "kpedge": __version__,
+        }
+        write_text(folder / RECORD, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    return Fetched(out, files, unpacked, True)
+
+
+def _record(out: Path) -> dict[str, Any]:
+    """What an earlier fetch recorded in the folder; empty where there was none."""
+    try:
+        document = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        fields = [set(file) for file in document["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return document if fields and all(names == set(FetchedFile.__slots__) for names in fields) else {}
+
+
+def _with_known_checksums(source: PublicSet, record: dict[str, Any]) -> PublicSet:
+    """The set, with the SHA-256 of an earlier fetch from the same address where no other is known."""
+    known = {file["url"]: file["sha256"] for file in record.get("files", ())}
+    files = tuple(
+        replace(file, checksum=Checksum("sha256", known[file.url]))
+        if file.checksum is None and file.url in known
+        else file
+        for file in source.files
+    )
+    return replace(source, files=files)
+
+
+def _fits(record: dict[str, Any], source: PublicSet) -> bool:
+    """Whether a folder holds just what is asked for."""
+    there = [(file["name"], file["url"], file["sha256"]) for file in record["files"]]
+    if len(there) != len(source.files) or record.get("name") != source.name:
+        return False
+    for file, (name, url, digest) in zip(source.files, there, strict=True):
+        same = file.checksum.value == digest if file.checksum and file.checksum.kind == "sha256" else file.url == url
+        if file.name != name or not same:
+            return False
+    return True
+
+
+def _refuse_other(out: Path, record: dict[str, Any], *, force: bool) -> None:
+    """Stop before a folder would be replaced."""
+    if record and not force:
+        raise OutputError(
+            f"{out} holds another set: {record.get('title') or record.get('name')}",
+            "choose another --out, or add --force to replace it",
+        )
+    if not record and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists already and was not fetched", "choose another --out; it is never replaced")
+
+
+def _needs_space(waiting: Path, source: PublicSet) -> None:
+    """Stop before a download for which, unpacked, there is no room; photos take as much room again."""
+    there = sum(path.stat().st_size for path in waiting.iterdir() if path.is_file())
+    needed = 2 * sum(file.size or 0 for file in source.files) - there
+    free = shutil.disk_usage(waiting).free
+    if needed + HEADROOM > free:
+        raise OutputError(
+            f"cannot write into {waiting.parent}: about {needed:,} bytes are needed, {free:,} are free on the disk",
+            "make room, or name an --out on another disk",
+        )
+
+
+def _named(progress: Progress, what: str) -> Callable[[int, int | None], None]:
+    return lambda done, total: progress(what, done, total)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second run away from the same downloads."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows has no such locks
+        yield
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"{folder}: another run is downloading into it", "wait for it to end") from None
+        yield
+    finally:
+        os.close(handle)

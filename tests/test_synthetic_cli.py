@@ -1,0 +1,65 @@
+"""`kpedge data synth`."""
+
+import json
+
+import pytest
+
+from kpedge.cli.main import main
+from kpedge.datasets.formats import read_format
+from kpedge.datasets.packed import open_set
+from kpedge.images import read_image
+from kpedge.keypoints import FACES21
+
+
+def run(arguments, capsys):
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_set_and_sheet(tmp_path, capsys):
+    out, sheet = tmp_path / "set", tmp_path / "faces.png"
+    code, result, said = run(
+        ["data", "synth", "--out", out, "--count", 4, "--seed", 3, "--faceless", 1, "--sheet", sheet, "--faces", 6],
+        capsys,
+    )
+    assert code == 0
+    assert result.strip() == str(out)
+    assert "in 4 photos" in said
+    assert "and 1 without a face" in said
+    assert "sheet:" in said
+    assert read_image(sheet).shape[1] > read_image(sheet).shape[0]
+    assert json.loads((out / "synthetic.json").read_text())["seed"] == 3
+
+
+def test_it_is_a_data_set_like_any_other(tmp_path, capsys):
+    out = tmp_path / "set"
+    assert run(["data", "synth", "--out", out, "--count", 12, "--faceless", 2], capsys)[0] == 0
+    assert run(["data", "check", out, "--strict"], capsys)[0] == 0
+    assert run(["data", "prepare", out, "--out", tmp_path / "prepared"], capsys)[0] == 0
+    prepared = open_set(tmp_path / "prepared")
+    assert len(prepared.boxes) >= 12
+    assert len(read_format(out / "faceless", FACES21, "faceless").faceless) == 2
+
+
+@pytest.mark.parametrize("existing", ["set", "sheet.png"])
+def test_nothing_is_overwritten_unasked(tmp_path, capsys, existing):
+    path = tmp_path / existing
+    if path.suffix:
+        path.write_bytes(b"mine")
+    else:
+        path.mkdir()
+    code, _, said = run(
+        ["data", "synth", "--out", tmp_path / "set", "--count", 1, "--sheet", tmp_path / "sheet.png"], capsys
+    )
+    assert code == 1
+    assert "exists already" in said
+    if path.suffix:
+        assert path.read_bytes() == b"mine"
+
+
+def test_help_has_examples(capsys):
+    code, shown, _ = run(["data", "synth", "--help"], capsys)
+    assert code == 0
+    assert "--faceless" in shown
+    assert "kpedge data synth --out" in shown
