@@ -161,7 +161,7 @@ class KeypointScheme:
                 pupils=(_group(data["pupils"][0]), _group(data["pupils"][1])) if data["pupils"] else None,
                 derived={str(name): _group(group) for name, group in data.get("derived", {}).items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise DataError(f"not a keypoint scheme: {type(error).__name__}: {error}") from error
 
 
@@ -225,16 +225,26 @@ def _part(point: str) -> str:
 def mirror_pairs(points: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs of points whose names differ in left and right, or l and r as a word of its own, alone; left first."""
     places = {point: index for index, point in enumerate(points)}
-    found = {}
+    pairs = []
     for index, point in enumerate(points):
-        other = places.get(_SIDE.sub(lambda word: _OTHER_SIDE[word.group().lower()], point))
-        if other is not None and other != index:
-            found[index] = other
-    return [(index, other) for index, other in found.items() if _SIDE.search(points[index]).group()[0] in "lL"]  # type: ignore[union-attr]
+        side = _SIDE.search(point)
+        other = places.get(_SIDE.sub(_other_side, point))
+        if side and side.group()[0] in "lL" and other is not None:
+            pairs.append((index, other))
+    return pairs
 
 
 _SIDE = re.compile(r"left|right|(?<![^\W_])[lr](?![^\W_])", re.IGNORECASE)
 _OTHER_SIDE = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
+def _other_side(match: re.Match[str]) -> str:
+    """Left for right and right for left, in the letters' case."""
+    word = match.group()
+    other = _OTHER_SIDE[word.lower()]
+    if word.islower():
+        return other
+    return other.upper() if word.isupper() else other.title()
 
 
 def read_scheme(path: Path) -> KeypointScheme:

@@ -11,7 +11,7 @@ from kpedge.datasets.labels import read_labels
 from kpedge.datasets.packed import open_set
 from kpedge.datasets.prepare import PrepareOptions, prepare
 from kpedge.errors import DataError, UsageError
-from kpedge.keypoints import FACES21, FACES21_MEAN, conversion, scheme_named
+from kpedge.keypoints import FACES5, FACES21, FACES21_MEAN, conversion, scheme_named
 from kpedge.scheme import KeypointScheme
 
 FROM_IBUG68 = conversion(scheme_named("ibug68"), FACES21).groups
@@ -82,6 +82,15 @@ def heads(tmp_path):
     rows = ["image,x1,y1,x2,y2,label", "a.png,1.5,2,31.5,40,with_mask", "a.png,-4,5,20,30", '"b, c.png",40,1,70,50,x,y']
     (root / "boxes.csv").write_text("\r\n".join(rows) + "\r\n")
     return root
+
+
+def test_a_set_keeps_its_own_points(ours, ibug, mtfl, heads):
+    assert [read_format(folder).scheme.name for folder in (ours.root, ibug, mtfl)] == ["faces21", "ibug68", "faces5"]
+    assert read_format(ibug).rows[0].keypoints.shape == (68, 2)
+    assert read_format(mtfl).rows[0].keypoints.shape == (5, 2)
+    assert np.allclose(read_format(mtfl).rows[0].box, read_format(mtfl, FACES21).rows[0].box)
+    assert np.allclose(read_format(ibug, FACES5).rows[0].keypoints[2], ours.rows[0].keypoints[18], atol=1e-3)
+    assert read_format(heads).boxes_only
 
 
 def test_68_points_become_21(ours, ibug):
@@ -158,12 +167,14 @@ def test_the_format_is_told_from_the_folder(ours, ibug, mtfl, heads, faceless):
 
 
 def test_a_format_that_does_not_fit_says_so(ours, ibug, mtfl, faceless, tmp_path):
-    with pytest.raises(UsageError, match="no label format is called 'coco'") as raised:
-        read_format(ours.root, FACES21, "coco")
-    assert "auto, label, ibug68-csv, mtfl, boxes, faceless" in raised.value.advice
-    for folder, name in ((ibug, "ibug68-csv"), (mtfl, "mtfl")):
-        with pytest.raises(UsageError, match=f"--format {name} gives the points of faces21, not of pair"):
+    with pytest.raises(UsageError, match="no label format is called 'yaml'") as raised:
+        read_format(ours.root, FACES21, "yaml")
+    assert "label, coco, pts, pts0, voc, yolo, boxes, course-lists, faceless" in raised.value.advice
+    for folder, name, own in ((ibug, "ibug68-csv", "68 of ibug68"), (mtfl, "mtfl", "5 of faces5")):
+        with pytest.raises(UsageError, match=f"none of the 2 points of pair follows from the {own}"):
             read_format(folder, PAIR, name)
+    with pytest.raises(UsageError, match="the objects of the format mtfl have no names"):
+        read_format(mtfl, None, only=["face"])
     with pytest.raises(DataError, match=r"no training_frames_keypoints\.csv"):
         read_format(ours.root, FACES21, "ibug68-csv")
     with pytest.raises(DataError, match=r"no label\.txt"):
@@ -250,7 +261,7 @@ def test_a_sets_own_test_photos_are_its_test_split(ibug, tmp_path):
 
 
 def test_points_that_are_not_labelled_are_nan_in_the_set_and_its_lists(mtfl, tmp_path):
-    prepare(mtfl, tmp_path / "set")
+    prepare(mtfl, tmp_path / "set", PrepareOptions(scheme=FACES21))
     prepared = open_set(tmp_path / "set")
     faces = prepared.keypoints[prepared.face == 1]
     assert np.isnan(faces[:, :16]).all()

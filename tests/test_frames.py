@@ -373,7 +373,7 @@ def test_frames_on_the_command_line(heads, tmp_path, capsys):
     [
         (["--frames", "--negatives", "2"], "--negatives"),
         (["--boxes", "head"], "--frames"),
-        (["--frames", "--boxes", "ears"], "--boxes must be one of face, head, not 'ears'"),
+        (["--frames", "--boxes", "ears"], "--boxes must be one of face, head, points, not 'ears'"),
     ],
 )
 def test_wrong_combinations_are_a_wrong_command_line(heads, tmp_path, capsys, wrong, words):

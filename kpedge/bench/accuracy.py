@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from kpedge.boxes import POINTS
 from kpedge.card import ModelCard
-from kpedge.datasets.labels import (
-    LabelProblem,
-    Labels,
-    photo_problem,
-    read_labels,
-    read_photo_list,
-    usable_rows,
-)
+from kpedge.datasets.formats import AUTO, FORMATS, guess_format, read_format
+from kpedge.datasets.formats.common import is_generic
+from kpedge.datasets.labels import LabelProblem, Labels, photo_problem, read_photo_list, usable_rows
 from kpedge.datasets.packed import is_prepared, open_set
+from kpedge.datasets.photos import open_photo
+from kpedge.datasets.source import our_box
 from kpedge.drawing import face_pictures
 from kpedge.errors import DataError, ImageError, UsageError
 from kpedge.extras import importable
@@ -26,9 +25,9 @@ from kpedge.geometry import (
     pixels_to_fractions,
     transform_points,
 )
-from kpedge.images import read_image
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor
-from kpedge.training.evaluate import Evaluation, TestFaces, disturb_boxes, faces_of_split
+from kpedge.scheme import KeypointScheme
+from kpedge.training.evaluate import Evaluation, TestFaces, disturb_boxes, faces_of_split, in_common
 from kpedge.training.face_metrics import FaceAccuracy, precision_recall_curve, roc_curve
 from kpedge.training.metrics import FAILURE, KeypointAccuracy, KeypointTruth, error_curve
 
@@ -40,7 +39,7 @@ def faces_of_folder(
 
     Args:
         labels: of the folder.
-        model: its card says how to crop.
+        model: its card says how to crop; its points may be others.
         photos: only these, relative to the folder; all when None.
         box_noise: how far boxes are moved and scaled before the crop, as a fraction of their size.
 
@@ -57,23 +56,25 @@ def faces_of_folder(
     problems = list(labels.problems)
     for photo in by_photo if photos is None else photos:
         try:
-            image = read_image(labels.root / photo, stored=True)
+            image = open_photo(labels, photo)
         except ImageError as error:
             problems.append(photo_problem(labels.root, photo, by_photo[photo], error))
             continue
-        rows, outside = usable_rows(by_photo[photo], image)
+        rows, outside = usable_rows((row for row in by_photo[photo] if row.labelled.any()), image)
         problems += outside
         if rows:
-            shown = disturb_boxes(np.array([row.box for row in rows]), box_noise, rng)
+            # As `prepare` cuts them: boxes that hold something else than faces are taken from the points.
+            own = [our_box(row, labels, POINTS) if labels.convention == POINTS else row.box for row in rows]
+            shown = disturb_boxes(np.array(own), box_noise, rng)
             cut, transforms = predictor.preprocess(image, shown)
             crops.append(cut)
+            boxes += own
             for row, box, way in zip(rows, shown, transforms, strict=True):
                 sides.append(crop_square(box, card.crop)[2])
                 keypoints.append(pixels_to_fractions(transform_points(way, row.keypoints), card.size))
-                boxes.append(row.box)
                 where.append(photo)
     if not crops:
-        raise DataError(f"{labels.root}: no face to measure on")
+        raise DataError(f"{labels.root}: no face with labelled points to measure on")
     truth = KeypointTruth(np.array(keypoints), np.array(sides), np.array(boxes), labels.scheme)
     return TestFaces(np.concatenate(crops), truth, tuple(where)), problems
 
@@ -84,38 +85,69 @@ def first_split(data: Path) -> str:
     return next(split for split in ("test", "validation", "train") if counts[split]["faces"])
 
 
-def load_faces(
+def labelled_faces(
     data: Path,
     model: CropModel,
     *,
     split: str | None = None,
     photo_list: Path | None = None,
+    label_format: str = AUTO,
     box_noise: float = 0.0,
 ) -> tuple[TestFaces, list[LabelProblem]]:
-    """The faces to measure a model on: a split of a prepared set ("test" when None), or a folder of labelled photos.
+    """Labelled faces, cropped for a model, whatever their points: a split of a prepared set ("test" when None), or a
+    folder of labelled photos.
 
     With `box_noise` their boxes are first moved and scaled by up to that fraction of their size, always the same way.
 
     Raises:
-        DataError: there is no face, or its keypoints are not the model's.
+        DataError: there is no face.
         UsageError: a photo list was given with a prepared set, or a split with a folder.
     """
     card: ModelCard = model.card
     if is_prepared(data):
         if photo_list is not None:
             raise UsageError("--list chooses photos of a folder; a prepared set has --split")
-        source = open_set(data)
-        if source.scheme != card.scheme:
-            raise DataError(f"{data} has {source.scheme.name} keypoints, the model {card.scheme.name}")
-        return faces_of_split(source, split or "test", card.size, card.colour, card.crop, box_noise=box_noise), []
+        faces = faces_of_split(open_set(data), split or "test", card.size, card.colour, card.crop, box_noise=box_noise)
+        return faces, []
     if split is not None:
         raise UsageError(
             f"--split chooses of a prepared set; {data} is none", "for a folder of photos, give --list FILE"
         )
-    labels = read_labels(data, card.scheme)
+    labels = _read_labels(data, card.scheme, label_format)
     photos, unlabelled = read_photo_list(photo_list, labels) if photo_list else (None, [])
     faces, problems = faces_of_folder(labels, model, photos, box_noise=box_noise)
     return faces, [*unlabelled, *problems]
+
+
+def load_faces(
+    data: Path,
+    model: CropModel,
+    *,
+    split: str | None = None,
+    photo_list: Path | None = None,
+    label_format: str = AUTO,
+    box_noise: float = 0.0,
+) -> tuple[TestFaces, list[LabelProblem]]:
+    """The faces to measure a model on: `labelled_faces`, whose points are used as far as they follow from the model's,
+    or the model's from them.
+
+    Raises:
+        DataError: there is no face, or its keypoints and the model's have none in common.
+        UsageError: a photo list was given with a prepared set, or a split with a folder.
+    """
+    faces, problems = labelled_faces(
+        data, model, split=split, photo_list=photo_list, label_format=label_format, box_noise=box_noise
+    )
+    return in_common(faces, model.card.scheme, str(data)), problems
+
+
+def _read_labels(data: Path, scheme: KeypointScheme, label_format: str) -> Labels:
+    """The labels of a folder in its own points; those that nobody named are the model's where there are as many."""
+    name = guess_format(data, scheme) if label_format == AUTO else label_format
+    labels = FORMATS[name].read(data, scheme) if name in FORMATS else read_format(data, None, name)
+    if is_generic(labels.scheme) and len(labels.scheme) == len(scheme):
+        return replace(labels, scheme=scheme)
+    return labels
 
 
 def error_curve_png(accuracy: KeypointAccuracy, mean_face: KeypointAccuracy, name: str) -> bytes:
@@ -141,9 +173,7 @@ def error_curve_png(accuracy: KeypointAccuracy, mean_face: KeypointAccuracy, nam
     return bytes(plots.to_png(figure))
 
 
-def worst_faces(
-    card: ModelCard, faces: TestFaces, evaluation: Evaluation, *, count: int = 24, side: int = 224
-) -> Image:
+def worst_faces(faces: TestFaces, evaluation: Evaluation, *, count: int = 24, side: int = 224) -> Image:
     """A sheet of the faces with the largest error: predicted points in colour, labelled points as white rings."""
     errors = evaluation.accuracy.face_errors
     order = np.argsort(-errors, kind="stable")[:count]
@@ -151,7 +181,7 @@ def worst_faces(
         faces.crops[order],
         faces.truth.keypoints[order],
         evaluation.predicted[order],
-        card.scheme,
+        evaluation.scheme,
         [f"{errors[index]:.1%} {faces.where[index]}" for index in order],
         columns=6,
         side=side,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +12,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.boxes import to_convention
 from kpedge.datasets.formats import AUTO, read_format
 from kpedge.datasets.frames import is_frame_set, open_frames
 from kpedge.datasets.labels import LabelProblem, photo_problem, read_photo_list
 from kpedge.datasets.negatives import read_unlabelled
+from kpedge.datasets.photos import open_photo
+from kpedge.datasets.source import our_box
 from kpedge.drawing import contact_sheet
 from kpedge.errors import DataError, ImageError, UsageError
 from kpedge.extras import importable
 from kpedge.geometry import Image, box_size, iou, resize_to
 from kpedge.images import read_image
-from kpedge.keypoints import FACES21
 from kpedge.runtime.detector import FaceDetector, FrameModel
 from kpedge.shelf import sample_photo
 from kpedge.training.detection_metrics import (
@@ -97,23 +98,26 @@ def load_frames(
             raise UsageError(
                 f"--split chooses of a frame set; {data} is none", "for a folder of photos, give --list FILE"
             )
-        labels = read_format(data, FACES21, label_format)
+        labels = read_format(data, None, label_format)
         problems = list(labels.problems)
         by_photo, unlabelled = labels.by_photo(), read_unlabelled(labels.root)
+        for photo, boxes_of_photo in labels.unlabelled.items():
+            unlabelled.setdefault(photo, []).extend(boxes_of_photo)
         chosen = list(by_photo)
         if photo_list is not None:
             chosen, without_row = read_photo_list(photo_list, labels)
             problems += without_row
         frames = []
         for photo in chosen:
-            own = np.array([row.box for row in by_photo[photo]], dtype=np.float64).reshape(-1, 4)
-            if not as_labelled:
-                own = to_convention(own, labels.convention)
+            rows = by_photo[photo]
+            own = np.array(
+                [row.box if as_labelled else our_box(row, labels, labels.convention) for row in rows], dtype=np.float64
+            ).reshape(-1, 4)
             hidden = np.array(unlabelled.get(photo, []), dtype=np.float64).reshape(-1, 4)
             frames.append(
                 LabelledFrame(
                     photo,
-                    lambda path=labels.root / photo: read_image(path, stored=True),  # type: ignore[misc]
+                    functools.partial(open_photo, labels, photo),
                     np.concatenate([own, hidden]),
                     np.arange(len(own) + len(hidden)) >= len(own),
                 )

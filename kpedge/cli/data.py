@@ -1,23 +1,25 @@
-"""`kpedge data`: look at labelled photos, and prepare them for training."""
+"""`kpedge data`: look at labelled photos, and prepare them for training; further commands have files of their own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kpedge.cli import output, sheet
-from kpedge.cli.options import Force, Json, Scheme, examples, say_prepared
+from kpedge.cli import convert, fetch, output, sheet, synth
+from kpedge.cli.labels import Format, Label, Scheme, wanted_scheme
+from kpedge.cli.options import Force, Json, examples, say_prepared
 
-app = typer.Typer(no_args_is_help=True, help="Look at labelled photos, and prepare them for training.")
+if TYPE_CHECKING:
+    from kpedge.datasets.check import CheckReport
 
-Format = Annotated[
-    str,
-    typer.Option("--format", help="Format of the labels: auto, label, ibug68-csv, mtfl, boxes, or faceless for none."),
-]
+app = typer.Typer(no_args_is_help=True, help="Get labelled photos, look at them, convert them, and prepare them for training.")
 
 PROBLEMS_SHOWN = 20
+REMARKS_SHOWN = ("duplicate", "odd face")
+"""Of what is unusual; --json lists all."""
+CONVENTION_WORDS = {"face": "brows to chin", "head": "heads", "points": "by another rule"}
 
 
 @app.command(
@@ -25,12 +27,15 @@ PROBLEMS_SHOWN = 20
         "kpedge data check photos",
         "kpedge data check photos --sheet sheet.png",
         "kpedge data check photos --json --strict",
+        "kpedge data check export.json --sheet sheet.png",
+        "kpedge data check scans --format pts --scheme my_points.toml",
     )
 )
 def check(
     folder: Annotated[Path, typer.Argument(help="Folder of photos and their labels.")],
-    scheme: Scheme = "faces21",
+    scheme: Scheme = "auto",
     label_format: Format = "auto",
+    label: Label = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Draw a contact sheet of labelled faces into this picture.")
     ] = None,
@@ -39,38 +44,33 @@ def check(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Read every label and decode every photo; report counts, statistics, and all that is wrong, with its place."""
+    """Read every label and decode every photo; report counts, statistics, and all that is wrong, with its place.
+
+    Labels of other tools are read, too (--format), and held against what a face looks like: left and right, order of
+    the points, size of the photos, boxes.
+    """
     from kpedge.datasets.check import check as run_check
     from kpedge.datasets.check import label_sheet
     from kpedge.errors import DataError
     from kpedge.files import refuse_existing
     from kpedge.images import check_format, write_image
-    from kpedge.keypoints import scheme_named
 
     if sheet is not None:
         refuse_existing(sheet, force=force)
         check_format(sheet)
     with output.progress("reading photos") as update:
-        report, labels = run_check(folder, scheme_named(scheme), label_format=label_format, progress=update)
+        report, labels = run_check(
+            folder, wanted_scheme(scheme), label_format=label_format, only=label or (), progress=update
+        )
     if as_json:
         output.result_json(report.to_dict(), indent=1)
     else:
-        rows = [
-            ("label files", f"{report.label_files:,}"),
-            ("rows", f"{report.rows:,}"),
-            ("photos", f"{report.photos:,}"),
-            ("usable faces", f"{report.faces:,}"),
-            ("problems", f"{len(report.problems):,}"),
-            *(
-                (f"photos with {group} face{'' if group == '1' else 's'}", f"{count:,}")
-                for group, count in report.faces_a_photo.items()
-            ),
-            *((f"box size {name}, px", f"{value:g}") for name, value in report.box_px.items()),
-            *((f"roll {name}, degrees", f"{value:g}") for name, value in report.roll_deg.items()),
-            *((kind, f"{count:,}") for kind, count in report.notes.items()),
-        ]
-        output.table(("what", "value"), rows)
-    for remark in [remark for remark in report.remarks if remark.kind == "duplicate"][:PROBLEMS_SHOWN]:
+        output.table(("what", "value"), _rows_of(report))
+    for line in report.reading:
+        output.say(f"note: {line}")
+    for finding in report.findings:
+        output.say(f"warning: {finding}")
+    for remark in [remark for remark in report.remarks if remark.kind in REMARKS_SHOWN][:PROBLEMS_SHOWN]:
         output.say(f"{remark.kind}: {remark}")
     for problem in report.problems[:PROBLEMS_SHOWN]:
         output.say(f"{problem.kind}: {problem}")
@@ -83,6 +83,27 @@ def check(
         raise DataError(f"{folder}: {len(report.problems)} problems", "mend them, or leave --strict to skip these rows")
 
 
+def _rows_of(report: CheckReport) -> list[tuple[str, str]]:
+    """The report as lines of a table."""
+    return [
+        ("format", report.format),
+        ("keypoints", f"{report.points} ({report.scheme})" if report.points else "none: boxes alone"),
+        ("boxes", CONVENTION_WORDS[report.convention]),
+        ("label files", f"{report.label_files:,}"),
+        ("rows", f"{report.rows:,}"),
+        ("photos", f"{report.photos:,}"),
+        ("usable faces", f"{report.faces:,}"),
+        ("problems", f"{len(report.problems):,}"),
+        *(
+            (f"photos with {group} face{'' if group == '1' else 's'}", f"{count:,}")
+            for group, count in report.faces_a_photo.items()
+        ),
+        *((f"box size {name}, px", f"{value:g}") for name, value in report.box_px.items()),
+        *((f"roll {name}, degrees", f"{value:g}") for name, value in report.roll_deg.items()),
+        *((kind, f"{count:,}") for kind, count in report.notes.items()),
+    ]
+
+
 @app.command(
     epilog=examples(
         "kpedge data prepare photos --out data/photos",
@@ -90,13 +111,15 @@ def check(
         "kpedge data prepare photos --out data/photos --test-list held_out.txt --seed 3",
         "kpedge data prepare landscapes --out data/landscapes --format faceless",
         "kpedge data prepare crowds --out data/crowds --frames --test 0.5",
+        "kpedge data prepare youtube68 --out data/youtube68 --scheme faces21",
     )
 )
 def prepare(
     folder: Annotated[Path, typer.Argument(help="Folder of photos and their labels.")],
     out: Annotated[Path, typer.Option(help="Folder for the prepared set.")],
-    scheme: Scheme = "faces21",
+    scheme: Scheme = "auto",
     label_format: Format = "auto",
+    label: Label = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     validation: Annotated[float, typer.Option(help="Fraction of the photos outside test that validate.")] = 0.1,
     test: Annotated[float, typer.Option(help="Fraction that tests, where no list says which. 0: none.")] = 0.1,
@@ -118,7 +141,10 @@ def prepare(
     ] = False,
     boxes: Annotated[
         str,
-        typer.Option(help="With --frames: what the boxes hold, face or head. (default: head of boxes.csv, else face)"),
+        typer.Option(
+            help="Crops: cut around labelled boxes, or those that follow from the points. With --frames: what the "
+            "boxes hold, face or head; points takes those. (default: what the format says)",
+        ),
     ] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Fail instead of leaving broken rows out.")] = False,
     force: Force = False,
@@ -131,24 +157,28 @@ def prepare(
     from kpedge.datasets.prepare import prepare as run_prepare
     from kpedge.datasets.prepare_frames import FrameOptions, prepare_frames
     from kpedge.errors import UsageError
-    from kpedge.keypoints import scheme_named
 
     if frames and (negatives is not None or context is not None):
         raise UsageError("--negatives and --context are for crops, --frames packs photos", "leave one of them out")
-    if boxes and not frames:
-        raise UsageError("--boxes is for whole photos", "add --frames, or leave it out")
     common: dict[str, Any] = {
-        "scheme": scheme_named(scheme),
+        "scheme": wanted_scheme(scheme),
+        "boxes": boxes,
         "seed": seed,
         "validation": validation,
         "test": test,
         "name": name,
         "terms": terms,
     }
-    read: dict[str, Any] = {"test_list": test_list, "label_format": label_format, "strict": strict, "force": force}
+    read: dict[str, Any] = {
+        "test_list": test_list,
+        "label_format": label_format,
+        "only": label or (),
+        "strict": strict,
+        "force": force,
+    }
     with output.progress("preparing") as update:
         if frames:
-            report = prepare_frames(folder, out, FrameOptions(**common, boxes=boxes), progress=update, **read)
+            report = prepare_frames(folder, out, FrameOptions(**common), progress=update, **read)
         else:
             crops: dict[str, Any] = {"negatives": negatives, **({} if context is None else {"context": context})}
             options = PrepareOptions(**common, **crops)
@@ -158,4 +188,7 @@ def prepare(
     say_prepared(report.path, report.written, report.counts, len(report.problems))
 
 
+convert.register(app)
 sheet.register(app)
+synth.register(app)
+fetch.register(app)

@@ -9,32 +9,35 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.boxes import FACE, HEAD
-from kpedge.errors import DataError, ImageError
-from kpedge.files import read_bytes
-from kpedge.geometry import MIN_SIDE, Image, as_box, box_overlaps_image
+from kpedge.boxes import FACE
+from kpedge.datasets.rows import (
+    RowError,
+    check_points,
+    is_file,
+    is_number,
+    named_photo,
+    number_text,
+    numbers_behind,
+    row_box,
+    row_name,
+    row_numbers,
+    text_lines,
+)
+from kpedge.errors import DataError, ImageError, UsageError
+from kpedge.geometry import Box, Image, as_box, box_overlaps_image
 from kpedge.images import SUFFIXES
+from kpedge.keypoints import FACES21, Conversion, conversion
 from kpedge.scheme import KeypointScheme
 
 LABEL_FILE = "label.txt"
 TEST_LIST = "test_images.txt"
-NAME_PARTS = 8
-"""How many blanks at most are looked behind for the name of the photo in a row that cannot be read."""
-
-
-class RowError(DataError):
-    """A row of a label file that cannot be read; `kind` is a fixed word for counting."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +50,9 @@ class LabelRow:
         keypoints: float64 (K, 2), pixels of the stored photo; negative or beyond its edge where the face is cut, NaN
             where the set does not label a point.
         file: the label file, relative to the data folder.
-        line: its line, from 1.
+        line: its line, from 1; in a file without lines of its own the number of the face.
+        visible: bool (K,), False for points that are labelled though something hides them; None where the set does not
+            tell.
     """
 
     photo: str
@@ -55,6 +60,12 @@ class LabelRow:
     keypoints: NDArray[np.float64]
     file: str
     line: int
+    visible: NDArray[np.bool_] | None = None
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Which points are labelled, (K,)."""
+        return np.asarray(np.isfinite(self.keypoints).all(axis=1))
 
     @property
     def where(self) -> str:
@@ -95,6 +106,14 @@ class Labels:
         faceless: photos that show no face at all.
         test: the photos that the set itself keeps for testing; none when None.
         boxes_only: the rows have boxes and no points.
+        convention: what the boxes hold, of `kpedge.boxes.CONVENTIONS`.
+        unlabelled: photo -> boxes (4,) of faces that are neither face nor background.
+        crowded: photos with a region full of faces, of which no crop can be said to show none.
+        remarks: what is to be known of how the files were read.
+        dropped: kind -> count, of what the files hold and the rows do not.
+        sizes: photo -> width and height, pixels, where the label files tell them.
+        pixels: gives a photo's pixels where photos are no files of their own.
+        format: the format's name.
     """
 
     root: Path
@@ -105,26 +124,62 @@ class Labels:
     faceless: tuple[str, ...] = ()
     test: tuple[str, ...] | None = None
     boxes_only: bool = False
-
-    @property
-    def convention(self) -> str:
-        """What the boxes hold, of `kpedge.boxes.CONVENTIONS`: sets with boxes alone box heads."""
-        return HEAD if self.boxes_only else FACE
+    convention: str = FACE
+    unlabelled: Mapping[str, Sequence[Box]] = field(default_factory=dict)
+    crowded: frozenset[str] = frozenset()
+    remarks: tuple[str, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    pixels: Callable[[str], Image] | None = None
+    format: str = "label"
 
     def by_photo(self) -> dict[str, list[LabelRow]]:
         """The rows of each photo, photos in order of first mention; last those that show no face, with no row."""
         photos: dict[str, list[LabelRow]] = {}
         for row in self.rows:
             photos.setdefault(row.photo, []).append(row)
-        for photo in self.faceless:
+        for photo in (*self.unlabelled, *self.faceless):
             photos.setdefault(photo, [])
         return photos
+
+    def converted(self, wanted: KeypointScheme) -> Labels:
+        """The same faces in the points of another scheme: by name, and by what the own scheme derives. Where no point
+        follows and both have as many, the points are taken by position.
+
+        Raises:
+            UsageError: no point follows.
+        """
+        if wanted == self.scheme:
+            return self
+        if self.boxes_only or not self.rows:
+            empty = np.full((len(wanted), 2), np.nan)
+            return replace(
+                self, scheme=wanted, rows=tuple(replace(row, keypoints=empty, visible=None) for row in self.rows)
+            )
+        way = conversion(self.scheme, wanted)
+        if not len(way.known):
+            if len(self.scheme) == len(wanted):
+                return replace(self, scheme=wanted)
+            raise UsageError(
+                f"none of the {len(wanted)} points of {wanted.name} follows from the {len(self.scheme)} of "
+                f"{self.scheme.name}",
+                "leave --scheme out to keep the set's own points, or name them as in docs/schemes.md",
+            )
+        return replace(self, scheme=wanted, rows=tuple(_converted(row, way) for row in self.rows))
+
+
+def _converted(row: LabelRow, way: Conversion) -> LabelRow:
+    visible = None
+    if row.visible is not None:  # a mean is seen where all of its points are
+        visible = np.array([bool(group) and bool(row.visible[list(group)].all()) for group in way.groups])
+    return replace(row, keypoints=way(row.keypoints), visible=visible)
 
 
 def parse_row(text: str, scheme: KeypointScheme) -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:
     """One row of the label format as name, box (4,) and keypoints (K, 2).
 
-    A name may contain blanks as long as no part behind the first is a number by itself.
+    A name may contain blanks as long as no part behind the first is a number by itself. A point `nan nan` is not
+    labelled.
 
     Raises:
         RowError: the message says what is wrong with the row; the caller knows where it stands.
@@ -138,49 +193,10 @@ def parse_row(text: str, scheme: KeypointScheme) -> tuple[str, NDArray[np.float6
             "columns",
             f"{len(cells)} columns, expected {numbers + 1}: name, 4 of the box, {len(scheme)} x y ({scheme.name})",
         )
-    parsed = row_numbers(values, len(cells) - numbers + 1)
-    return row_name(name), row_box(parsed[:4]), parsed[4:].reshape(-1, 2)
-
-
-def row_numbers(values: Sequence[str], first: int) -> NDArray[np.float64]:
-    """The numbers of a row, whose first stands in column `first`, counted from 1.
-
-    Raises:
-        RowError: one is no number, or not finite.
-    """
-    try:
-        parsed = np.array([float(value) for value in values])
-    except ValueError:
-        column, value = next((i, v) for i, v in enumerate(values, first) if not is_number(v))
-        raise RowError("not a number", f"column {column} is {value!r}, not a number") from None
-    if not np.isfinite(parsed).all():
-        column = int(np.flatnonzero(~np.isfinite(parsed))[0])
-        raise RowError("not a number", f"column {first + column} is {values[column]!r}, not a finite number")
-    return parsed
-
-
-def row_name(name: str) -> str:
-    """A photo's name in a row, as a path in its shortest form.
-
-    Raises:
-        RowError: it cannot be a path.
-    """
-    if "\0" in name:
-        raise RowError("name", "the name holds a NUL byte")
-    return posixpath.normpath(name)
-
-
-def row_box(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A row's box (4,), checked.
-
-    Raises:
-        RowError: it has no area, or lies beyond all photos.
-    """
-    try:
-        return as_box(values)
-    except DataError as error:
-        flat = (values[2:] - values[:2]).min() < MIN_SIDE
-        raise RowError("box without area" if flat else "box out of range", str(error)) from error
+    first = len(cells) - numbers + 1
+    box = row_box(row_numbers(values[:4], first))
+    points = row_numbers(values[4:], first + 4, unlabelled=True).reshape(-1, 2)
+    return row_name(name), box, check_points(points)
 
 
 def usable_rows(rows: Iterable[LabelRow], image: Image) -> tuple[list[LabelRow], list[LabelProblem]]:
@@ -199,42 +215,10 @@ def usable_rows(rows: Iterable[LabelRow], image: Image) -> tuple[list[LabelRow],
 
 def photo_problem(root: Path, photo: str, rows: Sequence[LabelRow], error: ImageError) -> LabelProblem:
     """What is to be said of a photo that cannot be read."""
-    kind = "unreadable photo" if (root / photo).exists() else "missing photo"
+    kind = "unreadable photo" if is_file(root / photo) else "missing photo"
     faces = "1 face" if len(rows) == 1 else f"{len(rows)} faces"
     message = str(error).removeprefix(f"{root}{os.sep}")
     return LabelProblem(kind, rows[0].where if rows else photo, f"{message} ({faces})", photo)
-
-
-def is_number(text: str) -> bool:
-    """Whether a cell of a row is a number, finite or not."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def named_photo(folder: Path, row: str, separator: str | None = None) -> str:
-    """The photo beside a label file that a broken row begins with; empty where there is none."""
-    parts = row.split(separator, NAME_PARTS)[:NAME_PARTS]
-    names = [(separator or " ").join(parts[:count]) for count in range(1, len(parts) + 1)]
-    found = [name for name in names if "\0" not in name and (folder / name).is_file()]
-    return posixpath.normpath(found[-1]) if found else ""
-
-
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers, from 1.
-
-    Raises:
-        DataError: the file is missing or not text.
-    """
-    try:
-        text = read_bytes(path, DataError).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, line
 
 
 def read_label_file(path: Path, root: Path, scheme: KeypointScheme) -> tuple[list[LabelRow], list[LabelProblem]]:
@@ -279,8 +263,8 @@ def find_label_files(root: Path) -> list[Path]:
     return found
 
 
-def read_labels(root: Path, scheme: KeypointScheme) -> Labels:
-    """All labels of a data folder, or of one label file.
+def read_labels(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
+    """All labels of a data folder, or of one label file, whose scheme is known; `kpedge.datasets.formats` finds it out.
 
     Args:
         root: a folder that holds `label.txt` files, or one such file.
@@ -315,7 +299,7 @@ def read_boxes(path: Path) -> dict[Path, list[NDArray[np.float64]]]:
     boxes: dict[Path, list[NDArray[np.float64]]] = {}
     for line, content in text_lines(path):
         cells = content.split()
-        numbers = next((i for i, cell in enumerate(reversed(cells)) if not is_number(cell)), len(cells) - 1)
+        numbers = numbers_behind(cells)
         name, values = " ".join(cells[: len(cells) - numbers]), cells[len(cells) - numbers :][:4]
         if numbers % 2:
             raise DataError(
@@ -346,7 +330,7 @@ def read_photo_list(path: Path, labels: Labels) -> tuple[list[str], list[LabelPr
         photo = posixpath.normpath(line.strip())
         if photo in labelled:
             photos.append(photo)
-        elif (labels.root / photo).is_file():
+        elif is_file(labels.root / photo):
             problems.append(LabelProblem("listed, no label", f"{path.name}:{number}", f"{photo} has no readable row"))
         else:
             raise DataError(
@@ -369,5 +353,4 @@ def photos_below(root: Path) -> list[str]:
 
 def format_row(name: str, box: NDArray[np.float64], keypoints: NDArray[np.float64]) -> str:
     """One row of the label format, six digits behind the point and no trailing zeros."""
-    values = [f"{value:.6f}".rstrip("0").rstrip(".") for value in (*box, *keypoints.ravel())]
-    return " ".join([name, *values])
+    return " ".join([name, *map(number_text, (*box.tolist(), *keypoints.ravel().tolist()))])

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.card import COLOURS
+from kpedge.datasets.packed import PreparedSet
 from kpedge.datasets.sampling import CropSampler
 from kpedge.errors import DataError
+from kpedge.keypoints import conversion
+from kpedge.scheme import KeypointScheme
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +63,8 @@ class Mixture:
             if sampler.source.scheme != first.scheme:
                 raise DataError(
                     f"{sampler.source.path} has {sampler.source.scheme.name} keypoints, "
-                    f"{first.path} has {first.scheme.name}"
+                    f"{first.path} has {first.scheme.name}",
+                    "make them one with kpedge.datasets.mixture.in_scheme",
                 )
         if self.negatives and not any(len(sampler.source.negatives("train")) for sampler in self.samplers):
             raise DataError(
@@ -127,6 +131,24 @@ class Mixture:
         for row, (number, index, _) in enumerate(rows.tolist()):
             crops[row], keypoints[row] = self.samplers[number].sample(index, epoch)
         return Batch(crops, keypoints, rows[:, 2].astype(np.float32), rows[:, 0])
+
+
+def in_scheme(source: PreparedSet, scheme: KeypointScheme) -> PreparedSet:
+    """A set with its points as those of another scheme; those that do not follow count as not labelled. What shows no
+    face belongs to any scheme.
+
+    Raises:
+        DataError: the set has faces, but none of the points follows.
+    """
+    if source.scheme == scheme:
+        return source
+    convert = conversion(source.scheme, scheme)
+    if source.face.any() and not len(convert.known):
+        raise DataError(
+            f"{source.path} has {source.scheme.name} keypoints, from which no point of {scheme.name} follows",
+            "points are the same where their names are; a scheme's [derived] says what else follows (docs/schemes.md)",
+        )
+    return replace(source, scheme=scheme, keypoints=convert(source.keypoints))
 
 
 def _draw(rng: np.random.Generator, pool: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -9,7 +9,6 @@ at random: it leaves the photo at the same sides, by the same fractions of the c
 
 from __future__ import annotations
 
-import csv
 import math
 import posixpath
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.datasets.labels import row_box, row_numbers, text_lines
+from kpedge.datasets.rows import csv_cells, row_box, row_numbers, text_lines
 from kpedge.errors import DataError
 from kpedge.geometry import Box, CropRule, crop_square, iou
 
@@ -74,8 +73,8 @@ def read_unlabelled(root: Path) -> dict[str, list[Box]]:
     path = root / UNLABELLED_LIST
     boxes: dict[str, list[Box]] = {}
     for line, content in list(text_lines(path))[1:] if path.is_file() else ():
-        cells = next(csv.reader([content]))
         try:
+            cells = csv_cells(content)
             if len(cells) < 5:
                 raise DataError(f"{len(cells)} columns, expected image,x1,y1,x2,y2,score")
             box = row_box(row_numbers(cells[1:5], 2))

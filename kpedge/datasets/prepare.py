@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.boxes import POINTS
 from kpedge.datasets.formats import AUTO
 from kpedge.datasets.labels import LabelProblem, format_row, photo_problem, usable_rows
 from kpedge.datasets.negatives import Overhang, choose_negatives, overhang
 from kpedge.datasets.packed import FORMAT, SetWriter, is_prepared, open_set, read_info
-from kpedge.datasets.source import Source, raise_first, read_source
+from kpedge.datasets.photos import open_photo
+from kpedge.datasets.source import Source, raise_first, read_source, source_of_crops
 from kpedge.datasets.split import SPLITS, split_photos
 from kpedge.errors import DataError, ImageError, OutputError, StaleSetError, UsageError
 from kpedge.files import atomic_folder
@@ -29,10 +31,11 @@ from kpedge.geometry import (
     shrunk_region,
     widen_box,
 )
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
 from kpedge.scheme import KeypointScheme
 
+LABELLED = "labelled"
+BOXES = (LABELLED, POINTS)
+"""Around which boxes crops are cut: those of the labels, or those that follow from the points."""
 Progress = Callable[[int, int], None]
 """Called with (photos done, photos in all)."""
 
@@ -45,7 +48,7 @@ class PrepareOptions:
     """How a set is prepared; all of it goes into the set's hash.
 
     Attributes:
-        scheme: keypoint scheme of the label rows.
+        scheme: keypoint scheme that is wanted; the set's own when None.
         seed: of the split.
         validation: fraction of the photos outside the test split that go to validation.
         test: fraction of the photos that go to test, where no test list is given and the set keeps none for testing;
@@ -59,9 +62,10 @@ class PrepareOptions:
         terms: the terms of the photos, as model cards state them.
         negatives: crops without a face that are taken of each photo; when None, 3 of a photo with faces and 8 of one
             without.
+        boxes: of `BOXES`; when empty, from the points where the set's boxes hold something else than ours.
     """
 
-    scheme: KeypointScheme = FACES21
+    scheme: KeypointScheme | None = None
     seed: int = 0
     validation: float = 0.1
     test: float = 0.1
@@ -71,8 +75,13 @@ class PrepareOptions:
     name: str = ""
     terms: str = "not stated"
     negatives: int | None = None
+    boxes: str = ""
 
     def __post_init__(self) -> None:
+        if self.boxes and self.boxes not in BOXES:
+            raise UsageError(
+                f"--boxes must be one of {', '.join(BOXES)}, not {self.boxes!r}", "with --frames: face, head or points"
+            )
         if self.negatives is not None and self.negatives < 0:
             raise UsageError(f"--negatives must be 0 or more, not {self.negatives}")
         if self.context < self.rule.widen:
@@ -114,6 +123,7 @@ def prepare(
     *,
     test_list: Path | None = None,
     label_format: str = AUTO,
+    only: Collection[str] = (),
     strict: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -126,6 +136,7 @@ def prepare(
         options: settings.
         test_list: another list of test photos, paths relative to `source`, one a line.
         label_format: a key of `kpedge.datasets.formats.FORMATS`, or "auto".
+        only: names of the objects that are faces, in formats that name them; all when empty.
         strict: fail on the first broken row or photo instead of leaving it out.
         force: replace a set that no longer fits.
         progress: told how far the work is.
@@ -137,12 +148,16 @@ def prepare(
     """
     options = options or PrepareOptions()
     options = replace(options, name=options.name or source.resolve().name)
-    read = read_source(source, options.scheme, test_list, label_format, kept_test=bool(options.test))
+    read = read_source(source, options.scheme, test_list, label_format, kept_test=bool(options.test), only=only)
     if read.labels.boxes_only:
         raise DataError(f"{source} labels boxes and no points", "it trains a detector: kpedge data prepare --frames")
-    digest = read.sha256(
-        FORMAT, {**asdict(options), "scheme": options.scheme.to_dict(), "rule": options.rule.to_dict()}
-    )
+    scheme = read.labels.scheme
+    boxes = options.boxes or (POINTS if read.labels.convention == POINTS else LABELLED)
+    options = replace(options, scheme=scheme, boxes=boxes)
+    settings = {**asdict(options), "scheme": scheme.to_dict(), "rule": options.rule.to_dict()}
+    if boxes == LABELLED:
+        del settings["boxes"]  # as it was before there was a choice: sets prepared then still fit
+    digest = read.sha256(FORMAT, settings)
     if strict:
         raise_first(read.problems)
 
@@ -157,7 +172,8 @@ def prepare(
         read.digests, seed=options.seed, validation=options.validation, test=options.test, test_list=read.listed
     )
     with atomic_folder(out) as folder, SetWriter(folder) as writer:
-        packing = _Packing(read, splits, options, writer, progress)
+        crops = source_of_crops(read, from_points=boxes == POINTS)
+        packing = _Packing(crops, splits, options, writer, progress)
         packing.add_faces()
         packing.add_negatives()
         if strict:
@@ -220,6 +236,7 @@ class _Packing:
         self.problems = list(read.problems)
         self._read, self._splits, self._options, self._writer, self._progress = read, splits, options, writer, progress
         self._photos = list(read.digests)
+        self._nothing = np.full((len(read.labels.scheme), 2), np.nan)
         self._lists: dict[str, list[str]] = {split: [] for split in SPLITS}
         self._used: dict[str, set[str]] = {split: set() for split in SPLITS}
         self._faces: Counter[str] = Counter()
@@ -240,7 +257,7 @@ class _Packing:
         self._writer.add(
             region,
             boxes=box,
-            keypoints=np.full((len(self._options.scheme), 2), np.nan) if keypoints is None else keypoints,
+            keypoints=self._nothing if keypoints is None else keypoints,
             face=keypoints is not None,
             split=SPLITS.index(split),
             photo=number,
@@ -257,7 +274,7 @@ class _Packing:
         for number, photo in enumerate(self._photos):
             rows = self._read.by_photo[photo]
             try:
-                image = read_image(self._read.labels.root / photo, stored=True) if rows else None
+                image = open_photo(self._read.labels, photo) if rows else None
             except ImageError as error:
                 self.problems.append(photo_problem(self._read.labels.root, photo, rows, error))
                 image = None
@@ -278,6 +295,7 @@ class _Packing:
             return
         every = [drawn for overhangs in self._overhangs.values() for drawn in overhangs]
         broken = {digests.get(problem.photo) for problem in self.problems}
+        broken |= {digests.get(photo) for photo in self._read.labels.crowded}
         faces: dict[str, list[Box]] = {}
         unlabelled: dict[str, list[Box]] = {}
         for photo, digest in digests.items():  # what one copy of a photo shows, the others show too
@@ -289,7 +307,7 @@ class _Packing:
                 continue
             boxes = faces.pop(digest)
             try:
-                image = read_image(self._read.labels.root / photo, stored=True)
+                image = open_photo(self._read.labels, photo)
             except ImageError as error:
                 self.problems.append(photo_problem(self._read.labels.root, photo, (), error))
             else:
@@ -338,11 +356,12 @@ class _Packing:
                     "size": options.size,
                     "context": options.context,
                     "negatives": options.negatives,
+                    "boxes": options.boxes,
                     "rule": options.rule.to_dict(),
                 },
                 "counts": counts,
                 "problems": [asdict(problem) for problem in self.problems],
-                "keypoints": options.scheme.to_dict(),
+                "keypoints": read.labels.scheme.to_dict(),
                 "photos": self._photos,
             }
         )

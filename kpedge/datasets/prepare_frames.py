@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.boxes import CONVENTIONS, FACE, to_convention
+from kpedge.boxes import CONVENTIONS, POINTS, to_convention
 from kpedge.datasets.formats import AUTO
 from kpedge.datasets.frames import FORMAT, MAX_SIDE, FrameWriter, is_frame_set, open_frames
-from kpedge.datasets.labels import LabelRow, photo_problem, usable_rows
+from kpedge.datasets.labels import LabelRow, Labels, photo_problem, usable_rows
+from kpedge.datasets.photos import open_photo
 from kpedge.datasets.prepare import PrepareReport, Progress, still_fits
-from kpedge.datasets.source import raise_first, read_source
+from kpedge.datasets.source import our_box, raise_first, read_source
 from kpedge.datasets.split import SPLITS, split_photos
 from kpedge.errors import DataError, ImageError, UsageError
 from kpedge.files import atomic_folder
 from kpedge.geometry import Box, Image, resize_to
-from kpedge.images import read_image
-from kpedge.keypoints import FACES5, FACES21, convert_points
+from kpedge.keypoints import FACES5, convert_points
 from kpedge.scheme import KeypointScheme
 
 
@@ -29,16 +30,17 @@ class FrameOptions:
     """How a frame set is prepared; all of it goes into the set's hash.
 
     Attributes:
-        scheme: keypoint scheme of the label rows.
+        scheme: keypoint scheme that is wanted; the set's own when None.
         seed: of the split.
         validation: fraction of the photos outside the test split that go to validation.
         test: fraction of the photos that go to test, where no test list is given.
-        boxes: what the labelled boxes hold, of `CONVENTIONS`; empty for the face, and for `boxes.csv` the head.
+        boxes: what the labelled boxes hold, of `CONVENTIONS`; what the format says when empty. With "points" they are
+            those that follow from the points.
         name: what the set is called in model cards; the folder's name when empty.
         terms: the terms of the photos, as model cards state them.
     """
 
-    scheme: KeypointScheme = FACES21
+    scheme: KeypointScheme | None = None
     seed: int = 0
     validation: float = 0.1
     test: float = 0.1
@@ -58,6 +60,7 @@ def prepare_frames(
     *,
     test_list: Path | None = None,
     label_format: str = AUTO,
+    only: Collection[str] = (),
     strict: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -67,13 +70,15 @@ def prepare_frames(
     Arguments and errors are those of `kpedge.datasets.prepare.prepare`.
     """
     options = options or FrameOptions()
-    read = read_source(source, options.scheme, test_list, label_format, kept_test=bool(options.test))
+    read = read_source(source, options.scheme, test_list, label_format, kept_test=bool(options.test), only=only)
+    scheme = read.labels.scheme
     options = replace(
         options,
+        scheme=scheme,
         name=options.name or source.resolve().name,
         boxes=options.boxes or read.labels.convention,
     )
-    digest = read.sha256(FORMAT, {"frames": MAX_SIDE, **asdict(options), "scheme": options.scheme.to_dict()})
+    digest = read.sha256(FORMAT, {"frames": MAX_SIDE, **asdict(options), "scheme": scheme.to_dict()})
     if strict:
         raise_first(read.problems)
     known = (lambda: open_frames(out).info) if is_frame_set(out) else None
@@ -92,7 +97,7 @@ def prepare_frames(
             rows, unlabelled = read.by_photo[photo], read.unlabelled.get(photo, [])
             if content not in written:  # a copy of a photo adds nothing, and its labels may be others
                 try:
-                    image = read_image(read.labels.root / photo, stored=True)
+                    image = open_photo(read.labels, photo)
                 except ImageError as error:
                     problems.append(photo_problem(read.labels.root, photo, rows, error))
                 else:
@@ -100,7 +105,7 @@ def prepare_frames(
                     rows, outside = usable_rows(rows, image)
                     problems += outside
                     kept, zoom = shrink(image)
-                    faces = _faces(rows, unlabelled, options, zoom)
+                    faces = _faces(rows, unlabelled, read.labels, options.boxes, zoom)
                     writer.add(kept, splits[photo], faces)
                     photos.append(photo)
                     counts[splits[photo]]["photos"] += 1
@@ -137,21 +142,27 @@ def shrink(image: Image, longest: int = MAX_SIDE) -> tuple[Image, NDArray[np.flo
 
 
 def _faces(
-    rows: list[LabelRow], unlabelled: list[Box], options: FrameOptions, zoom: NDArray[np.float64]
+    rows: list[LabelRow], unlabelled: list[Box], labels: Labels, kind: str, zoom: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
     """The faces of a photo in pixels of the frame that is `zoom` times as large."""
-    found: list[dict[str, Any]] = []
-    for box, points, ignore in (
-        *((row.box, convert_points(row.keypoints, options.scheme, FACES5), False) for row in rows),
-        *((box, np.full((len(FACES5), 2), np.nan), True) for box in unlabelled),
-    ):
-        labelled = (box.reshape(2, 2) + 0.5) * zoom - 0.5
-        found.append(
-            {
-                "labelled": labelled.ravel(),
-                "boxes": to_convention(labelled.reshape(1, 4), FACE if ignore else options.boxes)[0],
-                "points": (points + 0.5) * zoom - 0.5,
-                "ignore": ignore,
-            }
-        )
-    return found
+    nothing = np.full((len(FACES5), 2), np.nan)
+
+    def face(box: Box, ours: Box, points: NDArray[np.float64], ignore: bool) -> dict[str, Any]:
+        return {"labelled": box, "boxes": ours, "points": (points + 0.5) * zoom - 0.5, "ignore": ignore}
+
+    def ours(row: LabelRow, box: Box) -> Box:
+        """Heads become squares after the zoom, as sets of them were made before there were boxes from points."""
+        return _zoomed(our_box(row, labels, kind), zoom) if kind == POINTS else np.ravel(to_convention(box[None], kind))
+
+    boxes = [_zoomed(row.box, zoom) for row in rows]
+    return [
+        *(
+            face(box, ours(row, box), convert_points(row.keypoints, labels.scheme, FACES5), False)
+            for row, box in zip(rows, boxes, strict=True)
+        ),
+        *(face(_zoomed(box, zoom), _zoomed(box, zoom), nothing, True) for box in unlabelled),
+    ]
+
+
+def _zoomed(box: Box, zoom: NDArray[np.float64]) -> Box:
+    return np.ravel((box.reshape(2, 2) + 0.5) * zoom - 0.5)

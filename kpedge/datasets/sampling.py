@@ -41,7 +41,7 @@ class Jitter:
     """How the square that is cut out of a photo is disturbed in training, as a detector's box would be.
 
     Attributes:
-        mirror: swap left and right for half of the samples.
+        mirror: swap left and right for half of the samples, of sets whose scheme knows which points swap.
         roll: largest turn either way, degrees.
         scale: largest change of the square's side either way, as a fraction.
         shift: largest move either way, along x and along y, as a fraction of the side.
@@ -121,7 +121,7 @@ class CropSampler:
         if draw is None:
             to_crop = crop_transform(self.source.boxes[index], self.size, self.rule)
         else:
-            mirror = jitter.mirror and bool(draw[0] < 0)
+            mirror = jitter.mirror and self.source.scheme.can_mirror and bool(draw[0] < 0)
             to_crop = crop_transform(
                 self.source.boxes[index],
                 self.size,

@@ -1,0 +1,88 @@
+"""`boxes`: `boxes.csv`: `image,x1,y1,x2,y2` and whatever follows; boxes of heads and no points, for the detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kpedge.boxes import HEAD
+from kpedge.datasets.formats.common import Collected, Parsed, Places, folder_and_files, join
+from kpedge.datasets.labels import Labels
+from kpedge.datasets.rows import (
+    RowError,
+    csv_cells,
+    csv_row,
+    is_file,
+    named_photo,
+    number_text,
+    row_box,
+    row_name,
+    row_numbers,
+    text_lines,
+)
+from kpedge.keypoints import FACES21
+from kpedge.scheme import KeypointScheme
+
+HOLDS = "boxes.csv: image,x1,y1,x2,y2 and whatever follows; boxes and no points"
+BOXES_FILE = "boxes.csv"
+BOXES_FOLDERS = ("images", "photos")
+"""Folders beside `boxes.csv` in which its photos may lie."""
+
+
+def looks_like(root: Path) -> bool:
+    """Whether the file lies there."""
+    return root.name == BOXES_FILE if root.is_file() else (root / BOXES_FILE).is_file()
+
+
+def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
+    """The boxes of a folder's `boxes.csv`; no face has points.
+
+    Raises:
+        DataError: there is nothing to read.
+    """
+    root, (path,) = folder_and_files(root, [BOXES_FILE])
+    scheme = scheme or FACES21
+    folder = next((name for name in BOXES_FOLDERS if (root / name).is_dir()), "")
+    nothing = np.full((len(scheme), 2), np.nan)
+    found = Collected()
+
+    def parse(text: str) -> Parsed:
+        cells = csv_cells(text)
+        if len(cells) < 5:
+            raise RowError("columns", f"{len(cells)} columns, expected image,x1,y1,x2,y2")
+        name = row_name(cells[0].replace("\\", "/"))
+        box = row_box(row_numbers(cells[1:5], 2))
+        found.dropped["attributes"] += any(cell.strip() for cell in cells[5:])
+        return name if is_file(root / name) else join(folder, name), box, nothing
+
+    def photo_of(row: str) -> str:
+        named = named_photo(root / folder, row, ",")
+        return join(folder, named) if named else ""
+
+    lines = [(line, row) for line, row in text_lines(path) if line > 1 or not row.lower().startswith("image,")]
+    found.add_lines(path.name, lines, parse, photo_of)
+    found.check(path)
+    return Labels(
+        root,
+        scheme,
+        tuple(found.rows),
+        tuple(found.problems),
+        (path.name,),
+        boxes_only=True,
+        convention=HEAD,
+        dropped=+found.dropped,
+        format="boxes",
+    )
+
+
+def place(photo: str, _test: bool) -> str:
+    """Photos lie where they lay."""
+    return photo
+
+
+def write(folder: Path, labels: Labels, places: Places) -> None:
+    """Write `boxes.csv`."""
+    lines = ["image,x1,y1,x2,y2"]
+    lines += [csv_row([places[row.photo], *map(number_text, row.box.tolist())]) for row in labels.rows]
+    (folder / BOXES_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")

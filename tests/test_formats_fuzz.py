@@ -1,0 +1,152 @@
+"""No label file, however broken, ends a reader with anything but a clear error or named problems."""
+
+import contextlib
+import json
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kpedge.datasets.convert import convert
+from kpedge.datasets.formats import FORMATS, guess_format, read_format
+from kpedge.datasets.formats.kaggle_csv import COLUMNS
+from kpedge.datasets.labels import Labels, format_row
+from kpedge.errors import DataError, UsageError
+from kpedge.keypoints import scheme_named
+
+SCHEMES = {"ibug68-csv": "ibug68", "wflw": "wflw98", "mtfl": "faces5", "pts": "faces21"}
+FILES = {
+    "label": "label.txt",
+    "coco": "annotations.json",
+    "ibug68-csv": "training_frames_keypoints.csv",
+    "wflw": "WFLW_annotations/list_98pt_rect_attr_train_test/list_98pt_rect_attr_train.txt",
+    "mtfl": "label.txt",
+    "pts": "0.pts",
+    "voc": "Annotations/0.xml",
+    "yolo": "labels/train/0.txt",
+    "boxes": "boxes.csv",
+    "course-lists": "train.txt",
+    "kaggle-csv": "training.csv",
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A folder of each format, as kpedge writes it, and the content of its label file."""
+    root = tmp_path_factory.mktemp("fuzz")
+    found = {}
+    for name, file in FILES.items():
+        if name == "kaggle-csv":
+            (root / name).mkdir()
+            header = [*(f"{column}_{axis}" for column in COLUMNS for axis in "xy"), "Image"]
+            rows = [[*(str(9 + k + n) for k in range(30)), " ".join(["7"] * 96 * 96)] for n in range(2)]
+            (root / name / file).write_text("\n".join(map(",".join, [header, *rows])))
+        else:
+            scheme = scheme_named(SCHEMES.get(name, "faces5"))
+            source = root / f"source {name}"
+            source.mkdir()
+            lines = []
+            for number in range(2):
+                rng = np.random.default_rng(number)
+                cv2.imwrite(str(source / f"{number}.png"), rng.integers(0, 255, (60, 80, 3), np.uint8))
+                points = rng.uniform(5, 55, (len(scheme), 2)).round(2)
+                lines.append(format_row(f"{number}.png", np.array([4.0, 5, 60, 55]), points))
+            (source / "label.txt").write_text("\n".join(lines))
+            convert(source, root / name, name)
+        found[name] = root / name, (root / name / file).read_bytes()
+    return found
+
+
+def same_or_told(folder, name, data):
+    """Read what a file has become: labels of finite numbers, or an error of our own with an exit code."""
+    (folder / FILES[name]).write_bytes(data)
+    try:
+        labels = read_format(folder, None, name)
+    except (DataError, UsageError):  # anything else fails the test
+        return None
+    assert isinstance(labels, Labels)
+    for row in labels.rows:
+        assert np.isfinite(row.box).all()
+        assert (row.box[2:] > row.box[:2]).all()
+        known = np.isfinite(row.keypoints)
+        assert (known.all(axis=1) == known.any(axis=1)).all(), "half a point"
+        assert np.abs(row.keypoints[known]).max(initial=0) <= 1e6
+        assert "\0" not in row.photo
+    return labels
+
+
+def test_every_format_is_fuzzed():
+    assert set(FILES) == set(FORMATS) - {"faceless", "pts0"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_as_it_was_written_is_read_and_guessed(folders, name):
+    folder, data = folders[name]
+    labels = same_or_told(folder, name, data)
+    assert (len(labels.rows), labels.problems) == (2, ())
+    assert guess_format(folder) == name
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_cut_anywhere(folders, name):
+    folder, data = folders[name]
+    for cut in np.unique(np.linspace(0, len(data) - 1, 25).astype(int)):
+        labels = same_or_told(folder, name, data[:cut])
+        assert labels is None or len(labels.rows) <= 2
+        with contextlib.suppress(DataError):
+            assert guess_format(folder) in FORMATS
+
+
+cell = st.one_of(
+    st.sampled_from(
+        ["nan", "inf", "-1e400", "1e7", "", "0", "-0", "x", "null", "true", "[]", "{}", '"', ",", "\\", "\0", "\r"]
+    ),
+    st.floats().map(str),
+    st.text(max_size=4),
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_file_with_changed_numbers_and_letters(folders, name, data):
+    folder, content = folders[name]
+    text = content[:4000].decode() if name == "kaggle-csv" else content.decode()
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        stop = start + data.draw(st.integers(0, 12))
+        text = text[:start] + data.draw(cell) + text[stop:]
+    same_or_told(folder, name, text.encode("utf-8", "surrogatepass"))
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "name", "x"]), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_coco_file_with_values_of_other_types(folders, data):
+    folder, content = folders["coco"]
+    document = json.loads(content)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = document
+        for _ in range(data.draw(st.integers(0, 3))):
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            inner = [key for key in keys if isinstance(place[key], (dict, list)) and place[key]]
+            if not inner:
+                break
+            place = place[data.draw(st.sampled_from(inner))]
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        if data.draw(st.booleans()) or not isinstance(place, dict):
+            place[key] = data.draw(values)
+        else:
+            del place[key]
+    same_or_told(folder, "coco", json.dumps(document).encode("utf-8", "surrogatepass"))
