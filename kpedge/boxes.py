@@ -4,7 +4,8 @@ A face's box is that of faces21: a square from the brows to the chin without the
 Its middle lies `BOX_BELOW` of its side below the mean of the points (docs/coordinates.md).
 
 Points of another scheme give that box as far as they tell those of faces21 (`kpedge.keypoints.conversion`); a model
-whose points tell too few of them has its own rule, which follows from the mean face in its card (`PointBoxes`).
+whose points tell too few of them, or whose boxes are others, has a rule of its own, which follows from the mean face in
+its card (`PointBoxes`).
 
 Other sets box the head, from hairline or brow to chin and from ear to ear. Their boxes are made squares of the same
 middle, a little smaller and higher. The numbers were measured with `benchmarks/box_conventions.py`.
@@ -34,6 +35,11 @@ EXTENT_SIDE = 1.4
 face has a little less."""
 FEWEST = 2
 """Labelled points of faces21 from which on they tell the box."""
+OUR_OWN = 0.08
+"""How far the box that follows from a model's mean face may be from that of its crops, in sides, for the model to count
+as trained on boxes of our convention. The released ones are 0.035 off."""
+GUESSES = (1.0, 0.8, 1.25)
+"""Sides, in that of a detected box, at which a face is looked for where nothing tells how a model's boxes lie to it."""
 HEAD_SIDE = 0.9
 """Side of our box, in the root of the area of a box around the head."""
 HEAD_ABOVE = 0.03
@@ -115,7 +121,16 @@ def _squares(means: NDArray[np.complex128], sides: NDArray[np.float64]) -> NDArr
 
 
 class PointBoxes:
-    """Boxes and rolls of faces from their points, for a model: where to cut the next crop."""
+    """Boxes and rolls of faces from their points, for a model: where to cut the next crop.
+
+    Where the points tell all of faces21's, and the model's mean face says that it was trained on boxes of our
+    convention, they follow as they do there. Else they follow from the similarity transform that takes the mean face
+    nearest to the points (least squares): whatever a set's boxes hold, crops show faces as in training.
+
+    Attributes:
+        tells_size: whether the model's points tell how large a face is; one point alone does not.
+        knows_faces: whether they tell how the model's boxes lie to ours; points of which faces21 has none do not.
+    """
 
     def __init__(self, scheme: KeypointScheme, mean_shape: NDArray[np.float64], rule: CropRule) -> None:
         """Choose the rule.
@@ -125,41 +140,84 @@ class PointBoxes:
             mean_shape: (K, 2), the mean of its training shapes, fractions of the crop.
             rule: how a box becomes a crop.
         """
-        self._scheme = scheme
-        anatomy = conversion(scheme, FACES21)
-        self._is_faces21 = scheme == FACES21
-        self._anatomy = anatomy if anatomy.is_whole else None
-        mean = to_complex(np.ascontiguousarray(mean_shape))
-        weights = mean_weights(len(mean))
-        around = mean - mean.dot(weights)
+        mean = to_complex(mean_shape)
+        self._weights = mean_weights(len(mean))
+        around = mean - mean.dot(self._weights)
         spread = float(np.vdot(around, around).real)
-        self._fit = around.conj() / spread if spread > 0 else None
-        self._middle = complex(0.5, 0.5) - complex(mean.dot(weights))
+        self.tells_size = spread > 0
+        self._fit = around.conj() / spread if spread > 0 else np.zeros_like(around)
+        self._below = complex(0.5, 0.5) - complex(mean.dot(self._weights))
         self._side = 1 / (1 + 2 * rule.widen)
-        self._weights = weights
+        anatomy = conversion(scheme, FACES21)
+        self.knows_faces = len(anatomy.known) >= FEWEST
+        self._own = _own_convention(mean_shape, scheme, self._side) if self.knows_faces else None
+        self._exact = anatomy.is_whole and self._own is None
+        self._anatomy = None if scheme.points == FACES21.points else anatomy
 
     def __call__(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Boxes (N, 4), in the pixels of points (N, K, 2), all known, and rolls (N,), radians, so that the crop of
         `turned_box(box, roll)` shows the face as the model's training crops did.
         """
-        if self._is_faces21:
-            return boxes_of_points(points), self._scheme.roll(points)
-        if self._anatomy is not None:
-            anatomy = self._anatomy(points)
+        if self._exact:
+            anatomy = points if self._anatomy is None else self._anatomy(points)
             return boxes_of_points(anatomy), FACES21.roll(anatomy)
-        whole = to_complex(np.ascontiguousarray(points))
-        middle = whole.dot(self._weights)
-        if self._fit is None:  # one point, or all in one place: no size and no turn is told
-            return _squares(middle, np.zeros(len(whole))), np.zeros(len(whole))
-        turn = (whole - middle[:, None]).dot(self._fit)
+        return self._fitted(points)
+
+    def boxes(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The boxes alone."""
+        if self._exact:
+            return boxes_of_points(points if self._anatomy is None else self._anatomy(points))
+        return self._fitted(points)[0]
+
+    def of_faces(self, boxes: NDArray[np.float64], rolls: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Boxes (N, 4) of our convention, as a detector gives them, of faces that are turned by rolls (N,), as boxes of
+        the model's own; as they are where its points do not tell how those differ.
+        """
+        if self._own is None:
+            return boxes
+        scale, shift = self._own
+        way = np.exp(1j * rolls)
+        side = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+        middle = to_complex(convention_middle(boxes)) + way * (1j * BOX_BELOW + shift) * side
+        return _untilted(middle, scale * side, way)
+
+    def _fitted(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        whole = to_complex(points)
+        mean = whole.dot(self._weights)
+        turn = (whole - mean[:, None]).dot(self._fit)
         size = np.abs(turn)
         way = np.divide(turn, size, out=np.ones_like(turn), where=size > 0)
-        side = self._side * size
-        # `turned_box` moves the middle around a point that lies `BOX_BELOW` above it; what it adds is taken off here.
-        middle = middle + self._middle * turn - 1j * BOX_BELOW * side * (way - 1)
-        half = side / 2
-        x, y = middle.real, middle.imag
-        return np.array([x - half, y - half, x + half, y + half]).T, np.angle(way)
+        return _untilted(mean + self._below * turn, self._side * size, way), np.angle(way)
+
+
+def guessed(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes (N, 4) in each of the sizes of `GUESSES`, (N, G, 4)."""
+    middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    half = half[:, None] * np.array(GUESSES)[:, None]
+    return np.concatenate([middle[:, None] - half, middle[:, None] + half], axis=2)
+
+
+def _own_convention(
+    mean_shape: NDArray[np.float64], scheme: KeypointScheme, side: float
+) -> tuple[float, complex] | None:
+    """How a model's boxes, of `side` in the middle of its crops, differ from those of our convention: their side and
+    how far their middle is moved, x + iy, in sides of ours; None where they do not.
+    """
+    x1, y1, x2, _ = box_of_points(mean_shape, scheme).tolist()
+    if not x2 > x1:
+        return None
+    ours = x2 - x1
+    scale, shift = side / ours, complex(0.5 - x1 - ours / 2, 0.5 - y1 - ours / 2) / ours
+    return None if abs(scale - 1) < OUR_OWN and abs(shift) < OUR_OWN else (scale, shift)
+
+
+def _untilted(
+    middles: NDArray[np.complex128], sides: NDArray[np.float64], ways: NDArray[np.complex128]
+) -> NDArray[np.float64]:
+    """Boxes (N, 4) of which `turned_box` makes squares with these middles, for faces turned by the angles of `ways`."""
+    middles = middles - 1j * BOX_BELOW * sides * (ways - 1)
+    x, y, half = middles.real, middles.imag, sides / 2
+    return np.array([x - half, y - half, x + half, y + half]).T
 
 
 def turned_box(box: NDArray[np.float64], roll: float) -> NDArray[np.float64]:

@@ -20,8 +20,18 @@ Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
 """x1 y1 x2 y2, pixels."""
 
-PALETTE: tuple[Colour, ...] = ((60, 200, 255), (120, 255, 120), (255, 190, 60), (190, 110, 255), (255, 255, 110))
+PART_COLOURS: dict[str, Colour] = {
+    "brows": (60, 200, 255),
+    "eyes": (120, 255, 120),
+    "mouth": (255, 190, 60),
+    "nose": (190, 110, 255),
+    "jaw": (255, 255, 110),
+    "ears": (110, 130, 255),
+    "face": (215, 215, 215),
+}
 """Colours of facial parts, blue-green-red, told apart by people who see red and green alike."""
+MANY = 30
+"""Points of a face from which on their dots become smaller: the lines between them show the shape."""
 WHITE: Colour = (255, 255, 255)
 BLACK: Colour = (0, 0, 0)
 GREY: Colour = (170, 170, 170)
@@ -61,14 +71,15 @@ class Pens:
     text: float
 
 
-def pens(image: Image, size: float) -> Pens:
-    """The pens for a face of `size` pixels in an image.
+def pens(image: Image, size: float, points: int = 0) -> Pens:
+    """The pens for a face of `size` pixels and so many points in an image.
 
-    Small faces get dots that leave the face visible; in a large picture, which is shown smaller, nothing gets thinner
-    than can be seen then.
+    Small faces, and those of many points, get dots that leave the face visible; in a large picture, which is shown
+    smaller, nothing gets thinner than can be seen then.
     """
     short = float(min(image.shape[:2]))
     dot = _between(size / 70, max(0.9, min(short / 500, size / 40)), max(2.0, short / 110))
+    dot *= min(1.0, math.sqrt(MANY / max(points, 1)))
     text = _between(size / 9, max(8.5, short / 60), max(9.5, short / 34))
     return Pens(dot=dot, line=max(1, round(dot * 0.55)), rim=max(0.5, dot * 0.3), text=text)
 
@@ -78,8 +89,13 @@ def _between(value: float, low: float, high: float) -> float:
 
 
 def part_colours(scheme: KeypointScheme) -> dict[str, Colour]:
-    """The colour of each facial part; it depends on the parts' names alone."""
-    return {part: PALETTE[index % len(PALETTE)] for index, part in enumerate(sorted(scheme.parts))}
+    """The colour of each facial part; it depends on the parts' names alone. Those that have none in `PART_COLOURS` get
+    what the others leave over.
+    """
+    own = {part: PART_COLOURS[part] for part in scheme.parts if part in PART_COLOURS}
+    rest = [colour for part, colour in PART_COLOURS.items() if part not in own] or list(PART_COLOURS.values())
+    strange = sorted(part for part in scheme.parts if part not in own)
+    return own | {part: rest[index % len(rest)] for index, part in enumerate(strange)}
 
 
 @lru_cache(maxsize=16)
@@ -150,7 +166,7 @@ def draw_keypoints(
     if not known.any():
         return
     extent = float(np.ptp(keypoints[known], axis=0).max()) * 1.3 if size is None else size
-    pen, colours = pens(image, extent), _point_colours(scheme)
+    pen, colours = pens(image, extent, len(scheme)), _point_colours(scheme)
     if skeleton:
         pairs = [pair for pair in scheme.skeleton if known[pair[0]] and known[pair[1]]]
         ends = [keypoints[list(pair)] for pair in pairs]
@@ -343,12 +359,12 @@ def face_pictures(
         columns: crops in a row.
         side: of a crop on the sheet, pixels.
     """
-    tiles = []
+    tiles, ring = [], max(2, round(4 * min(1.0, math.sqrt(MANY / len(scheme)))))
     for crop, labelled, found in zip(crops, truth, predicted, strict=True):
         colour = cv2.cvtColor(crop, cv2.COLOR_GRAY2BGR) if crop.shape[2] == 1 else crop
         picture = np.asarray(cv2.resize(colour, (side, side), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
         for point in fractions_to_pixels(labelled[np.isfinite(labelled).all(axis=1)], side):
-            cv2.circle(picture, (round(float(point[0])), round(float(point[1]))), 4, WHITE, 1, cv2.LINE_AA)
+            cv2.circle(picture, (round(float(point[0])), round(float(point[1]))), ring, WHITE, 1, cv2.LINE_AA)
         draw_keypoints(
             picture, fractions_to_pixels(found.astype(np.float64), side), scheme, size=side / 2, skeleton=False
         )

@@ -9,13 +9,18 @@ from kpedge.boxes import (
     BOX_SIDE,
     FACE,
     HEAD,
+    PointBoxes,
     box_of_points,
+    boxes_of_points,
     convention_centre,
     convention_middle,
     to_convention,
+    turned_box,
 )
 from kpedge.datasets.labels import parse_row
-from kpedge.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points
+from kpedge.geometry import CropRule, crop_transform, from_complex, pixels_to_fractions, to_complex, transform_points
+from kpedge.keypoints import BUILT_IN, FACES5, FACES21, FACES21_MEAN, conversion, convert_points, scheme_named
+from kpedge.scheme import scheme_of_names
 
 quickly = settings(deadline=None, max_examples=60)
 corners = st.tuples(st.floats(-500, 900), st.floats(-500, 900), st.floats(2, 600), st.floats(2, 600))
@@ -80,3 +85,99 @@ def test_five_points_are_found_by_name():
 def test_the_five_points_mirror_as_the_21_do():
     mirrored = convert_points(FACES21_MEAN[FACES21.mirror_order], FACES21, FACES5)
     assert (mirrored == convert_points(FACES21_MEAN, FACES21, FACES5)[FACES5.mirror_order]).all()
+
+
+RULE = CropRule(0.25)
+THREE = scheme_of_names("three", ["brim", "left_lens", "bridge"])
+"""Three points without a pair, and without a point that another scheme has."""
+ONE = scheme_of_names("one", ["beak"])
+
+
+def mean_crop(scheme, *, side=1.0, shift=(0.0, 0.0), seed=0):
+    """A mean face, (K, 2), fractions of a crop: of faces21's where its points follow, at random elsewhere. `side` and
+    `shift` say how much larger than ours the boxes of its set are, and where.
+    """
+    points = convert_points(FACES21_MEAN, FACES21, scheme)
+    anywhere = np.random.default_rng(seed).uniform(-0.4, 0.4, points.shape)
+    points = np.where(np.isfinite(points), points, anywhere)
+    return (points - shift) / side / (1 + 2 * RULE.widen) + 0.5
+
+
+def moved(points, angle, zoom, x, y):
+    return from_complex(to_complex(points) * zoom * np.exp(1j * angle) + complex(x, y))
+
+
+@pytest.mark.parametrize("own", [{}, {"side": 1.4, "shift": (0.05, 0.2)}], ids=["our boxes", "its own boxes"])
+@pytest.mark.parametrize("scheme", [*map(scheme_named, BUILT_IN), THREE], ids=lambda one: one.name)
+@settings(deadline=None, max_examples=15)
+@given(st.floats(-3.1, 3.1), st.floats(5, 900), st.floats(-300, 900), st.floats(-300, 900))
+def test_a_faces_next_crop_shows_it_as_in_training(scheme, own, angle, zoom, x, y):
+    """The box and roll of the mean face, turned, moved and zoomed, cut a crop in which it is the mean face again."""
+    mean = mean_crop(scheme, **own)
+    found = moved(mean, angle, zoom, x, y)[None]
+    (box,), (roll,) = (boxes := PointBoxes(scheme, mean, RULE))(found)
+    assert boxes.tells_size
+    assert np.array_equal(boxes.boxes(found)[0], box)
+    back = transform_points(crop_transform(turned_box(box, roll), 112, RULE, roll=roll), found[0])
+    # Where the points tell those of faces21 the box is that of its photos, of which the model's is a mean.
+    exact = own or scheme in (THREE, scheme_named("kaggle15"), FACES5)
+    assert np.abs(pixels_to_fractions(back, 112) - mean).max() < (1e-6 if exact else 0.05)
+
+
+def test_boxes_of_faces21_are_those_of_its_photos():
+    points = FACES21_MEAN * 80 + np.random.default_rng(1).normal(0, 4, (6, 21, 2)) + 100
+    boxes, rolls = PointBoxes(FACES21, FACES21_MEAN / 1.5 + 0.5, RULE)(points)
+    assert np.array_equal(boxes, boxes_of_points(points))
+    assert np.array_equal(rolls, FACES21.roll(points))
+    ibug = scheme_named("ibug68")
+    points = np.random.default_rng(2).normal(100, 20, (6, 68, 2))
+    boxes, rolls = PointBoxes(ibug, mean_crop(ibug), RULE)(points)
+    anatomy = convert_points(points, ibug, FACES21)
+    assert np.array_equal(boxes, boxes_of_points(anatomy))
+    assert np.array_equal(rolls, FACES21.roll(anatomy))
+
+
+@pytest.mark.parametrize("own", [{"side": 1.4, "shift": (0.05, 0.2)}, {"side": 0.8}], ids=str)
+@pytest.mark.parametrize("scheme", [FACES21, FACES5, scheme_named("wflw98")], ids=lambda one: one.name)
+def test_a_detectors_box_becomes_one_of_the_models_own(scheme, own):
+    """A model whose set has boxes of its own sees faces that a detector found as in training, whatever their turn."""
+    mean = mean_crop(scheme, **own)
+    ours = PointBoxes(FACES21, mean_crop(FACES21), RULE)
+    boxes = PointBoxes(scheme, mean, RULE)
+    for angle in (-0.8, 0.0, 0.3, 2.0):
+        face = moved(FACES21_MEAN, angle, 90, 200, 150)
+        found, (roll,) = ours(face[None])
+        (box,) = boxes.of_faces(found, np.array([roll]))
+        way = crop_transform(turned_box(box, roll), 112, RULE, roll=roll)
+        shown = pixels_to_fractions(transform_points(way, convert_points(face, FACES21, scheme)), 112)
+        assert np.nanmax(np.abs(shown - mean)) < 0.05
+    assert boxes.of_faces(np.empty((0, 4)), np.empty(0)).shape == (0, 4)
+
+
+def test_a_detectors_box_is_left_alone_where_nothing_tells_better():
+    boxes, rolls = np.array([[10.0, 20, 90, 100]]), np.array([0.4])
+    for scheme in (*map(scheme_named, BUILT_IN), THREE):
+        assert PointBoxes(scheme, mean_crop(scheme), RULE).of_faces(boxes, rolls) is boxes
+
+
+def test_one_point_tells_no_size():
+    boxes = PointBoxes(ONE, np.array([[0.5, 0.6]]), RULE)
+    assert not boxes.tells_size
+    (box,), (roll,) = boxes(np.array([[[30.0, 40.0]]]))
+    assert np.allclose(box, [30, 40, 30, 40])
+    assert roll == 0
+
+
+def test_a_box_of_points_of_any_scheme():
+    face = FACES21_MEAN * 100 + 300
+    expected = box_of_points(face)
+    for name in ("faces5", "kaggle15"):
+        scheme = scheme_named(name)
+        box = box_of_points(convert_points(face, FACES21, scheme), scheme)
+        assert np.allclose(box, [250, 250, 350, 350], atol=4), name
+    ibug = np.full((68, 2), np.nan)
+    known = conversion(FACES21, scheme_named("ibug68"))
+    ibug[known.known] = known(face)[known.known]
+    assert np.allclose(box_of_points(ibug, scheme_named("ibug68")), expected, atol=4), "eye contours are not labelled"
+    strange = box_of_points(np.array([[0.0, 0], [60, 20], [np.nan, 5]]), THREE)
+    assert np.allclose(strange, [-12, -32, 72, 52]), "a square around the points"

@@ -149,6 +149,23 @@ def test_face_scores_and_runs_without_recorded_data(tmp_path, runs, capsys):
     assert "which may differ too: scored" in captured.err
 
 
+def test_errors_of_other_points_are_not_held_against_each_other(tmp_path, capsys):
+    for seed, error in enumerate((0.030, 0.034)):
+        make_run(tmp_path / f"many{seed}", error, seed=seed, sets=["a 01"], scheme="ibug68")
+    make_run(tmp_path / "few", 0.0301, sets=["b 02"], scheme="faces5")
+    make_run(tmp_path / "old", 0.0302, sets=["c 03"])
+    found = read_runs(sorted(tmp_path.iterdir()))
+    groups = seed_groups(found)
+    assert [group.name for group in groups] == ["few", "old", "many0, many1"]
+    assert within_chance(groups) == [], "the best is one of other points"
+    assert main(["compare", *(str(run.path) for run in found)]) == 0
+    captured = capsys.readouterr()
+    assert "of different points (faces5, ibug68)" in captured.err
+    assert "--data b (faces5)" in captured.out
+    assert main(["compare", str(tmp_path / "many0"), str(tmp_path / "many1")]) == 0
+    assert "different points" not in capsys.readouterr().err
+
+
 def test_json_holds_the_same(runs, capsys):
     assert main(["compare", *map(str, runs), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

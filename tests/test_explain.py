@@ -193,6 +193,14 @@ def test_the_command_writes_pictures_of_what_is_asked(command, capsys):
     assert main([*arguments, "--force", "--layer", "prelu2_2", "--averaged"]) == 0
 
 
+def test_a_part_of_the_face_stands_for_its_points(trained, photos, tmp_path):
+    photo, boxes = str(photos / "000.png"), str(photos / "label.txt")
+    wanted = ["--point", "nose", "--point", "nose_tip", "--point", "0", "--out", str(tmp_path)]
+    assert main(["explain", str(trained / "best.pt"), photo, "--boxes", boxes, *wanted]) == 0
+    points = sorted(path.name[6:8] for path in tmp_path.glob("point_*.png"))
+    assert points == ["00", "10", "11", "12", "18"]
+
+
 def test_all_faces_of_a_photo_get_a_folder_each(trained, photos, tmp_path):
     box = (photos / "label.txt").read_text().split()[1:5]
     (tmp_path / "boxes.txt").write_text(f"{photos}/000.png {' '.join(box)}\n{photos}/000.png 100 80 180 160\n")
@@ -216,7 +224,7 @@ def test_what_cannot_be_explained_is_told(command, exported, photos, capsys):
     assert f"no gradients — give {exported / 'stage1.torchscript.pt'}" in line
     code, line = told("explain", model, photo, *rest, "--point", "chin")
     assert code == 2
-    assert "--point chin: no such point of faces21 — points: 0 left_brow_outer, 1" in line
+    assert "--point chin: no such point of faces21 — parts: brows, eyes, mouth, nose; points: 0 left_b" in line
     assert told("explain", model, photo, *rest, "--point", "21")[0] == 2
     code, line = told("explain", model, photo, *rest, "--layer", "x")
     assert code == 2

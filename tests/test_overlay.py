@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kpedge.drawing import GREY, chip_size, draw_label, label_of, part_colours, pens
+from kpedge.drawing import GREY, PART_COLOURS, chip_size, draw_label, label_of, part_colours, pens
 from kpedge.faces import Face, Pose
-from kpedge.keypoints import FACES5, FACES21, FACES21_MEAN
+from kpedge.keypoints import BUILT_IN, FACES5, FACES21, FACES21_MEAN, scheme_named
 from kpedge.runtime.overlay import AXES, Layers, draw_overlay, mirrored, pose_axes
 from kpedge.runtime.pose import HEAD, head_poses
+from kpedge.scheme import scheme_of_names
 
 NONE = Layers(boxes=False, points=False, ids=False)
 SIZES = [(240, 320), (480, 640), (2160, 3840)]
@@ -258,3 +259,31 @@ def test_other_schemes_are_drawn_too():
     drawn = draw_overlay(image, [face], FACES5, Layers(pose=True))
     for point in points:
         assert (near(drawn, point, 1) != 60).any()
+
+
+def test_a_part_has_one_colour_in_every_scheme():
+    for name in BUILT_IN:
+        colours = part_colours(scheme_named(name))
+        assert colours == {part: PART_COLOURS[part] for part in colours}
+    assert len(set(PART_COLOURS.values())) == len(PART_COLOURS)
+    own = scheme_of_names("own", ["nose", "beak", "wing"], parts={"wings": [2], "beaks": [1]})
+    colours = part_colours(own)
+    assert colours["nose"] == PART_COLOURS["nose"]
+    assert len(set(colours.values())) == 3, "no part has the colour of another"
+
+
+@pytest.mark.parametrize("name", ["ibug68", "wflw98"])
+@pytest.mark.parametrize("side", [60, 150, 400])
+def test_many_points_leave_the_face_visible_and_themselves_apart(name, side):
+    scheme = scheme_named(name)
+    image = np.full((600, 600, 3), 128, np.uint8)
+    rng = np.random.default_rng(0)
+    points = 300 + side * rng.uniform(-0.5, 0.5, (len(scheme), 2))
+    box = np.array([300 - side / 2, 300 - side / 2, 300 + side / 2, 300 + side / 2])
+    plain = replace(scheme, skeleton=())
+    drawn = draw_overlay(image, [Face(box=box, keypoints=points)], plain, replace(NONE, points=True))
+    covered = (drawn != image).any(axis=2)[int(box[1]) : int(box[3]), int(box[0]) : int(box[2])].mean()
+    assert 0.01 < covered < (0.5 if side == 60 else 0.2)
+    few, many = pens(image, side, 21), pens(image, side, len(scheme))
+    assert 0.4 * few.dot < many.dot < few.dot
+    assert few == pens(image, side)

@@ -11,9 +11,9 @@ from kpedge.datasets.formats import read_format
 from kpedge.datasets.labels import parse_row
 from kpedge.errors import UsageError
 from kpedge.images import read_image
-from kpedge.keypoints import FACES5, FACES21, convert_points
+from kpedge.keypoints import BUILT_IN, FACES5, FACES21, convert_points, scheme_named
 from kpedge.runtime.pose import HEAD, head_poses
-from kpedge.scheme import KeypointScheme
+from kpedge.scheme import KeypointScheme, scheme_of_names
 
 SIZE = (640, 480)
 FOCAL = 320 / math.tan(math.radians(30))
@@ -24,13 +24,13 @@ quickly = settings(deadline=None, max_examples=60)
 USED = np.array([name in HEAD for name in FACES21.points])
 
 
-def turned(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """The head's points (21, 3), turned: first about the axis through the ears, then the neck's, then the camera's."""
+def turned(yaw: float, pitch: float, roll: float, of: np.ndarray = MODEL) -> np.ndarray:
+    """The head's points (K, 3), turned: first about the axis through the ears, then the neck's, then the camera's."""
     y, p, r = np.radians([yaw, pitch, roll])
     up = np.array([[1, 0, 0], [0, math.cos(p), math.sin(p)], [0, -math.sin(p), math.cos(p)]])
     aside = np.array([[math.cos(y), 0, -math.sin(y)], [0, 1, 0], [math.sin(y), 0, math.cos(y)]])
     over = np.array([[math.cos(r), -math.sin(r), 0], [math.sin(r), math.cos(r), 0], [0, 0, 1]])
-    return MODEL @ (over @ aside @ up).T
+    return of @ (over @ aside @ up).T
 
 
 def seen(points: np.ndarray, at: tuple[float, float, float] = (0, 0, 10), focal: float = FOCAL) -> np.ndarray:
@@ -217,10 +217,71 @@ def test_a_scheme_needs_enough_points_of_the_head():
     points = seen(turned(15, -10, 5), (0, 0, 200), focal=2e4)
     five = angles(convert_points(points, FACES21, FACES5), FACES5, focal=2e4)
     assert np.allclose(five, (15, -10, 5), atol=0.1)
-    eyes = KeypointScheme("eyes", ("left_pupil", "right_pupil"), ((0, 1),), (), {"eyes": (0, 1)}, (0, 1))
+    eyes = KeypointScheme("eyes", ("left_pupil", "right_pupil"), ((0, 1),), (), {"eyes": (0, 1)}, ((0,), (1,)))
     other = KeypointScheme("other", tuple("abcdef"), (), (), {"all": tuple(range(6))}, None)
     assert head_poses(np.zeros((3, 2, 2)), eyes, SIZE) == [None] * 3
     assert head_poses(np.zeros((1, 6, 2)), other, SIZE) == [None]
+
+
+def head_of(scheme: KeypointScheme, seed: int = 0) -> np.ndarray:
+    """The head's points (K, 3) in a scheme: by name, eyelids around the pupils; what is no part of it is anywhere."""
+    anywhere = np.random.default_rng(seed).uniform(-1, 1, (len(scheme), 3))
+    points = np.array([HEAD.get(name, at) for name, at in zip(scheme.points, anywhere, strict=True)])
+    for pupil, group in scheme.derived.items():
+        lids = [index for index in group if scheme.points[index] not in HEAD]
+        if pupil in HEAD and lids:
+            corners = points[[index for index in group if index not in lids]]
+            middle = (len(group) * np.array(HEAD[pupil]) - corners.sum(axis=0)) / len(lids)
+            around = points[lids] - points[lids].mean(axis=0)
+            points[lids] = middle + 0.1 * around
+    return points
+
+
+OWN = scheme_of_names(
+    "own",
+    ["beak", "beak_top", "left_lens", "right_lens", "whisker", *(f"{side}_lip_{end}" for side in "lr" for end in "ab")],
+    derived={
+        "nose_tip": (0, 1),
+        "left_pupil": (2,),
+        "right_pupil": (3,),
+        "mouth_left_corner": (5, 6),
+        "mouth_right_corner": (7, 8),
+    },
+)
+"""A scheme of which no point, but some means, are the head's."""
+
+
+@pytest.mark.parametrize("scheme", [*map(scheme_named, BUILT_IN), OWN], ids=lambda scheme: scheme.name)
+def test_points_of_any_scheme_tell_the_pose(scheme):
+    far = (0, 0, 200)  # without perspective it does not matter which points the camera looks at
+    truth = [(20, 10, 5), (-30, -5, 0), (0, 25, -40), (45, 0, 120)]
+    points = np.array([seen(turned(*angles, of=head_of(scheme)), far, focal=2e4) for angles in truth])
+    poses = head_poses(points, scheme, SIZE, focal=2e4)
+    assert np.allclose([(pose.yaw, pose.pitch, pose.roll) for pose in poses], truth, atol=0.1)
+    # A point that no head has, or that is not labelled, spoils nothing.
+    groups = {name: (index,) for index, name in enumerate(scheme.points)} | scheme.derived
+    used = {index for name, group in groups.items() if name in HEAD for index in group}
+    unused = sorted(set(range(len(scheme))) - used)
+    points[1, unused] = np.nan
+    if len(scheme) > 9:
+        points[2, [scheme.points.index("left_eye_outer"), scheme.points.index("upper_lip_top")]] = np.nan
+    poses = head_poses(points, scheme, SIZE, focal=2e4)
+    assert np.allclose([(pose.yaw, pose.pitch, pose.roll) for pose in poses], truth, atol=0.1)
+
+
+def test_the_jaw_is_not_used():
+    ibug = scheme_named("ibug68")
+    points = seen(turned(20, 10, 5, of=head_of(ibug)))
+    other = points.copy()
+    other[:17] += 50
+    assert angles(points, ibug) == pytest.approx(angles(other, ibug), abs=1e-9)
+
+
+def test_points_of_68_say_what_their_21_say():
+    ibug = scheme_named("ibug68")
+    points = seen(turned(-25, 10, 15, of=head_of(ibug)), (1, 0.5, 9))
+    points += np.random.default_rng(3).normal(0, 1, points.shape)
+    assert angles(points, ibug) == pytest.approx(angles(convert_points(points, ibug, FACES21), FACES21), abs=1e-6)
 
 
 def test_the_focal_length_counts():

@@ -48,6 +48,20 @@ def test_noise_at_rest_is_taken_out():
     assert moved < 0.2 * before
 
 
+@pytest.mark.parametrize("count", [5, 68, 98])
+def test_it_steadies_faces_of_any_number_of_points_alike(count):
+    """The common motion is known the better the more points there are; what is left to shake is much the same."""
+    rng = np.random.default_rng(0)
+
+    def shaking(shape: np.ndarray) -> float:
+        raw = 200 + SIDE * (shape + 0.005 * rng.normal(0, 1, (400, 1, len(shape), 2)))
+        still = [np.linalg.norm(np.diff(one[50:, 0], axis=0), axis=2).mean() for one in (run(raw), raw)]
+        return float(still[0] / still[1])
+
+    others = FACES21_MEAN[rng.integers(0, 21, count)] + rng.normal(0, 0.05, (count, 2))
+    assert shaking(others) == pytest.approx(shaking(FACES21_MEAN), rel=0.15)
+
+
 @pytest.mark.parametrize("speed", [0.1, 0.5, 2.0])
 def test_at_a_steady_speed_points_are_at_most_a_set_distance_behind(speed):
     """The cutoff rises with speed, so the distance is bounded, whatever the speed: 1 / (2 pi beta) sides."""

@@ -6,8 +6,9 @@ compared are ratios within a round. GPU times end with a synchronise.
 
 from __future__ import annotations
 
+import functools
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,14 @@ class LatencyRow:
     """One form of the model at one setting.
 
     Attributes:
-        form: PyTorch eager, TorchScript or onnxruntime.
+        form: PyTorch eager, TorchScript or onnxruntime; of another model onnxruntime with its name.
         device: "cpu" or "cuda".
         threads: CPU threads; 0 on a GPU, where they do not matter.
         batch: crops a call.
         calls: timed calls.
         median_ms, p95_ms: of a call, milliseconds; None where it was not measured.
-        ratio: PyTorch eager's time divided by this one's, the median over the rounds, same device, threads and batch.
+        ratio: PyTorch eager's time divided by this one's, the median over the rounds, same device, threads and batch;
+            always that of the model in its forms.
         note: why there is no figure.
     """
 
@@ -87,7 +89,11 @@ class _Contestant:
 
 
 def bench_latency(
-    files: Sequence[Path], options: BenchOptions, *, progress: Callable[[int, int], None] | None = None
+    files: Sequence[Path],
+    options: BenchOptions,
+    *,
+    beside: Mapping[str, Path] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Card, list[LatencyRow]]:
     """Time the forms of one model.
 
@@ -95,6 +101,7 @@ def bench_latency(
         files: of the same model: an ONNX file, a TorchScript file, a checkpoint. Eager PyTorch is built from the
             checkpoint, or from the weights in the TorchScript file.
         options: how to measure.
+        beside: name -> ONNX file of another model, which takes its turn on the CPU in the same rounds.
         progress: told (rounds done, rounds).
 
     Raises:
@@ -140,6 +147,10 @@ def bench_latency(
             enter(SCRIPT, "cpu", threads, batch, call, no_torch or ("" if script_file else "no TorchScript file"))
             session = _onnx_call(onnx_file, crops, threads) if onnx_file else None
             enter(RUNTIME, "cpu", threads, batch, session, "" if onnx_file else "no ONNX file")
+            for name, path in (beside or {}).items():
+                model = OnnxModel(path, threads=threads)
+                other = random_crops(batch, model.card.usual_shape)
+                enter(f"{RUNTIME}, {name}", "cpu", threads, batch, functools.partial(model, other), "")
         _enter_gpu(enter, weights, script_file, onnx_file, crops, no_torch or ("" if weights else absent))
 
     was_collecting = gc.isenabled()

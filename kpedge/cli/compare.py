@@ -39,6 +39,7 @@ def compare(
         comparison_png,
         differing_flags,
         read_runs,
+        schemes_of,
         seed_groups,
         settings_in_which_they_differ,
         within_chance,
@@ -100,6 +101,12 @@ def compare(
     unknown = [run.name for run in found if "sets" not in run.settings]
     if unknown:
         output.say(f"made before runs recorded their data, which may differ too: {', '.join(unknown)}")
+    schemes = schemes_of(found)
+    if len(schemes) > 1:
+        output.say(
+            f"these errors are of different points ({', '.join(schemes)}), so none is the better one: "
+            "kpedge eval measures models on one set"
+        )
     for best, other, spread in alike:
         output.say(
             f"no difference shown: {best.name} and {other.name} are {other.mean - best.mean:.3%} apart, seeds alone "

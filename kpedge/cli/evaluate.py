@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from kpedge.scheme import KeypointScheme
     from kpedge.training.evaluate import Evaluation
     from kpedge.training.metrics import KeypointAccuracy
+
+
+MANY = 30
+"""Keypoints from which on the table is one of parts, and of the worst ones."""
+WORST = 10
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +50,7 @@ def evaluate(
         float, typer.Option(min=0, max=0.5, help="Move and scale boxes by up to this fraction of their size first.")
     ] = 0.0,
     label_format: Annotated[
-        str, typer.Option("--format", help="Detector: format of a folder's labels; faceless for none.")
+        str, typer.Option("--format", help="Format of a folder's labels; of a detector faceless for none.")
     ] = "auto",
     max_side: Annotated[
         int | None, typer.Option(help="Detector: longer side at which photos are looked at, px. [default: the model's]")
@@ -106,17 +112,25 @@ def evaluate(
         refuse_existing(target, force=force)
     opened = keypoint_model(any_model)
     card = opened.card
-    faces, problems = load_faces(data, opened, split=split, photo_list=photo_list, box_noise=box_noise)
+    faces, problems = load_faces(
+        data, opened, split=split, photo_list=photo_list, label_format=label_format, box_noise=box_noise
+    )
     for problem in problems:
         output.say(f"left out: {problem}")
     if split == "train" and is_prepared(data):
         output.say("warning: the train split is what models are trained on: these figures say nothing about new faces")
     evaluation = run_evaluation(opened, faces, card)
     accuracy, mean_face = evaluation.accuracy, evaluation.mean_face
+    if evaluation.converted:
+        output.say(
+            f"{data} and the model ({card.scheme.name}) have other points: what follows are the figures of the "
+            f"{evaluation.compared} points of {evaluation.scheme.name} that both tell"
+        )
     report = {
         "model": str(path),
         "weights_sha256": card.weights_sha256,
         "data": str(data),
+        "scheme": evaluation.scheme.name,
         "split": split or "test" if is_prepared(data) else None,
         "box_noise": box_noise,
         "left_out": [str(problem) for problem in problems],
@@ -125,7 +139,7 @@ def evaluate(
     if out:
         write_text(targets["report.json"], json.dumps(report, indent=1) + "\n")
         write_bytes(targets["error_curve.png"], error_curve_png(accuracy, mean_face, card.name))
-        write_image(targets["worst.png"], worst_faces(opened.card, faces, evaluation))
+        write_image(targets["worst.png"], worst_faces(faces, evaluation))
         if evaluation.face:
             write_bytes(targets["scores.png"], score_curves_png(evaluation.face, card.name))
         output.say(f"report: {out}")
@@ -133,12 +147,14 @@ def evaluate(
         output.result_json(report, indent=1)
         return
 
-    show(card.name, card.scheme, accuracy, mean_face)
+    show(card.name, evaluation.scheme, accuracy, mean_face)
     show_score(evaluation, card.threshold)
 
 
 def show(name: str, scheme: KeypointScheme, accuracy: KeypointAccuracy, mean_face: KeypointAccuracy) -> None:
-    """Three tables: the headline figures, by size of the face, by keypoint."""
+    """Tables: the headline figures, by size of the face, by keypoint; of many keypoints by part of the face, and the
+    worst.
+    """
     rows = [
         ("mean error, of the box", _percent(accuracy.nme_box), _percent(mean_face.nme_box)),
         ("mean error, of the pupils' distance", _percent(accuracy.nme_pupil), _percent(mean_face.nme_pupil)),
@@ -159,14 +175,30 @@ def show(name: str, scheme: KeypointScheme, accuracy: KeypointAccuracy, mean_fac
         sizes.append((f"{ours['from_px']:.0f} {upper}", *figures))
     output.table(("box size, px", "faces", name, "mean face"), sizes)
     output.result("")
-    points = zip(scheme.points, accuracy.by_point, mean_face.by_point, strict=True)
+    points = [
+        (f"{index:2} {point}", accuracy.by_point[index], mean_face.by_point[index])
+        for index, point in enumerate(scheme.points)
+        if math.isfinite(accuracy.by_point[index])
+    ]
+    if len(points) > MANY:
+        rows = [
+            (f"{part} ({len(members)})", _percent_of(accuracy, members), _percent_of(mean_face, members))
+            for part, members in scheme.parts.items()
+        ]
+        output.table(("part (keypoints)", name, "mean face"), rows)
+        output.result("")
+        points = sorted(points, key=lambda row: -row[1])[:WORST]
+        output.say(f"the {WORST} worst of {len(scheme)} keypoints; --json and --out have all")
     output.table(
         ("keypoint", name, "mean face"),
-        [
-            (f"{index:2} {point}", _percent(ours), _percent(theirs))
-            for index, (point, ours, theirs) in enumerate(points)
-        ],
+        [(point, _percent(float(ours)), _percent(float(theirs))) for point, ours, theirs in points],
     )
+
+
+def _percent_of(accuracy: KeypointAccuracy, members: tuple[int, ...]) -> str:
+    """The mean error of a part's points, as far as they are known."""
+    known = [float(error) for error in accuracy.by_point[list(members)] if math.isfinite(error)]
+    return _percent(sum(known) / len(known) if known else None)
 
 
 def show_score(evaluation: Evaluation, threshold: float | None) -> None:

@@ -36,7 +36,8 @@ def explain(
         "explain"
     ),
     point: Annotated[
-        list[str] | None, typer.Option(help="Name or number of a keypoint; repeatable. [default: all]")
+        list[str] | None,
+        typer.Option(help="Name or number of a keypoint, or part of the face; repeatable. [default: all]"),
     ] = None,
     layer: Annotated[
         str | None, typer.Option(help="Layer whose maps outputs are traced back to. [default: the backbone's last]")
@@ -73,7 +74,8 @@ def explain(
         raise ModelError(f"{model}: an ONNX file has no gradients", other)
     opened = open_eager(model)
     scheme = opened.card.scheme
-    chosen = [_point_index(text, scheme) for text in point] if point else range(len(scheme))
+    wanted = [index for text in point for index in _point_indices(text, scheme)] if point else range(len(scheme))
+    chosen = list(dict.fromkeys(wanted))
     if boxes is not None:
         of_photo = {photo.resolve(): rows for photo, rows in read_boxes(boxes).items()}
         faces = of_photo.get(image.resolve(), [])
@@ -99,13 +101,17 @@ def explain(
         output.result(str(folder / "overview.png"))
 
 
-def _point_index(text: str, scheme: KeypointScheme) -> int:
-    """The index of a point that is given by name or number."""
+def _point_indices(text: str, scheme: KeypointScheme) -> tuple[int, ...]:
+    """The points that a name, a number or a part of the face stands for."""
     from kpedge.errors import UsageError
 
     if text in scheme.points:
-        return scheme.points.index(text)
+        return (scheme.points.index(text),)
     if text.isdecimal() and int(text) < len(scheme):
-        return int(text)
+        return (int(text),)
+    if text in scheme.parts:
+        return scheme.parts[text]
     known = ", ".join(f"{index} {name}" for index, name in enumerate(scheme.points))
-    raise UsageError(f"--point {text}: no such point of {scheme.name}", f"points: {known}")
+    raise UsageError(
+        f"--point {text}: no such point of {scheme.name}", f"parts: {', '.join(scheme.parts)}; points: {known}"
+    )

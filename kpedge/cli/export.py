@@ -58,7 +58,7 @@ def _show_parity(rows: Sequence[ParityRow]) -> None:
 
 def _crops(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     """Real crops for the proof, and the accuracy on a test split where there is one."""
-    from kpedge.bench.accuracy import first_split, load_faces
+    from kpedge.bench.accuracy import first_split, labelled_faces
     from kpedge.datasets.packed import is_prepared
     from kpedge.errors import UsageError
     from kpedge.runtime.keypoints import keypoint_model
@@ -69,10 +69,16 @@ def _crops(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], dict[str,
         raise UsageError("a keypoint model takes one --data", "only a detector is measured on several sets")
     folder, opened = data[0] if data else sample_folder(), keypoint_model(model)
     split = first_split(folder) if is_prepared(folder) else None
-    faces, problems = load_faces(folder, opened, split=split)
+    faces, problems = labelled_faces(folder, opened, split=split)
     for problem in problems:
         output.say(f"left out: {problem}")
     measured = split == "test"
+    if measured and faces.truth.scheme != opened.card.scheme:
+        output.say(
+            f"the card gets no test accuracy: {folder} has {faces.truth.scheme.name} keypoints, "
+            f"the model {opened.card.scheme.name}"
+        )
+        measured = False
     return faces.crops, {"test": evaluate(opened, faces, opened.card).headline()} if measured else {}
 
 

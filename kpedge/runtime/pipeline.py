@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kpedge.boxes import box_of_points, turned_box
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.boxes import GUESSES, PointBoxes, guessed, turned_box
 from kpedge.faces import Face
-from kpedge.geometry import Box, Image, box_overlaps_image
-from kpedge.keypoints import FACES21
+from kpedge.geometry import MIN_SIDE, Box, Image, box_overlaps_image
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.keypoints import KeypointPredictor
 from kpedge.runtime.models import open_finders
@@ -28,8 +30,8 @@ class FacePipeline:
     """Finds faces and their keypoints in pictures.
 
     A face is looked at twice: the second crop is cut around the box that follows from the points of the first, which is
-    nearer to the boxes that the keypoint model was trained on than a detected one. Where the model's scheme has no such
-    rule, once.
+    nearer to the boxes that the keypoint model was trained on than a detected one. Where its points do not tell how
+    large a face is, once. Where they do not tell how its boxes lie to detected ones, the first look is at several.
 
     Attributes:
         detector: finds the boxes.
@@ -53,6 +55,11 @@ class FacePipeline:
             detector, keypoints, side=side, threshold=threshold, threads=threads, provider=provider
         )
         self.keep_rejected = keep_rejected
+        card = self.predictor.model.card
+        self._boxes = PointBoxes(card.scheme, card.mean_shape, card.crop)
+        self._first: KeypointPredictor | None = None
+        if card.has_score and self._boxes.tells_size and not self._boxes.knows_faces:
+            self._first = KeypointPredictor(self.predictor.model, threshold=0.0)  # the next looks decide
 
     def __call__(self, image: Image) -> tuple[Face, ...]:
         """The faces of a picture, by falling score of the detector.
@@ -64,28 +71,48 @@ class FacePipeline:
             Faces, each with the detector's box, and the keypoints and score of the keypoint model.
         """
         scheme = self.detector.model.card.scheme
-        found = [(one.box, float(scheme.roll(one.points))) for one in self.detector(image)]
-        faces = self._look(image, found)
-        if self.predictor.model.card.scheme == FACES21:
+        found = self.detector(image)
+        rolls = np.array([float(scheme.roll(one.points)) for one in found])
+        boxes = self._boxes.of_faces(np.array([one.box for one in found]).reshape(-1, 4), rolls)
+        if self._first is None:
+            faces = self._look(image, enumerate(zip(boxes, rolls.tolist(), strict=True)), self.predictor)
+        else:
+            faces = self._guess(image, boxes, rolls, self._first)
+        for _ in range(0 if not self._boxes.tells_size else 1 if self._first is None else 2):
             again = [place for place, face in faces.items() if len(face.keypoints)]
-            points = [faces[place].keypoints for place in again]
-            boxes = [(box_of_points(one), float(FACES21.roll(one))) for one in points]
-            faces |= {again[place]: face for place, face in self._look(image, boxes).items()}
-        given = (replace(face, box=found[place][0]) for place, face in faces.items())
+            if again:
+                boxes, rolls = self._boxes(np.array([faces[place].keypoints for place in again]))
+                nearer = zip(again, zip(boxes, rolls.tolist(), strict=True), strict=True)
+                faces |= self._look(image, nearer, self.predictor)
+        given = (replace(face, box=found[place].box) for place, face in faces.items())
         return tuple(face for face in given if self.keep_rejected or len(face.keypoints))
 
-    def _look(self, image: Image, boxes: Iterable[tuple[Box, float]]) -> dict[int, Face]:
-        """The answers for boxes and rolls, by number; without those whose crop would lie outside the image."""
+    def _guess(
+        self, image: Image, boxes: NDArray[np.float64], rolls: NDArray[np.float64], predictor: KeypointPredictor
+    ) -> dict[int, Face]:
+        """The answers for the best of several sizes of each box, by number."""
+        several = zip(guessed(boxes).reshape(-1, 4), np.repeat(rolls, len(GUESSES)).tolist(), strict=True)
+        best: dict[int, Face] = {}
+        for number, face in self._look(image, enumerate(several), predictor).items():
+            place = number // len(GUESSES)
+            if place not in best or (face.score or 0) > (best[place].score or 0):
+                best[place] = face
+        return best
+
+    def _look(
+        self, image: Image, boxes: Iterable[tuple[int, tuple[Box, float]]], predictor: KeypointPredictor
+    ) -> dict[int, Face]:
+        """Answers for numbered boxes and rolls; without those whose crop would lie outside the image, or is none."""
         height, width = image.shape[:2]
         shown: list[tuple[int, Box, float]] = []
-        for number, (box, roll) in enumerate(boxes):
+        for number, (box, roll) in boxes:
             roll = roll if abs(roll) > SMALL_ROLL else 0.0
             turned = turned_box(box, roll)
-            if box_overlaps_image(turned, width, height):
+            if box[2] - box[0] >= MIN_SIDE and box_overlaps_image(turned, width, height):
                 shown.append((number, turned, roll))
         faces: dict[int, Face] = {}
         for start in range(0, len(shown), BATCH):
             part: Sequence[tuple[int, Box, float]] = shown[start : start + BATCH]
-            answers = self.predictor(image, [box for _, box, _ in part], rolls=[roll for _, _, roll in part])
+            answers = predictor(image, [box for _, box, _ in part], rolls=[roll for _, _, roll in part])
             faces |= {number: face for (number, _, _), face in zip(part, answers, strict=True)}
         return faces

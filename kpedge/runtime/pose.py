@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from kpedge.errors import UsageError
 from kpedge.faces import Pose
 from kpedge.geometry import to_complex
+from kpedge.keypoints import Conversion
 from kpedge.scheme import KeypointScheme
 
 Floats = NDArray[np.float64]
@@ -164,7 +165,7 @@ def head_poses(
 
     Args:
         points: (F, K, 2), pixels of the picture; NaN where a point is not known.
-        scheme: of the points; those that `HEAD` has by name are used.
+        scheme: of the points; those that `HEAD` has by name are used, and those that follow from them as means.
         size: the picture's width and height, pixels.
         focal: the camera's focal length, pixels; that of a picture of `FIELD` degrees when None.
 
@@ -184,8 +185,8 @@ def head_poses(
         focal = max(size) / 2 / math.tan(math.radians(FIELD / 2))
     if not (math.isfinite(focal) and focal > 0):
         raise UsageError(f"the focal length must be above 0 pixels, not {focal:g}")
-    places, names = _places(scheme.points)
-    used = to_complex(points[:, places])
+    source = _source(scheme)
+    names, used = source.names, source.points(points)
     middle = complex((size[0] - 1) / 2, (size[1] - 1) / 2)
     if cmath.isfinite(complex(used.sum())):
         return _poses((used - middle) / focal, _fit(names))
@@ -196,11 +197,42 @@ def head_poses(
     return poses
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Source:
+    """Where the head's points come from in a scheme.
+
+    Attributes:
+        names: of the M points of the head that follow from it.
+        groups: for each the points whose mean it is.
+        places: (M,), the points themselves where none is a mean of several.
+        shares: complex (K, M), each point's share in each of the head's.
+    """
+
+    names: tuple[str, ...]
+    groups: Conversion
+    places: NDArray[np.intp] | None
+    shares: Complex
+
+    def points(self, keypoints: Floats) -> Complex:
+        """The head's points, x + iy, (F, M), from all points, (F, K, 2)."""
+        if self.places is not None:
+            return to_complex(keypoints[:, self.places])
+        found = to_complex(keypoints).dot(self.shares)
+        if cmath.isfinite(complex(found.sum())):
+            return np.asarray(found)
+        return to_complex(self.groups(keypoints))  # one that is not known would spoil all in a product
+
+
 @functools.lru_cache(maxsize=16)
-def _places(names: tuple[str, ...]) -> tuple[NDArray[np.intp], tuple[str, ...]]:
-    """Which points the head has, too, and their names."""
-    places = [place for place, name in enumerate(names) if name in HEAD]
-    return np.array(places, dtype=np.intp), tuple(names[place] for place in places)
+def _source(scheme: KeypointScheme) -> _Source:
+    groups = {point: (index,) for index, point in enumerate(scheme.points)} | scheme.derived
+    known = {point: group for point, group in groups.items() if point in HEAD}
+    shares = np.zeros((len(scheme), len(known)), np.complex128)
+    for place, group in enumerate(known.values()):
+        shares[list(group), place] = 1 / len(group)
+    plain = all(len(group) == 1 for group in known.values())
+    places = np.array([group[0] for group in known.values()], dtype=np.intp) if plain else None
+    return _Source(tuple(known), Conversion(tuple(known.values())), places, shares)
 
 
 def _poses(rays: Complex, fit: _Fit | None) -> list[Pose | None]:

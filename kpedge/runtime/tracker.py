@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.boxes import boxes_of_points, turned_box
+from kpedge.boxes import GUESSES, PointBoxes, guessed, turned_box
+from kpedge.card import ModelCard
 from kpedge.errors import UsageError
 from kpedge.faces import Face, Pose
 from kpedge.geometry import Image, box_overlaps_image, box_size, iou, mean_weights
-from kpedge.keypoints import FACES21
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.keypoints import KeypointPredictor, Located
 from kpedge.runtime.models import FOLLOWED, open_finders
@@ -50,6 +50,9 @@ DOUBTFUL = 0.04
 """Mean expected error of a face, in its side, above which it is held against a new search: a crop that is too small
 shows features that the model takes for others, and the next one follows from them. In good videos it is about 0.02.
 """
+DOUBTED = 1.5
+"""Likewise, in the error of validation faces that the model's card states, where this is more: some points, and some
+models, are less exact. The released stage 3 stays with `DOUBTFUL`."""
 AGREED_IOU = 0.7
 """Overlap of a found box with a followed one below which both are looked at."""
 BETTER = 0.9
@@ -63,10 +66,10 @@ class _Looks:
     """What the keypoint model says of N places; one outside the image, or too small, has a score of 0.
 
     Attributes:
-        points: float64 (N, 21, 2), pixels of the image.
+        points: float64 (N, K, 2), pixels of the image.
         boxes: float64 (N, 4), those of the points.
         scores: float (N,).
-        errors: float64 (N, 21), expected errors of the points, pixels; 0 where the model does not tell them.
+        errors: float64 (N, K), expected errors of the points, pixels; 0 where the model does not tell them.
         tells_errors: whether it does.
     """
 
@@ -77,22 +80,21 @@ class _Looks:
     tells_errors: bool = False
 
     @classmethod
-    def nothing(cls, count: int) -> _Looks:
-        """No face in any of so many places."""
-        points = len(FACES21)
+    def nothing(cls, count: int, points: int) -> _Looks:
+        """No face of K points in any of so many places."""
         return cls(np.zeros((count, points, 2)), np.zeros((count, 4)), np.zeros(count), np.zeros((count, points)))
 
     @classmethod
-    def of(cls, located: Located) -> _Looks:
+    def of(cls, located: Located, boxes: PointBoxes) -> _Looks:
         """What was located."""
         points, scores, errors = located.keypoints, located.scores, located.errors
         scores = np.ones(len(points), np.float32) if scores is None else scores
         told = np.zeros(points.shape[:2]) if errors is None else errors
-        return cls(points, boxes_of_points(points), scores, told, errors is not None)
+        return cls(points, boxes.boxes(points), scores, told, errors is not None)
 
     def spread(self, rows: Sequence[int], count: int) -> _Looks:
         """These looks as some rows of so many; nothing is seen in the others."""
-        whole = _Looks.nothing(count)
+        whole = _Looks.nothing(count, self.points.shape[1])
         for few, all_rows in zip(self._values, whole._values, strict=True):
             all_rows[rows] = few
         whole.tells_errors = self.tells_errors
@@ -101,6 +103,11 @@ class _Looks:
     @property
     def _values(self) -> tuple[NDArray[np.floating[Any]], ...]:
         return self.points, self.boxes, self.scores, self.errors
+
+    def keep(self, rows: NDArray[np.intp]) -> None:
+        """Leave the other rows out."""
+        self.points, self.boxes = self.points[rows], self.boxes[rows]
+        self.scores, self.errors = self.scores[rows], self.errors[rows]
 
     def take_over(self, row: int, other: int) -> None:
         """Put what was found in one place in that of another."""
@@ -118,6 +125,7 @@ class FaceTracker:
         find_within: seconds within which a new face is looked for.
         smooth: whether the points that are given are steadied.
         pose: whether faces tell how heads are turned.
+        scheme: of the points.
         clock: how long each of `STEPS` took for the last frame.
         tracks: the faces that are followed, and those lost a moment ago, by number.
     """
@@ -165,8 +173,16 @@ class FaceTracker:
             provider=provider,
         )
         card = self.predictor.model.card
-        if card.scheme != FACES21 or not card.has_score:
-            raise UsageError(f"{card.name} cannot follow faces", "give a stage 3, with 21 points and a face score")
+        self.scheme = card.scheme
+        self._boxes = PointBoxes(card.scheme, card.mean_shape, card.crop)
+        self._doubted = max(DOUBTFUL, DOUBTED * _validation_error(card))
+        if not card.has_score:
+            raise UsageError(f"{card.name} cannot follow faces: it has no face score", "give a stage 3")
+        if not self._boxes.tells_size:
+            raise UsageError(
+                f"{card.name} cannot follow faces: one point does not tell how large a face is",
+                "give a model with two points or more",
+            )
         if max_faces < 1:
             raise UsageError(f"--max-faces must be at least 1, not {max_faces}")
         if not find_within > 0:
@@ -209,7 +225,7 @@ class FaceTracker:
         boxes, rolls = np.empty((0, 4)), np.empty(0)
         if followed:
             ahead = self._smoother.expected([one.id for one in followed], passed)
-            boxes, rolls = boxes_of_points(ahead), FACES21.roll(ahead)
+            boxes, rolls = self._boxes(ahead)
         rivals: NDArray[np.intp] = np.empty(0, dtype=np.intp)
         if self._is_search_due(time_s, len(followed)):
             self._searched_s = time_s
@@ -224,11 +240,11 @@ class FaceTracker:
         # Smoothed points also say where to look next: crops cut around the model's own would shake, and it with them.
         smoothed = self._smoother([one.id for _, one in seen], points, box_size(boxes), passed, changed)
         if self.smooth:
-            points, boxes = smoothed, boxes_of_points(smoothed)
+            points, boxes = smoothed, self._boxes.boxes(smoothed)
         self.clock.lap("smooth")
         poses: list[Pose | None] = [None] * len(seen)
         if self.pose:
-            poses = head_poses(points, FACES21, size)
+            poses = head_poses(points, self.scheme, size)
             self.clock.lap("pose")
         return tuple(
             Face(box, own, float(looks.scores[row]), looks.errors[row] if looks.tells_errors else None, one.id, pose)
@@ -253,17 +269,23 @@ class FaceTracker:
         """
         found = self.detector(image)
         self.clock.lap("detect")
-        boxes = np.array([one.box for one in found]).reshape(-1, 4)
         rolls = np.array([float(self.detector.model.card.scheme.roll(one.points)) for one in found])
+        boxes = self._boxes.of_faces(np.array([one.box for one in found]).reshape(-1, 4), rolls)
         whose = owners(boxes, followed)
         known = np.flatnonzero(whose >= 0)
         wanted = whose < 0
         if len(known):
             wanted[known] = iou(boxes[known], followed)[np.arange(len(known)), whose[known]] < AGREED_IOU
-        looks, whose = self._look(image, boxes[wanted], rolls[wanted]), whose[wanted]
-        good = looks.scores >= self.predictor.threshold
+        boxes, rolls, whose = boxes[wanted], rolls[wanted], whose[wanted]
+        if self._boxes.knows_faces:
+            looks = self._look(image, boxes, rolls)
+            good = looks.scores >= self.predictor.threshold
+        else:  # at several sizes, the best one goes on, and the next look decides whether it is a face
+            looks = self._look(image, guessed(boxes).reshape(-1, 4), np.repeat(rolls, len(GUESSES)))
+            looks.keep(np.argmax(looks.scores.reshape(-1, len(GUESSES)), axis=1) + len(GUESSES) * np.arange(len(boxes)))
+            good = looks.scores > 0
         good &= (whose >= 0) | (np.cumsum(good & (whose < 0)) <= room)
-        return looks.boxes[good], FACES21.roll(looks.points[good]), whose[good]
+        return *self._boxes(looks.points[good]), whose[good]
 
     def _look(self, image: Image, boxes: NDArray[np.float64], rolls: NDArray[np.float64]) -> _Looks:
         """What the keypoint model says of boxes (N, 4) that are turned by rolls (N,)."""
@@ -275,7 +297,7 @@ class FaceTracker:
             if box[2] - box[0] >= SMALLEST and box_overlaps_image(box, width, height)
         ]
         if not shown:
-            return _Looks.nothing(len(boxes))
+            return _Looks.nothing(len(boxes), len(self.scheme))
         whole = len(shown) == len(boxes)
         crops, transforms = self.predictor.preprocess(
             image, np.array(turned if whole else [turned[row] for row in shown]), rolls[shown].tolist()
@@ -283,7 +305,7 @@ class FaceTracker:
         self.clock.lap("crop")
         outputs = self.predictor.model(crops)
         self.clock.lap("keypoints")
-        looks = _Looks.of(self.predictor.locate(outputs, transforms))
+        looks = _Looks.of(self.predictor.locate(outputs, transforms), self._boxes)
         return looks if whole else looks.spread(shown, len(boxes))
 
     def _sort(
@@ -297,7 +319,7 @@ class FaceTracker:
         """
         # Plain numbers: there are few faces, and a call of NumPy costs as much as twenty of these.
         count, threshold = len(followed), self.predictor.threshold
-        scores, doubt = looks.scores.tolist(), looks.errors.dot(mean_weights(len(FACES21))).tolist()
+        scores, doubt = looks.scores.tolist(), looks.errors.dot(mean_weights(len(self.scheme))).tolist()
         sides = (looks.boxes[:, 2] - looks.boxes[:, 0]).tolist()
         good = []
         for row, (score, side) in enumerate(zip(scores, sides, strict=True)):
@@ -332,7 +354,7 @@ class FaceTracker:
                 seen.append((row, known or self._new_track(time_s)))
         for row, track in seen:
             track.box, track.seen_s, track.lost = looks.boxes[row], time_s, False
-        self._doubtful = any(doubt[row] > DOUBTFUL for row, _ in seen)
+        self._doubtful = any(doubt[row] > self._doubted for row, _ in seen)
         return sorted(seen, key=lambda pair: pair[1].id), changed
 
     def _new_track(self, time_s: float) -> Track:
@@ -340,3 +362,10 @@ class FaceTracker:
         self._next_id += 1
         self.tracks.append(track)
         return track
+
+
+def _validation_error(card: ModelCard) -> float:
+    """The mean error of its validation faces, in sides of the box, that a card states; 0 where it does not."""
+    stated = card.accuracy.get("validation", {})
+    error = stated.get("nme_box") if isinstance(stated, dict) else None
+    return float(error) if isinstance(error, int | float) else 0.0

@@ -52,6 +52,12 @@ class RunRecord:
         return min(self.history, key=lambda record: record.get("criterion", record["val_nme"]))
 
     @property
+    def scheme(self) -> str | None:
+        """Name of the scheme whose points its errors are of; None of a run that did not record it."""
+        name = self.settings.get("scheme")
+        return None if name is None else str(name)
+
+    @property
     def planned(self) -> int:
         """Epochs that it was to have."""
         return int(self.settings.get("epochs", len(self.history)))
@@ -62,6 +68,7 @@ class RunRecord:
         return {
             "run": self.name,
             "path": str(self.path),
+            "scheme": self.scheme,
             "epochs": len(self.history),
             "planned_epochs": self.planned,
             "best_epoch": int(best["epoch"]),
@@ -218,6 +225,8 @@ def _as_flag(name: str, value: Any, among: list[Any]) -> str:
             f"--{'also' if number else 'data'} {str(one).split()[0] if plain else one}"
             for number, one in enumerate(value)
         )
+    if name == "scheme":
+        return f"({value})"
     option = f"--{flag(name)}"
     if isinstance(value, bool):
         return option if value else f"--no-{flag(name)}"
@@ -237,7 +246,8 @@ def seed_groups(runs: Sequence[RunRecord]) -> list[SeedGroup]:
     """
     by_rest: dict[str, list[RunRecord]] = {}
     for run in runs:
-        rest = {name: value for name, value in run.settings.items() if name != "seed"}
+        # The sets tell the scheme, too, and runs of an older kpedge did not record it.
+        rest = {name: value for name, value in run.settings.items() if name not in ("seed", "scheme")}
         by_rest.setdefault(_key([rest, len(run.history)]), []).append(run)
     groups = []
     for members in by_rest.values():
@@ -249,12 +259,19 @@ def seed_groups(runs: Sequence[RunRecord]) -> list[SeedGroup]:
     return sorted(groups, key=lambda group: group.mean)
 
 
+def schemes_of(runs: Sequence[RunRecord]) -> list[str]:
+    """Names of the schemes whose points the errors of runs are of, as far as they recorded it."""
+    return sorted({run.scheme for run in runs if run.scheme is not None})
+
+
 def within_chance(groups: Sequence[SeedGroup]) -> list[tuple[SeedGroup, SeedGroup, float]]:
     """The best group with each other from which it is no farther away than the larger of their deviations, and that
-    deviation.
+    deviation. Errors of other points say nothing of it.
     """
     found = []
     for other in groups[1:]:
+        if len(schemes_of([*groups[0].runs, *other.runs])) > 1:
+            continue
         spreads = [group.deviation for group in (groups[0], other) if group.deviation is not None]
         if spreads and other.mean - groups[0].mean <= max(spreads):
             found.append((groups[0], other, max(spreads)))

@@ -14,6 +14,8 @@ from kpedge.datasets.packed import PreparedSet
 from kpedge.datasets.sampling import CropSampler
 from kpedge.errors import DataError
 from kpedge.geometry import CropRule, box_size, crop_square
+from kpedge.keypoints import conversion
+from kpedge.scheme import KeypointScheme
 from kpedge.training.face_metrics import FaceAccuracy, measure_faces
 from kpedge.training.metrics import KeypointAccuracy, KeypointTruth, measure
 
@@ -30,6 +32,7 @@ class TestFaces:
         truth: their labels.
         where: for each face the photo it comes from.
         negatives: crops that show no face, uint8 (M, H, W, C); None where the data has none.
+        converted: whether the labels are of another scheme than the model, so that those points count that follow.
     """
 
     __test__ = False  # not a test case, whatever pytest makes of the name
@@ -38,6 +41,7 @@ class TestFaces:
     truth: KeypointTruth
     where: tuple[str, ...]
     negatives: NDArray[np.uint8] | None = None
+    converted: bool = False
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -75,6 +79,43 @@ def faces_of_split(
     return TestFaces(crops, truth, where, sampler.batch(negatives)[0] if len(negatives) else None)
 
 
+def in_common(faces: TestFaces, scheme: KeypointScheme, source: str) -> TestFaces:
+    """Labelled faces as a model with the points of a scheme can be measured on them.
+
+    Where the labels are of another scheme, either they become points of the model's or the model's points become
+    theirs, in `evaluate`: whichever way more points follow. Those that do not count as not labelled.
+
+    Args:
+        faces: with labels of any scheme.
+        scheme: of the model's points.
+        source: where they are from, for messages.
+
+    Raises:
+        DataError: no point of one scheme follows from the other's, or no face has a label of those that do.
+    """
+    labelled = faces.truth.scheme
+    if labelled == scheme:
+        return faces
+    to_model, to_labels = conversion(labelled, scheme), conversion(scheme, labelled)
+    advice = "points are the same where their names are; a scheme's [derived] says what else follows (docs/schemes.md)"
+    if not len(to_model.known) and not len(to_labels.known):
+        raise DataError(
+            f"{source} has {labelled.name} keypoints, the model {scheme.name}: no point of one follows from the other",
+            advice,
+        )
+    if len(to_model.known) > len(to_labels.known):
+        keypoints, measured = to_model(faces.truth.keypoints), scheme
+    else:
+        follows = np.isin(np.arange(len(labelled)), to_labels.known)
+        keypoints, measured = np.where(follows[:, None], faces.truth.keypoints, np.nan), labelled
+    some = np.asarray(np.isfinite(keypoints).all(axis=2)).any(axis=1)
+    if not some.any():
+        raise DataError(f"{source}: no face is labelled with a point that {scheme.name} has, too", advice)
+    truth = KeypointTruth(keypoints[some], faces.truth.crop_side[some], faces.truth.boxes[some], measured)
+    where = tuple(faces.where[face] for face in np.flatnonzero(some))
+    return replace(faces, crops=faces.crops[some], truth=truth, where=where, converted=True)
+
+
 def predict_all(predict: Predict, crops: NDArray[np.uint8], batch_size: int = 64) -> Outputs:
     """Run a model over many crops, some at a time. There is at least one."""
     parts = [predict(crops[start : start + batch_size]) for start in range(0, len(crops), batch_size)]
@@ -109,26 +150,35 @@ class Evaluation:
     """A model measured on some faces.
 
     Attributes:
-        predicted: keypoints, float32 (N, K, 2), fractions of the crop.
+        scheme: of the points that were measured: the model's, or that of the labels where those became it.
+        predicted: keypoints, float32 (N, K, 2), fractions of the crop; NaN where they do not follow from the model's.
         accuracy: how far they are from the labels.
         mean_face: the same for the mean face, which any model has to beat.
         face: how the score tells faces from negatives; None where the model has no score or the data no negatives.
         found: share of the faces whose score reaches the threshold; None where the model has no score.
         forecast: what the expected errors are worth; None where the model expects none.
+        converted: as of the faces.
     """
 
+    scheme: KeypointScheme
     predicted: NDArray[np.float32]
     accuracy: KeypointAccuracy
     mean_face: KeypointAccuracy
     face: FaceAccuracy | None = None
     found: float | None = None
     forecast: ErrorForecast | None = None
+    converted: bool = False
+
+    @property
+    def compared(self) -> int:
+        """Points that are labelled, and that the model tells, on some face."""
+        return int(np.isfinite(self.accuracy.by_point).sum())
 
     def to_dict(self, card: ModelCard) -> dict[str, Any]:
         """All figures as plain JSON types."""
         return {
-            **self.accuracy.to_dict(card.scheme),
-            "mean_face": self.mean_face.to_dict(card.scheme),
+            **self.accuracy.to_dict(self.scheme),
+            "mean_face": self.mean_face.to_dict(self.scheme),
             **({} if self.found is None else {"faces_found": round(self.found, 6), "threshold": card.threshold}),
             **({} if self.face is None else {"face_score": self.face.to_dict()}),
             **({} if self.forecast is None else {"expected_errors": self.forecast.to_dict()}),
@@ -152,41 +202,58 @@ LARGE = 60
 
 
 def evaluate(predict: Predict, faces: TestFaces, card: ModelCard) -> Evaluation:
-    """Measure a model, and the mean face beside it, on some faces and, where there are any, negatives."""
+    """Measure a model, and the mean face beside it, on some faces (`in_common`) and, where there are any, negatives."""
     outputs = predict_all(predict, faces.crops)
-    predicted = outputs[KEYPOINTS_NAME]
+    scheme, predicted, mean_shape = faces.truth.scheme, outputs[KEYPOINTS_NAME], card.mean_shape
+    if scheme != card.scheme:
+        convert = conversion(card.scheme, scheme)
+        predicted, mean_shape = convert(predicted).astype(np.float32), convert(mean_shape)
     accuracy = measure(predicted, faces.truth)
-    mean_face = measure(np.broadcast_to(card.mean_shape, faces.truth.keypoints.shape), faces.truth)
+    mean_face = measure(np.broadcast_to(mean_shape, faces.truth.keypoints.shape), faces.truth)
     if not card.has_score:
-        return Evaluation(predicted, accuracy, mean_face)
+        return Evaluation(scheme, predicted, accuracy, mean_face, converted=faces.converted)
+    expected = outputs[ERROR_NAME]
+    if scheme != card.scheme:  # what is expected of a mean of points is not known
+        known = np.full((len(expected), len(scheme)), np.nan, np.float32)
+        for place, group in enumerate(convert.groups):
+            if len(group) == 1:
+                known[:, place] = expected[:, group[0]]
+        expected = known
     threshold, scores = card.threshold or 0.0, outputs[SCORE_NAME]
     face = None
     if faces.negatives is not None:
         face = measure_faces(scores, predict_all(predict, faces.negatives)[SCORE_NAME], threshold)
     return Evaluation(
+        scheme,
         predicted,
         accuracy,
         mean_face,
         face=face,
         found=float((scores >= threshold).mean()),
-        forecast=judge_forecast(outputs[ERROR_NAME], predicted, faces.truth),
+        forecast=judge_forecast(expected, predicted, faces.truth),
+        converted=faces.converted,
     )
 
 
 def judge_forecast(
     expected: NDArray[np.float32], predicted: NDArray[np.float32], truth: KeypointTruth
-) -> ErrorForecast:
-    """Hold expected errors (N, K), fractions of the crop, against those of predicted points (N, K, 2)."""
+) -> ErrorForecast | None:
+    """Hold expected errors (N, K), fractions of the crop, against those of predicted points (N, K, 2); None where there
+    are fewer than two labelled points of which an error is expected.
+    """
     scale = (truth.crop_side / box_size(truth.boxes))[:, None]
     made = np.linalg.norm(predicted - truth.keypoints, axis=2) * scale
     foreseen = expected * scale
-    known = np.isfinite(truth.keypoints).all(axis=2)
+    known = np.isfinite(truth.keypoints).all(axis=2) & np.isfinite(expected)
+    if known.sum() < 2:
+        return None
+    some = known.any(axis=1)
     order = np.argsort(foreseen[known], kind="stable")
     kept, dropped = np.array_split(made[known][order], 2)
     return ErrorForecast(
         rank_correlation=_rank_correlation(foreseen[known], made[known]),
         rank_correlation_faces=_rank_correlation(
-            *(np.where(known, errors, 0.0).sum(axis=1) / known.sum(axis=1) for errors in (foreseen, made))
+            *(np.where(known, errors, 0.0).sum(axis=1)[some] / known.sum(axis=1)[some] for errors in (foreseen, made))
         ),
         kept_half_nme=float(kept.mean()),
         dropped_half_nme=float(dropped.mean()),

@@ -23,7 +23,7 @@ from kpedge.training.config import TrainConfig
 from kpedge.training.distributed import World, joined
 from kpedge.training.objective import batch_tensors, total_loss
 from kpedge.training.optimisers import new_optimiser, phase_of
-from kpedge.training.setup import load_matching, set_up, start_from, stop_frozen_statistics
+from kpedge.training.setup import fitting, load_matching, set_up, start_from, stop_frozen_statistics
 from kpedge.training.step import Stepper
 
 LOWEST, HIGHEST = 1e-6, 10.0
@@ -186,6 +186,7 @@ def _search(
     progress: Callable[[int, int], None],
 ) -> LossCurve:
     start = start_from(init_from) if init_from is not None else None
+    config = fitting(config, sets[0].scheme, _tell_nobody)
     made = set_up(recipe, sets, config, device, start, _tell_nobody)
     if start is not None:
         load_matching(made.model, start.state, str(init_from), _tell_nobody)

@@ -26,7 +26,7 @@ from kpedge.training.objective import LOSS_NAMES
 from kpedge.training.optimisers import new_optimiser, phase_of
 from kpedge.training.run import Record, Run
 from kpedge.training.schedules import epochs_since_best, learning_rate
-from kpedge.training.setup import check_resumable, load_matching, set_up, start_from, stop_frozen_statistics
+from kpedge.training.setup import check_resumable, fitting, load_matching, set_up, start_from, stop_frozen_statistics
 from kpedge.training.step import Stepper
 from kpedge.training.validation import Validation, validate, validation_data
 
@@ -98,7 +98,8 @@ def train(
         source: the main set; its train split is trained on, its validation split chooses the best checkpoint.
         out: folder of the run.
         config: everything that determines the result.
-        also: more sets, for their faces, their negatives or both.
+        also: more sets, for their faces, their negatives or both; points of another scheme are used as far as those of
+            the main set follow from them.
         resume: go on from `out/last.pt`.
         force: replace a run that is there.
         init_from: start from the weights of this checkpoint, as far as they fit; `config` need not name it.
@@ -140,6 +141,7 @@ def _train(
         config = replace(config, init_from=start.sha256)
     elif last is not None:
         config = replace(config, init_from=str(last.config.get("init_from", "")))
+    config = fitting(config, sets[0].scheme, say)
     made = set_up(recipe, sets, config, device, start, say)
     card, mixture, model, objective, groups = made.card, made.mixture, made.model, made.objective, made.groups
     validation = validation_data(made.samplers, card)
@@ -167,7 +169,7 @@ def _train(
     elif resume:
         say(f"{out} holds no run yet: starting from the beginning")
     data = [f"{source.info['name']} {source.source_sha256[:8]}" for source in sets]
-    settings = {"recipe": recipe, "sets": data, **config.to_dict()}
+    settings = {"recipe": recipe, "sets": data, "scheme": card.scheme.name, **config.to_dict()}
     if world.first:
         run.start(settings, resume=resume, force=force)
     board = Board(run.board, settings, purge_step=len(history) + 1) if world.first else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from kpedge.card import Card, ModelCard
-from kpedge.datasets.mixture import Mixture
+from kpedge.datasets.mixture import Mixture, in_scheme
 from kpedge.datasets.packed import PreparedSet
 from kpedge.datasets.sampling import CropSampler, labelled_fractions
 from kpedge.errors import DataError, TrainingError, UsageError
 from kpedge.geometry import CropRule
+from kpedge.keypoints import conversion
 from kpedge.models.checkpoint import Checkpoint, load_weights
 from kpedge.models.initialise import initialise
 from kpedge.models.keypoint_model import ARCHITECTURES, KeypointModel, empty_model, state_hash
 from kpedge.models.stage3 import Stage3
+from kpedge.scheme import KeypointScheme
 from kpedge.training.config import RunConfig, TrainConfig, network_options
 from kpedge.training.objective import Objective
 
@@ -86,16 +88,22 @@ def set_up(
 
     Args:
         recipe: a key of `ARCHITECTURES`.
-        sets: what it is trained on, the main one first.
+        sets: what it is trained on, the main one first; the others may have points of other schemes.
         config: of the training.
         device: where PyTorch computes.
         start: the weights that training starts from, which the caller will load.
-        say: told what is frozen, and which layers have a rate of their own.
+        say: told what is frozen, which layers have a rate of their own, and which points follow from other schemes.
 
     Raises:
         UsageError: there is no such recipe, or a pattern of `freeze` or `lr_groups` fits no layer.
-        DataError: there is nothing to train on.
+        DataError: there is nothing to train on, or no point of the main set follows from those of another.
     """
+    main = sets[0].scheme
+    for one in sets[1:]:
+        if one.scheme != main and one.face.any():
+            count = len(conversion(one.scheme, main).known)
+            say(f"{one.info['name']}: of {main.name}'s {len(main)} points {count} follow from {one.scheme.name}")
+    sets = [in_scheme(one, main) for one in sets]
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(device == "cpu")
     torch.manual_seed(config.seed)
@@ -115,6 +123,14 @@ def set_up(
     if config.channels_last:
         objective.to(memory_format=torch.channels_last)
     return SetUp(card, samplers, mixture, model, objective, groups)
+
+
+def fitting(config: TrainConfig, scheme: KeypointScheme, say: Callable[[str], None]) -> TrainConfig:
+    """The configuration as far as a scheme allows it: pictures are mirrored only where it says which points swap."""
+    if not config.mirror or scheme.can_mirror:
+        return config
+    say(f"no picture is mirrored: {scheme.name} does not say which points swap (its mirror pairs, docs/schemes.md)")
+    return replace(config, mirror=False)
 
 
 def describe_set(source: PreparedSet) -> dict[str, Any]:
@@ -143,10 +159,12 @@ def new_card(recipe: str, sets: Sequence[PreparedSet], config: TrainConfig, star
     if not len(faces):
         raise DataError(f"{main.path}: no face to train on", "give the set with faces first")
     shapes = labelled_fractions(main, faces, rule)
-    if np.isnan(shapes).all(axis=0).any():
+    never = np.flatnonzero(np.isnan(shapes).all(axis=(0, 2)))
+    if len(never):
         raise DataError(
-            f"{main.path}: a point of {main.scheme.name} is never labelled there",
-            "give a set with all points as --data, and this one as --also",
+            f"{main.path}: of {main.scheme.name}'s points {_listed([main.scheme.points[index] for index in never])} "
+            f"{'is' if len(never) == 1 else 'are'} labelled on no face to train on",
+            "give a set with all points as --data, and this one as --also; or a scheme with fewer points",
         )
     options = network_options(recipe, config)
     if recipe == "stage1" and config.colour == "grey":
@@ -170,6 +188,11 @@ def new_card(recipe: str, sets: Sequence[PreparedSet], config: TrainConfig, star
             "start": None if start is None else {"weights_sha256": start.sha256, **start.training},
         },
     )
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 def new_model(card: ModelCard, main: PreparedSet, config: TrainConfig) -> KeypointModel:

@@ -82,7 +82,9 @@ function drawBox(context, { x, y, w, h }, side, ratio) {
 
 function drawPoints(context, points, side, ratio, scheme) {
   if (!points.length) return;
-  const radius = Math.max(1.8 * ratio, Math.min(side / 56, 5.5 * ratio));
+  // From 30 points on dots become smaller: the lines between them show the shape.
+  const few = Math.min(1, Math.sqrt(30 / points.length));
+  const radius = few * Math.max(1.8 * ratio, Math.min(side / 56, 5.5 * ratio));
   const colourOf = [];
   for (const [part, members] of Object.entries(scheme.parts)) {
     for (const index of members) colourOf[index] = scheme.colours[part];
