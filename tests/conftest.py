@@ -153,3 +153,15 @@ def exported3(trained3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported3")
     export_model(trained3 / "best.pt", out, ("onnx", "torchscript"))
     return out
+
+
+@pytest.fixture(scope="session")
+def small_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder of a demo in small, and what was told while it was made."""
+    from kpedge.demo.settings import DemoSettings
+    from kpedge.demo.story import run_demo
+
+    out, told = tmp_path_factory.mktemp("demo") / "a demo", []
+    settings = DemoSettings(photos=60, epochs=10, rounds=1, calls=2, seconds=1.2, seed=1)
+    assert run_demo(out, settings, say=told.append) == out / "index.html"
+    return out, told

@@ -14,6 +14,7 @@ import kpedge
 from kpedge.cli.main import app, main
 from kpedge.images import read_image
 from kpedge.keypoints import FACES21
+from kpedge.models.checkpoint import load_checkpoint
 
 
 def commands(command, path=()):
@@ -36,7 +37,7 @@ def test_every_help_has_examples_that_name_existing_options(path, capsys, monkey
     assert examples, "no example"
     known = {option for parameter in COMMANDS[path].params for option in parameter.opts + parameter.secondary_opts}
     for example in examples:
-        assert set(re.findall(r"--[a-z-]+", example)) <= known
+        assert set(re.findall(r"--[a-z0-9-]+", example)) <= known
     for parameter in COMMANDS[path].params:
         assert getattr(parameter, "help", None), f"{parameter.name} has no help"
 
@@ -361,6 +362,46 @@ def test_training_on_photos_prepares_them_first(photos, tmp_path, capsys):
     assert (folder / "set.json").is_file()
     assert main(["train", "stage1", "--data", str(photos), *flags]) == 1
     assert "holds a run already" in capsys.readouterr().err
+
+
+def test_without_data_training_takes_synthetic_faces(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("kpedge.cli.options.SYNTHETIC_PHOTOS", 40)
+    out = tmp_path / "runs" / "a"
+    flags = ["train", "stage1", "--out", str(out), "--threads", "1"]
+    assert main([*flags, "--epochs", "1"]) == 0
+    (photos,) = (tmp_path / "runs" / "synthetic").iterdir()
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith(f"no --data: 40 photos of synthetic faces (kpedge data synth), in {photos};")
+    assert len(list(photos.glob("*.jpg"))) == 40
+    (source,) = load_checkpoint(out / "best.pt").card.training["sets"]
+    assert (source["name"], source["terms"]) == ("synthetic faces", "rendered by kpedge; they show nobody")
+
+    def again(*_arguments, **_options):
+        raise AssertionError("they are rendered once")
+
+    monkeypatch.setattr("kpedge.datasets.synthetic.write_synthetic", again)
+    assert main([*flags, "--epochs", "1", "--resume"]) == 0
+    assert "up to date" in capsys.readouterr().err
+    other = tmp_path / "runs" / "b"
+    assert main([*flags[:3], str(other), "--epochs", "1", "--threads", "1"]) == 0
+    assert load_checkpoint(other / "best.pt").card.training["sets"] == [source]
+
+
+def test_without_data_the_detector_takes_synthetic_frames(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("kpedge.cli.options.SYNTHETIC_FRAMES", 24)
+    out = tmp_path / "runs" / "detector"
+    flags = ["--epochs", "1", "--batch-size", "8", "--size", "128", "--validate", "1", "--threads", "1"]
+    assert main(["train", "detector", "--out", str(out), *flags]) == 0
+    assert "no --data: 24 frames of synthetic faces" in capsys.readouterr().err
+    sets = load_checkpoint(out / "best.pt").card.training["sets"]
+    assert [source["name"] for source in sets] == ["synthetic frames", "synthetic frames without faces"]
+
+
+def test_several_processes_are_told_to_render_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", "stage1", "--out", str(tmp_path / "a")]) == 2
+    assert "first: kpedge data synth" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_summary(capsys):

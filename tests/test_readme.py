@@ -34,10 +34,11 @@ def place(photos, tmp_path_factory):
 
 
 WITHOUT_CAMERA = {
+    "kpedge demo": "kpedge demo --quick",
     "kpedge webcam": "kpedge webcam video.mp4 --json",
     "kpedge webcam 0 --serve": "kpedge webcam video.mp4 --serve 127.0.0.1:0",
 }
-"""Commands that need a camera or a screen, and what is run in their place."""
+"""Commands that need a camera, a screen or minutes, and what is run in their place."""
 
 
 def parts(line: str) -> list[str]:

@@ -15,7 +15,7 @@ from kpedge.runtime.keypoints import KeypointPredictor
 from kpedge.runtime.sessions import OnnxModel, new_session
 
 PACKAGE = ROOT / "kpedge"
-FLOORS = {"cli": 4, "bench": 3, "training": 2, "export": 2, "models": 1, "datasets": 1, "runtime": 1}
+FLOORS = {"cli": 5, "demo": 4, "bench": 3, "training": 2, "export": 2, "models": 1, "datasets": 1, "runtime": 1}
 """Room -> floor; the files beside the rooms are the ground floor."""
 ENTRY = ("__main__.py",)
 

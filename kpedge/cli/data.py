@@ -14,7 +14,7 @@ from kpedge.cli.options import Force, Json, examples, say_prepared
 if TYPE_CHECKING:
     from kpedge.datasets.check import CheckReport
 
-app = typer.Typer(no_args_is_help=True, help="Get labelled photos, look at them, convert them, and prepare them for training.")
+app = typer.Typer(no_args_is_help=True, help="Get, check, convert and prepare labelled photos.")
 
 PROBLEMS_SHOWN = 20
 REMARKS_SHOWN = ("duplicate", "odd face")

@@ -14,6 +14,7 @@ from kpedge.cli import (
     bench,
     compare,
     data,
+    demo,
     environment,
     evaluate,
     explain,
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
+demo.register(app)
 evaluate.register(app)
 export.register(app)
 predict.register(app)

@@ -13,6 +13,8 @@ from kpedge.cli import output
 if TYPE_CHECKING:
     from kpedge.datasets.frames import FrameSet
     from kpedge.datasets.packed import PreparedSet
+    from kpedge.datasets.prepare import PrepareOptions
+    from kpedge.datasets.prepare_frames import FrameOptions
 
 Data = Annotated[
     Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos, which is prepared first.")
@@ -43,7 +45,50 @@ def parse_box(text: str) -> list[float]:
     return values
 
 
-def prepared_set(data: Path, beside: Path) -> PreparedSet:
+SYNTHETIC_PHOTOS, SYNTHETIC_FRAMES = 4000, 1000
+"""Synthetic photos that keypoints, or the detector, are trained on where no data is given."""
+
+
+def synthetic_set(beside: Path) -> PreparedSet:
+    """Synthetic faces, for whoever gives no data: rendered and prepared below `beside` the first time."""
+    from kpedge.datasets.prepare import PrepareOptions
+    from kpedge.demo.settings import TERMS
+
+    photos = _synthetic_photos(beside, SYNTHETIC_PHOTOS)
+    return prepared_set(photos, beside, PrepareOptions(name="synthetic faces", terms=TERMS))
+
+
+def synthetic_frames(beside: Path) -> list[FrameSet]:
+    """Synthetic frames for the detector, likewise: those with faces, and those without."""
+    from kpedge.datasets.prepare_frames import FrameOptions
+    from kpedge.demo.settings import TERMS
+
+    photos = _synthetic_photos(beside, SYNTHETIC_FRAMES, frames=True)
+    sets = [frame_set(photos, beside, FrameOptions(name="synthetic frames", terms=TERMS))]
+    faceless = photos / "faceless"
+    if faceless.is_dir():
+        options = FrameOptions(name="synthetic frames without faces", terms=TERMS)
+        sets.append(frame_set(faceless, beside, options, label_format="faceless"))
+    return sets
+
+
+def _synthetic_photos(beside: Path, count: int, *, frames: bool = False) -> Path:
+    """A folder of synthetic photos below `beside`; another version of the renderer writes another one."""
+    from kpedge.datasets.synthetic import SYNTHETIC_FORM, write_synthetic
+
+    kind = "frames" if frames else "photos"
+    folder = beside / "synthetic" / f"{kind}-{count}-v{SYNTHETIC_FORM}"
+    output.say(
+        f"no --data: {count:,} {kind} of synthetic faces (kpedge data synth), in {folder}; a model for real faces "
+        "wants real photos"
+    )
+    if not folder.exists():
+        with output.progress("rendering") as update:
+            write_synthetic(folder, count, frames=frames, progress=update)
+    return folder
+
+
+def prepared_set(data: Path, beside: Path, options: PrepareOptions | None = None) -> PreparedSet:
     """Open a prepared set; a folder of labelled photos is first prepared under `beside/prepared/`,
     and prepared anew when it has changed.
 
@@ -57,12 +102,12 @@ def prepared_set(data: Path, beside: Path) -> PreparedSet:
         return open_set(data)
     out = _place_beside(data, beside)
     with output.progress(f"preparing {data}") as update:
-        report = prepare(data, out, force=True, progress=update)
+        report = prepare(data, out, options, force=True, progress=update)
     say_prepared(report.path, report.written, report.counts, len(report.problems))
     return open_set(out)
 
 
-def frame_set(data: Path, beside: Path, *, label_format: str = "auto") -> FrameSet:
+def frame_set(data: Path, beside: Path, options: FrameOptions | None = None, *, label_format: str = "auto") -> FrameSet:
     """Open a frame set; a folder of photos is first prepared under `beside/prepared/`, and again when it has changed.
 
     Raises:
@@ -75,7 +120,7 @@ def frame_set(data: Path, beside: Path, *, label_format: str = "auto") -> FrameS
         return open_frames(data)
     out = _place_beside(data, beside, "-frames")
     with output.progress(f"preparing {data}") as update:
-        report = prepare_frames(data, out, label_format=label_format, force=True, progress=update)
+        report = prepare_frames(data, out, options, label_format=label_format, force=True, progress=update)
     say_prepared(report.path, report.written, report.counts, len(report.problems))
     return open_frames(out)
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Data, Force, examples
+from kpedge.cli.options import Force, examples
 from kpedge.training.config import DETECTOR, FIXED_NETWORKS, RECIPES, PixelConfig, TrainConfig, flag
 
 app = typer.Typer(no_args_is_help=True, help="Train a model.")
@@ -68,7 +68,14 @@ def _command(recipe: str, about: str) -> Callable[..., None]:
     hidden = {*FIXED_NETWORKS.get(recipe, ()), *(() if recipe == "stage3" else KEYPOINTS_ONLY)}
 
     def command(
-        data: Data,
+        data: Annotated[
+            Path | None,
+            typer.Option(
+                "--data",
+                help="A prepared set, or a folder of labelled photos, which is prepared first. "
+                "(default: synthetic faces)",
+            ),
+        ] = None,
         also: Annotated[
             list[Path] | None,
             typer.Option(help="More prepared sets, for faces, negatives or both; repeatable.", rich_help_panel="Data"),
@@ -123,11 +130,12 @@ def _with_flags(
 
 def _detector(
     data: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
-            help="A frame set, or a folder of photos with every face boxed, which is prepared first; repeatable."
+            help="A frame set, or a folder of photos with every face boxed, which is prepared first; repeatable. "
+            "(default: synthetic frames)"
         ),
-    ],
+    ] = None,
     faceless: Annotated[
         list[Path] | None,
         typer.Option(help="A folder of photos that show no face; repeatable.", rich_help_panel="Data"),
@@ -146,12 +154,12 @@ def _detector(
 ) -> None:
     """Train the face detector: boxes, scores and five points in whole frames."""
     _needs(device)
-    from kpedge.cli.options import frame_set
+    from kpedge.cli.options import frame_set, synthetic_frames
     from kpedge.training.detector_loop import train_detector
     from kpedge.training.run import Record
 
     config = _config(DETECTOR, given)
-    sets = [frame_set(folder, out.parent) for folder in data]
+    sets = [frame_set(folder, out.parent) for folder in data] if data else synthetic_frames(out.parent)
     sets += [frame_set(folder, out.parent, label_format="faceless") for folder in faceless or ()]
     terminal = output.on_terminal()
     with output.progress("epoch") as update:
@@ -210,7 +218,7 @@ def _run(
     recipe: str,
     config: TrainConfig,
     *,
-    data: Path,
+    data: Path | None,
     also: list[Path],
     out: Path,
     init_from: Path | None,
@@ -220,21 +228,26 @@ def _run(
     force: bool,
 ) -> None:
     _needs(device)
-    from kpedge.cli.options import prepared_set
+    from kpedge.cli.options import prepared_set, synthetic_set
     from kpedge.datasets.packed import is_prepared
     from kpedge.errors import UsageError
     from kpedge.training.loop import train
     from kpedge.training.run import Record
 
-    folders = (data, *also)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        unprepared = next((folder for folder in folders if not is_prepared(folder)), None)
+        if data is None:
+            raise UsageError(
+                "several processes cannot render synthetic faces together",
+                "first: kpedge data synth --out PHOTOS && kpedge data prepare PHOTOS --out FOLDER; then --data FOLDER",
+            )
+        unprepared = next((folder for folder in (data, *also) if not is_prepared(folder)), None)
         if unprepared is not None:
             raise UsageError(
                 f"{unprepared} is not prepared, and several processes cannot prepare it together",
                 f"first: kpedge data prepare {unprepared} --out FOLDER",
             )
-    source, *others = (prepared_set(folder, out.parent) for folder in folders)
+    source = synthetic_set(out.parent) if data is None else prepared_set(data, out.parent)
+    others = [prepared_set(folder, out.parent) for folder in also]
     terminal = output.on_terminal()
     if find_lr and resume:
         raise UsageError("--find-lr trains nothing that could be resumed", "leave --resume out")
@@ -297,6 +310,7 @@ COMMANDS = {
     "stage1": (
         "Train the plain PReLU network of the course: keypoints from a grey 112x112 crop, MSE, SGD with momentum.",
         (
+            "kpedge train stage1 --epochs 40",
             "kpedge train stage1 --data photos --out runs/stage1",
             "kpedge train stage1 --data photos --out runs/stage1 --resume",
             "kpedge train stage1 --data mine --init-from runs/stage1/best.pt --freeze 'conv*' --epochs 30",

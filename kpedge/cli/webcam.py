@@ -78,7 +78,7 @@ def webcam(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON line for each frame, on standard output.")] = False,
     udp: Annotated[str | None, typer.Option(help="HOST:PORT that is sent the same JSON, a datagram a frame.")] = None,
-    record: Annotated[Path | None, typer.Option(help="Video file of the annotated frames: .mp4, .avi.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Video file of the annotated frames: .mp4, .avi, .webm.")] = None,
     snapshot_dir: Annotated[
         Path, typer.Option(help="Folder for the frames that are saved by key, or in the browser.")
     ] = Path("snapshots"),

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -26,8 +26,9 @@ CODECS: dict[str, tuple[str, tuple[int, ...]]] = {
     ".mp4": ("mp4v", (cv2.CAP_FFMPEG,)),
     ".avi": ("MJPG", (cv2.CAP_FFMPEG, cv2.CAP_OPENCV_MJPEG)),
     ".mkv": ("mp4v", (cv2.CAP_FFMPEG,)),
+    ".webm": ("VP80", (cv2.CAP_FFMPEG,)),
 }
-"""Codec of a file name's ending, and what of OpenCV can write it."""
+"""Codec of a file name's ending, and what of OpenCV can write it. Browsers play `.webm`."""
 MEASURE_S = 1.0
 """Seconds of frames that are held back to measure their rate, where nobody knows it."""
 HELD_BYTES = 64 * 2**20
@@ -243,7 +244,8 @@ class _Video:
         size = (self._width, self._height)
         for way in ways:
             # An absolute path: FFmpeg takes `http:a.mp4` for an address.
-            writer = cv2.VideoWriter(str(temporary.absolute()), way, cv2.VideoWriter.fourcc(*codec), rate, size)
+            with _stderr_closed() if self._path.suffix.lower() == ".webm" else contextlib.nullcontext():
+                writer = cv2.VideoWriter(str(temporary.absolute()), way, cv2.VideoWriter.fourcc(*codec), rate, size)
             if writer.isOpened():
                 return writer
         temporary.unlink(missing_ok=True)
@@ -310,6 +312,26 @@ class _Video:
         finally:
             temporary.unlink(missing_ok=True)
         return target
+
+
+@contextlib.contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Nothing is written to the process's standard error meanwhile: OpenCV complains there, at any log level, that WebM
+    knows no four-character codes, and goes on.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _free_name(path: Path) -> Path:

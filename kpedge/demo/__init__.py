@@ -1,0 +1,1 @@
+"""`kpedge demo`: the whole story on synthetic faces and the sample photo, and the page that tells it."""

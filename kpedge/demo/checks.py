@@ -1,0 +1,50 @@
+"""What has to hold before anything is done. Imports nothing that an extra brings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from kpedge.errors import MissingExtraError, OutputError
+from kpedge.extras import EXTRAS, installed, pip_line
+
+FORM = 1
+"""Version of `report.json`."""
+REPORT, PAGE = "report.json", "index.html"
+NEEDED = ("train", "export")
+"""Extras without which there is no story."""
+
+
+def check_extras() -> None:
+    """Stop before anything is done for which something is missing.
+
+    Raises:
+        MissingExtraError: a module is not installed; the advice is the exact pip line.
+    """
+    lacking = {extra: [name for name in EXTRAS[extra] if not installed(name)] for extra in NEEDED}
+    wanted = [extra for extra, names in lacking.items() if names]
+    if wanted:
+        names = list(dict.fromkeys(name for extra in wanted for name in lacking[extra]))
+        verb = "is" if len(names) == 1 else "are"
+        raise MissingExtraError(
+            f"the demo trains and exports a model, and {', '.join(names)} {verb} not installed",
+            f"run: {pip_line(','.join(wanted))}; without: kpedge predict, kpedge webcam",
+        )
+
+
+def check_target(out: Path, *, force: bool) -> None:
+    """Stop where a demo may not be written.
+
+    Raises:
+        OutputError: there is one and `force` is off, or there is something else.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        known = "kpedge_demo" in json.loads((out / REPORT).read_bytes())
+    except (OSError, ValueError, TypeError):
+        known = False
+    if not known:
+        raise OutputError(f"{out} exists and is no demo", "choose another --out: --force replaces demos only")
+    if not force:
+        raise OutputError(f"{out} holds a demo already", "add --force to replace it, or choose another --out")

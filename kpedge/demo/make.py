@@ -1,0 +1,148 @@
+"""The first half of the story: from synthetic faces to a model whose files are proved and measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kpedge.bench.accuracy import load_faces
+from kpedge.bench.latency import BenchOptions, LatencyRow, bench_latency
+from kpedge.bench.report import header, latency_png, markdown
+from kpedge.datasets.packed import PreparedSet, open_set
+from kpedge.datasets.prepare import PrepareOptions, prepare
+from kpedge.datasets.synthetic import SyntheticReport, write_synthetic
+from kpedge.demo.settings import NAME, RECIPE, TERMS, DemoSettings
+from kpedge.drawing import face_pictures
+from kpedge.export.formats import SUFFIXES, open_eager
+from kpedge.export.gate import ExportResult, export_model
+from kpedge.export.verify import FileCheck, verify
+from kpedge.files import write_bytes, write_text
+from kpedge.geometry import Image
+from kpedge.machine import describe
+from kpedge.runtime.keypoints import CropModel, keypoint_model
+from kpedge.runtime.sessions import OnnxModel
+from kpedge.shelf import DEFAULT_MODEL, find_model, released_keypoint_models, sample_folder
+from kpedge.training.evaluate import Evaluation, TestFaces, evaluate
+from kpedge.training.loop import TrainResult, train
+from kpedge.training.run import Record
+
+Progress = Callable[..., None]
+"""Called with (done, of how many) and, optionally, a line to show beside them."""
+
+
+def make_faces(folder: Path, settings: DemoSettings, progress: Progress) -> SyntheticReport:
+    """Render the photos and their labels."""
+    return write_synthetic(folder, settings.photos, seed=settings.seed, progress=progress)
+
+
+def prepare_faces(photos: Path, out: Path, settings: DemoSettings, progress: Progress) -> PreparedSet:
+    """Split the photos and pack their faces, with one crop without a face a photo."""
+    options = PrepareOptions(name="synthetic faces", terms=TERMS, seed=settings.seed, negatives=1)
+    prepare(photos, out, options, progress=progress)
+    return open_set(out)
+
+
+def train_model(source: PreparedSet, out: Path, settings: DemoSettings, progress: Progress) -> TrainResult:
+    """Train stage 3, briefly."""
+
+    def on_epoch(record: Record, of: int) -> None:
+        progress(int(record["epoch"]), of, f"validation error {record['val_nme']:.2%}")
+
+    return train(RECIPE, source, out, settings.training(), on_epoch=on_epoch)
+
+
+def export_and_prove(checkpoint: Path, source: PreparedSet, out: Path) -> tuple[ExportResult, list[FileCheck]]:
+    """Write ONNX and TorchScript through the gate, then repeat the proof from the files alone.
+
+    Raises:
+        ParityError: a file computes something else than PyTorch.
+    """
+    eager = keypoint_model(open_eager(checkpoint))
+    faces, _ = load_faces(source.path, eager, split="test")
+    figures = {"test": evaluate(eager, faces, eager.card).headline()}
+    exported = export_model(checkpoint, out, tuple(SUFFIXES), name=NAME, real=faces.crops, accuracy=figures)
+    return exported, verify(exported.files, {"real": faces.crops})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """A model measured on some faces.
+
+    Attributes:
+        model: how it is called.
+        faces: they.
+        evaluation: the figures.
+    """
+
+    model: str
+    faces: TestFaces
+    evaluation: Evaluation
+
+    def to_dict(self) -> dict[str, Any]:
+        """The headline figures as plain JSON types."""
+        return {
+            "model": self.model,
+            "faces": self.evaluation.accuracy.faces,
+            **self.evaluation.headline(),
+            "mean_face_nme": round(self.evaluation.mean_face.nme_box, 6),
+        }
+
+
+TRAINED, RELEASED = "trained just now", f"released {DEFAULT_MODEL}"
+
+
+def measure_accuracy(trained: Path, source: PreparedSet) -> tuple[dict[str, Measured], dict[str, Measured]]:
+    """The model that was trained and the released one: on the synthetic test faces, and on the sample photo's face."""
+    models: dict[str, CropModel] = {
+        TRAINED: keypoint_model(OnnxModel(trained)),
+        RELEASED: keypoint_model(OnnxModel(find_model(DEFAULT_MODEL))),
+    }
+
+    def measured(name: str, data: Path, split: str | None) -> Measured:
+        faces, _ = load_faces(data, models[name], split=split)
+        return Measured(name, faces, evaluate(models[name], faces, models[name].card))
+
+    synthetic = {name: measured(name, source.path, "test") for name in models}
+    return synthetic, {name: measured(name, sample_folder(), None) for name in models}
+
+
+def predictions(one: Measured, *, count: int = 12, columns: int = 6, side: int = 224) -> Image:
+    """A sheet of faces spread over those measured, best to worst: found points in colour, true ones as white rings."""
+    errors = one.evaluation.accuracy.face_errors
+    order = np.argsort(errors, kind="stable")
+    shown = order[np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))]
+    return face_pictures(
+        one.faces.crops[shown],
+        one.faces.truth.keypoints[shown],
+        one.evaluation.predicted[shown],
+        one.faces.truth.scheme,
+        [f"{errors[index]:.1%}" for index in shown],
+        columns=columns,
+        side=side,
+    )
+
+
+def measure_latency(
+    files: Sequence[Path], out: Path, settings: DemoSettings, progress: Progress
+) -> tuple[dict[str, Any], list[LatencyRow]]:
+    """Time the model in its three forms, and the released ones, in the same rounds on one thread; write the report.
+
+    Returns:
+        What has to be known to read the figures, and the rows that could be measured here.
+    """
+    options = BenchOptions(threads=(1,), rounds=settings.rounds, calls=settings.calls)
+    beside = {f"released {name}": find_model(name) for name in released_keypoint_models()}
+    where = describe()  # before the rounds, whose own load it should not tell
+    card, rows = bench_latency(files, options, beside=beside, progress=progress)
+    measured = [row for row in rows if row.median_ms is not None]
+    head = header(card, options, where)
+    document = {**head, "rows": [row.to_dict() for row in measured]}
+    write_text(out / "latency.json", json.dumps(document, indent=1) + "\n")
+    write_text(out / "latency.md", markdown(head, measured))
+    write_bytes(out / "latency.png", latency_png(head, measured))
+    return head, measured

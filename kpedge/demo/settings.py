@@ -1,0 +1,83 @@
+"""How much of everything the demo does."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from kpedge.demo.scene import PATH
+from kpedge.errors import UsageError
+from kpedge.training.config import RECIPES, TrainConfig
+
+RECIPE = "stage3"
+NAME = "demo"
+"""Of the model that is trained, and of its files."""
+TERMS = "rendered by kpedge; they show nobody"
+"""Of the synthetic photos, for model cards."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSettings:
+    """What a demo is made of.
+
+    Attributes:
+        photos: synthetic photos; a tenth validates, a tenth tests.
+        epochs: of the training.
+        rounds: in which every form of the model has a turn when it is timed.
+        calls: timed calls in a turn.
+        seconds: of the video, at most.
+        threads: of the training. On a machine that does other things, too, two wait for each other more than they
+            help, and one gives the same model everywhere.
+        seed: of faces, training and noise.
+    """
+
+    photos: int = 1000
+    epochs: int = 20
+    rounds: int = 20
+    calls: int = 30
+    seconds: float = PATH[-1].time_s
+    threads: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.photos < FEWEST_PHOTOS:
+            raise UsageError(f"a demo takes at least {FEWEST_PHOTOS} photos, not {self.photos}")
+        if min(self.epochs, self.rounds, self.calls, self.threads) < 1 or not self.seconds > 0 or self.seed < 0:
+            raise UsageError("the settings of a demo are numbers above 0, its seed one of 0 and more")
+
+    def training(self) -> TrainConfig:
+        """The recipe of stage 3, cut short: few faces are shown, so steps take few of them, and are many."""
+        batch_size = min(32, max(8, self.photos // 12))
+        steps = self.epochs * self.photos // batch_size
+        return replace(
+            RECIPES[RECIPE],
+            epochs=self.epochs,
+            batch_size=batch_size,
+            warmup=min(60, steps // 6),
+            ema=0.99,
+            negatives=0.5,
+            scale=0.08,
+            shift=0.06,
+            threads=self.threads,
+            seed=self.seed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON types."""
+        return asdict(self)
+
+
+FEWEST_PHOTOS = 30
+"""Fewer leave a split without a face."""
+
+
+def demo_settings(*, quick: bool = False, threads: int = 1, seed: int = 0) -> DemoSettings:
+    """The settings of the command.
+
+    Args:
+        quick: everything, with little training: for a look, whose figures say nothing.
+        threads: of the training.
+        seed: of faces, training and noise.
+    """
+    usual = DemoSettings(threads=threads, seed=seed)
+    return replace(usual, photos=200, epochs=8, rounds=3, seconds=4.2) if quick else usual

@@ -1,0 +1,241 @@
+"""`kpedge demo`: every step in its order, in a folder that appears when all is done."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kpedge.datasets.synthetic.sheet import synthetic_sheet
+from kpedge.demo.checks import FORM, PAGE, REPORT, check_extras, check_target
+from kpedge.demo.follow import film, follow, record, stills
+from kpedge.demo.make import (
+    RELEASED,
+    TRAINED,
+    Progress,
+    export_and_prove,
+    make_faces,
+    measure_accuracy,
+    measure_latency,
+    predictions,
+    prepare_faces,
+    train_model,
+)
+from kpedge.demo.report import page
+from kpedge.demo.scene import Scene
+from kpedge.demo.settings import DemoSettings
+from kpedge.files import atomic_folder, make_folder, write_text
+from kpedge.images import write_image
+from kpedge.keypoints import FACES21
+from kpedge.machine import describe
+
+SCRATCH = "prepared"
+"""Folder of the prepared set: it is large, soon made again, and removed in the end."""
+
+VIDEOS = ("faces.mp4", "faces.webm")
+"""The annotated video, for players and for browsers; the page shows stills where OpenCV cannot write the second."""
+
+Watch = Callable[[str], AbstractContextManager[Progress]]
+"""Shows the progress of a step with that title."""
+Say = Callable[[str], None]
+"""Takes one line for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step that was done.
+
+    Attributes:
+        title: what it was.
+        seconds: that it took.
+        cpu_seconds: of processor time in them; much less than that where the machine does other things.
+        result: what came out, a sentence.
+    """
+
+    title: str
+    seconds: float
+    cpu_seconds: float
+    result: str
+
+
+TITLES = (
+    "Render synthetic faces",
+    "Prepare them",
+    "Train stage 3 on them",
+    "Export, and prove parity",
+    "Measure accuracy",
+    "Measure latency",
+    "Follow faces in a video with the released models",
+    "Record what they saw",
+)
+"""The steps, in their order."""
+
+
+@dataclass(slots=True)
+class _Log:
+    """Tells each step, and keeps what came out."""
+
+    watch: Watch
+    say: Say
+    steps: list[Step] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[_Running]:
+        title = TITLES[len(self.steps)]
+        numbered = f"{len(self.steps) + 1}/{len(TITLES)} {title}"
+        self.say(numbered)
+        began, used = time.perf_counter(), time.process_time()
+        with self.watch(title) as progress:
+            running = _Running(progress)
+            yield running
+        seconds = time.perf_counter() - began
+        self.steps.append(Step(title, round(seconds, 2), round(time.process_time() - used, 2), running.result))
+        self.say(f"    {running.result} ({seconds:.1f} s)")
+
+
+@dataclass(slots=True)
+class _Running:
+    progress: Progress
+    result: str = ""
+
+
+def run_demo(
+    out: Path,
+    settings: DemoSettings,
+    *,
+    force: bool = False,
+    watch: Watch = lambda _: contextlib.nullcontext(lambda *_: None),
+    say: Say = lambda _: None,
+) -> Path:
+    """Tell the whole story, and leave a folder.
+
+    The folder appears whole or not at all: it is made under a hidden name beside its own. The model, all pictures but
+    those of times, and all figures but times follow from the settings, on one processor and one version of PyTorch.
+
+    Args:
+        out: the folder.
+        settings: how much of everything.
+        force: replace a demo that is there.
+        watch: shows the progress of a step.
+        say: told the steps, and what came out.
+
+    Returns:
+        The page that tells it.
+
+    Raises:
+        MissingExtraError: something is not installed.
+        OutputError: the folder exists, or cannot be written.
+        ParityError: an exported file computes something else than PyTorch.
+    """
+    check_extras()
+    check_target(out, force=force)
+    log = _Log(watch, say)
+    began, machine = time.perf_counter(), describe()
+    with atomic_folder(out) as folder:
+        document: dict[str, Any] = {
+            "kpedge_demo": FORM,
+            "settings": settings.to_dict(),
+            "machine": machine,
+            **_make_a_model(folder, settings, log),
+            **_follow_faces(folder, settings, log),
+        }
+        document["steps"] = [asdict(step) for step in log.steps]
+        document["seconds"] = round(time.perf_counter() - began, 1)
+        document["cpu_seconds"] = round(sum(step.cpu_seconds for step in log.steps), 1)
+        document["files"] = {
+            str(path.relative_to(folder)): path.stat().st_size
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.parts[len(folder.parts)] != "synthetic"
+        }
+        write_text(folder / REPORT, json.dumps(document, indent=1) + "\n")
+        write_text(folder / PAGE, page(folder, out, document))
+        check_target(out, force=force)  # again: minutes have passed
+    return out / PAGE
+
+
+def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, Any]:
+    """The first half: faces, a model, its files, its figures."""
+    pictures = make_folder(folder / "pictures")
+    with log.step() as step:
+        made = make_faces(folder / "synthetic", settings, step.progress)
+        write_image(pictures / "synthetic.jpg", synthetic_sheet(settings.seed, 24, columns=6))
+        step.result = f"{made.faces:,} faces in {made.photos:,} photos, each with {len(FACES21)} exact points"
+    with log.step() as step:
+        source = prepare_faces(folder / "synthetic", folder / SCRATCH, settings, step.progress)
+        counts = source.info["counts"]
+        step.result = ", ".join(f"{split} {n['faces']:,} faces" for split, n in counts.items())
+    with log.step() as step:
+        trained = train_model(source, folder / "run", settings, step.progress)
+        shutil.copy(folder / "run" / "curves.png", pictures / "curves.png")
+        step.result = (
+            f"{trained.epochs} epochs; validation error {trained.best_nme:.2%} of the box, mean face "
+            f"{trained.mean_face_nme:.2%}"
+        )
+    with log.step() as step:
+        exported, checks = export_and_prove(trained.best, source, folder / "models")
+        rows = [*exported.parity, *(row for check in checks for row in check.rows)]
+        worst = max(rows, key=lambda row: row.largest / row.tolerance)
+        step.result = (
+            f"{len(rows)} comparisons with PyTorch held; the largest difference is {worst.largest:.1e}, allowed "
+            f"{worst.tolerance:.0e}"
+        )
+    with log.step() as step:
+        synthetic, sample = measure_accuracy(exported.files[0], source)
+        write_image(pictures / "predictions.jpg", predictions(synthetic[TRAINED]))
+        for one, name in ((TRAINED, "sample_trained"), (RELEASED, "sample_released")):
+            write_image(pictures / f"{name}.jpg", predictions(sample[one], side=448))
+        figure = synthetic[TRAINED].evaluation
+        step.result = (
+            f"{figure.accuracy.nme_box:.2%} on synthetic test faces, mean face {figure.mean_face.nme_box:.2%}; on the "
+            f"sample photo {sample[TRAINED].evaluation.accuracy.nme_box:.2%}, {RELEASED} "
+            f"{sample[RELEASED].evaluation.accuracy.nme_box:.2%}"
+        )
+    with log.step() as step:
+        head, timed = measure_latency(exported.files, folder / "benchmark", settings, step.progress)
+        step.result = "a crop takes " + ", ".join(f"{row.form} {row.median_ms:.2f} ms" for row in timed[:3])
+    shutil.rmtree(folder / SCRATCH)
+    return {
+        "faces": {"photos": made.photos, "faces": made.faces, "boxes_px": list(made.boxes_px), "splits": counts},
+        "training": {
+            "recipe": settings.training().to_dict(),
+            "best_epoch": trained.best_epoch,
+            "best_nme": round(trained.best_nme, 6),
+            "mean_face_nme": round(trained.mean_face_nme, 6),
+        },
+        "parity": {
+            "comparisons": len(rows),
+            "worst": worst.to_dict(),
+            "files": {check.path.name: check.sha256 for check in checks},
+        },
+        "accuracy": {
+            "synthetic": [one.to_dict() for one in synthetic.values()],
+            "sample": [one.to_dict() for one in sample.values()],
+        },
+        "latency": {**head, "rows": [row.to_dict() for row in timed]},
+    }
+
+
+def _follow_faces(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, Any]:
+    """The second half: the released models on the sample photo, which moves."""
+    scene = Scene(settings.seconds, seed=settings.seed)
+    videos = make_folder(folder / "video")
+    with log.step() as step:
+        film(scene, videos / "scene.mp4", step.progress)
+        found, following = follow(scene, videos / "scene.mp4", step.progress)
+        error = "–" if following.error is None else f"{following.error:.2%}"
+        step.result = (
+            f"{following.followed} of {following.shown} faces in {following.frames} frames, mean error {error} of the "
+            f"box, {sum(following.steps_ms.values()):.1f} ms a frame on one thread"
+        )
+    with log.step() as step:
+        written = record(scene, videos / "scene.mp4", found, [videos / name for name in VIDEOS], step.progress)
+        write_image(folder / "pictures" / "stills.jpg", stills(written[0], following.frames))
+        names = " and ".join(path.name for path in written)
+        step.result = f"{names}, {following.frames / following.rate:.1f} s at {following.rate:g} frames a second"
+    return {"video": {**following.to_dict(), "files": [path.name for path in written]}}
