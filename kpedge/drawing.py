@@ -317,24 +317,24 @@ def contact_sheet(tiles: Sequence[Image], captions: Sequence[str], columns: int)
     """Lay tiles of one size out in rows, each with a caption under it.
 
     Args:
-        tiles: uint8 (S, S, 3) each.
+        tiles: uint8 (H, W, 3) each.
         captions: one a tile; cut to fit.
         columns: tiles in a row.
 
     Returns:
         uint8 (H, W, 3).
     """
-    side, gap, line = tiles[0].shape[0], 6, 16
+    (height, width), gap, line = tiles[0].shape[:2], 6, 16
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
-    sheet = np.full((gap + rows * (side + line + gap), gap + columns * (side + gap), 3), 32, np.uint8)
-    letters = max(4, side // 7)
+    sheet = np.full((gap + rows * (height + line + gap), gap + columns * (width + gap), 3), 32, np.uint8)
+    letters = max(4, width // 7)
     for index, (picture, caption) in enumerate(zip(tiles, captions, strict=True)):
         row, column = divmod(index, columns)
-        y, x = gap + row * (side + line + gap), gap + column * (side + gap)
-        sheet[y : y + side, x : x + side] = picture
+        y, x = gap + row * (height + line + gap), gap + column * (width + gap)
+        sheet[y : y + height, x : x + width] = picture
         shown = caption if len(caption) <= letters else "~" + caption[1 - letters :]
-        cv2.putText(sheet, shown, (x, y + side + line - 5), _FONT, 0.36, (210, 210, 210), 1, cv2.LINE_AA)
+        cv2.putText(sheet, shown, (x, y + height + line - 5), _FONT, 0.36, (210, 210, 210), 1, cv2.LINE_AA)
     return sheet
 
 

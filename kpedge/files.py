@@ -14,6 +14,9 @@ from pathlib import Path
 
 from kpedge.errors import KpedgeError, OutputError
 
+HEADROOM = 64_000_000
+"""Bytes of the disk that large files leave free."""
+
 
 def read_bytes(path: Path, problem: type[KpedgeError], missing: str = "no such file", *, limit: int = -1) -> bytes:
     """The content of a file.
@@ -62,6 +65,25 @@ def make_folder(path: Path) -> Path:
     if not os.access(path, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write into {path}: no permission", "choose another --out, or change its permissions")
     return path
+
+
+def refuse_full_disk(folder: Path, needed: int, what: str) -> None:
+    """Stop before files are written for which there is no room.
+
+    Args:
+        folder: where they go; it exists.
+        needed: bytes.
+        what: what is to be said of these bytes, such as "are still to come".
+
+    Raises:
+        OutputError: there are too few left on its disk.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed + HEADROOM > free:
+        raise OutputError(
+            f"cannot write into {folder}: {needed:,} bytes {what}, {free:,} are free on the disk",
+            "make room, or name an --out on another disk",
+        )
 
 
 def write_bytes(path: Path, data: bytes) -> None:

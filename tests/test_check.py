@@ -1,5 +1,5 @@
 import numpy as np
-from conftest import make_photos
+from conftest import COUNT, make_photos
 
 from kpedge.datasets.check import check, label_sheet
 from kpedge.images import read_image
@@ -8,12 +8,12 @@ from kpedge.keypoints import FACES21
 
 def test_a_clean_folder_has_no_problems(photos):
     report, labels = check(photos, FACES21)
-    assert (report.rows, report.photos, report.faces, report.label_files) == (60, 60, 60, 1)
+    assert (report.rows, report.photos, report.faces, report.label_files) == (COUNT, COUNT, COUNT, 1)
     assert report.problems == ()
-    assert report.faces_a_photo == {"1": 60, "2": 0, "3-4": 0, "5-9": 0, "10+": 0}
+    assert report.faces_a_photo == {"1": COUNT, "2": 0, "3-4": 0, "5-9": 0, "10+": 0}
     assert 40 < report.box_px["min"] < report.box_px["median"] < report.box_px["max"] < 110
     assert -24 < report.roll_deg["p5"] < 0 < report.roll_deg["p95"] < 24
-    assert len(labels.rows) == 60
+    assert len(labels.rows) == COUNT
 
 
 def test_everything_that_is_wrong_is_found(tmp_path):

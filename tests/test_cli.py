@@ -7,7 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLE, make_photos, turned_jpeg
+from conftest import COUNT, SAMPLE, make_photos, turned_jpeg
 from typer.main import get_command
 
 import kpedge
@@ -139,7 +139,7 @@ def test_results_reach_a_file_while_people_watch_a_terminal(exported, photos, tm
             shown += part
     os.close(leader)
     assert process.wait() == 0
-    assert len([json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]) == 60
+    assert len([json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]) == COUNT
     assert b"keypoints" not in shown
 
 
@@ -300,10 +300,10 @@ def test_a_folder_without_write_permission_is_named(tmp_path):
 def test_data_check_reports_in_words_and_in_json(photos, tmp_path, capsys):
     assert main(["data", "check", str(photos), "--sheet", str(tmp_path / "sheet.png")]) == 0
     captured = capsys.readouterr()
-    assert re.search(r"usable faces\s+60", captured.out)
+    assert re.search(rf"usable faces\s+{COUNT}", captured.out)
     assert read_image(tmp_path / "sheet.png").shape[1] > 1000
     assert main(["data", "check", str(photos), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["faces"] == 60
+    assert json.loads(capsys.readouterr().out)["faces"] == COUNT
 
 
 def test_strict_fails_and_plain_does_not(tmp_path, capsys):

@@ -2,10 +2,11 @@ import csv
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import draw_face, template
+from conftest import template
 
 from kpedge.card import DETECTOR as TASK
 from kpedge.card import DetectorCard, ModelCard
@@ -29,6 +30,30 @@ SHORT = replace(
 
 class Stop(Exception):
     """A run is cut off here."""
+
+
+def draw_face(image: np.ndarray, points: np.ndarray, size: float, skin: tuple[int, int, int]) -> None:
+    """Draw a plain face whose features lie at the points."""
+
+    def at(point: np.ndarray) -> tuple[int, int]:
+        return round(float(point[0]) * 16), round(float(point[1]) * 16)
+
+    roll = float(np.degrees(FACES21.roll(points)))
+    head, line = points[[16, 17, 14]].mean(axis=0), max(1, round(size / 30))
+    axes = (round(size * 0.62 * 16), round(size * 0.8 * 16))
+    cv2.ellipse(image, at(head), axes, roll, 0, 360, skin, -1, cv2.LINE_AA, 4)
+    for brow in (points[0:3], points[3:6]):
+        cv2.polylines(image, [np.array([at(p) for p in brow])], False, (30, 40, 60), line + 1, cv2.LINE_AA, 4)
+    for outer, inner, pupil in ((6, 7, 16), (9, 8, 17)):
+        width = float(np.linalg.norm(points[outer] - points[inner])) / 2
+        white = (round(width * 16), round(width * 8))
+        cv2.ellipse(
+            image, at(points[[outer, inner]].mean(axis=0)), white, roll, 0, 360, (245, 245, 245), -1, cv2.LINE_AA, 4
+        )
+        cv2.circle(image, at(points[pupil]), round(width * 7), (20, 20, 20), -1, cv2.LINE_AA, 4)
+    nose = np.array([at(points[i]) for i in (10, 11, 12, 18)])
+    cv2.polylines(image, [nose], True, (60, 70, 110), line, cv2.LINE_AA, 4)
+    cv2.fillPoly(image, [np.array([at(points[i]) for i in (19, 13, 20, 15)])], (70, 60, 190), cv2.LINE_AA, 4)
 
 
 @pytest.fixture(autouse=True, scope="module")

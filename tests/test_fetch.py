@@ -129,6 +129,27 @@ def test_an_archive_that_is_evil_or_broken_leaves_nothing(web, tmp_path, data):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_only_the_file_that_is_wrong_comes_again(web, tmp_path):
+    source = new_set(web, zip=ZIP, tar=TAR, table=TABLE)
+    web.at("/tar", good(TAR[:-1] + b"x"), good(TAR))
+    with pytest.raises(ChecksumError):
+        run(source, tmp_path / "set")
+    run(source, tmp_path / "set")
+    assert [path for path, _ in web.asked] == ["/zip", "/tar", "/tar", "/table"]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_only_the_archive_that_is_broken_comes_again(web, tmp_path):
+    source = new_set(web, zip=ZIP, tar=TAR)
+    source = replace(source, files=tuple(replace(file, checksum=None, size=None) for file in source.files))
+    web.at("/zip", good(ZIP[:-30]), good(ZIP))
+    with pytest.raises(ArchiveError, match="zip: the archive is broken"):
+        run(source, tmp_path / "set", unverified=True)
+    run(source, tmp_path / "set", unverified=True)
+    assert [path for path, _ in web.asked] == ["/zip", "/tar", "/zip"]
+    assert (tmp_path / "set" / "more" / "b.jpg").is_file()
+
+
 def test_two_archives_with_the_same_file_are_refused(web, tmp_path):
     with pytest.raises(ArchiveError, match="comes twice"):
         run(new_set(web, one=ZIP, two=ZIP), tmp_path / "set")
@@ -226,7 +247,7 @@ def test_room_on_the_disk_is_asked_for_before(web, tmp_path, monkeypatch):
     source = new_set(web, zip=ZIP)
     large = replace(source, files=(replace(source.files[0], size=10**9),))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "free")(10**9))
-    with pytest.raises(OutputError, match=r"about 2,000,000,000 bytes are needed, 1,000,000,000 are free"):
+    with pytest.raises(OutputError, match=r"2,000,000,000 bytes or so are needed, 1,000,000,000 are free"):
         run(large, tmp_path / "set")
     assert web.asked == []
 

@@ -2,7 +2,7 @@ import csv
 
 import numpy as np
 import pytest
-from conftest import DRAWN
+from conftest import EASY
 
 from kpedge.cli.main import main
 from kpedge.errors import OutputError, TrainingError, UsageError
@@ -11,7 +11,7 @@ from kpedge.training.config import RECIPES, TrainConfig
 from kpedge.training.find_lr import HIGHEST, LOWEST, STEPS, LossCurve, find_learning_rate
 from kpedge.training.step import Stepper
 
-ALONE = {**DRAWN, "threads": 1}
+ALONE = {**EASY, "threads": 1}
 RATES = LOWEST * (HIGHEST / LOWEST) ** (np.arange(STEPS) / (STEPS - 1))
 
 

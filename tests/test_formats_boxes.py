@@ -214,7 +214,7 @@ def test_broken_rows_of_yolo_are_named(yolo):
         ("columns", "a.txt:4"),
         ("not a number", "a.txt:5"),
         ("not a text file", "b.txt"),
-        ("unreadable photo", "nowhere.txt"),
+        ("missing photo", "nowhere.txt"),
     ]
     assert "kpt_shape" in str(labels.problems[3])
 

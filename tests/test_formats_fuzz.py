@@ -22,6 +22,7 @@ FILES = {
     "coco": "annotations.json",
     "ibug68-csv": "training_frames_keypoints.csv",
     "wflw": "WFLW_annotations/list_98pt_rect_attr_train_test/list_98pt_rect_attr_train.txt",
+    "wider": "wider_face_split/wider_face_train_bbx_gt.txt",
     "mtfl": "label.txt",
     "pts": "0.pts",
     "voc": "Annotations/0.xml",
@@ -43,6 +44,9 @@ def folders(tmp_path_factory):
             header = [*(f"{column}_{axis}" for column in COLUMNS for axis in "xy"), "Image"]
             rows = [[*(str(9 + k + n) for k in range(30)), " ".join(["7"] * 96 * 96)] for n in range(2)]
             (root / name / file).write_text("\n".join(map(",".join, [header, *rows])))
+        elif name == "wider":
+            (root / name / file).parent.mkdir(parents=True)
+            (root / name / file).write_text("0--Parade/a b.jpg\n2\n1 2 30 40 0 0 0 0 0 0 \n5 6 7 8 0 0 0 0 0 0 \n")
         else:
             scheme = scheme_named(SCHEMES.get(name, "faces5"))
             source = root / f"source {name}"

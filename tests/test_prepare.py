@@ -2,7 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import make_photos
+from conftest import COUNT, make_photos
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,9 +68,9 @@ def test_samples_are_a_function_of_seed_epoch_and_face(prepared):
 
 def test_the_set_says_what_it_holds(prepared):
     info = prepared.info
-    assert info["terms"] == "drawn by the tests"
-    assert sum(part["faces"] for part in info["counts"].values()) == len(faces_of(prepared)) == 60
-    assert sum(part["negatives"] for part in info["counts"].values()) == len(prepared) - 60
+    assert info["terms"] == "made by the tests"
+    assert sum(part["faces"] for part in info["counts"].values()) == len(faces_of(prepared)) == COUNT
+    assert sum(part["negatives"] for part in info["counts"].values()) == len(prepared) - COUNT
     for split, part in info["counts"].items():
         faces, negatives = prepared.indices(split), prepared.negatives(split)
         assert (len(faces), len(negatives)) == (part["faces"], part["negatives"])

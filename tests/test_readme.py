@@ -1,4 +1,4 @@
-"""Every command of the README runs, in order, in a folder with a checkout's sample and 60 drawn photos."""
+"""Every command of the README runs, in order, in a folder with a checkout's sample and 100 synthetic photos."""
 
 import os
 import re

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import DRAWN
+from conftest import EASY
 
 from kpedge.cli.main import main
 from kpedge.errors import CorruptModelError, OutputError, TrainingError, UsageError
@@ -48,7 +48,7 @@ def test_a_run_leaves_its_records(trained):
     assert (trained / "curves.png").read_bytes()[:4] == b"\x89PNG"
     assert next((trained / "tensorboard").iterdir()).name.startswith("events")
     card = load_checkpoint(trained / "best.pt").card
-    assert card.training["sets"][0]["terms"] == "drawn by the tests"
+    assert card.training["sets"][0]["terms"] == "made by the tests"
     assert card.training["recipe"]["epochs"] == 25
 
 
@@ -95,7 +95,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bits(prepared, tmp_path, ki
 
 
 def test_resuming_with_other_flags_or_data_is_refused_by_name(prepared, trained, tmp_path):
-    config = TrainConfig(**DRAWN)
+    config = TrainConfig(**EASY)
     with pytest.raises(TrainingError, match=r"--lr 0.03, not 0.02"):
         train("stage1", prepared, trained, TrainConfig(**{**config.to_dict(), "lr": 0.02}), resume=True)
     done = train("stage1", prepared, trained, config, resume=True)

@@ -32,7 +32,7 @@ def convert(
     to: Annotated[
         str,
         typer.Option(
-            help="Format to write: label, coco, pts, wflw, ibug68-csv, mtfl, course-lists, voc, yolo or boxes."
+            help="Format to write: label, coco, pts, pts0, wflw, ibug68-csv, mtfl, course-lists, voc, yolo or boxes."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],

@@ -15,8 +15,8 @@ Format = Annotated[
     str,
     typer.Option(
         "--format",
-        help="Format of the labels: auto, label, coco, pts, wflw, ibug68-csv, kaggle-csv, mtfl, course-lists, voc, "
-        "yolo, boxes, or faceless for none.",
+        help="Format of the labels: auto, label, coco, pts, pts0, wflw, ibug68-csv, kaggle-csv, mtfl, course-lists, "
+        "voc, yolo, wider, boxes, or faceless for none.",
     ),
 ]
 Scheme = Annotated[

@@ -52,7 +52,7 @@ SYNTHETIC_PHOTOS, SYNTHETIC_FRAMES = 4000, 1000
 def synthetic_set(beside: Path) -> PreparedSet:
     """Synthetic faces, for whoever gives no data: rendered and prepared below `beside` the first time."""
     from kpedge.datasets.prepare import PrepareOptions
-    from kpedge.demo.settings import TERMS
+    from kpedge.datasets.synthetic import TERMS
 
     photos = _synthetic_photos(beside, SYNTHETIC_PHOTOS)
     return prepared_set(photos, beside, PrepareOptions(name="synthetic faces", terms=TERMS))
@@ -61,7 +61,7 @@ def synthetic_set(beside: Path) -> PreparedSet:
 def synthetic_frames(beside: Path) -> list[FrameSet]:
     """Synthetic frames for the detector, likewise: those with faces, and those without."""
     from kpedge.datasets.prepare_frames import FrameOptions
-    from kpedge.demo.settings import TERMS
+    from kpedge.datasets.synthetic import TERMS
 
     photos = _synthetic_photos(beside, SYNTHETIC_FRAMES, frames=True)
     sets = [frame_set(photos, beside, FrameOptions(name="synthetic frames", terms=TERMS))]

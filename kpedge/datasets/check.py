@@ -30,6 +30,14 @@ MANY_POINTS = 30
 """From here on only some points are numbered, and lines join them."""
 NUMBER_AWAY, NUMBER_SCALE = 11.0, 0.34
 """How far from its point a number stands, pixels, and its size."""
+OF_POINTS = (
+    "faces with a point beyond the photo",
+    "faces with a point outside their box",
+    "faces with points not labelled",
+    "faces with hidden points",
+    "faces unlike a face",
+)
+"""Notes that say nothing of faces that have boxes alone."""
 FACES_A_PHOTO = (1, 2, 3, 5, 10)
 """Lower bounds of the groups in which faces a photo are counted."""
 
@@ -141,6 +149,8 @@ def check(
     findings, odd = find(labels, usable, heads, problems)
     remarks += odd
     notes["faces unlike a face"] += len(odd)
+    if labels.boxes_only:
+        notes = Counter({kind: count for kind, count in notes.items() if kind not in OF_POINTS})
     report = CheckReport(
         root=root,
         format=labels.format,

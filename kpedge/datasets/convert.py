@@ -105,7 +105,10 @@ def convert(
     labels = _read(source, scheme, label_format, only)
     dropped = Counter(labels.dropped)
     derived = {row.where for row in labels.rows if not labels.boxes_only and _follows(row, labels.scheme)}
+    own = FORMATS[labels.format].target
     labels = _fitted(labels, target, target_format, dropped)
+    if own is not None and own.boxes:  # of fewer points another box follows than the one that was labelled
+        derived &= {row.where for row in labels.rows if not labels.boxes_only and _follows(row, labels.scheme)}
     labels, sizes, unreadable = _readable(labels, target, photos, progress)
     held = _held(labels, target, derived, dropped)
     places = _places(held, target, photos, dropped)
@@ -143,6 +146,11 @@ def _refuse(source: Path, out: Path, *, force: bool) -> None:
     where, root = out.resolve(), source.resolve()
     if where == root or where in root.parents:
         raise UsageError(f"{out} holds what is to be converted", "choose another --out")
+    if source.is_dir() and root in where.parents:
+        raise UsageError(
+            f"{out} lies in {source}, which is to be converted: both sets would be read as one there",
+            "choose another --out",
+        )
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not is_file(out / RECORD):

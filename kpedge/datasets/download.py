@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,13 +18,11 @@ from typing import Any
 
 from kpedge.datasets.catalogue import Checksum
 from kpedge.datasets.transfer import CHUNK, Answer, Interruption, ask, check_url
-from kpedge.errors import ChecksumError, DownloadError, OutputError
-from kpedge.files import output_error, write_text
+from kpedge.errors import ChecksumError, DownloadError
+from kpedge.files import output_error, refuse_full_disk, write_text
 
 LIMIT = 4_000_000_000
 """Bytes of the longest file that is taken where nobody says how long it is to be."""
-HEADROOM = 64_000_000
-"""Bytes of the disk that a download leaves free."""
 WORTHWHILE = 1_000_000
 """Bytes that a try has to bring if the tries before it are to be forgotten."""
 
@@ -176,7 +173,7 @@ def _attempt(part: _Part, limit: int, size: int | None, stall_s: float, progress
             )
         if announced is not None and announced > most:
             raise _too_long(part.url, announced, size, limit)
-        _needs_space(part.path.parent, (announced or part.length) - part.length)
+        refuse_full_disk(part.path.parent, (announced or part.length) - part.length, "are still to come")
         part.begin(answer)
         with part.appending():
             for block in answer.blocks():
@@ -197,15 +194,6 @@ def _too_long(url: str, length: int, size: int | None, limit: int) -> DownloadEr
     if size is not None:
         return ChecksumError(f"{url}: the server sends more than the {size:,} bytes that the file has", "do not use it")
     return DownloadError(f"{url}: {length:,} bytes or more, over the limit of {limit:,}", "raise it with --max-size")
-
-
-def _needs_space(folder: Path, missing: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if missing + HEADROOM > free:
-        raise OutputError(
-            f"cannot write into {folder}: {missing:,} bytes are still to come, {free:,} are free on the disk",
-            "make room, or name an --out on another disk",
-        )
 
 
 class _Part:

@@ -19,11 +19,11 @@ from typing import Any
 
 from kpedge import __version__
 from kpedge.datasets.catalogue import Checksum, PublicSet, RemoteFile
-from kpedge.datasets.download import HEADROOM, LIMIT, Downloaded, Patience, Say, download
+from kpedge.datasets.download import LIMIT, Downloaded, Patience, Say, download
 from kpedge.datasets.transfer import check_url
 from kpedge.datasets.unpack import Limits, is_archive, unpack
 from kpedge.errors import ArchiveError, ChecksumError, OutputError, UsageError
-from kpedge.files import atomic_folder, make_folder, output_error, write_text
+from kpedge.files import atomic_folder, make_folder, output_error, refuse_full_disk, write_text
 
 RECORD = "fetched.json"
 
@@ -174,9 +174,6 @@ def fetch(
                 )
             fetched = _put_in_place(source, arrived, out, limits, progress)
         except (ChecksumError, ArchiveError):
-            if arrived:
-                for name in (arrived[-1].path.name, f"{arrived[-1].path.name}.json"):
-                    (waiting / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # not empty: other files of the set wait in it
                 waiting.rmdir()
             raise
@@ -187,7 +184,7 @@ def fetch(
 def _put_in_place(
     source: PublicSet, arrived: list[Downloaded], out: Path, limits: Limits | None, progress: Progress | None
 ) -> Fetched:
-    """Unpack all files into the folder, with the record."""
+    """Unpack all files into the folder, with the record; of an archive that cannot be unpacked nothing stays."""
     files = tuple(
         FetchedFile(file.name, file.url, there.size, there.sha256, file.checksum.kind if file.checksum else "")
         for file, there in zip(source.files, arrived, strict=True)
@@ -195,14 +192,19 @@ def _put_in_place(
     unpacked = 0
     with atomic_folder(out) as folder:
         for there in arrived:
-            if is_archive(there.path):
-                bar = None if progress is None else _named(progress, f"unpacking {there.path.name}")
-                unpacked += unpack(there.path, folder, limits=limits, progress=bar)
-            else:
-                shutil.copyfile(there.path, folder / there.path.name)
-                unpacked += 1
-        if (folder / RECORD).exists():
-            raise ArchiveError(f"{source.name or source.page}: it holds a {RECORD} of its own", "unpack it by hand")
+            try:
+                if is_archive(there.path):
+                    bar = None if progress is None else _named(progress, f"unpacking {there.path.name}")
+                    unpacked += unpack(there.path, folder, limits=limits, progress=bar)
+                else:
+                    shutil.copyfile(there.path, folder / there.path.name)
+                    unpacked += 1
+                if (folder / RECORD).exists():
+                    raise ArchiveError(f"{there.path.name}: it holds a {RECORD} of its own", "unpack it by hand")
+            except ArchiveError:
+                there.path.unlink()
+                there.path.with_name(f"{there.path.name}.json").unlink(missing_ok=True)
+                raise
         document = {
             "name": source.name,
             "title": source.title,
@@ -269,12 +271,7 @@ def _needs_space(waiting: Path, source: PublicSet) -> None:
     """Stop before a download for which, unpacked, there is no room; photos take as much room again."""
     there = sum(path.stat().st_size for path in waiting.iterdir() if path.is_file())
     needed = 2 * sum(file.size or 0 for file in source.files) - there
-    free = shutil.disk_usage(waiting).free
-    if needed + HEADROOM > free:
-        raise OutputError(
-            f"cannot write into {waiting.parent}: about {needed:,} bytes are needed, {free:,} are free on the disk",
-            "make room, or name an --out on another disk",
-        )
+    refuse_full_disk(waiting.parent, needed, "or so are needed")
 
 
 def _named(progress: Progress, what: str) -> Callable[[int, int | None], None]:

@@ -163,7 +163,9 @@ def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) 
             Finding(
                 "boxes beyond photos",
                 f"{kinds['box outside photo']:,} of {whole:,} boxes lie outside their photo",
-                "were the photos made smaller after they were labelled?",
+                "YOLO's numbers are fractions of the photo, from 0 to 1: divide by its width and height"
+                if labels.format == "yolo"
+                else "were the photos made smaller after they were labelled?",
             )
         )
     if kinds["missing photo"] > MOST * max(1, len(labels.by_photo())):
@@ -171,7 +173,8 @@ def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) 
             Finding(
                 "photos missing",
                 f"{kinds['missing photo']:,} photos are not where the labels say",
-                f"put them below {labels.root}, with the paths that the labels name",
+                f"give the folder that holds labels and photos, or put these below {labels.root}, with the paths that "
+                "the labels name",
             )
         )
     return found

@@ -14,7 +14,6 @@ import io
 import lzma
 import os
 import re
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -24,14 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from kpedge.errors import ArchiveError, OutputError
-from kpedge.files import output_error
+from kpedge.errors import ArchiveError
+from kpedge.files import output_error, refuse_full_disk
 
 CHUNK = 1 << 20
 HEADER = 1 << 24
 """Bytes that a tar archive may have read at once: headers above this are made to fill the memory."""
-HEADROOM = 64_000_000
-"""Bytes of the disk that unpacking leaves free."""
 UNSAFE = "the archive may be made to do harm: do not use it"
 BROKEN = (
     zipfile.BadZipFile,
@@ -113,7 +110,7 @@ def unpack(
     with _members(archive, kind, most) as (members, total):
         if total > most:
             raise _too_much(archive, most)
-        _needs_space(folder, total)
+        refuse_full_disk(folder.parent, total, "are to be unpacked")
         for member in _each(archive, members):
             entries += 1
             if entries > limits.files:
@@ -274,15 +271,6 @@ def _broken(archive: Path, error: Exception) -> ArchiveError:
 
 def _too_much(archive: Path, most: int) -> ArchiveError:
     return ArchiveError(f"{archive.name}: more than {most:,} bytes would come out of it", UNSAFE)
-
-
-def _needs_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed + HEADROOM > free:
-        raise OutputError(
-            f"cannot write into {folder.parent}: {needed:,} bytes are to be unpacked, {free:,} are free on the disk",
-            "make room, or name an --out on another disk",
-        )
 
 
 class _Bounded(io.RawIOBase):

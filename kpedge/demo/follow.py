@@ -8,17 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.bench.pipeline import one_cv2_thread
-from kpedge.boxes import boxes_of_points
+from kpedge.boxes import box_of_points
 from kpedge.demo.scene import RATE, SIZE, Scene
-from kpedge.drawing import draw_chip
+from kpedge.drawing import contact_sheet
 from kpedge.errors import OutputError
 from kpedge.faces import Face
-from kpedge.geometry import Image, box_size
+from kpedge.geometry import Image, box_size, resize_to
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.record import Recorder
 from kpedge.runtime.sinks.sink import LiveFrame
@@ -145,7 +144,7 @@ def judge(scene: Scene, found: Found, steps_ms: dict[str, float]) -> Following:
 
 def _error(truth: NDArray[np.float64], face: Face) -> float:
     """Mean distance of a face's points from the truth (K, 2), fraction of the true box."""
-    side = float(box_size(boxes_of_points(truth[None]))[0])
+    side = float(box_size(box_of_points(truth)))
     return float(np.linalg.norm(face.keypoints - truth, axis=1).mean()) / side
 
 
@@ -171,7 +170,7 @@ def _jitter(scene: Scene, seen: Sequence[dict[int, Face]]) -> float | None:
             faces = [seen[number].get(place) for number in settled]
             points = [face.keypoints for face in faces if face is not None]
             if len(points) == len(faces) and len({face.id for face in faces if face is not None}) == 1:
-                side = float(box_size(boxes_of_points(truth[place][None]))[0])
+                side = float(box_size(box_of_points(truth[place])))
                 strayed.append(float(np.sqrt(np.var(points, axis=0).sum(axis=1)).mean()) / side)
     return float(np.mean(strayed)) if strayed else None
 
@@ -251,16 +250,7 @@ def stills(video: Path, frames: int, count: int = 8, columns: int = 4) -> Image:
         SourceError: the video cannot be read.
     """
     wanted = np.unique(np.linspace(0, frames - 1, count).round().astype(int)).tolist()
-    width, height, gap = SIZE[0] // 2, SIZE[1] // 2, 6
-    rows = -(-len(wanted) // columns)
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 32, np.uint8)
     with closing(open_source(str(video))) as source:
-        for frame in source:
-            if frame.number not in wanted:
-                continue
-            row, column = divmod(wanted.index(frame.number), columns)
-            tile = np.array(cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-            draw_chip(tile, f"{frame.time_s:.1f} s", (6, 6), 9)
-            y, x = gap + row * (height + gap), gap + column * (width + gap)
-            sheet[y : y + height, x : x + width] = tile
-    return sheet
+        shown = [frame for frame in source if frame.number in wanted]
+    tiles = [resize_to(frame.image, SIZE[0] // 2)[0] for frame in shown]
+    return contact_sheet(tiles, [f"{frame.time_s:.1f} s" for frame in shown], columns)

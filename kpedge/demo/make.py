@@ -15,8 +15,8 @@ from kpedge.bench.latency import BenchOptions, LatencyRow, bench_latency
 from kpedge.bench.report import header, latency_png, markdown
 from kpedge.datasets.packed import PreparedSet, open_set
 from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.datasets.synthetic import SyntheticReport, write_synthetic
-from kpedge.demo.settings import NAME, RECIPE, TERMS, DemoSettings
+from kpedge.datasets.synthetic import TERMS, SyntheticReport, write_synthetic
+from kpedge.demo.settings import NAME, RECIPE, DemoSettings
 from kpedge.drawing import face_pictures
 from kpedge.export.formats import SUFFIXES, open_eager
 from kpedge.export.gate import ExportResult, export_model

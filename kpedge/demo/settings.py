@@ -12,8 +12,6 @@ from kpedge.training.config import RECIPES, TrainConfig
 RECIPE = "stage3"
 NAME = "demo"
 """Of the model that is trained, and of its files."""
-TERMS = "rendered by kpedge; they show nobody"
-"""Of the synthetic photos, for model cards."""
 
 
 @dataclass(frozen=True, slots=True)

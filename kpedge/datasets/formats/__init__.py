@@ -19,10 +19,11 @@ from kpedge.datasets.formats import (
     pts,
     voc,
     wflw,
+    wider,
     yolo,
 )
 from kpedge.datasets.formats.boxes_csv import read as read_boxes_csv
-from kpedge.datasets.formats.common import SCHEME_FILE, is_generic
+from kpedge.datasets.formats.common import SCHEME_FILE, is_generic, refuse_unreadable
 from kpedge.datasets.formats.target import Target
 from kpedge.datasets.labels import Labels
 from kpedge.errors import DataError, UsageError
@@ -75,6 +76,7 @@ FORMATS: dict[str, Format] = {
         wflw.looks_like,
         target=Target(wflw.write, wflw.place, scheme=wflw.SCHEME, boxes=True, own_test=True, words=True),
     ),
+    "wider": Format(wider.HOLDS, wider.read, wider.looks_like),
     "mtfl": Format(
         mtfl.HOLDS,
         mtfl.read,
@@ -189,9 +191,10 @@ def _guess(root: Path, scheme: KeypointScheme | None) -> list[str]:
     if not found or found[0] == "course-lists":
         course_lists.refuse_prepared(root)
     if not found:
-        what = "this file" if root.is_file() else "this folder or below it"
+        refuse_unreadable(root)
+        what = "no labels of" if root.is_file() else "no label.txt in this folder or below it, nor the labels of"
         raise DataError(
-            f"{root}: no label.txt in {what}, nor the labels of another format",
+            f"{root}: {what} {'a format that kpedge knows' if root.is_file() else 'another format'}",
             f"--format names it: {', '.join(FORMATS)}; photos that show no face: --format faceless",
         )
     return found

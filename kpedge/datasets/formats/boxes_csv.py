@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from kpedge.boxes import HEAD
-from kpedge.datasets.formats.common import Collected, Parsed, Places, folder_and_files, join
+from kpedge.datasets.formats.common import Collected, Parsed, Places, folder_and_files, join, separator_hint
 from kpedge.datasets.labels import Labels
 from kpedge.datasets.rows import (
     RowError,
     csv_cells,
     csv_row,
     is_file,
+    is_number,
     named_photo,
     number_text,
     row_box,
@@ -21,6 +22,8 @@ from kpedge.datasets.rows import (
     row_numbers,
     text_lines,
 )
+from kpedge.errors import DataError
+from kpedge.images import SUFFIXES
 from kpedge.keypoints import FACES21
 from kpedge.scheme import KeypointScheme
 
@@ -28,6 +31,9 @@ HOLDS = "boxes.csv: image,x1,y1,x2,y2 and whatever follows; boxes and no points"
 BOXES_FILE = "boxes.csv"
 BOXES_FOLDERS = ("images", "photos")
 """Folders beside `boxes.csv` in which its photos may lie."""
+
+_NO_CORNERS = ("w", "h", "width", "height", "class", "label", "cx", "cy")
+"""Names of columns that stand where corners should in tables of other tools."""
 
 
 def looks_like(root: Path) -> bool:
@@ -50,7 +56,7 @@ def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
     def parse(text: str) -> Parsed:
         cells = csv_cells(text)
         if len(cells) < 5:
-            raise RowError("columns", f"{len(cells)} columns, expected image,x1,y1,x2,y2")
+            raise RowError("columns", f"{len(cells)} columns, expected image,x1,y1,x2,y2{separator_hint(text, cells)}")
         name = row_name(cells[0].replace("\\", "/"))
         box = row_box(row_numbers(cells[1:5], 2))
         found.dropped["attributes"] += any(cell.strip() for cell in cells[5:])
@@ -60,7 +66,9 @@ def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
         named = named_photo(root / folder, row, ",")
         return join(folder, named) if named else ""
 
-    lines = [(line, row) for line, row in text_lines(path) if line > 1 or not row.lower().startswith("image,")]
+    lines = list(text_lines(path))
+    if lines and _is_header(lines[0][1], path):
+        lines = lines[1:]
     found.add_lines(path.name, lines, parse, photo_of)
     found.check(path)
     return Labels(
@@ -74,6 +82,25 @@ def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
         dropped=+found.dropped,
         format="boxes",
     )
+
+
+def _is_header(row: str, path: Path) -> bool:
+    """Whether a first line names the columns.
+
+    Raises:
+        DataError: they are not the corners.
+    """
+    cells = [cell.strip().lower() for cell in row.split(",")]
+    named = Path(cells[0]).suffix not in SUFFIXES and len(cells) >= 5 and not any(map(is_number, cells[1:5]))
+    if cells[0] != "image" and not named:
+        return False
+    other = next((cell for cell in cells[1:5] if cell in _NO_CORNERS), None)
+    if other is not None:
+        raise DataError(
+            f"{path}: a column of the first line is called {other!r}, expected image,x1,y1,x2,y2",
+            "write the corners of each box, in this order",
+        )
+    return True
 
 
 def place(photo: str, _test: bool) -> str:

@@ -301,7 +301,12 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
     found = reader.found
     listed = {photo for file in files for photo in reader.photos(file).values()} if not found.rows else set()
     if not found.rows and not found.problems and not reader.unlabelled:
-        raise DataError(f"{paths[0]}: no annotation of a face", f"{len(listed)} images are listed; see --label")
+        names = dict.fromkeys(str(one.get("name")) for file in files for one in file.categories.values())
+        wished = f", of a category called {' or '.join(only)}" if only else ""
+        raise DataError(
+            f"{paths[0]}: no annotation of a face{wished}",
+            f"{len(listed)} images are listed; categories: {', '.join(names) or 'none'}",
+        )
     kept = dict.fromkeys(row.photo for row in found.rows if _TEST.search(row.file.lower()))
     told = files[0].own.get("boxes")
     return Labels(

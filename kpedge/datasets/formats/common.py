@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,8 @@ SCHEME_FILE = "scheme.toml"
 
 Parsed = tuple[str, Box, NDArray[np.float64]]
 """A row taken apart: photo, box (4,), and points (K, 2)."""
+
+_LABEL_ENDINGS = (".txt", ".json", ".csv", ".xml", ".pts")
 
 
 @dataclass(slots=True)
@@ -86,6 +89,17 @@ def folder_and_files(root: Path, names: Iterable[str]) -> tuple[Path, list[Path]
     return root, found
 
 
+def refuse_unreadable(root: Path) -> None:
+    """Say so where labels may be in files that may not be read.
+
+    Raises:
+        DataError: there is one.
+    """
+    for path in [root, *sorted(root.rglob("*"))] if root.is_dir() else [root]:
+        if not os.access(path, os.R_OK) and (path.is_dir() or path.suffix.lower() in _LABEL_ENDINGS or path == root):
+            raise DataError(f"{path}: cannot be read: permission denied", "allow it, or give another folder")
+
+
 def points_box(points: NDArray[np.float64], scheme: KeypointScheme) -> Box:
     """The box that follows from a face's points, checked.
 
@@ -95,6 +109,11 @@ def points_box(points: NDArray[np.float64], scheme: KeypointScheme) -> Box:
     if np.isfinite(points).all(axis=1).sum() < 2:
         raise RowError("points", "fewer than two points are labelled: no box follows")
     return row_box(box_of_points(points, scheme))
+
+
+def separator_hint(row: str, cells: Sequence[str]) -> str:
+    """What to say of a row of a CSV file that has one cell, as something else than commas parts it."""
+    return "; commas are to part the columns" if len(cells) == 1 and set(row.strip()) & set(";\t") else ""
 
 
 def generic_scheme(count: int) -> KeypointScheme:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kpedge.datasets.formats.common import Collected, Parsed, Places, folder_and_files, join, points_box
+from kpedge.datasets.formats.common import Collected, Parsed, Places, folder_and_files, join, points_box, separator_hint
 from kpedge.datasets.labels import Labels
 from kpedge.datasets.rows import (
     RowError,
@@ -39,7 +39,10 @@ def looks_like(root: Path) -> bool:
 def _parse(text: str, folder: str) -> Parsed:
     cells = csv_cells(text)
     if len(cells) != 1 + 2 * len(SCHEME):
-        raise RowError("columns", f"{len(cells)} columns, expected {1 + 2 * len(SCHEME)}: photo, {len(SCHEME)} x y")
+        hint = separator_hint(text, cells)
+        raise RowError(
+            "columns", f"{len(cells)} columns, expected {1 + 2 * len(SCHEME)}: photo, {len(SCHEME)} x y{hint}"
+        )
     points = check_points(row_numbers(cells[1:], 2).reshape(-1, 2))
     return join(folder, row_name(cells[0].replace("\\", "/"))), points_box(points, SCHEME), points
 

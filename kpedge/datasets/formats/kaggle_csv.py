@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kpedge.datasets.formats.common import Collected, points_box
+from kpedge.datasets.formats.common import Collected, points_box, separator_hint
 from kpedge.datasets.labels import LabelRow, Labels
 from kpedge.datasets.rows import RowError, check_points, csv_cells, first_lines, row_numbers
 from kpedge.errors import DataError, ImageError
@@ -133,7 +133,7 @@ def read(root: Path, _scheme: KeypointScheme | None = None) -> Labels:
         try:
             cells = _cells(line)
             if len(cells) != width:
-                raise RowError("columns", f"{len(cells)} columns, expected {width}")
+                raise RowError("columns", f"{len(cells)} columns, expected {width}{separator_hint(line, cells)}")
             values = row_numbers([cells[place] or "nan" for place in places], 1, unlabelled=True)
             points = check_points(values.reshape(-1, 2))
             found.rows.append(LabelRow(photo, points_box(points, SCHEME), points, path.name, number))

@@ -35,8 +35,8 @@ _ATTRIBUTES = 4
 
 
 def looks_like(root: Path, scheme: KeypointScheme | None = None) -> bool:
-    """Whether the first row of a label file has ten numbers, and ours would have another count, or four more that can
-    be MTFL's attributes.
+    """Whether most of the first rows of a label file have ten numbers, and ours would have another count, or four more
+    that can be MTFL's attributes.
     """
     if root.is_file():
         return _is_row(root, scheme)
@@ -49,10 +49,12 @@ def _is_row(path: Path, scheme: KeypointScheme | None) -> bool:
         scheme = read_scheme(own)
     if scheme is not None and 4 + 2 * len(scheme) == _NUMBERS:
         return False
-    lines = first_lines(path, 1) if is_file(path) else []
-    cells = lines[0].split() if lines else []
-    numbers = numbers_behind(cells)
-    return numbers == _NUMBERS or (numbers == _NUMBERS + _ATTRIBUTES and _are_attributes(cells))
+    rows = [line.split() for line in first_lines(path)] if is_file(path) else []
+    fitting = sum(
+        numbers == _NUMBERS or (numbers == _NUMBERS + _ATTRIBUTES and _are_attributes(cells))
+        for numbers, cells in ((numbers_behind(cells), cells) for cells in rows)
+    )
+    return fitting > len(rows) / 2
 
 
 def _are_attributes(cells: list[str]) -> bool:

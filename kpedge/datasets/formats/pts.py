@@ -24,7 +24,7 @@ from kpedge.scheme import KeypointScheme
 HOLDS = "*.pts, each beside its photo: version, n_points, { x y … }; the upper left pixel is 1, 1"
 HOLDS0 = "the same, the upper left pixel is 0, 0"
 ENDING = ".pts"
-_FORM = re.compile(r"\s*version:\s*\d+\s+n_points:\s*(\d+)\s*\{([^{}]*)\}\s*", re.IGNORECASE)
+_FORM = re.compile(r"\s*version:\s*\d+(?:\.\d+)?\s+n_points:\s*(\d+)\s*\{([^{}]*)\}\s*", re.IGNORECASE)
 
 
 def looks_like(root: Path) -> bool:
@@ -39,7 +39,7 @@ def _points(path: Path) -> NDArray[np.float64]:
     try:
         text = read_text(path)
     except DataError as error:
-        raise RowError("not a text file", str(error)) from error
+        raise RowError("not a text file", str(error).removeprefix(f"{path}: ")) from error
     form = _FORM.fullmatch(text)
     if form is None:
         raise RowError("form", "not of the form version: 1, n_points: N, { x y … }")

@@ -75,7 +75,8 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
         try:
             tree = read_xml(path)
             if tree.tag != "annotation":
-                raise RowError("form", f"the root element is <{tree.tag}>, expected <annotation>")
+                hint = "; of CVAT export COCO or Pascal VOC" if tree.tag == "annotations" else ""
+                raise RowError("form", f"the root element is <{tree.tag}>, expected <annotation>{hint}")
             photo = _photo(tree, path, root, find)
         except RowError as error:
             found.problem(error, file)
@@ -112,7 +113,7 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
         tuple(found.problems),
         tuple(path.relative_to(root).as_posix() for path in files),
         faceless=tuple(faceless),
-        test=_tests(root, stems) or None,
+        test=_tests(root, stems, [*(row.photo for row in found.rows), *faceless]) or None,
         boxes_only=True,
         convention=HEAD,
         unlabelled=unlabelled,
@@ -158,11 +159,14 @@ def _box(element: Element) -> Box:
     return row_box(row_numbers(texts, 1) - _SHIFT)
 
 
-def _tests(root: Path, stems: dict[str, str]) -> tuple[str, ...]:
-    """The photos of the set's own test split."""
+def _tests(root: Path, stems: dict[str, str], photos: list[str]) -> tuple[str, ...]:
+    """The photos of the set's own test split: those of its list or, where there is no list, in a folder `test`."""
     path = root / TEST_SET
-    lines = [line.split()[0] for _, line in text_lines(path)] if is_file(path) else []
-    return tuple(dict.fromkeys(stems[stem] for stem in lines if stem in stems))
+    if not is_file(path):
+        return tuple(dict.fromkeys(photo for photo in photos if "test" in photo.split("/")[:-1]))
+    lines = [line.strip() for _, line in text_lines(path)]  # a stem, or a stem and 1, 0 or -1
+    listed = (line if line in stems else line.rsplit(maxsplit=1)[0] for line in lines)
+    return tuple(dict.fromkeys(stems[stem] for stem in listed if stem in stems))
 
 
 def place(photo: str, _test: bool) -> str:

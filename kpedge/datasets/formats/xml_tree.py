@@ -27,7 +27,7 @@ def read_xml(path: Path) -> Element:
     try:
         data = read_bytes(path, DataError, limit=LARGEST)
     except DataError as error:
-        raise RowError("unreadable", str(error)) from error
+        raise RowError("unreadable", str(error).removeprefix(f"{path}: ")) from error
     if len(data) == LARGEST:
         raise RowError("too large", f"the file has {LARGEST >> 20} MiB or more")
     builder, parser = TreeBuilder(), expat.ParserCreate()

@@ -6,6 +6,7 @@ photo, with `x y v` or `x y` of each point behind them where `kpt_shape` in `dat
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Collection
@@ -21,7 +22,16 @@ from kpedge.datasets.formats.common import Collected, Places, generic_scheme, kn
 from kpedge.datasets.formats.yolo_settings import SETTINGS, Settings, read_settings, settings_text
 from kpedge.datasets.labels import LabelProblem, LabelRow, Labels, photos_below
 from kpedge.datasets.photos import photo_head
-from kpedge.datasets.rows import RowError, check_points, first_lines, is_number, row_box, row_numbers, text_lines
+from kpedge.datasets.rows import (
+    RowError,
+    check_points,
+    first_lines,
+    is_file,
+    is_number,
+    row_box,
+    row_numbers,
+    text_lines,
+)
 from kpedge.errors import DataError, ImageError
 from kpedge.keypoints import FACES21
 from kpedge.scheme import KeypointScheme
@@ -73,10 +83,12 @@ class _Reader:
             lines = list(text_lines(path))
             head = photo_head(self.root / photo) if lines else None
         except DataError as error:
-            self.found.problem(RowError("not a text file", str(error)), file, photo)
+            self.found.problem(RowError("not a text file", str(error).removeprefix(f"{path}: ")), file, photo)
             return
         except ImageError as error:
-            self.found.problems.append(LabelProblem("unreadable photo", file, str(error), photo))
+            kind = "unreadable photo" if is_file(self.root / photo) else "missing photo"
+            message = str(error).removeprefix(f"{self.root}{os.sep}")
+            self.found.problems.append(LabelProblem(kind, file, message, photo))
             return
         if head is None:
             self.faceless.append(photo)
@@ -98,7 +110,8 @@ class _Reader:
         """
         cells, (count, step) = text.split(), self.settings.shape
         name = self.settings.names.get(cells[0], cells[0])
-        self.classes[name] += 1
+        if len(cells) >= 5:  # a row of fewer is none
+            self.classes[name] += 1
         if self.only and name not in self.only:
             self.found.dropped["annotations of other categories"] += 1
             return None

@@ -5,6 +5,14 @@ and what they are worth.
 """
 
 from kpedge.datasets.synthetic.scene import SyntheticFace, SyntheticPhoto, render_photo
-from kpedge.datasets.synthetic.write import SYNTHETIC_FORM, SyntheticReport, write_synthetic
+from kpedge.datasets.synthetic.write import SYNTHETIC_FORM, TERMS, SyntheticReport, write_synthetic
 
-__all__ = ["SYNTHETIC_FORM", "SyntheticFace", "SyntheticPhoto", "SyntheticReport", "render_photo", "write_synthetic"]
+__all__ = [
+    "SYNTHETIC_FORM",
+    "TERMS",
+    "SyntheticFace",
+    "SyntheticPhoto",
+    "SyntheticReport",
+    "render_photo",
+    "write_synthetic",
+]

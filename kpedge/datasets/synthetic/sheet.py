@@ -13,7 +13,8 @@ _TILE = 160
 
 
 def synthetic_sheet(seed: int, count: int, *, frames: bool = False, columns: int = 8) -> Image:
-    """The largest face of each of the first photos of a set, cropped as for training, every other one with its points.
+    """The largest face of each of the first photos of a set, cropped as for training, every other one with its points;
+    under each its seed and its photo's number.
 
     Args:
         seed: of the set.
@@ -25,10 +26,11 @@ def synthetic_sheet(seed: int, count: int, *, frames: bool = False, columns: int
         uint8 (H, W, 3).
     """
     tiles: list[Image] = []
+    captions: list[str] = []
     number = 0
     while len(tiles) < count:
         photo = render_photo(seed, number, frame=frames)
-        number += 1
+        caption, number = f"{seed}/{number}", number + 1
         if not photo.faces:
             continue
         face = photo.faces[-1]
@@ -37,4 +39,5 @@ def synthetic_sheet(seed: int, count: int, *, frames: bool = False, columns: int
         if len(tiles) % 2:
             draw_keypoints(tile, transform_points(matrix, face.points), FACES21, size=_TILE / 1.5, skeleton=False)
         tiles.append(tile)
-    return contact_sheet(tiles, [f"{seed}/{i}" for i in range(len(tiles))], columns)
+        captions.append(caption)
+    return contact_sheet(tiles, captions, columns)

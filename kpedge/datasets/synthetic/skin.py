@@ -24,7 +24,6 @@ LIP_TOP, LIP_BOTTOM = 0.945, 1.252
 _PALE = np.log(np.array([0.42, 0.53, 0.78], np.float32))
 _DARK = np.log(np.array([0.035, 0.060, 0.125], np.float32))
 _BLOOD = np.array([-0.26, -0.30, -0.04], np.float32)
-_SHIFT = 4
 DETAILS = ("nostrils", "alar", "mouth_corner")
 GRAIN = (1, 2, 4, 9, 22)
 """Sizes of the spots of noise, in thirds of what lies between vertices."""
@@ -67,10 +66,10 @@ class Skin:
         mouth_line: how dark the lips' edges are where they meet.
         bag: how dark the fold under the eye is.
         fold: how dark the fold from nose to mouth is.
-        shine: strength of reflections; gloss: their exponent.
+        shine: strength of reflections.
+        gloss: their exponent.
         spots: number of moles and freckles.
         lid: float32 (3,), make-up on the upper lid, added to the logarithm.
-        gloss: exponent of reflections.
     """
 
     base: Floats

@@ -17,6 +17,8 @@ from kpedge.files import atomic_folder, refuse_existing, write_text
 
 SYNTHETIC_FORM = 2
 """Version of what the renderer draws: another one draws other pictures from the same seed."""
+TERMS = "rendered by kpedge; they show nobody"
+"""Of the photos, for model cards."""
 RECORD = "synthetic.json"
 FACELESS = "faceless"
 QUALITIES = (40, 96)
