@@ -420,3 +420,12 @@ def test_the_sample_is_labelled_in_the_format():
     assert report.problems == ()
     assert report.faces == 1
     assert labels.rows[0].keypoints[16, 0] < labels.rows[0].keypoints[17, 0]
+
+
+def test_of_many_lines_the_first_are_told_and_how_many_more(capsys):
+    from kpedge.cli.output import MOST_LINES, say_some
+
+    say_some([f"line {number}" for number in range(MOST_LINES)], "elsewhere")
+    assert capsys.readouterr().err.splitlines()[-1] == f"line {MOST_LINES - 1}"
+    say_some([f"line {number}" for number in range(MOST_LINES + 3)], "elsewhere")
+    assert capsys.readouterr().err.splitlines()[MOST_LINES:] == ["… and 3 more; elsewhere"]

@@ -1,4 +1,4 @@
-"""Every command of the README runs, in order, in a folder with a checkout's sample and 100 synthetic photos."""
+"""Every command of the README runs, in order, in a folder with a checkout's sample and 30 synthetic photos."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, make_photos
 from fake_live import clip_frames, write_video
 from test_cli import COMMANDS
 from typer.main import get_command
@@ -22,9 +22,9 @@ LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.repl
 
 
 @pytest.fixture(scope="module")
-def place(photos, tmp_path_factory):
+def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
-    shutil.copytree(photos, folder / "photos")
+    photos = make_photos(folder / "photos", 30)
     shutil.copytree(photos, folder / "faces21")
     (folder / "faces21" / "test_images.txt").write_text("007.png\n021.png\n")
     shutil.copytree(ROOT / "data" / "sample", folder / "data" / "sample")

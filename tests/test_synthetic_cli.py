@@ -7,6 +7,10 @@ import pytest
 from kpedge.cli.main import main
 from kpedge.datasets.formats import read_format
 from kpedge.datasets.packed import open_set
+from kpedge.datasets.prepare import NOT_STATED, terms_of
+from kpedge.datasets.synthetic import TERMS, render_photo
+from kpedge.datasets.synthetic.sheet import synthetic_sheet
+from kpedge.errors import DataError
 from kpedge.images import read_image
 from kpedge.keypoints import FACES21
 
@@ -39,7 +43,18 @@ def test_it_is_a_data_set_like_any_other(tmp_path, capsys):
     assert run(["data", "prepare", out, "--out", tmp_path / "prepared"], capsys)[0] == 0
     prepared = open_set(tmp_path / "prepared")
     assert len(prepared.boxes) >= 12
+    assert prepared.info["terms"] == TERMS, "nobody has to say whose the photos are"
+    assert terms_of(out / "faceless", NOT_STATED) == TERMS
+    assert terms_of(out, "mine") == "mine"
+    assert terms_of(tmp_path, NOT_STATED) == NOT_STATED
     assert len(read_format(out / "faceless", FACES21, "faceless").faceless) == 2
+
+
+def test_a_sheet_shows_no_photo_that_the_set_does_not_have():
+    assert synthetic_sheet(3, 40, photos=2, columns=2).shape == synthetic_sheet(3, 2, columns=2).shape
+    empty = next(seed for seed in range(60) if not render_photo(seed, 0, frame=True).faces)
+    with pytest.raises(DataError, match="none of the 1 frames shows a face"):
+        synthetic_sheet(empty, 40, photos=1, frames=True)
 
 
 @pytest.mark.parametrize("existing", ["set", "sheet.png"])

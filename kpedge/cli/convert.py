@@ -12,8 +12,6 @@ from kpedge.cli import output
 from kpedge.cli.labels import Format, Label, Scheme, wanted_scheme
 from kpedge.cli.options import Force, Json, examples
 
-PROBLEMS_SHOWN = 20
-
 
 def register(app: typer.Typer) -> None:
     """Add the command to its group."""
@@ -61,10 +59,7 @@ def convert(
             force=force,
             progress=update,
         )
-    for problem in report.problems[:PROBLEMS_SHOWN]:
-        output.say(f"left out: {problem}")
-    if len(report.problems) > PROBLEMS_SHOWN:
-        output.say(f"… and {len(report.problems) - PROBLEMS_SHOWN} more; --json lists all")
+    output.say_some([f"left out: {problem}" for problem in report.problems], "--json lists all")
     for remark in report.remarks:
         output.say(f"note: {remark}")
     for kind, count in report.dropped.items():

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Get, check, convert and prepare labelled photos.")
 
-PROBLEMS_SHOWN = 20
 REMARKS_SHOWN = ("duplicate", "odd face")
 """Of what is unusual; --json lists all."""
 CONVENTION_WORDS = {"face": "brows to chin", "head": "heads", "points": "by another rule"}
@@ -70,12 +69,9 @@ def check(
         output.say(f"note: {line}")
     for finding in report.findings:
         output.say(f"warning: {finding}")
-    for remark in [remark for remark in report.remarks if remark.kind in REMARKS_SHOWN][:PROBLEMS_SHOWN]:
-        output.say(f"{remark.kind}: {remark}")
-    for problem in report.problems[:PROBLEMS_SHOWN]:
-        output.say(f"{problem.kind}: {problem}")
-    if len(report.problems) > PROBLEMS_SHOWN:
-        output.say(f"… and {len(report.problems) - PROBLEMS_SHOWN} more; --json lists all")
+    remarks = [f"{remark.kind}: {remark}" for remark in report.remarks if remark.kind in REMARKS_SHOWN]
+    output.say_some(remarks, "--json lists all")
+    output.say_some([f"{problem.kind}: {problem}" for problem in report.problems], "--json lists all")
     if sheet is not None:
         write_image(sheet, label_sheet(labels, count=faces))
         output.say(f"sheet: {sheet}")
@@ -183,8 +179,7 @@ def prepare(
             crops: dict[str, Any] = {"negatives": negatives, **({} if context is None else {"context": context})}
             options = PrepareOptions(**common, **crops)
             report = run_prepare(folder, out, options, progress=update, **read)
-    for problem in report.problems[:PROBLEMS_SHOWN]:
-        output.say(f"left out: {problem}")
+    output.say_some([f"left out: {problem}" for problem in report.problems], "kpedge data check --json lists all")
     say_prepared(report.path, report.written, report.counts, len(report.problems))
 
 

@@ -32,6 +32,17 @@ def error(problem: KpedgeError) -> None:
     say(f"error: {message}" + (f" — {problem.advice}" if problem.advice else ""))
 
 
+MOST_LINES = 20
+
+
+def say_some(lines: Sequence[str], rest: str = "") -> None:
+    """Tell people the first of some lines, and how many more there are; `rest` says where they are listed."""
+    for line in lines[:MOST_LINES]:
+        say(line)
+    if len(lines) > MOST_LINES:
+        say(f"… and {len(lines) - MOST_LINES} more" + (f"; {rest}" if rest else ""))
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
     """Give a table as a result: columns aligned, the first `left` to the left and the rest to the right."""
     widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]

@@ -56,6 +56,6 @@ def synth(
         f"boxes of {least:.0f} to {largest:.0f} px, median {median:.0f}{without}"
     )
     if sheet is not None:
-        write_image(sheet, synthetic_sheet(seed, faces, frames=frames))
+        write_image(sheet, synthetic_sheet(seed, faces, photos=count, frames=frames))
         output.say(f"sheet: {sheet}")
     output.result(str(report.path))

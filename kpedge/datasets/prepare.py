@@ -43,6 +43,18 @@ NEGATIVES, NEGATIVES_FACELESS = 3, 8
 """Negatives taken of a photo with faces, and of one without, where `PrepareOptions.negatives` is None."""
 
 
+NOT_STATED = "not stated"
+"""Terms of photos of which nobody said any."""
+
+
+def terms_of(source: Path, terms: str) -> str:
+    """The terms of a folder's photos: those given, or for photos that kpedge rendered its own."""
+    from kpedge.datasets.synthetic.write import FACELESS, RECORD, TERMS
+
+    root = source.parent if source.name == FACELESS else source
+    return TERMS if terms == NOT_STATED and (root / RECORD).is_file() else terms
+
+
 @dataclass(frozen=True, slots=True)
 class PrepareOptions:
     """How a set is prepared; all of it goes into the set's hash.
@@ -73,7 +85,7 @@ class PrepareOptions:
     rule: CropRule = field(default_factory=CropRule)
     context: float = 0.75
     name: str = ""
-    terms: str = "not stated"
+    terms: str = NOT_STATED
     negatives: int | None = None
     boxes: str = ""
 
@@ -147,7 +159,7 @@ def prepare(
         OutputError: `out` is something else, or cannot be written.
     """
     options = options or PrepareOptions()
-    options = replace(options, name=options.name or source.resolve().name)
+    options = replace(options, name=options.name or source.resolve().name, terms=terms_of(source, options.terms))
     read = read_source(source, options.scheme, test_list, label_format, kept_test=bool(options.test), only=only)
     if read.labels.boxes_only:
         raise DataError(f"{source} labels boxes and no points", "it trains a detector: kpedge data prepare --frames")

@@ -15,7 +15,7 @@ from kpedge.datasets.formats import AUTO
 from kpedge.datasets.frames import FORMAT, MAX_SIDE, FrameWriter, is_frame_set, open_frames
 from kpedge.datasets.labels import LabelRow, Labels, photo_problem, usable_rows
 from kpedge.datasets.photos import open_photo
-from kpedge.datasets.prepare import PrepareReport, Progress, still_fits
+from kpedge.datasets.prepare import NOT_STATED, PrepareReport, Progress, still_fits, terms_of
 from kpedge.datasets.source import our_box, raise_first, read_source
 from kpedge.datasets.split import SPLITS, split_photos
 from kpedge.errors import DataError, ImageError, UsageError
@@ -46,7 +46,7 @@ class FrameOptions:
     test: float = 0.1
     boxes: str = ""
     name: str = ""
-    terms: str = "not stated"
+    terms: str = NOT_STATED
 
     def __post_init__(self) -> None:
         if self.boxes and self.boxes not in CONVENTIONS:
@@ -76,6 +76,7 @@ def prepare_frames(
         options,
         scheme=scheme,
         name=options.name or source.resolve().name,
+        terms=terms_of(source, options.terms),
         boxes=options.boxes or read.labels.convention,
     )
     digest = read.sha256(FORMAT, {"frames": MAX_SIDE, **asdict(options), "scheme": scheme.to_dict()})

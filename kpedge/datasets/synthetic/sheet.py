@@ -6,29 +6,36 @@ import numpy as np
 
 from kpedge.datasets.synthetic.scene import render_photo
 from kpedge.drawing import contact_sheet, draw_keypoints
+from kpedge.errors import DataError
 from kpedge.geometry import CropRule, Image, crop, crop_transform, transform_points
 from kpedge.keypoints import FACES21
 
 _TILE = 160
 
 
-def synthetic_sheet(seed: int, count: int, *, frames: bool = False, columns: int = 8) -> Image:
+def synthetic_sheet(
+    seed: int, count: int, *, photos: int | None = None, frames: bool = False, columns: int = 8
+) -> Image:
     """The largest face of each of the first photos of a set, cropped as for training, every other one with its points;
     under each its seed and its photo's number.
 
     Args:
         seed: of the set.
-        count: how many faces.
+        count: most faces.
+        photos: how many photos the set has; None for as many as it takes.
         frames: faces of whole frames.
         columns: faces a row.
 
     Returns:
         uint8 (H, W, 3).
+
+    Raises:
+        DataError: no photo shows a face.
     """
     tiles: list[Image] = []
     captions: list[str] = []
     number = 0
-    while len(tiles) < count:
+    while len(tiles) < count and (photos is None or number < photos):
         photo = render_photo(seed, number, frame=frames)
         caption, number = f"{seed}/{number}", number + 1
         if not photo.faces:
@@ -40,4 +47,6 @@ def synthetic_sheet(seed: int, count: int, *, frames: bool = False, columns: int
             draw_keypoints(tile, transform_points(matrix, face.points), FACES21, size=_TILE / 1.5, skeleton=False)
         tiles.append(tile)
         captions.append(caption)
+    if not tiles:
+        raise DataError(f"none of the {photos} frames shows a face", "ask for more")
     return contact_sheet(tiles, captions, columns)
