@@ -71,17 +71,7 @@ def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
         lines = lines[1:]
     found.add_lines(path.name, lines, parse, photo_of)
     found.check(path)
-    return Labels(
-        root,
-        scheme,
-        tuple(found.rows),
-        tuple(found.problems),
-        (path.name,),
-        boxes_only=True,
-        convention=HEAD,
-        dropped=+found.dropped,
-        format="boxes",
-    )
+    return found.labels(root, scheme, [path], "boxes", boxes_only=True, convention=HEAD)
 
 
 def _is_header(row: str, path: Path) -> bool:

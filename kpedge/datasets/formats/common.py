@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,27 @@ class Collected:
     def problem(self, error: RowError, where: str, photo: str = "") -> None:
         """Remember a row that cannot be read."""
         self.problems.append(LabelProblem(error.kind, where, str(error), photo))
+
+    def labels(self, root: Path, scheme: KeypointScheme, files: Iterable[Path], form: str, **more: Any) -> Labels:
+        """What was found, as the labels of a data folder.
+
+        Args:
+            root: the folder.
+            scheme: of the points.
+            files: the label files, below it.
+            form: the format.
+            more: further fields of `Labels`.
+        """
+        return Labels(
+            root,
+            scheme,
+            tuple(self.rows),
+            tuple(self.problems),
+            tuple(path.relative_to(root).as_posix() for path in files),
+            dropped=+self.dropped,
+            format=form,
+            **more,
+        )
 
     def check(self, where: Path) -> None:
         """Stop where nothing was found.

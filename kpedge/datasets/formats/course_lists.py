@@ -84,16 +84,7 @@ def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
     if not found.dropped["negatives"]:
         found.check(files[0])
     kept = dict.fromkeys(row.photo for row in found.rows if row.file == "test.txt")
-    return Labels(
-        folder,
-        own,
-        tuple(found.rows),
-        tuple(found.problems),
-        tuple(path.name for path in files),
-        test=tuple(kept) or None,
-        dropped=+found.dropped,
-        format="course-lists",
-    )
+    return found.labels(folder, own, files, "course-lists", test=tuple(kept) or None)
 
 
 def _is_negative(row: str) -> bool:

@@ -66,15 +66,7 @@ def read(root: Path, _scheme: KeypointScheme | None = None) -> Labels:
         found.add_lines(path.name, lines, lambda row, split=split: _parse(row, split), photo_of)  # type: ignore[misc]
     found.check(files[0])
     kept = dict.fromkeys(row.photo for row in found.rows if row.photo.startswith(f"{TEST}/"))
-    return Labels(
-        folder,
-        SCHEME,
-        tuple(found.rows),
-        tuple(found.problems),
-        tuple(path.name for path in files),
-        test=tuple(kept) or None,
-        format="ibug68-csv",
-    )
+    return found.labels(folder, SCHEME, files, "ibug68-csv", test=tuple(kept) or None)
 
 
 def place(photo: str, test: bool) -> str:

@@ -140,15 +140,7 @@ def read(root: Path, _scheme: KeypointScheme | None = None) -> Labels:
         except RowError as error:
             found.problem(error, f"{path.name}:{number}")
     found.check(path)
-    return Labels(
-        folder,
-        SCHEME,
-        tuple(found.rows),
-        tuple(found.problems),
-        (path.name,),
-        pixels=_Pixels(folder, column, offsets),
-        format="kaggle-csv",
-    )
+    return found.labels(folder, SCHEME, [path], "kaggle-csv", pixels=_Pixels(folder, column, offsets))
 
 
 def _cells(line: str) -> list[str]:

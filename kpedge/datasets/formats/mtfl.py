@@ -88,16 +88,7 @@ def read(root: Path, _scheme: KeypointScheme | None = None) -> Labels:
         found.dropped["attributes"] += sum(numbers_behind(line.split()) == _NUMBERS + _ATTRIBUTES for _, line in lines)
     found.check(files[0])
     kept = dict.fromkeys(row.photo for row in found.rows if row.file == TESTING)
-    return Labels(
-        folder,
-        SCHEME,
-        tuple(found.rows),
-        tuple(found.problems),
-        tuple(path.name for path in files),
-        test=tuple(kept) or None,
-        dropped=+found.dropped,
-        format="mtfl",
-    )
+    return found.labels(folder, SCHEME, files, "mtfl", test=tuple(kept) or None)
 
 
 def place(photo: str, _test: bool) -> str:

@@ -90,9 +90,7 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, base: float = 1.0)
             found.rows.append(LabelRow(photo, points_box(points, own), points, file, 1))
         except RowError as error:
             found.problem(error, file, photo)
-    names = tuple(path.relative_to(root).as_posix() for path in files)
-    name = "pts" if base else "pts0"
-    return Labels(root, own, tuple(found.rows), tuple(found.problems), names, format=name)
+    return found.labels(root, own, files, "pts" if base else "pts0")
 
 
 read0 = functools.partial(read, base=0.0)

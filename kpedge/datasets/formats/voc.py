@@ -106,21 +106,18 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
         remarks.append(f"all objects are taken for heads: {every}; --label chooses among them")
     if not found.rows and not found.problems and not unlabelled and not faceless:
         raise DataError(f"{root}: no object called {', '.join(only)}", f"objects: {', '.join(names)}")
-    return Labels(
+    return found.labels(
         root,
         scheme,
-        tuple(found.rows),
-        tuple(found.problems),
-        tuple(path.relative_to(root).as_posix() for path in files),
+        files,
+        "voc",
         faceless=tuple(faceless),
         test=_tests(root, stems, [*(row.photo for row in found.rows), *faceless]) or None,
         boxes_only=True,
         convention=HEAD,
         unlabelled=unlabelled,
         remarks=tuple(remarks),
-        dropped=+found.dropped,
         sizes=sizes,
-        format="voc",
     )
 
 

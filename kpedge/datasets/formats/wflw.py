@@ -89,17 +89,8 @@ def read(root: Path, _scheme: KeypointScheme | None = None) -> Labels:
         found.dropped["attributes"] += sum(count >= _POINTS + _RECT + _ATTRIBUTES for count in counts)
         has_boxes |= any(count >= _POINTS + _RECT for count in counts)
     found.check(files[0])
-    return Labels(
-        root,
-        SCHEME,
-        tuple(found.rows),
-        tuple(found.problems),
-        tuple(path.relative_to(root).as_posix() for path in files),
-        test=_tests(found.rows) or None,
-        convention=POINTS if has_boxes else FACE,
-        dropped=+found.dropped,
-        format="wflw",
-    )
+    convention = POINTS if has_boxes else FACE
+    return found.labels(root, SCHEME, files, "wflw", test=_tests(found.rows) or None, convention=convention)
 
 
 def _tests(rows: list[LabelRow]) -> tuple[str, ...]:

@@ -169,19 +169,16 @@ def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
         found.check(files[0])
     kept = dict.fromkeys(row.photo for row in found.rows if _is_validation(row.file))
     remarks = [f"{reader.empty:,} photos without a box are not used"] if reader.empty else []
-    labels = Labels(
+    labels = found.labels(
         root,
         FACES21,
-        tuple(found.rows),
-        tuple(found.problems),
-        tuple(path.relative_to(root).as_posix() for path in files),
+        files,
+        "wider",
         test=tuple(kept) or None,
         boxes_only=True,
         convention=HEAD,
         unlabelled=reader.unlabelled,
         remarks=tuple(remarks),
-        dropped=+found.dropped,
-        format="wider",
     )
     return labels if scheme is None else labels.converted(scheme)
 

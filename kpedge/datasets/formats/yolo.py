@@ -174,19 +174,16 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
         every = ", ".join(f"{name} ({number:,})" for name, number in reader.classes.most_common())
         remarks.append(f"all classes are taken for faces: {every}; --label chooses among them")
     test = {row.photo for row in found.rows} | set(reader.faceless)
-    return Labels(
+    return found.labels(
         root,
         own,
-        tuple(found.rows),
-        tuple(found.problems),
-        tuple(path.relative_to(root).as_posix() for path in files),
+        files,
+        "yolo",
         faceless=tuple(reader.faceless),
         test=tuple(sorted(photo for photo in test if "test" in photo.split("/")[:-1])) or None,
         boxes_only=not count,
         convention=POINTS if count else HEAD,
         remarks=tuple(remarks),
-        dropped=+found.dropped,
-        format="yolo",
     )
 
 
