@@ -10,7 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kpedge.faces import Face
 from kpedge.geometry import Image, box_size, fractions_to_pixels
@@ -37,8 +37,8 @@ BLACK: Colour = (0, 0, 0)
 GREY: Colour = (170, 170, 170)
 CHIP: Colour = (28, 26, 24)
 """What text stands on."""
-_SHIFT = 4
-"""Bits of sub-pixel position that OpenCV's drawing takes."""
+SHIFT = 4
+"""Bits of sub-pixel position: what OpenCV's drawing is told beside `fixed_point`."""
 _FAR = 2.0**14
 """Coordinates beyond this, pixels, are drawn there: OpenCV's own reach ends at 2^15."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -104,10 +104,14 @@ def _point_colours(scheme: KeypointScheme) -> tuple[Colour, ...]:
     return tuple(colours[scheme.part_of(index)] for index in range(len(scheme)))
 
 
+def fixed_point(values: ArrayLike) -> NDArray[np.int32]:
+    """Coordinates or lengths in pixels as OpenCV's drawing takes them with `SHIFT`, in an array of the same shape."""
+    return np.asarray(np.round(np.asarray(values, dtype=np.float64) * 2**SHIFT), dtype=np.int32)
+
+
 def _fixed(points: Sequence[Any] | NDArray[np.floating[Any]]) -> NDArray[np.int32]:
-    """Points (..., 2) as OpenCV's drawing takes them."""
-    near = np.clip(np.asarray(points, dtype=np.float64), -_FAR, _FAR)
-    return np.asarray(np.round(near * 2**_SHIFT), dtype=np.int32)
+    """`fixed_point` of points (..., 2) that may lie anywhere."""
+    return fixed_point(np.clip(np.asarray(points, dtype=np.float64), -_FAR, _FAR))
 
 
 def draw_dots(image: Image, points: NDArray[np.floating[Any]], radius: float, colours: Sequence[Colour]) -> None:
@@ -120,7 +124,7 @@ def draw_dots(image: Image, points: NDArray[np.floating[Any]], radius: float, co
         colours: one a point.
     """
     for outline, colour in zip(_fixed(points[:, None] + radius * _CIRCLE), colours, strict=True):
-        cv2.fillConvexPoly(image, outline, colour, cv2.LINE_AA, _SHIFT)
+        cv2.fillConvexPoly(image, outline, colour, cv2.LINE_AA, SHIFT)
 
 
 def draw_lines(image: Image, lines: Sequence[Any], colours: Sequence[Colour], width: int, rim: float) -> None:
@@ -137,10 +141,10 @@ def draw_lines(image: Image, lines: Sequence[Any], colours: Sequence[Colour], wi
         return
     fixed = [_fixed(line) for line in lines]
     if rim >= _THIN_RIM:
-        cv2.polylines(image, fixed, False, BLACK, width + 2 * max(1, round(rim)), cv2.LINE_AA, _SHIFT)
+        cv2.polylines(image, fixed, False, BLACK, width + 2 * max(1, round(rim)), cv2.LINE_AA, SHIFT)
     for colour in dict.fromkeys(colours):
         same = [line for line, own in zip(fixed, colours, strict=True) if own == colour]
-        cv2.polylines(image, same, False, colour, width, cv2.LINE_AA, _SHIFT)
+        cv2.polylines(image, same, False, colour, width, cv2.LINE_AA, SHIFT)
 
 
 def draw_keypoints(
@@ -275,7 +279,7 @@ def draw_chip(image: Image, text: str, at: tuple[float, float], capital: float, 
             quarter[::-1] * (-1, 1) + (right, 0),
         ]
     )
-    cv2.fillConvexPoly(image, _fixed(outline + np.array([x, y])), CHIP, cv2.LINE_AA, _SHIFT)
+    cv2.fillConvexPoly(image, _fixed(outline + np.array([x, y])), CHIP, cv2.LINE_AA, SHIFT)
     for number, line in enumerate(text.split("\n")):
         foot = x + round(0.55 * capital), y + round((1.4 + _LEADING * number) * capital)
         cv2.putText(image, line, foot, _FONT, capital / _CAPITAL, colour, _weight(capital), cv2.LINE_AA)

@@ -6,13 +6,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from kpedge.errors import KpedgeError, OutputError
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib  # type: ignore[no-redef]
 
 HEADROOM = 64_000_000
 """Bytes of the disk that large files leave free."""
@@ -34,6 +41,15 @@ def read_bytes(path: Path, problem: type[KpedgeError], missing: str = "no such f
         raise problem(f"{path}: {missing}") from None
     except OSError as error:
         raise problem(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML file's text.
+
+    Raises:
+        ValueError: the text is not TOML; the message says why and where.
+    """
+    return tomllib.loads(text)
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -115,6 +131,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` for UTF-8 text."""
     write_bytes(path, text.encode())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """`write_bytes` for a JSON document, indented for people."""
+    write_text(path, json.dumps(document, indent=1) + "\n")
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,8 @@ from kpedge.datasets.packed import PreparedSet, open_set
 from kpedge.datasets.prepare import PrepareOptions, prepare
 from kpedge.datasets.synthetic import SyntheticPhoto, render_photo
 from kpedge.keypoints import FACES21
+from kpedge.runtime.overlay import Layers
+from kpedge.runtime.sinks.sink import Controls
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNT = 100
@@ -119,6 +122,18 @@ def card_of(exported: Path) -> dict:
     return json.loads((exported / "stage1.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch computes on one thread; afterwards, this and what a training asked of it are undone."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+    torch.use_deterministic_algorithms(False)
+
+
 LEAN = {"width": 0.5, "batch_size": 16, "threads": 1, "warmup": 5, "lr": 5e-3, "ema": 0.9}
 """Settings with which a narrow stage 2 or 3 learns easy faces in seconds."""
 
@@ -144,6 +159,21 @@ def exported3(trained3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported3")
     export_model(trained3 / "best.pt", out, ("onnx", "torchscript"))
     return out
+
+
+@pytest.fixture
+def controls() -> Controls:
+    """What people at the outputs have asked for: nothing."""
+    return Controls(Layers(), 0.5)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    """A browser. Not for the whole session: while it runs, so does an event loop."""
+    from real_browser import launched
+
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

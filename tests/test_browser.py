@@ -1,12 +1,12 @@
-"""The preview in a real browser: Debian's Chromium, driven by Playwright."""
+"""The preview in a real browser."""
 
 import re
-import shutil
 import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from real_browser import PATIENCE, needs_chromium, until
 from test_server import live_frame, new_controls
 
 from kpedge.drawing import part_colours
@@ -15,15 +15,7 @@ from kpedge.runtime.overlay import Layers
 from kpedge.runtime.server.address import Address
 from kpedge.runtime.server.server import ServeSink
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'kpedge[dev]'")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
-ARGUMENTS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-PATIENCE = 30_000
-"""Milliseconds."""
+pytestmark = needs_chromium
 GROUND = (140, 90, 40)
 """Red-green-blue of the frames."""
 
@@ -50,14 +42,6 @@ class Camera:
         self._closing.set()
         self._thread.join()
         self.sink.close()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -96,15 +80,6 @@ def pixel(page, x, y):
         return [...copy.getImageData(0, 0, 1, 1).data];
     }"""
     return np.array(page.evaluate(script, [x, y])[:3])
-
-
-def until(page, holds):
-    """Wait until something holds; fail when it does not in a long time."""
-    for _ in range(PATIENCE // 50):
-        if holds():
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError("it never held")
 
 
 def close_to(colour, wanted):

@@ -4,17 +4,9 @@ import re
 import shutil
 
 import pytest
-from test_browser import ARGUMENTS, CHROMIUM, PATIENCE, playwright, until
+from real_browser import PATIENCE, needs_chromium, until
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
+pytestmark = needs_chromium
 
 
 @pytest.fixture

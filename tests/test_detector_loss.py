@@ -10,16 +10,9 @@ from kpedge.training.config import DetectorConfig
 from kpedge.training.detector_loop import to_tensors, total_loss
 from kpedge.training.detector_loss import CANDIDATES, LOSSES, RADIUS, Targets, assign, box_iou, detector_losses
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 96
 """Of the views here."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def new_cells(side=SIDE):

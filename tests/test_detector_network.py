@@ -10,15 +10,8 @@ from kpedge.keypoints import FACES5
 from kpedge.models.build import model_from_state, new_detector
 from kpedge.models.detector import OUTPUTS, STRIDES, Detector, DetectorModel, decode
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 NARROW = {"stem": [8, 16], "widths": [16, 16, 32], "depths": [1, 1, 1], "neck": 16}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def new_card(**options):

@@ -2,70 +2,28 @@ import csv
 import json
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import template
+from drawn_frames import SHORT, write_set
 
 from kpedge.card import DETECTOR as TASK
 from kpedge.card import DetectorCard, ModelCard
-from kpedge.datasets.frames import FrameWriter, open_frames
 from kpedge.errors import DataError, OutputError, TrainingError, UsageError
 from kpedge.geometry import CropRule
-from kpedge.keypoints import FACES5, FACES21, convert_points
+from kpedge.keypoints import FACES5, FACES21
 from kpedge.models.build import new_detector
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.detector import DetectorModel
-from kpedge.training.config import DETECTOR
-from kpedge.training.detection_metrics import match
 from kpedge.training.detector_loop import new_detector_card, train_detector
-from kpedge.training.detector_validation import VALIDATION_SIDE, find_in_frames, validate_detector
+from kpedge.training.detector_validation import VALIDATION_SIDE, validate_detector
 
-SHORT = replace(
-    DETECTOR, epochs=2, batch_size=3, size=64, threads=1, warmup=2, lr=3e-3, ema=0.8, validate=1, mosaic=0.3, clip=5.0
-)
-"""Settings of runs that need not learn."""
+pytestmark = pytest.mark.usefixtures("one_thread")
+NARROW = {"stem": (8, 16), "widths": (16, 16, 32), "depths": (1, 1, 1), "neck": 16}
 
 
 class Stop(Exception):
     """A run is cut off here."""
-
-
-def draw_face(image: np.ndarray, points: np.ndarray, size: float, skin: tuple[int, int, int]) -> None:
-    """Draw a plain face whose features lie at the points."""
-
-    def at(point: np.ndarray) -> tuple[int, int]:
-        return round(float(point[0]) * 16), round(float(point[1]) * 16)
-
-    roll = float(np.degrees(FACES21.roll(points)))
-    head, line = points[[16, 17, 14]].mean(axis=0), max(1, round(size / 30))
-    axes = (round(size * 0.62 * 16), round(size * 0.8 * 16))
-    cv2.ellipse(image, at(head), axes, roll, 0, 360, skin, -1, cv2.LINE_AA, 4)
-    for brow in (points[0:3], points[3:6]):
-        cv2.polylines(image, [np.array([at(p) for p in brow])], False, (30, 40, 60), line + 1, cv2.LINE_AA, 4)
-    for outer, inner, pupil in ((6, 7, 16), (9, 8, 17)):
-        width = float(np.linalg.norm(points[outer] - points[inner])) / 2
-        white = (round(width * 16), round(width * 8))
-        cv2.ellipse(
-            image, at(points[[outer, inner]].mean(axis=0)), white, roll, 0, 360, (245, 245, 245), -1, cv2.LINE_AA, 4
-        )
-        cv2.circle(image, at(points[pupil]), round(width * 7), (20, 20, 20), -1, cv2.LINE_AA, 4)
-    nose = np.array([at(points[i]) for i in (10, 11, 12, 18)])
-    cv2.polylines(image, [nose], True, (60, 70, 110), line, cv2.LINE_AA, 4)
-    cv2.fillPoly(image, [np.array([at(points[i]) for i in (19, 13, 20, 15)])], (70, 60, 190), cv2.LINE_AA, 4)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
-
-
-NARROW = {"stem": (8, 16), "widths": (16, 16, 32), "depths": (1, 1, 1), "neck": 16}
 
 
 def narrow_card(sets, config, start=None):
@@ -84,36 +42,6 @@ def narrow():
 def no_curves(monkeypatch):
     """Drawing them takes longer than these runs; the run of the fixture below is made before this, with its curves."""
     monkeypatch.setattr("kpedge.training.run.detector_curves_png", lambda history: b"curves")
-
-
-def drawn_frame(rng, height=48, width=64):
-    """A frame with one drawn face, and its row."""
-    image = np.full((height, width, 3), rng.integers(40, 160, 3), np.uint8)
-    image[rng.integers(height, size=30), rng.integers(width, size=30)] = rng.integers(0, 255, (30, 3))
-    side = rng.uniform(20, 36)
-    middle = rng.uniform(side / 2, [width - side / 2, height - side / 2])
-    points = (template() - 0.5) * side + middle
-    draw_face(image, points, side, (140, 170, 210))
-    box = np.concatenate([middle - side / 2, middle + side / 2])
-    return image, {"boxes": box, "labelled": box, "points": convert_points(points, FACES21, FACES5), "ignore": False}
-
-
-def write_set(folder, name="drawn", *, train=6, validation=2, faceless=1, change=lambda face, split: None, seed=0):
-    """A set of small drawn frames, and some without a face."""
-    folder.mkdir(parents=True)
-    rng, counts = np.random.default_rng(seed), {}
-    with FrameWriter(folder) as writer:
-        for split, count in (("train", train), ("validation", validation)):
-            counts[split] = {"photos": count + faceless, "faces": count}
-            for number in range(count + faceless):
-                image, face = drawn_frame(rng)
-                change(face, split)
-                if number >= count:
-                    image[:] = rng.integers(0, 255, 3)
-                writer.add(image, split, [face] if number < count else [])
-        info = {"name": name, "terms": "drawn by the tests", "source_sha256": f"{name}{seed}" * 8}
-        writer.finish({**info, "counts": counts, "problems": []})
-    return open_frames(folder)
 
 
 @pytest.fixture(scope="module")
@@ -405,53 +333,3 @@ def test_channels_may_come_last(run, drawn, tmp_path):
     assert checkpoint.resume["model"]["network.level8.0.conv.weight"].is_contiguous(memory_format=torch.channels_last)
     first = load_checkpoint(run / "last.pt").progress["history"][0]["train_loss"]
     assert checkpoint.progress["history"][0]["train_loss"] == pytest.approx(first, rel=1e-2)
-
-
-# Validation
-
-
-class Oracle:
-    """A detector that knows where the faces of a frame are: it takes the frame by its pixels."""
-
-    def __init__(self, source, wrong=0.0):
-        self.card, self.known = new_detector_card([source], SHORT), {}
-        for frame in range(len(source)):
-            image, boxes = source.image(frame), source.boxes[source.faces(frame)]
-            self.known[tuple(np.round(image.mean(axis=(0, 1)), 1))] = boxes * 2 + 0.5 + wrong  # enlarged twice
-
-    def __call__(self, frames):
-        mean = frames[0, :96].mean(axis=(0, 1))
-        boxes = min(self.known.items(), key=lambda item: np.abs(np.array(item[0]) - mean).max())[1]
-        return {
-            "boxes": boxes[None].astype(np.float32),
-            "scores": np.full((1, len(boxes)), 0.8, np.float32),
-            "points": np.zeros((1, len(boxes), 5, 2), np.float32),
-        }
-
-
-def test_what_is_found_is_compared_in_pixels_of_the_frame_as_it_is_seen(drawn):
-    seen = []
-    frames = drawn.frames("validation")
-    found = find_in_frames(Oracle(drawn), drawn, frames, 320, progress=lambda done, count: seen.append((done, count)))
-    assert seen == [(number, 3) for number in range(1, 4)]
-    for frame, one in zip(frames, found, strict=True):
-        labelled = drawn.boxes[drawn.faces(frame)]
-        assert np.abs(one.truth - (labelled * 2 + 0.5)).max(initial=0) < 1e-9, "enlarged twice"
-        assert np.abs(one.boxes - one.truth).max(initial=0) < 1e-4
-        assert one.scores.tolist() == pytest.approx([0.8] * len(labelled))
-        assert one.ignore.tolist() == [False] * len(labelled)
-    matches = match(found)
-    assert (matches.faces, int(matches.hit.sum()), matches.missed) == (2, 2, ())
-    far = match(find_in_frames(Oracle(drawn, wrong=80.0), drawn, frames, 320))
-    assert not far.hit.any()
-    assert len(far.missed) == 2
-
-
-def test_a_set_may_be_measured_by_its_own_boxes(tmp_path):
-    def change(face, split):
-        face["labelled"] = face["boxes"] + 100.0
-
-    source = write_set(tmp_path / "set", train=2, validation=3, change=change)
-    frames = source.frames("validation")
-    assert match(find_in_frames(Oracle(source), source, frames, 320)).hit.all()
-    assert not match(find_in_frames(Oracle(source), source, frames, 320, as_labelled=True)).hit.any()

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import SAMPLE
-from test_detector_runtime import Fake, box_of, find_bright, picture
+from fake_detector import Fake, box_of, find_bright, picture
 
 from kpedge.boxes import BOX_BELOW, box_of_points, convention_middle, turned_box
 from kpedge.datasets.labels import read_labels

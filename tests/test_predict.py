@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 from conftest import SAMPLE
+from fake_detector import Fake
 from PIL import Image as Pillow
-from test_detector_runtime import Fake
 
 from kpedge.cli.main import main
 from kpedge.datasets.labels import read_labels

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kpedge.datasets.formats import AUTO, read_format
 from kpedge.datasets.frames import is_frame_set, open_frames
 from kpedge.datasets.labels import LabelProblem, photo_problem, read_photo_list
-from kpedge.datasets.negatives import read_unlabelled
+from kpedge.datasets.negatives import all_unlabelled
 from kpedge.datasets.photos import open_photo
 from kpedge.datasets.source import our_box
 from kpedge.drawing import contact_sheet
@@ -100,9 +100,7 @@ def load_frames(
             )
         labels = read_format(data, None, label_format)
         problems = list(labels.problems)
-        by_photo, unlabelled = labels.by_photo(), read_unlabelled(labels.root)
-        for photo, boxes_of_photo in labels.unlabelled.items():
-            unlabelled.setdefault(photo, []).extend(boxes_of_photo)
+        by_photo, unlabelled = labels.by_photo(), all_unlabelled(labels)
         chosen = list(by_photo)
         if photo_list is not None:
             chosen, without_row = read_photo_list(photo_list, labels)

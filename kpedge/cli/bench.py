@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Force, Json, examples
+from kpedge.cli.options import Force, Json, examples, report_files
 from kpedge.shelf import DEFAULT_MODEL
 
 LOAD_SECONDS = 10.0
@@ -58,8 +58,6 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time PyTorch eager, TorchScript and onnxruntime in interleaved rounds, on CPU and on a GPU where there is one."""
-    import json
-
     from kpedge.errors import UsageError
 
     if detect and pipeline:
@@ -76,7 +74,7 @@ def bench(
     from kpedge.bench.report import HEADERS, cells, header, header_lines, latency_png, markdown
     from kpedge.export.formats import SUFFIXES
     from kpedge.extras import importable
-    from kpedge.files import refuse_existing, write_bytes, write_text
+    from kpedge.files import write_bytes, write_json, write_text
     from kpedge.machine import describe, usable_cores
     from kpedge.shelf import shelf_folder
 
@@ -89,9 +87,7 @@ def bench(
         raise UsageError("no model is given and none is released with this kpedge", "name a model file")
     if out:
         importable("matplotlib", "train")  # before the work, not after it
-    targets = {kind: out / f"latency.{kind}" for kind in ("json", "md", "png")} if out else {}
-    for target in targets.values():
-        refuse_existing(target, force=force)
+    targets = report_files(out, ("latency.json", "latency.md", "latency.png"), force=force)
     options = BenchOptions(
         batches=tuple(dict.fromkeys(batch or (1,))),
         threads=tuple(dict.fromkeys(threads or (1, usable_cores()))),
@@ -105,9 +101,9 @@ def bench(
     head = header(card, options, where)
     document = {**head, "rows": [row.to_dict() for row in rows]}
     if out:
-        write_text(targets["json"], json.dumps(document, indent=1) + "\n")
-        write_text(targets["md"], markdown(head, rows))
-        write_bytes(targets["png"], latency_png(head, rows))
+        write_json(targets["latency.json"], document)
+        write_text(targets["latency.md"], markdown(head, rows))
+        write_bytes(targets["latency.png"], latency_png(head, rows))
         output.say(f"report: {out}")
     if as_json:
         output.result_json(document, indent=1)
@@ -141,7 +137,7 @@ def _bench_detection(
         if not path:
             raise UsageError(f"--peer {text}: not NAME=FILE", "as in --peer yunet=face_detection_yunet_2023mar.onnx")
         named[name] = Path(path)
-    target = _report_file(out, "detection.json", force)
+    targets = report_files(out, ("detection.json",), force=force)
     where = describe()
     with output.progress("rounds") as update:
         rows = bench_detection(
@@ -155,7 +151,7 @@ def _bench_detection(
     frame = f"{FRAME[0]}x{FRAME[1]}"
     settings = {"frame": frame, "threads": 1, "rounds": rounds, "calls": calls, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [row.to_dict() for row in rows]}
-    _write_report(document, target)
+    _write_report(document, targets)
     if as_json:
         output.result_json(document, indent=1)
         return
@@ -184,7 +180,7 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
     from kpedge.bench.pipeline import ALL_STEPS, FACE_SIDE, bench_load, bench_pipeline
     from kpedge.machine import describe
 
-    target = _report_file(out, "pipeline.json", force)
+    targets = report_files(out, ("pipeline.json",), force=force)
     where = describe()
     with output.progress("clips") as update:
         rows = bench_pipeline(rounds=rounds, frames=frames, warmup=warmup, progress=update)
@@ -192,7 +188,7 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
     clip = f"{SIZE[0]}x{SIZE[1]} at {RATE:g} frames a second, faces of {FACE_SIDE:g} px"
     settings = {"clip": clip, "threads": 1, "rounds": rounds, "frames": frames, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [row.to_dict() for row in rows], "load": load.to_dict()}
-    _write_report(document, target)
+    _write_report(document, targets)
     if as_json:
         output.result_json(document, indent=1)
         return
@@ -217,24 +213,12 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
     )
 
 
-def _report_file(out: Path | None, name: str, force: bool) -> Path | None:
-    """Where a report is to be written, checked before the work; None without a folder."""
-    from kpedge.files import refuse_existing
-
-    target = out / name if out else None
-    if target:
-        refuse_existing(target, force=force)
-    return target
-
-
-def _write_report(document: dict[str, Any], target: Path | None) -> None:
+def _write_report(document: dict[str, Any], targets: dict[str, Path]) -> None:
     """Write a report, if it is wanted."""
-    import json
+    from kpedge.files import write_json
 
-    from kpedge.files import write_text
-
-    if target:
-        write_text(target, json.dumps(document, indent=1) + "\n")
+    for target in targets.values():
+        write_json(target, document)
         output.say(f"report: {target}")
 
 

@@ -9,6 +9,7 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples
+from kpedge.cli.output import percent
 
 
 def register(app: typer.Typer) -> None:
@@ -82,7 +83,8 @@ def compare(
                 f"{figures['best_nme']:.2%}",
                 f"{figures['last_nme']:.2%}",
                 f"{figures['failure_rate']:.2%}",
-                *_accuracies(figures["face_accuracy"], figures["negative_accuracy"]),
+                percent(figures["face_accuracy"]),
+                percent(figures["negative_accuracy"]),
                 f"{figures['seconds_per_epoch']:.1f}",
                 flags or "–",
             )
@@ -114,10 +116,6 @@ def compare(
         )
     if not seeded:
         output.say("no two runs differ in --seed alone, so nothing tells how much of a difference is chance")
-
-
-def _accuracies(face: float | None, negative: float | None) -> tuple[str, str]:
-    return tuple("–" if value is None else f"{value:.2%}" for value in (face, negative))  # type: ignore[return-value]
 
 
 def _table(headers: list[str], rows: list[list[str]]) -> None:

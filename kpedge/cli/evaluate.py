@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Force, Json, Threads, examples
+from kpedge.cli.options import Force, Json, Threads, examples, report_files
+from kpedge.cli.output import percent
 
 if TYPE_CHECKING:
     from kpedge.scheme import KeypointScheme
@@ -68,8 +69,6 @@ def evaluate(
     """Measure keypoint errors on labelled faces, each figure beside that of the mean face; or how well a detector finds
     faces in whole photos.
     """
-    import json
-
     from kpedge.bench.accuracy import error_curve_png, load_faces, score_curves_png, worst_faces
     from kpedge.card import DetectorCard
     from kpedge.cli.evaluate_detector import evaluate_detector
@@ -77,7 +76,7 @@ def evaluate(
     from kpedge.errors import UsageError
     from kpedge.export.formats import open_model
     from kpedge.extras import importable
-    from kpedge.files import refuse_existing, write_bytes, write_text
+    from kpedge.files import write_bytes, write_json
     from kpedge.images import write_image
     from kpedge.runtime.keypoints import keypoint_model
     from kpedge.shelf import find_model
@@ -106,10 +105,7 @@ def evaluate(
         return
     if max_side is not None or as_labelled:
         raise UsageError(f"--max-side and --as-labelled are for a detector, {path} is none", "leave them out")
-    names = ("report.json", "error_curve.png", "worst.png", "scores.png")
-    targets = {name: out / name for name in names} if out else {}
-    for target in targets.values():
-        refuse_existing(target, force=force)
+    targets = report_files(out, ("report.json", "error_curve.png", "worst.png", "scores.png"), force=force)
     opened = keypoint_model(any_model)
     card = opened.card
     faces, problems = load_faces(
@@ -137,7 +133,7 @@ def evaluate(
         **evaluation.to_dict(card),
     }
     if out:
-        write_text(targets["report.json"], json.dumps(report, indent=1) + "\n")
+        write_json(targets["report.json"], report)
         write_bytes(targets["error_curve.png"], error_curve_png(accuracy, mean_face, card.name))
         write_image(targets["worst.png"], worst_faces(faces, evaluation))
         if evaluation.face:
@@ -156,10 +152,10 @@ def show(name: str, scheme: KeypointScheme, accuracy: KeypointAccuracy, mean_fac
     worst.
     """
     rows = [
-        ("mean error, of the box", _percent(accuracy.nme_box), _percent(mean_face.nme_box)),
-        ("mean error, of the pupils' distance", _percent(accuracy.nme_pupil), _percent(mean_face.nme_pupil)),
+        ("mean error, of the box", percent(accuracy.nme_box), percent(mean_face.nme_box)),
+        ("mean error, of the pupils' distance", percent(accuracy.nme_pupil), percent(mean_face.nme_pupil)),
         ("mean squared error, 112-px crop", f"{accuracy.mse_112:.2f}", f"{mean_face.mse_112:.2f}"),
-        ("faces over 10 %", _percent(accuracy.failure_rate), _percent(mean_face.failure_rate)),
+        ("faces over 10 %", percent(accuracy.failure_rate), percent(mean_face.failure_rate)),
         ("area under the error curve", f"{accuracy.auc:.3f}", f"{mean_face.auc:.3f}"),
     ]
     output.table((f"{accuracy.faces} faces", name, "mean face"), rows)
@@ -171,7 +167,7 @@ def show(name: str, scheme: KeypointScheme, accuracy: KeypointAccuracy, mean_fac
     sizes = []
     for ours, theirs in zip(accuracy.by_size, mean_face.by_size, strict=True):
         upper = "and more" if ours["to_px"] is None else f"to {ours['to_px']:.0f}"
-        figures = (str(ours["faces"]), _percent(ours["nme_box"]), _percent(theirs["nme_box"]))
+        figures = (str(ours["faces"]), percent(ours["nme_box"]), percent(theirs["nme_box"]))
         sizes.append((f"{ours['from_px']:.0f} {upper}", *figures))
     output.table(("box size, px", "faces", name, "mean face"), sizes)
     output.result("")
@@ -191,25 +187,25 @@ def show(name: str, scheme: KeypointScheme, accuracy: KeypointAccuracy, mean_fac
         output.say(f"the {WORST} worst of {len(scheme)} keypoints; --json and --out have all")
     output.table(
         ("keypoint", name, "mean face"),
-        [(point, _percent(float(ours)), _percent(float(theirs))) for point, ours, theirs in points],
+        [(point, percent(float(ours)), percent(float(theirs))) for point, ours, theirs in points],
     )
 
 
 def _percent_of(accuracy: KeypointAccuracy, members: tuple[int, ...]) -> str:
     """The mean error of a part's points, as far as they are known."""
     known = [float(error) for error in accuracy.by_point[list(members)] if math.isfinite(error)]
-    return _percent(sum(known) / len(known) if known else None)
+    return percent(sum(known) / len(known) if known else None)
 
 
 def show_score(evaluation: Evaluation, threshold: float | None) -> None:
     """A table of what the face score and the expected errors are worth, for a model that has them."""
     if evaluation.found is None:
         return
-    rows = [("faces found", _percent(evaluation.found))]
+    rows = [("faces found", percent(evaluation.found))]
     if evaluation.face:
         face = evaluation.face
         rows += [
-            (f"negatives told ({face.negatives:,})", _percent(face.negative_accuracy)),
+            (f"negatives told ({face.negatives:,})", percent(face.negative_accuracy)),
             ("area under the ROC curve", f"{face.auc:.5f}"),
             ("average precision", f"{face.average_precision:.5f}"),
             ("calibration error of the score", f"{face.calibration_error:.4f}"),
@@ -218,12 +214,8 @@ def show_score(evaluation: Evaluation, threshold: float | None) -> None:
         forecast = evaluation.forecast
         rows += [
             ("expected and made errors, rank correlation", f"{forecast.rank_correlation:.2f}"),
-            ("error of the half trusted most", _percent(forecast.kept_half_nme)),
-            ("error of the other half", _percent(forecast.dropped_half_nme)),
+            ("error of the half trusted most", percent(forecast.kept_half_nme)),
+            ("error of the other half", percent(forecast.dropped_half_nme)),
         ]
     output.result("")
     output.table((f"face score, threshold {threshold or 0:g}", "value"), rows)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2%}"

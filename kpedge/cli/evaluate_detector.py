@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpedge.cli import output
+from kpedge.cli.options import report_files
+from kpedge.cli.output import percent
 
 if TYPE_CHECKING:
     from kpedge.runtime.sessions import Model
@@ -27,19 +29,14 @@ def evaluate_detector(
     as_json: bool,
 ) -> None:
     """Measure a detector, print the figures, and write report and pictures where a folder is given."""
-    import json
-
     from kpedge.bench.detection import find_in, load_frames, mistakes_sheet, precision_recall_png
-    from kpedge.files import refuse_existing, write_bytes, write_text
+    from kpedge.files import write_bytes, write_json
     from kpedge.images import write_image
     from kpedge.runtime.detector import FaceDetector, detector_model
     from kpedge.training.detection_metrics import IOU, measure_detections
     from kpedge.training.detector_validation import LOWEST
 
-    names = ("report.json", "precision_recall.png", "mistakes.png")
-    targets = {name: out / name for name in names} if out else {}
-    for target in targets.values():
-        refuse_existing(target, force=force)
+    targets = report_files(out, ("report.json", "precision_recall.png", "mistakes.png"), force=force)
     frames, problems = load_frames(
         data, split=split, photo_list=photo_list, label_format=label_format, as_labelled=as_labelled
     )
@@ -61,7 +58,7 @@ def evaluate_detector(
         **accuracy.to_dict(),
     }
     if out:
-        write_text(targets["report.json"], json.dumps(report, indent=1) + "\n")
+        write_json(targets["report.json"], report)
         if matches.faces and len(matches.scores):
             picture = precision_recall_png(matches, threshold, model.card.name, detector.side, accuracy.smallest_px)
             write_bytes(targets["precision_recall.png"], picture)
@@ -80,8 +77,8 @@ def _show(name: str, side: int, accuracy: DetectionAccuracy) -> None:
         ("photos, longer side in px", f"{accuracy.frames:,}, {side}"),
         (f"faces of {accuracy.smallest_px:g} px and more", f"{accuracy.faces:,}"),
         ("average precision at IoU 0.5", _number(accuracy.average_precision)),
-        (f"precision at the threshold, {accuracy.threshold:g}", _percent(accuracy.precision)),
-        ("recall there", _percent(accuracy.recall)),
+        (f"precision at the threshold, {accuracy.threshold:g}", percent(accuracy.precision)),
+        ("recall there", percent(accuracy.recall)),
         ("false alarms a photo", f"{accuracy.false_alarms:.3f}"),
         (f"false alarms a photo without a face ({accuracy.faceless_frames:,})", _number(accuracy.faceless_alarms)),
     ]
@@ -102,7 +99,3 @@ def _show(name: str, side: int, accuracy: DetectionAccuracy) -> None:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2%}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,20 @@ Scheme = Annotated[str, typer.Option(help="Keypoint scheme of the labels.")]
 def examples(*lines: str) -> str:
     """The examples at the end of a command's help."""
     return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[cyan]{line}[/cyan]" for line in lines)
+
+
+def report_files(out: Path | None, names: Iterable[str], *, force: bool) -> dict[str, Path]:
+    """Where the files of a report are to be written, by name, checked before the work; none without a folder.
+
+    Raises:
+        OutputError: one of them exists and `force` is off.
+    """
+    from kpedge.files import refuse_existing
+
+    targets = {name: out / name for name in names} if out else {}
+    for target in targets.values():
+        refuse_existing(target, force=force)
+    return targets
 
 
 def parse_box(text: str) -> list[float]:

@@ -60,6 +60,11 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
         result(line(row))
 
 
+def percent(value: float | None) -> str:
+    """A fraction in percent for a table, a dash where there is none."""
+    return "–" if value is None else f"{value:.2%}"
+
+
 @contextlib.contextmanager
 def progress(title: str, *, streams: bool = False) -> Iterator[Callable[..., None]]:
     """A progress bar on a terminal, nothing elsewhere.

@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kpedge.errors import DataError, UsageError
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[no-redef]
+from kpedge.files import parse_toml
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
 DIGITS = {"sha256": 64, "md5": 32}
@@ -144,13 +140,13 @@ def parse_catalogue(text: str) -> dict[str, PublicSet]:
         DataError: the text is no catalogue.
     """
     try:
-        tables = tomllib.loads(text)
+        tables = parse_toml(text)
         sets = {}
         for name, table in tables.items():
             fields = dict(table)
             files = tuple(_remote_file(file) for file in fields.pop("files", ()))
             sets[name] = PublicSet(name, label_format=fields.pop("format", ""), files=files, **fields)
-    except (tomllib.TOMLDecodeError, TypeError, ValueError, UsageError) as error:
+    except (TypeError, ValueError, UsageError) as error:
         raise DataError(f"the catalogue of public sets is broken: {error}", "install kpedge again") from error
     return sets
 

@@ -22,7 +22,7 @@ from kpedge.datasets.labels import (
     photo_problem,
     read_photo_list,
 )
-from kpedge.datasets.negatives import UNLABELLED_LIST, read_unlabelled
+from kpedge.datasets.negatives import UNLABELLED_LIST, all_unlabelled
 from kpedge.datasets.photos import open_photo, photo_head
 from kpedge.datasets.rows import csv_row, is_file, is_number, number_text
 from kpedge.errors import DataError, ImageError, OutputError, UsageError
@@ -162,9 +162,7 @@ def _refuse(source: Path, out: Path, *, force: bool) -> None:
 def _read(source: Path, scheme: KeypointScheme | None, label_format: str, only: Collection[str]) -> Labels:
     """The labels with their test split and all faces that are neither face nor background."""
     labels = read_format(source, scheme, label_format, only=only)
-    unlabelled = read_unlabelled(labels.root)
-    for photo, boxes in labels.unlabelled.items():
-        unlabelled.setdefault(photo, []).extend(boxes)
+    unlabelled = all_unlabelled(labels)
     test = labels.test
     if is_file(labels.root / TEST_LIST):
         test = tuple(read_photo_list(labels.root / TEST_LIST, labels)[0])

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.datasets.labels import Labels
 from kpedge.datasets.rows import csv_cells, row_box, row_numbers, text_lines
 from kpedge.errors import DataError
 from kpedge.geometry import Box, CropRule, crop_square, iou
@@ -81,6 +82,21 @@ def read_unlabelled(root: Path) -> dict[str, list[Box]]:
         except DataError as error:
             raise DataError(f"{path}:{line}: {error}", "mend or remove the row") from error
         boxes.setdefault(posixpath.normpath(cells[0]), []).append(box)
+    return boxes
+
+
+def all_unlabelled(labels: Labels) -> dict[str, list[Box]]:
+    """The faces of a folder that are neither face nor background: those of `read_unlabelled`, then the labels' own.
+
+    Returns:
+        photo, relative to the folder -> boxes, each (4,).
+
+    Raises:
+        DataError: as `read_unlabelled`.
+    """
+    boxes = read_unlabelled(labels.root)
+    for photo, own in labels.unlabelled.items():
+        boxes.setdefault(photo, []).extend(own)
     return boxes
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from kpedge.boxes import FACE, HEAD, POINTS, box_of_points, to_convention
 from kpedge.datasets.formats import read_format
 from kpedge.datasets.labels import TEST_LIST, LabelProblem, LabelRow, Labels, photo_problem, read_photo_list
-from kpedge.datasets.negatives import read_unlabelled
+from kpedge.datasets.negatives import all_unlabelled
 from kpedge.datasets.photos import photo_digest
 from kpedge.errors import DataError, ImageError
 from kpedge.geometry import MIN_SIDE, Box
@@ -88,10 +88,7 @@ def read_source(
         problems += without_row
     if listed is not None:
         listed = [photo for photo in listed if photo in digests]  # a missing photo is a named problem already
-    unlabelled = read_unlabelled(labels.root)
-    for photo, boxes in labels.unlabelled.items():
-        unlabelled.setdefault(photo, []).extend(boxes)
-    return Source(labels, by_photo, digests, listed, unlabelled, problems)
+    return Source(labels, by_photo, digests, listed, all_unlabelled(labels), problems)
 
 
 def our_box(row: LabelRow, labels: Labels, kind: str) -> Box:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from kpedge.drawing import face_pictures
 from kpedge.export.formats import SUFFIXES, open_eager
 from kpedge.export.gate import ExportResult, export_model
 from kpedge.export.verify import FileCheck, verify
-from kpedge.files import write_bytes, write_text
+from kpedge.files import write_bytes, write_json, write_text
 from kpedge.geometry import Image
 from kpedge.machine import describe
 from kpedge.runtime.keypoints import CropModel, keypoint_model
@@ -142,7 +141,7 @@ def measure_latency(
     measured = [row for row in rows if row.median_ms is not None]
     head = header(card, options, where)
     document = {**head, "rows": [row.to_dict() for row in measured]}
-    write_text(out / "latency.json", json.dumps(document, indent=1) + "\n")
+    write_json(out / "latency.json", document)
     write_text(out / "latency.md", markdown(head, measured))
     write_bytes(out / "latency.png", latency_png(head, measured))
     return head, measured

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from kpedge.demo.make import (
 from kpedge.demo.report import page
 from kpedge.demo.scene import Scene
 from kpedge.demo.settings import DemoSettings
-from kpedge.files import atomic_folder, make_folder, write_text
+from kpedge.files import atomic_folder, make_folder, write_json, write_text
 from kpedge.images import write_image
 from kpedge.keypoints import FACES21
 from kpedge.machine import describe
@@ -153,7 +152,7 @@ def run_demo(
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.parts[len(folder.parts)] != "synthetic"
         }
-        write_text(folder / REPORT, json.dumps(document, indent=1) + "\n")
+        write_json(folder / REPORT, document)
         write_text(folder / PAGE, page(folder, out, document))
         check_target(out, force=force)  # again: minutes have passed
     return out / PAGE

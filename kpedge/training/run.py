@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from kpedge.errors import OutputError, TrainingError
 from kpedge.extras import importable
-from kpedge.files import make_folder, write_bytes, write_text
+from kpedge.files import make_folder, write_bytes, write_json, write_text
 
 FILES = ("last.pt", "best.pt", "metrics.csv", "curves.png", "config.json")
 BOARD = "tensorboard"
@@ -54,7 +53,7 @@ class Run:
                 "add --resume to go on with a run, --force to replace it, or choose another --out",
             )
         make_folder(self.path)
-        write_text(self.path / "config.json", json.dumps(config, indent=1) + "\n")
+        write_json(self.path / "config.json", config)
 
     def log(self, history: list[Record]) -> None:
         """Write the whole history to `metrics.csv`; a figure that an epoch does not have stays empty."""

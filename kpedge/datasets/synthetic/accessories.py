@@ -12,8 +12,8 @@ from kpedge.datasets.synthetic.background import skin_tone
 from kpedge.datasets.synthetic.pose import View, projected, turned
 from kpedge.datasets.synthetic.raster import Drawn
 from kpedge.datasets.synthetic.shape import Floats, Points
+from kpedge.drawing import SHIFT, fixed_point
 
-_SHIFT = 4
 _BEFORE = 0.10
 """How much nearer than the glasses a surface has to be to hide them, pupil distances."""
 
@@ -90,11 +90,11 @@ def put_on(
         y = glasses.drop + v - 0.03 * u * (glasses.square > 3)
         ring = _seen(np.stack([x, y, depth + 0.16 * np.abs(x) ** 2], axis=1), view, scale, middle)
         one = np.zeros(shape, np.uint8)
-        cv2.fillPoly(one, [_fixed(ring)], 255, cv2.LINE_AA, _SHIFT)
+        cv2.fillPoly(one, [fixed_point(ring[:, :2])], 255, cv2.LINE_AA, SHIFT)
         level = 255 if glasses.rim > 0.02 else 130
         part = ring if glasses.lower else ring[16:]
         edge = np.zeros(shape, np.uint8)
-        cv2.polylines(edge, [_fixed(part)], bool(glasses.lower), level, thick, cv2.LINE_AA, _SHIFT)
+        cv2.polylines(edge, [fixed_point(part[:, :2])], bool(glasses.lower), level, thick, cv2.LINE_AA, SHIFT)
         hidden = drawn.distance < float(ring[:, 2].mean()) - _BEFORE
         one[hidden] = 0
         edge[hidden] = 0
@@ -108,11 +108,14 @@ def put_on(
             middle,
         )
         if side * (arm[2, 0] - arm[0, 0]) > -0.1 * scale:
-            cv2.polylines(frame, [_fixed(arm)], False, level, max(1, round(0.7 * thick)), cv2.LINE_AA, _SHIFT)
+            cv2.polylines(
+                frame, [fixed_point(arm[:, :2])], False, level, max(1, round(0.7 * thick)), cv2.LINE_AA, SHIFT
+            )
     gap = 0.54 - wide
     bridge = np.array([(-gap, -0.05, depth), (0.0, -0.09, depth - 0.03), (gap, -0.05, depth)])
     bridge[:, 1] += glasses.drop
-    cv2.polylines(frame, [_fixed(_seen(bridge, view, scale, middle))], False, 255, thick, cv2.LINE_AA, _SHIFT)
+    bridge = _seen(bridge, view, scale, middle)
+    cv2.polylines(frame, [fixed_point(bridge[:, :2])], False, 255, thick, cv2.LINE_AA, SHIFT)
     over = (drawn.alpha > 0)[..., None]
     fall = cv2.GaussianBlur(np.roll(frame, (max(1, round(0.05 * scale)), 0), (0, 1)), (0, 0), 0.03 * scale + 0.5)
     drawn.colour[...] *= 1 - (0.35 / 255) * fall[..., None].astype(np.float32) * over
@@ -128,10 +131,6 @@ def put_on(
 
 def _seen(points: Points, view: View, scale: float, middle: tuple[float, float]) -> Floats:
     return projected(turned(np.asarray(points, np.float32), view), view, scale, middle)
-
-
-def _fixed(points: Floats | Points) -> NDArray[np.int32]:
-    return np.asarray(np.round(points[..., :2] * 2**_SHIFT), np.int32)
 
 
 def _glare(rng: np.random.Generator, lens: NDArray[np.uint8]) -> Floats:

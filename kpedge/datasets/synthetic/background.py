@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
-_SHIFT = 4
+from kpedge.drawing import SHIFT, fixed_point
+from kpedge.geometry import Image
 
 
 def _colour(rng: np.random.Generator, calm: bool = True) -> NDArray[np.float64]:
@@ -77,10 +77,10 @@ def _shape(image: Image, rng: np.random.Generator, colour: NDArray[np.float64]) 
     size = np.exp(rng.uniform(np.log(3.0), np.log(0.8 * max(width, height))))
     ink = tuple(int(value) for value in colour)
     kind = rng.random()
-    at = tuple(int(v) for v in np.round(middle * 2**_SHIFT))
+    at = fixed_point(middle).tolist()
     if kind < 0.28:
-        axes = tuple(int(v) for v in np.round(size * rng.uniform(0.2, 0.8, 2) * 2**_SHIFT))
-        cv2.ellipse(image, at, axes, rng.uniform(0, 180), 0, 360, ink, -1, cv2.LINE_AA, _SHIFT)
+        axes = fixed_point(size * rng.uniform(0.2, 0.8, 2)).tolist()
+        cv2.ellipse(image, at, axes, rng.uniform(0, 180), 0, 360, ink, -1, cv2.LINE_AA, SHIFT)
     elif kind < 0.62:
         corners = cv2.boxPoints(
             (
@@ -89,14 +89,14 @@ def _shape(image: Image, rng: np.random.Generator, colour: NDArray[np.float64]) 
                 float(rng.choice((0, 0, rng.normal(0, 30)))),
             )
         )
-        cv2.fillConvexPoly(image, np.round(corners * 2**_SHIFT).astype(np.int32), ink, cv2.LINE_AA, _SHIFT)
+        cv2.fillConvexPoly(image, fixed_point(corners), ink, cv2.LINE_AA, SHIFT)
     elif kind < 0.82:
         bend = middle + np.cumsum(rng.normal(0, size * 0.5, (int(rng.integers(2, 6)), 2)), axis=0)
         thick = int(np.clip(size * rng.uniform(0.02, 0.3), 1, 60))
-        cv2.polylines(image, [np.round(bend * 2**_SHIFT).astype(np.int32)], False, ink, thick, cv2.LINE_AA, _SHIFT)
+        cv2.polylines(image, [fixed_point(bend)], False, ink, thick, cv2.LINE_AA, SHIFT)
     else:
         corners = middle + rng.normal(0, size * 0.5, (int(rng.integers(3, 7)), 2))
-        cv2.fillPoly(image, [np.round(corners * 2**_SHIFT).astype(np.int32)], ink, cv2.LINE_AA, _SHIFT)
+        cv2.fillPoly(image, [fixed_point(corners)], ink, cv2.LINE_AA, SHIFT)
 
 
 def _lettering(image: Image, rng: np.random.Generator) -> None:
@@ -183,7 +183,7 @@ def draw_body(image: Image, rng: np.random.Generator, neck: NDArray[np.float64],
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     seen = outline @ turn.T * scale + neck
     mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [np.round(seen * 2**_SHIFT).astype(np.int32)], 255, cv2.LINE_AA, _SHIFT)
+    cv2.fillPoly(mask, [fixed_point(seen)], 255, cv2.LINE_AA, SHIFT)
     x, y, wide, tall = cv2.boundingRect(mask)
     if not wide or not tall:
         return

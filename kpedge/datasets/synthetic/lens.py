@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.datasets.synthetic.shape import Floats
+from kpedge.geometry import Image
 
-Image = NDArray[np.uint8]
 _TABLE = 2**19
 
 

@@ -29,8 +29,7 @@ from kpedge.datasets.synthetic.shape import (
     texture_places,
 )
 from kpedge.datasets.synthetic.skin import GRAIN, LIP_BOTTOM, LIP_TOP, Brow, Skin, fields
-
-_SHIFT = 4
+from kpedge.drawing import SHIFT, fixed_point
 
 
 @functools.cache
@@ -71,7 +70,7 @@ def _lips(dense: int) -> tuple[NDArray[np.intp], Floats]:
 
 def _fixed(points: Points, dense: int) -> NDArray[np.int32]:
     """Points of the resting face (N, 2) in the texture, as OpenCV draws them."""
-    return np.asarray(np.round(texture_places(points, dense) * 2**_SHIFT), np.int32)
+    return fixed_point(texture_places(points, dense))
 
 
 @functools.cache
@@ -105,11 +104,11 @@ def _lines(dense: int) -> dict[str, list[NDArray[np.int32]]]:
 
 def _raised(lines: list[NDArray[np.int32]], height: float, dense: int) -> list[NDArray[np.int32]]:
     """Lines moved up by a height in pupil distances."""
-    return [line - np.array([0, round(height * dense / STEP * 2**_SHIFT)], np.int32) for line in lines]
+    return [line - fixed_point((0, height * dense / STEP)) for line in lines]
 
 
 def _draw(dark: NDArray[np.uint8], lines: list[NDArray[np.int32]], strength: float, width: int = 1) -> None:
-    cv2.polylines(dark, lines, False, (int(np.clip(255 * strength, 0, 255)),), width, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(dark, lines, False, (int(np.clip(255 * strength, 0, 255)),), width, cv2.LINE_AA, SHIFT)
 
 
 def _brow_hairs(rng: np.random.Generator, brow: Brow, side: int, dense: int) -> list[NDArray[np.int32]]:
@@ -179,16 +178,16 @@ def paint(skin: Skin, rng: np.random.Generator, diffuse: Floats, shine: Floats, 
 def _draw_brow_hairs(dark: NDArray[np.uint8], rng: np.random.Generator, brow: Brow, side: int, dense: int) -> None:
     """Draw a brow: a soft shadow of its hairs, and the hairs."""
     line = _fixed(brow.line * (side, 1), dense)
-    low = np.maximum((line.min(axis=0) >> _SHIFT) - 16, 0)
-    high = (line.max(axis=0) >> _SHIFT) + 16
+    low = np.maximum((line.min(axis=0) >> SHIFT) - 16, 0)
+    high = (line.max(axis=0) >> SHIFT) + 16
     cut = dark[low[1] : high[1], low[0] : high[0]]
     under = np.zeros_like(cut)
-    moved = line - (low << _SHIFT).astype(np.int32)
+    moved = line - (low << SHIFT).astype(np.int32)
     width = max(1, round(0.6 * brow.thick * dense / STEP))
-    cv2.polylines(under, [moved], False, (int(150 * brow.dense),), width, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(under, [moved], False, (int(150 * brow.dense),), width, cv2.LINE_AA, SHIFT)
     np.maximum(cut, cv2.blur(under, (5, 3)), out=cut)
     strength = int(110 + 110 * brow.dense)
-    cv2.polylines(dark, _brow_hairs(rng, brow, side, dense), False, (strength,), 1, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(dark, _brow_hairs(rng, brow, side, dense), False, (strength,), 1, cv2.LINE_AA, SHIFT)
 
 
 def _edges(dark: NDArray[np.uint8], skin: Skin, dense: int) -> None:
@@ -212,5 +211,5 @@ def _folds(skin: Skin, rng: np.random.Generator, shape: tuple[int, ...], dense: 
         places = np.stack([rng.uniform(-0.9, 0.9, skin.spots), rng.uniform(-0.6, 1.6, skin.spots)], axis=1)
         strong = rng.uniform(30, 140, skin.spots)
         for place, value in zip(_fixed(places, dense), strong, strict=True):
-            cv2.circle(lines, (int(place[0]), int(place[1])), 14, (int(value),), -1, cv2.LINE_AA, _SHIFT)
+            cv2.circle(lines, (int(place[0]), int(place[1])), 14, (int(value),), -1, cv2.LINE_AA, SHIFT)
     return np.asarray(1 - cv2.blur(lines, (3, 3)).astype(np.float32) * np.float32(0.7 / 255), np.float32)

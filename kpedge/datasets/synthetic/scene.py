@@ -18,9 +18,7 @@ from kpedge.datasets.synthetic.person import draw_person
 from kpedge.datasets.synthetic.portrait import Portrait, draw_portrait
 from kpedge.datasets.synthetic.pose import View, draw_view
 from kpedge.faces import Pose
-
-Image = NDArray[np.uint8]
-Points = NDArray[np.float64]
+from kpedge.geometry import Image, Points
 
 BOX_SIDE = 2.24
 """Side of a face's box in distances between the pupils, of the mean face."""

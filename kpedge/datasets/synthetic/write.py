@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from kpedge.datasets.labels import LABEL_FILE, format_row
 from kpedge.datasets.synthetic.scene import render_photo
 from kpedge.errors import OutputError, UsageError
-from kpedge.files import atomic_folder, refuse_existing, write_text
+from kpedge.files import atomic_folder, refuse_existing, write_json, write_text
 
 SYNTHETIC_FORM = 2
 """Version of what the renderer draws: another one draws other pictures from the same seed."""
@@ -120,6 +119,6 @@ def write_synthetic(
             "faceless": faceless,
             "faces": len(rows),
         }
-        write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
+        write_json(folder / RECORD, record)
     spread = np.percentile(sides, (0, 50, 100)).tolist() if sides else [0.0, 0.0, 0.0]
     return SyntheticReport(out, count, len(rows), empty, (spread[0], spread[1], spread[2]))
