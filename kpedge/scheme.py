@@ -16,13 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.errors import DataError
-from kpedge.files import read_bytes
+from kpedge.files import parse_toml, read_bytes
 from kpedge.geometry import to_complex
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[no-redef]
 
 FloatArray = NDArray[np.floating[Any]]
 Group = tuple[int, ...]
@@ -42,7 +37,12 @@ PARTS = {
     "contour": "jaw",
     "ear": "ears",
 }
-"""A word in a point's name -> the facial part that the point belongs to, the first that is found."""
+"""What a word in a point's name begins with -> the facial part that the point belongs to, the first that is found."""
+_BEFORE = r"(?:left|right|upper|lower|inner|outer|top|bottom|mid|middle|center|centre|under|over|eye|[lr](?!ear))*"
+"""What may stand before it without a gap, as in `eyebrow`, `lefteye` and `upperlip`; but `rear` is no right ear."""
+_BEGINS = {word: re.compile(rf"(?<![^\W\d_]){_BEFORE}{word}") for word in PARTS}
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Between two words as in `leftEye` and `LEar`."""
 OTHER_PART = "face"
 
 
@@ -219,7 +219,8 @@ def scheme_of_names(
 
 
 def _part(point: str) -> str:
-    return next((part for word, part in PARTS.items() if word in point.lower()), OTHER_PART)
+    words = _HUMP.sub(" ", point).lower()
+    return next((part for word, part in PARTS.items() if _BEGINS[word].search(words)), OTHER_PART)
 
 
 def mirror_pairs(points: Sequence[str]) -> list[tuple[int, int]]:
@@ -254,8 +255,8 @@ def read_scheme(path: Path) -> KeypointScheme:
         DataError: the file is missing, is not TOML, or is no scheme; the message says why.
     """
     try:
-        data = tomllib.loads(read_bytes(path, DataError).decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        data = parse_toml(read_bytes(path, DataError).decode("utf-8-sig"))
+    except ValueError as error:
         raise DataError(f"{path}: not a TOML file: {error}") from error
     try:
         return _scheme_of_table(data, path.stem)

@@ -12,7 +12,8 @@ from test_unpack import tar_bytes, zip_bytes
 
 from kpedge.datasets.catalogue import Checksum, PublicSet, RemoteFile, public_set
 from kpedge.datasets.download import Patience
-from kpedge.datasets.fetch import RECORD, fetch, file_name, from_elsewhere, own_set
+from kpedge.datasets.fetch import fetch, file_name, from_elsewhere, own_set
+from kpedge.datasets.fetched import RECORD
 from kpedge.errors import ArchiveError, ChecksumError, DownloadError, OutputError, UsageError
 
 ZIP = zip_bytes(("photos/a.jpg", bytes(range(256)) * 2000), ("photos/label.txt", b"a.jpg 0 0 9 9\n"))
@@ -209,6 +210,7 @@ def test_a_set_that_has_to_be_got_by_hand_says_where(tmp_path):
     with pytest.raises(UsageError, match="aflw cannot be fetched") as caught:
         run(public_set("aflw"), tmp_path / "set")
     assert public_set("aflw").page in caught.value.advice
+    assert "kpedge data fetch aflw --archive FILE" in caught.value.advice
 
 
 def test_another_address_or_checksum_has_to_fit_the_set():

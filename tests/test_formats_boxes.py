@@ -122,10 +122,10 @@ def test_broken_objects_of_voc_are_named(voc):
     annotation(file, "b.png", *(OBJECT.format("face", 0, one) for one in objects), size=(0, 0))
     problems = read_format(voc).problems
     assert [(p.kind, p.where) for p in problems] == [
-        ("box", "Annotations/b.xml: object 1"),
-        ("not a number", "Annotations/b.xml: object 2"),
-        ("box without area", "Annotations/b.xml: object 3"),
-        ("not a number", "Annotations/b.xml: object 4"),
+        ("box", "Annotations/b.xml, object 1"),
+        ("not a number", "Annotations/b.xml, object 2"),
+        ("box without area", "Annotations/b.xml, object 3"),
+        ("not a number", "Annotations/b.xml, object 4"),
     ]
     assert all(problem.photo == "JPEGImages/b.png" for problem in problems)
 

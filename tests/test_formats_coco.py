@@ -114,7 +114,7 @@ def test_numbers_for_names_keep_their_skeleton_and_can_be_given_a_scheme(tmp_pat
     assert labels.scheme.skeleton == ((0, 1), (66, 67)), "one index is 0, so they count from 0"
     remarks = " ".join(labels.remarks)
     assert "--scheme ibug68 takes them" in remarks
-    assert "2 lines of the skeleton name no point" in remarks
+    assert "lines of the skeleton that name no point are left out: 2" in remarks
     assert "nobody named the 68 points" in remarks
     ibug68 = scheme_named("ibug68")
     taken = read_format(tmp_path, ibug68)
@@ -256,7 +256,7 @@ def test_every_broken_annotation_is_named(tmp_path):
     write(tmp_path / "a.json", document(annotations=annotations, images=images))
     labels = read_format(tmp_path)
     assert len(labels.rows) == 1
-    found = [(problem.kind, problem.where.removeprefix("a.json: ")) for problem in labels.problems]
+    found = [(problem.kind, problem.where.removeprefix("a.json, ")) for problem in labels.problems]
     assert found == [
         ("id twice", "image 8"),
         ("name", "image 9"),

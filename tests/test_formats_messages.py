@@ -61,13 +61,14 @@ def test_a_broken_first_row_does_not_hide_mtfl(tmp_path):
     assert (len(labels.rows), [problem.where for problem in labels.problems]) == (2, ["training.txt:1"])
 
 
-def test_the_test_folder_of_voc(tmp_path):
-    for split in ("train", "test"):
+@pytest.mark.parametrize("kept", ["test", "testset"])
+def test_the_test_folder_of_voc(tmp_path, kept):
+    for split in ("train", kept):
         photo(tmp_path / split / "a.png", len(split))
         box = "<xmin>3</xmin><ymin>4</ymin><xmax>30</xmax><ymax>40</ymax>"
         objects = f"<object><name>face</name><bndbox>{box}</bndbox></object>"
         (tmp_path / split / "a.xml").write_text(f"<annotation><filename>a.png</filename>{objects}</annotation>")
-    assert read_format(tmp_path).test == ("test/a.png",)
+    assert read_format(tmp_path).test == (f"{kept}/a.png",)
 
 
 def test_the_test_split_of_voc_with_blanks_in_names(tmp_path):
@@ -78,6 +79,71 @@ def test_the_test_split_of_voc_with_blanks_in_names(tmp_path):
     (tmp_path / "photos" / "test_images.txt").write_text("a b.png\nd 1.png\n")
     convert(tmp_path / "photos", tmp_path / "voc", "voc")
     assert read_format(tmp_path / "voc").test == ("JPEGImages/a b.png", "JPEGImages/d 1.png")
+
+
+def test_a_missing_photo_of_coco_is_named_by_its_annotation(tmp_path):
+    face = {"image_id": 7, "category_id": 1, "bbox": [3, 4, 20, 30]}
+    content = {
+        "images": [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "b.png"}],
+        "annotations": [{**face, "id": 40}, {**face, "id": 41}, {**face, "image_id": 8, "id": 42}],
+        "categories": [{"id": 1, "name": "face"}],
+    }
+    photo(tmp_path / "a.png")
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    report, _ = check(tmp_path)
+    (problem,) = report.problems
+    assert (problem.kind, problem.where) == ("missing photo", "instances.json, annotation 42")
+    twin = next(remark for remark in report.remarks if remark.kind == "duplicate")
+    assert str(twin) == "instances.json, annotation 41: a.png: the same face as instances.json, annotation 40"
+
+
+def test_annotations_without_an_id_of_their_own_are_counted(tmp_path):
+    face = {"image_id": 7, "category_id": 1, "bbox": [3, 4, 20, 30]}
+    ids = ({"id": 3}, {}, {"id": 5}, {"id": 5}, {"id": "x"}, {"id": None}, {"id": [9]})
+    content = {
+        "images": [{"id": 7, "file_name": "a.png"}],
+        "annotations": [{**face, **one} for one in ids],
+        "categories": [{"id": 1, "name": "face"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    labels = read_format(tmp_path)
+    numbers = ("3", "2 of the list", "3 of the list", "4 of the list", "x", "6 of the list", "7 of the list")
+    assert [row.where for row in labels.rows] == [f"a.json, annotation {number}" for number in numbers]
+    assert [row.line for row in labels.rows] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_missing_photo_of_voc_is_named_by_its_object(tmp_path):
+    box = "<xmin>3</xmin><ymin>4</ymin><xmax>30</xmax><ymax>40</ymax>"
+    objects = "".join(f"<object><name>{name}</name><bndbox>{box}</bndbox></object>" for name in ("hat", "face"))
+    (tmp_path / "a.xml").write_text(f"<annotation><filename>a.png</filename>{objects}</annotation>")
+    report, _ = check(tmp_path, only=["face"])
+    assert [(p.kind, p.where) for p in report.problems] == [("missing photo", "a.xml, object 2")]
+    assert "(1 face)" in str(report.problems[0])
+
+
+def test_one_is_told_in_the_singular(tmp_path):
+    """One column, one line, one photo: remarks and problems alike."""
+    face = {"image_id": 7, "category_id": 1, "keypoints": [4, 5, 2], "bbox": [3, 4, 20, 30]}
+    content = {
+        "images": [{"id": 7, "file_name": "a.png", "width": 9, "height": 9}],
+        "annotations": [{**face, "id": 1}, {**face, "id": 2, "keypoints": [4, 5]}, {**face, "id": 3, "bbox": [3]}],
+        "categories": [{"id": 1, "name": "face", "keypoints": ["1"], "skeleton": [[1, 9]]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    labels = read_format(tmp_path)
+    assert "lines of the skeleton that name no point are left out: 1" in labels.remarks
+    assert any(remark.startswith("nobody named the 1 point, called 1 here") for remark in labels.remarks)
+    assert [str(problem).partition(": ")[2] for problem in labels.problems] == [
+        "bbox has 1 number, expected x, y, width, height"
+    ]
+    findings = [finding.message for finding in check(tmp_path)[0].findings]
+    assert findings == ["1 photo is not where the labels say"]
+    photo(tmp_path / "a.png")
+    findings = [finding.message for finding in check(tmp_path)[0].findings]
+    assert findings == ["1 of 1 photo has another size than labelled: a.png is 120x90, the labels say 9x9"]
+    (tmp_path / "boxes").mkdir()
+    (tmp_path / "boxes" / "boxes.csv").write_text("a.png\n")
+    assert str(read_format(tmp_path / "boxes").problems[0]) == ("boxes.csv:1: 1 column, expected image,x1,y1,x2,y2")
 
 
 def test_cvats_own_form_is_named(tmp_path):

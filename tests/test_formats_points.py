@@ -1,6 +1,5 @@
 """Readers of formats with points: label.txt of any scheme, .pts, WFLW, Kaggle, MTFL's own lists, the course's lists."""
 
-import csv
 import shutil
 
 import cv2
@@ -9,15 +8,12 @@ import pytest
 from conftest import make_photos
 
 from kpedge.boxes import FACE, POINTS, box_of_points
-from kpedge.cli.main import main
 from kpedge.datasets.check import check, label_sheet
 from kpedge.datasets.formats import guess_format, read_format
-from kpedge.datasets.formats.kaggle_csv import COLUMNS
 from kpedge.datasets.labels import format_row, read_labels
 from kpedge.datasets.packed import open_set
-from kpedge.datasets.photos import open_photo
 from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.errors import DataError, ImageError
+from kpedge.errors import DataError
 from kpedge.keypoints import FACES5, FACES21, convert_points, scheme_named
 from kpedge.scheme import read_scheme, scheme_of_names
 
@@ -163,6 +159,28 @@ def test_broken_pts_files_are_named(pts):
     assert ("missing photo", "03/alone.pts:1") in {(problem.kind, problem.where) for problem in report.problems}
 
 
+@pytest.mark.parametrize("folder", ["testset", "test", "TestSet", "helen/testset"])
+def test_a_test_folder_of_pts_is_the_test_split(pts, tmp_path, folder):
+    """Helen and LFPW have `trainset` and `testset`; 300-W's own folders say nothing."""
+    assert read_format(pts).test is None
+    for number in range(2):
+        write_pts(pts / folder / f"{number}.pts", face_of(68, seed=number))
+        grey_photo(pts / folder / f"{number}.png")
+    (pts / "02_Outdoor").rename(pts / "trainset")
+    kept = tuple(f"{folder}/{number}.png" for number in range(2))
+    for name in ("pts", "pts0"):
+        assert read_format(pts, None, name).test == kept
+    assert read_format(pts / folder).test is None, "nothing else is there: it is to be split"
+    (pts / "test_images.txt").write_text("trainset/face 2.jpeg\n")
+    report = prepare(pts, tmp_path / "set", PrepareOptions(validation=0))
+    assert (report.counts["train"]["photos"], report.counts["test"]["photos"]) == (4, 1), "a list goes before"
+    (pts / "test_images.txt").unlink()
+    report = prepare(pts, tmp_path / "of its own", PrepareOptions(validation=0))
+    assert (report.counts["train"]["photos"], report.counts["test"]["photos"]) == (3, 2)
+    report = prepare(pts, tmp_path / "no test", PrepareOptions(validation=0, test=0))
+    assert (report.counts["train"]["photos"], report.counts["test"]["photos"]) == (5, 0)
+
+
 def test_points_that_nobody_named_have_numbers_and_a_note(tmp_path):
     write_pts(tmp_path / "a.pts", face_of(31))
     grey_photo(tmp_path / "a.png")
@@ -241,86 +259,6 @@ def test_crops_of_wflw_are_cut_around_the_points(wflw, tmp_path):
     assert np.allclose(box, box_of_points(face_of(98, seed=1), scheme_named("wflw98")), atol=1e-3)
     prepare(wflw, tmp_path / "labelled", PrepareOptions(negatives=0, boxes="labelled"))
     assert open_set(tmp_path / "labelled").boxes[0].tolist() == [60, 50, 150, 140]
-
-
-# Kaggle
-
-
-@pytest.fixture
-def kaggle(tmp_path):
-    """Two faces; the second looks aside, and has but four labelled points."""
-    root = tmp_path / "kaggle"
-    root.mkdir()
-    header = [f"{name}_{axis}" for name in COLUMNS for axis in "xy"]
-    points = {
-        "left_eye_center": (66, 39),
-        "right_eye_center": (30, 36),
-        "nose_tip": (44, 57),
-        "mouth_left_corner": (61, 80),
-    }
-    full = {name: points.get(name, (40 + number, 30 + 2 * number)) for number, name in enumerate(COLUMNS)}
-    with (root / "training.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow([*header, "Image"])
-        for number, labelled in enumerate((full, points)):
-            cells = [labelled.get(name, ("", ""))[axis == "y"] for name in COLUMNS for axis in "xy"]
-            writer.writerow([*cells, " ".join(str((k + number) % 256) for k in range(96 * 96))])
-    (root / "test.csv").write_text("ImageId,Image\n1,0 0 0\n")
-    return root
-
-
-def test_kaggles_left_is_the_persons(kaggle):
-    labels = read_format(kaggle)
-    assert (labels.format, labels.scheme.name, len(labels.rows)) == ("kaggle-csv", "kaggle15", 2)
-    names = labels.scheme.points
-    for row in labels.rows:
-        found = {name: point.tolist() for name, point in zip(names, row.keypoints, strict=True)}
-        assert found["right_pupil"] == [66, 39], "the person's left eye is at the picture's right"
-        assert found["left_pupil"] == [30, 36]
-        assert found["mouth_right_corner"] == [61, 80]
-        assert found["nose_tip"] == [44, 57]
-    assert labels.rows[1].labelled.sum() == 4
-    assert [row.photo for row in labels.rows] == ["training.csv#2", "training.csv#3"]
-
-
-def test_kaggles_pictures_are_pixels_in_the_file(kaggle, tmp_path):
-    labels = read_format(kaggle)
-    picture = open_photo(labels, "training.csv#3")
-    assert picture.shape == (96, 96, 3)
-    assert picture[0, :4, 0].tolist() == [1, 2, 3, 4]
-    assert picture[2, 5].tolist() == [(2 * 96 + 5 + 1) % 256] * 3
-    report, used = check(kaggle)
-    assert (report.photos, report.faces, report.problems) == (2, 2, ())
-    assert label_sheet(used, side=100).shape[2] == 3
-    counts = prepare(kaggle, tmp_path / "set", PrepareOptions(validation=0, test=0, negatives=1)).counts
-    assert counts["train"]["faces"] == 2
-    assert open_set(tmp_path / "set").keypoints.shape[1:] == (15, 2)
-    assert main(["data", "prepare", str(kaggle), "--out", str(tmp_path / "frames"), "--frames"]) == 0
-
-
-def test_broken_rows_and_pictures_of_kaggle_are_named(kaggle):
-    lines = (kaggle / "training.csv").read_text().splitlines()
-    lines += [
-        lines[1].rpartition(",")[0],
-        lines[1].replace("66", "x", 1),
-        lines[1] + " 3",
-        ",".join([*[""] * 30, "1 2"]),
-    ]
-    lines.append(lines[1].replace(lines[1].rpartition(",")[2].split()[9], "999", 1))
-    (kaggle / "training.csv").write_text("\n".join(lines))
-    labels = read_format(kaggle)
-    assert [(p.kind, p.where) for p in labels.problems] == [
-        ("columns", "training.csv:4"),
-        ("not a number", "training.csv:5"),
-        ("points", "training.csv:7"),
-    ]
-    with pytest.raises(ImageError, match="9217 pixels, expected 9216"):
-        open_photo(labels, "training.csv#6")
-    report, _ = check(kaggle)
-    assert [problem.where for problem in report.problems if "pixels" in str(problem)] == ["training.csv:6"]
-    (kaggle / "training.csv").write_text("left_eye_center_x,Image\n")
-    with pytest.raises(DataError, match="no column is called right_eye_center_x"):
-        read_format(kaggle, None, "kaggle-csv")
 
 
 # MTFL's own lists

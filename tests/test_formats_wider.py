@@ -60,8 +60,14 @@ def test_boxes_are_those_of_heads_and_what_does_not_count_is_neither_face_nor_ba
     assert ignored == {train: [[0.5, 1.5, 9.5, 10.5], [69.5, 29.5, 70.5, 35.5]]}, "invalid; without a width"
     assert labels.test == (held_out,)
     assert labels.faceless == ()
-    assert labels.remarks == ("1 photos without a box are not used",)
+    assert labels.remarks == ("1 photo without a box is not used",)
     assert labels.dropped == {"attributes": 2}
+
+
+def test_what_is_not_used_is_counted(wider):
+    path = wider / "wider_face_split" / "wider_face_train_bbx_gt.txt"
+    path.write_text(path.read_text() + f"1--Handshaking/more.jpg\n0\n0 0 0 0 {ATTRIBUTES}\n")
+    assert read_format(wider).remarks == ("2 photos without a box are not used",)
 
 
 def test_the_folder_of_the_lists_and_a_list_alone_are_understood(wider):
@@ -104,7 +110,7 @@ def test_broken_lines_are_named(wider):
         ("count", "9"),
         ("box out of range", "11"),
     ]
-    assert "two.jpg is to have 2 faces, 1 follow" in str(labels.problems[5])
+    assert "two.jpg is to have 2 faces; rows that follow: 1" in str(labels.problems[5])
     assert all(problem.photo for problem in labels.problems[1:]), "such photos give no negatives"
     assert [row.line for row in labels.rows] == [8, 3], "what can be read is"
     path.write_text("")

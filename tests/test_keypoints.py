@@ -11,7 +11,7 @@ from kpedge.keypoints import (
     convert_points,
     scheme_named,
 )
-from kpedge.scheme import KeypointScheme, mirror_pairs, read_scheme, scheme_of_names
+from kpedge.scheme import PARTS, KeypointScheme, mirror_pairs, read_scheme, scheme_of_names
 
 SCHEMES = {name: scheme_named(name) for name in BUILT_IN}
 
@@ -250,10 +250,57 @@ def test_names_tell_which_points_swap(points, pairs):
         ("left_ear", "ears"),
         ("chin", "jaw"),
         ("point_7", "face"),
+        ("left_eyebrow_inner_end", "brows"),
+        ("leftEyeBrowRight", "brows"),
+        ("lefteyebrow", "brows"),
+        ("eyelid", "eyes"),
+        ("leftEye", "eyes"),
+        ("LEye", "eyes"),
+        ("eye_left", "eyes"),
+        ("lefteye2", "eyes"),
+        ("nosetip", "nose"),
+        ("noseLeftAlarTop", "nose"),
+        ("mouth-left", "mouth"),
+        ("underLipBottom", "mouth"),
+        ("upperlip", "mouth"),
+        ("LIPS 12", "mouth"),
+        ("midJawlineLeft", "jaw"),
+        ("contour_left1", "jaw"),
+        ("LEFT_EAR", "ears"),
+        ("leftear", "ears"),
+        ("REar", "ears"),
+        ("EarL", "ears"),
+        ("earlobe", "ears"),
+        ("tear_duct", "face"),
+        ("leftTear", "face"),
+        ("rear_left", "face"),
+        ("beard", "face"),
+        ("clip", "face"),
+        ("ellipse_3", "face"),
+        ("machine", "face"),
     ],
 )
 def test_names_tell_the_part(point, part):
     assert scheme_of_names("one", [point]).parts == {part: (0,)}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_parts_of_the_schemes_that_come_with_kpedge(name):
+    """All of their names say the part outright: as a part of any word."""
+    scheme = scheme_named(name)
+    for index, point in enumerate(scheme.points):
+        assert scheme.part_of(index) == next(part for word, part in PARTS.items() if word in point)
+    counts = {part: len(members) for part, members in scheme.parts.items()}
+    assert (
+        counts
+        == {
+            "faces5": {"eyes": 2, "nose": 1, "mouth": 2},
+            "kaggle15": {"eyes": 6, "brows": 4, "nose": 1, "mouth": 4},
+            "faces21": {"brows": 6, "eyes": 6, "nose": 4, "mouth": 5},
+            "ibug68": {"jaw": 17, "brows": 10, "nose": 9, "eyes": 12, "mouth": 20},
+            "wflw98": {"jaw": 33, "brows": 18, "nose": 9, "eyes": 18, "mouth": 20},
+        }[name]
+    )
 
 
 def test_a_face_that_no_pair_tells_of_has_no_roll():

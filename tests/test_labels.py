@@ -58,7 +58,7 @@ def test_two_rows_without_a_line_break_are_not_a_row_with_a_long_name():
     [
         (f"a.jpg {NUMBERS} 7", "48 columns, expected 47"),
         (f"a.jpg {NUMBERS.rpartition(' ')[0]}", "46 columns, expected 47"),
-        ("a.jpg", "1 columns"),
+        ("a.jpg", "1 column, expected 47"),
         (f"a.jpg {NUMBERS.replace('20.5', 'x')}", "column 46 is 'x', not a number"),
         (f"a.jpg {NUMBERS.replace('20.5', 'nan')}", "column 46 is 'nan', not a finite number"),
         (f"a.jpg {NUMBERS.replace('10 20 110 120', '10 20 10 120')}", "box 10,20,10,120 has no area"),

@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
             "kpedge data fetch lfw",
             "kpedge data fetch youtube68 --out photos --unverified",
             "kpedge data fetch lfw --url https://mirror.example/lfw.tgz",
+            "kpedge data fetch wflw --archive WFLW_images.tar.gz --archive WFLW_annotations.tar.gz",
             "kpedge data fetch --url https://intranet.example/faces.zip --sha256 5f2c… --out photos",
         )
     )(fetch)
@@ -58,6 +59,7 @@ def list_sets(
                 output.result(_wrapped(line))
     if not name:
         output.say("more about one of them: kpedge data list NAME")
+        output.say("once you have one by hand: kpedge data fetch NAME --archive FILE")
         output.say("a set's own terms hold: read its page before you use it, above all in a product")
 
 
@@ -117,6 +119,12 @@ def fetch(
     url: Annotated[
         str | None, typer.Option(help="Another address: a mirror of the set, or an archive of your own.")
     ] = None,
+    archive: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--archive", help="A file of the set that you have downloaded, instead of a download; repeatable."
+        ),
+    ] = None,
     sha256: Annotated[str | None, typer.Option(help="What the file's SHA-256 has to be.")] = None,
     md5: Annotated[str | None, typer.Option(help="Its MD5, which guards against accidents only.")] = None,
     unverified: Annotated[
@@ -130,13 +138,19 @@ def fetch(
     """Download a public set, or an archive of your own, check it, and unpack it.
 
     Stop it at any time: the same command goes on where it was. Proxies are those of https_proxy, http_proxy, no_proxy.
+    With --archive nothing is downloaded, and your file stays where and as it is.
     """
+    from kpedge.datasets.archives import fetch_archives
     from kpedge.datasets.catalogue import given_checksum, public_set
     from kpedge.datasets.download import Patience
     from kpedge.datasets.fetch import fetch as run_fetch
     from kpedge.datasets.fetch import from_elsewhere, own_set
     from kpedge.errors import UsageError
 
+    if archive and url is not None:
+        raise UsageError("--archive and --url are two ways to have the same files", "give one of them")
+    if archive and not name:
+        raise UsageError("--archive needs the name of its set", "kpedge data list names them")
     if not name and url is None:
         raise UsageError("nothing is named to fetch", "give a name that kpedge data list shows, or --url")
     if not name and out is None:
@@ -147,23 +161,34 @@ def fetch(
     checksum = None
     if sha256 is not None or md5 is not None:
         checksum = given_checksum("sha256", sha256) if sha256 is not None else given_checksum("md5", md5 or "")
-    source = from_elsewhere(public_set(name), url, checksum) if name else own_set(url or "", checksum)
+    source = public_set(name) if name else own_set(url or "", checksum)
+    if name and not archive:
+        source = from_elsewhere(source, url, checksum)
     folder = out or Path(name)
-    if source.files and source.terms:
+    if source.terms and (source.files or archive):
         output.say(f"{source.title}\nterms: {source.terms}\npage:  {source.page}")
-    with _told_how_to_go_on(), _byte_progress() as update:
-        fetched = run_fetch(
-            source,
-            folder,
-            unverified=unverified,
-            force=force,
-            max_size=limit,
-            patience=Patience(stall_s=timeout, tries=tries),
-            progress=update,
-            say=output.say,
-        )
+    if archive:
+        with _byte_progress("reading") as update:
+            fetched = fetch_archives(source, archive, folder, checksum=checksum, force=force, progress=update)
+    else:
+        with _told_how_to_go_on(), _byte_progress("connecting") as update:
+            fetched = run_fetch(
+                source,
+                folder,
+                unverified=unverified,
+                force=force,
+                max_size=limit,
+                patience=Patience(stall_s=timeout, tries=tries),
+                progress=update,
+                say=output.say,
+            )
+    unknown = (
+        "no checksum of it is known: nothing tells whether it is as it was published"
+        if archive
+        else "not verified; next time, give this with --sha256"
+    )
     for file in fetched.files if fetched.new else ():
-        state = f"the {file.checked} holds" if file.checked else "not verified; next time, give this with --sha256"
+        state = f"the {file.checked} holds" if file.checked else unknown
         output.say(f"{file.name}: {file.size:,} bytes, SHA-256 {file.sha256}\n{' ' * len(file.name)}  {state}")
     done = (
         f"{fetched.unpacked:,} file{'s' * (fetched.unpacked != 1)}" if fetched.new else "there already, nothing to do"
@@ -184,8 +209,8 @@ def _told_how_to_go_on() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _byte_progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress bar of bytes on a terminal, nothing elsewhere.
+def _byte_progress(first: str) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A progress bar of bytes on a terminal, which begins with the word `first`, and nothing elsewhere.
 
     Yields:
         A function that takes (what is done, bytes done, of how many or None).
@@ -204,7 +229,7 @@ def _byte_progress() -> Iterator[Callable[[str, int, int | None], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(file=sys.stderr), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("connecting", total=None)
+        task = bar.add_task(first, total=None)
         shown = ""
 
         def update(what: str, done: int, total: int | None) -> None:

@@ -244,7 +244,7 @@ def label_sheet(labels: Labels, *, count: int = 24, columns: int = 6, side: int 
         if numbers is not None:
             _write_numbers(picture, found, numbers)
         tiles.append(picture)
-    return contact_sheet(tiles, [f"{row.photo} :{row.line}" for row in chosen], columns)
+    return contact_sheet(tiles, [f"{row.photo} {row.place or f':{row.line}'}" for row in chosen], columns)
 
 
 def _numbered_points(scheme: KeypointScheme) -> list[int]:

@@ -7,63 +7,31 @@ on from there. `fetched.json` in the folder records what came from where.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import urllib.parse
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kpedge import __version__
 from kpedge.datasets.catalogue import Checksum, PublicSet, RemoteFile
-from kpedge.datasets.download import LIMIT, Downloaded, Patience, Say, download
+from kpedge.datasets.download import LIMIT, Patience, Say, download
+from kpedge.datasets.fetched import (
+    Fetched,
+    FetchedFile,
+    Progress,
+    named,
+    put_in_place,
+    read_record,
+    refuse_other,
+    there_already,
+)
 from kpedge.datasets.transfer import check_url
-from kpedge.datasets.unpack import Limits, is_archive, unpack
+from kpedge.datasets.unpack import Limits
 from kpedge.errors import ArchiveError, ChecksumError, OutputError, UsageError
-from kpedge.files import atomic_folder, make_folder, output_error, refuse_full_disk, write_text
-
-RECORD = "fetched.json"
-
-Progress = Callable[[str, int, "int | None"], None]
-"""Told what is being done, how many bytes are done, and of how many; None where that is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class FetchedFile:
-    """A file that was downloaded.
-
-    Attributes:
-        name, url: what it was called, and where it came from.
-        size: bytes.
-        sha256: of its content.
-        checked: the kind of checksum that it was held against; "" where none was known.
-    """
-
-    name: str
-    url: str
-    size: int
-    sha256: str
-    checked: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What `fetch` did.
-
-    Attributes:
-        out: the folder.
-        files: what was downloaded.
-        unpacked: how many files that gave.
-        new: False where all was there already.
-    """
-
-    out: Path
-    files: tuple[FetchedFile, ...]
-    unpacked: int
-    new: bool
+from kpedge.files import make_folder, output_error, refuse_full_disk
 
 
 def own_set(url: str, checksum: Checksum | None) -> PublicSet:
@@ -138,14 +106,16 @@ def fetch(
         ArchiveError: an archive is broken or not safe.
     """
     if not source.files:
-        raise UsageError(f"{source.name} cannot be fetched: it has to be got by hand", f"its page: {source.page}")
+        raise UsageError(
+            f"{source.name} cannot be fetched: it has to be got by hand",
+            f"from {source.page}, then: kpedge data fetch {source.name} --archive FILE",
+        )
     out = out.resolve()
-    record = _record(out)
+    record = read_record(out)
     source = _with_known_checksums(source, record)
     if record and not force and _fits(record, source):
-        files = tuple(FetchedFile(**file) for file in record["files"])
-        return Fetched(out, files, int(record.get("unpacked", 0)), False)
-    _refuse_other(out, record, force=force)
+        return there_already(out, record)
+    refuse_other(out, record, source, force=force)
     unknown = [file.name for file in source.files if file.checksum is None]
     if unknown and not unverified:
         raise UsageError(
@@ -156,23 +126,22 @@ def fetch(
     make_folder(waiting)
     with _alone(waiting):
         _needs_space(waiting, source)
-        arrived: list[Downloaded] = []
+        arrived: list[tuple[FetchedFile, Path]] = []
         try:
             for file in source.files:
-                bar = None if progress is None else _named(progress, file.name)
-                arrived.append(
-                    download(
-                        file.url,
-                        waiting / file.name,
-                        checksum=file.checksum,
-                        size=file.size,
-                        limit=max_size,
-                        patience=patience,
-                        progress=bar,
-                        say=say,
-                    )
+                there = download(
+                    file.url,
+                    waiting / file.name,
+                    checksum=file.checksum,
+                    size=file.size,
+                    limit=max_size,
+                    patience=patience,
+                    progress=None if progress is None else named(progress, file.name),
+                    say=say,
                 )
-            fetched = _put_in_place(source, arrived, out, limits, progress)
+                kind = file.checksum.kind if file.checksum else ""
+                arrived.append((FetchedFile(file.name, file.url, there.size, there.sha256, kind), there.path))
+            fetched = put_in_place(source, arrived, out, limits=limits, progress=progress, refused=_throw_away)
         except (ChecksumError, ArchiveError):
             with contextlib.suppress(OSError):  # not empty: other files of the set wait in it
                 waiting.rmdir()
@@ -181,55 +150,10 @@ def fetch(
     return fetched
 
 
-def _put_in_place(
-    source: PublicSet, arrived: list[Downloaded], out: Path, limits: Limits | None, progress: Progress | None
-) -> Fetched:
-    """Unpack all files into the folder, with the record; of an archive that cannot be unpacked nothing stays."""
-    files = tuple(
-        FetchedFile(file.name, file.url, there.size, there.sha256, file.checksum.kind if file.checksum else "")
-        for file, there in zip(source.files, arrived, strict=True)
-    )
-    unpacked = 0
-    with atomic_folder(out) as folder:
-        for there in arrived:
-            try:
-                if is_archive(there.path):
-                    bar = None if progress is None else _named(progress, f"unpacking {there.path.name}")
-                    unpacked += unpack(there.path, folder, limits=limits, progress=bar)
-                else:
-                    shutil.copyfile(there.path, folder / there.path.name)
-                    unpacked += 1
-                if (folder / RECORD).exists():
-                    raise ArchiveError(f"{there.path.name}: it holds a {RECORD} of its own", "unpack it by hand")
-            except ArchiveError:
-                there.path.unlink()
-                there.path.with_name(f"{there.path.name}.json").unlink(missing_ok=True)
-                raise
-        document = {
-            "name": source.name,
-            "title": source.title,
-            "page": source.page,
-            "terms": source.terms,
-            "format": source.label_format,
-            "scheme": source.scheme,
-            "files": [
-                {"name": f.name, "url": f.url, "size": f.size, "sha256": f.sha256, "checked": f.checked} for f in files
-            ],
-            "unpacked": unpacked,
-            "kpedge": __version__,
-        }
-        write_text(folder / RECORD, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    return Fetched(out, files, unpacked, True)
-
-
-def _record(out: Path) -> dict[str, Any]:
-    """What an earlier fetch recorded in the folder; empty where there was none."""
-    try:
-        document = json.loads((out / RECORD).read_text(encoding="utf-8"))
-        fields = [set(file) for file in document["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return document if fields and all(names == set(FetchedFile.__slots__) for names in fields) else {}
+def _throw_away(path: Path) -> None:
+    """Remove a download that cannot be unpacked, with the notes on it."""
+    path.unlink()
+    path.with_name(f"{path.name}.json").unlink(missing_ok=True)
 
 
 def _with_known_checksums(source: PublicSet, record: dict[str, Any]) -> PublicSet:
@@ -250,21 +174,13 @@ def _fits(record: dict[str, Any], source: PublicSet) -> bool:
     if len(there) != len(source.files) or record.get("name") != source.name:
         return False
     for file, (name, url, digest) in zip(source.files, there, strict=True):
-        same = file.checksum.value == digest if file.checksum and file.checksum.kind == "sha256" else file.url == url
+        # An archive that was given, of which nothing is known, contradicts nothing.
+        same = url.startswith("file:") or file.url == url
+        if file.checksum and file.checksum.kind == "sha256":
+            same = file.checksum.value == digest
         if file.name != name or not same:
             return False
     return True
-
-
-def _refuse_other(out: Path, record: dict[str, Any], *, force: bool) -> None:
-    """Stop before a folder would be replaced."""
-    if record and not force:
-        raise OutputError(
-            f"{out} holds another set: {record.get('title') or record.get('name')}",
-            "choose another --out, or add --force to replace it",
-        )
-    if not record and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists already and was not fetched", "choose another --out; it is never replaced")
 
 
 def _needs_space(waiting: Path, source: PublicSet) -> None:
@@ -272,10 +188,6 @@ def _needs_space(waiting: Path, source: PublicSet) -> None:
     there = sum(path.stat().st_size for path in waiting.iterdir() if path.is_file())
     needed = 2 * sum(file.size or 0 for file in source.files) - there
     refuse_full_disk(waiting.parent, needed, "or so are needed")
-
-
-def _named(progress: Progress, what: str) -> Callable[[int, int | None], None]:
-    return lambda done, total: progress(what, done, total)
 
 
 @contextlib.contextmanager

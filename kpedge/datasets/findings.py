@@ -22,6 +22,7 @@ from kpedge.datasets.face_shape import (
 )
 from kpedge.datasets.labels import LabelProblem, LabelRow, Labels
 from kpedge.datasets.photos import ON_ITS_SIDE, UPRIGHT, PhotoHead
+from kpedge.datasets.rows import counted
 from kpedge.keypoints import FACES21, convert_points
 
 FEWEST_PHOTOS = 10
@@ -141,9 +142,9 @@ def _of_sizes(labels: Labels, heads: Mapping[str, PhotoHead]) -> list[Finding]:
         advice = "the labels seem to count the photo as a viewer turns it: turn the pixels, and remove the EXIF tag"
     else:
         advice = "the photos were resized or exchanged after they were labelled: take the original ones"
-    return [
-        Finding("size", f"{len(wrong):,} of {len(told):,} photos have another size than labelled: {example}", advice)
-    ]
+    have = "has" if len(wrong) == 1 else "have"
+    whole = counted(len(told), "photo")
+    return [Finding("size", f"{len(wrong):,} of {whole} {have} another size than labelled: {example}", advice)]
 
 
 def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) -> list[Finding]:
@@ -168,11 +169,12 @@ def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) 
                 else "were the photos made smaller after they were labelled?",
             )
         )
-    if kinds["missing photo"] > MOST * max(1, len(labels.by_photo())):
+    missing = kinds["missing photo"]
+    if missing > MOST * max(1, len(labels.by_photo())):
         found.append(
             Finding(
                 "photos missing",
-                f"{kinds['missing photo']:,} photos are not where the labels say",
+                f"{counted(missing, 'photo')} {'is' if missing == 1 else 'are'} not where the labels say",
                 f"give the folder that holds labels and photos, or put these below {labels.root}, with the paths that "
                 "the labels name",
             )
@@ -200,10 +202,11 @@ def _of_turns(
     if upright.sum() <= MOST * known.sum():
         return []
     example = next(row.photo for row, is_upright in zip(rows, upright, strict=True) if is_upright)
+    faces, are = counted(int(upright.sum()), "face"), "is" if upright.sum() == 1 else "are"
     return [
         Finding(
             "EXIF",
-            f"{upright.sum():,} faces are labelled upright in photos that only viewers show upright: {example}",
+            f"{faces} {are} labelled upright in photos that only viewers show upright: {example}",
             "labels count pixels as they are stored: turn the pixels of these photos, and remove the EXIF tag",
         )
     ]

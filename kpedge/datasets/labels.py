@@ -20,6 +20,7 @@ from kpedge.boxes import FACE
 from kpedge.datasets.rows import (
     RowError,
     check_points,
+    counted,
     is_file,
     is_number,
     named_photo,
@@ -29,6 +30,7 @@ from kpedge.datasets.rows import (
     row_name,
     row_numbers,
     text_lines,
+    where_in,
 )
 from kpedge.errors import DataError, ImageError, UsageError
 from kpedge.geometry import Box, Image, as_box, box_overlaps_image
@@ -53,6 +55,7 @@ class LabelRow:
         line: its line, from 1; in a file without lines of its own the number of the face.
         visible: bool (K,), False for points that are labelled though something hides them; None where the set does not
             tell.
+        place: the words that tell where it stands in a file without lines of its own, such as `annotation 7`.
     """
 
     photo: str
@@ -61,6 +64,7 @@ class LabelRow:
     file: str
     line: int
     visible: NDArray[np.bool_] | None = None
+    place: str = ""
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -69,8 +73,8 @@ class LabelRow:
 
     @property
     def where(self) -> str:
-        """File and line, for messages."""
-        return f"{self.file}:{self.line}"
+        """File and line, or file and `place`, for messages."""
+        return where_in(self.file, self.place or self.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class LabelProblem:
 
     Attributes:
         kind: what sort of problem, a short fixed word for counting.
-        where: file and line, or the photo.
+        where: file and line, or what `kpedge.datasets.rows.where_in` gives without lines; or the photo.
         message: what is wrong.
         photo: the photo whose face could not be used, relative to the data folder; empty where it cannot be told.
     """
@@ -191,7 +195,8 @@ def parse_row(text: str, scheme: KeypointScheme) -> tuple[str, NDArray[np.float6
     if len(cells) < numbers + 1 or any(map(is_number, cells[1:-numbers])):
         raise RowError(
             "columns",
-            f"{len(cells)} columns, expected {numbers + 1}: name, 4 of the box, {len(scheme)} x y ({scheme.name})",
+            f"{counted(len(cells), 'column')}, expected {numbers + 1}: "
+            f"name, 4 of the box, {len(scheme)} x y ({scheme.name})",
         )
     first = len(cells) - numbers + 1
     box = row_box(row_numbers(values[:4], first))
@@ -213,12 +218,20 @@ def usable_rows(rows: Iterable[LabelRow], image: Image) -> tuple[list[LabelRow],
     return usable, problems
 
 
+class PixelsError(ImageError):
+    """The pixels of a photo that is no file of its own cannot be used."""
+
+
 def photo_problem(root: Path, photo: str, rows: Sequence[LabelRow], error: ImageError) -> LabelProblem:
     """What is to be said of a photo that cannot be read."""
-    kind = "unreadable photo" if is_file(root / photo) else "missing photo"
-    faces = "1 face" if len(rows) == 1 else f"{len(rows)} faces"
+    there = isinstance(error, PixelsError) or is_file(root / photo)
     message = str(error).removeprefix(f"{root}{os.sep}")
-    return LabelProblem(kind, rows[0].where if rows else photo, f"{message} ({faces})", photo)
+    return LabelProblem(
+        "unreadable photo" if there else "missing photo",
+        rows[0].where if rows else photo,
+        f"{message} ({counted(len(rows), 'face')})",
+        photo,
+    )
 
 
 def read_label_file(path: Path, root: Path, scheme: KeypointScheme) -> tuple[list[LabelRow], list[LabelProblem]]:
@@ -237,7 +250,7 @@ def read_label_file(path: Path, root: Path, scheme: KeypointScheme) -> tuple[lis
         except RowError as error:
             name = named_photo(path.parent, content)
             photo = name if folder == "." or not name else f"{folder}/{name}"
-            problems.append(LabelProblem(error.kind, f"{file}:{line}", str(error), photo))
+            problems.append(LabelProblem(error.kind, where_in(file, line), str(error), photo))
             continue
         photo = name if folder == "." else f"{folder}/{name}"
         rows.append(LabelRow(photo, box, keypoints, file, line))
@@ -303,7 +316,8 @@ def read_boxes(path: Path) -> dict[Path, list[NDArray[np.float64]]]:
         name, values = " ".join(cells[: len(cells) - numbers]), cells[len(cells) - numbers :][:4]
         if numbers % 2:
             raise DataError(
-                f"{path}:{line}: {numbers} numbers behind the name", "a row is: name x1 y1 x2 y2, then x y pairs"
+                f"{path}:{line}: {counted(numbers, 'number')} behind the name",
+                "a row is: name x1 y1 x2 y2, then x y pairs",
             )
         try:
             boxes.setdefault(path.parent / name, []).append(as_box([float(value) for value in values]))
@@ -331,7 +345,9 @@ def read_photo_list(path: Path, labels: Labels) -> tuple[list[str], list[LabelPr
         if photo in labelled:
             photos.append(photo)
         elif is_file(labels.root / photo):
-            problems.append(LabelProblem("listed, no label", f"{path.name}:{number}", f"{photo} has no readable row"))
+            problems.append(
+                LabelProblem("listed, no label", where_in(path.name, number), f"{photo} has no readable row")
+            )
         else:
             raise DataError(
                 f"{path}:{number}: {photo} neither exists in {labels.root} nor is labelled",

@@ -26,6 +26,21 @@ class RowError(DataError):
         self.kind = kind
 
 
+def where_in(file: str, place: int | str) -> str:
+    """A place in a label file, for messages: `label.txt:7`, or `instances.json, annotation 7` where no line tells it.
+
+    Args:
+        file: its name.
+        place: a line, from 1; or words.
+    """
+    return f"{file}:{place}" if isinstance(place, int) else f"{file}, {place}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things, for messages: `1 photo`, `2,500 photos`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def row_numbers(values: Sequence[str], first: int, *, unlabelled: bool = False) -> NDArray[np.float64]:
     """The numbers of a row, whose first stands in column `first`, counted from 1.
 

@@ -26,6 +26,7 @@ from kpedge.datasets.formats.boxes_csv import read as read_boxes_csv
 from kpedge.datasets.formats.common import SCHEME_FILE, is_generic, refuse_unreadable
 from kpedge.datasets.formats.target import Target
 from kpedge.datasets.labels import Labels
+from kpedge.datasets.rows import counted
 from kpedge.errors import DataError, UsageError
 from kpedge.scheme import KeypointScheme
 
@@ -235,9 +236,10 @@ def read_format(
 def _about(scheme: KeypointScheme) -> list[str]:
     """What is missing in a set's own scheme."""
     if is_generic(scheme):
+        last = f" to {len(scheme)}" if len(scheme) > 1 else ""
         return [
-            f"nobody named the {len(scheme)} points: they are called 1 to {len(scheme)}; "
-            f"name them in {SCHEME_FILE} beside the labels (docs/schemes.md)"
+            f"nobody named the {counted(len(scheme), 'point')}, called 1{last} here: "
+            f"give names in {SCHEME_FILE} beside the labels (docs/schemes.md)"
         ]
     if not scheme.can_mirror:
         return [

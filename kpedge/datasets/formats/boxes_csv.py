@@ -11,6 +11,7 @@ from kpedge.datasets.formats.common import Collected, Parsed, Places, folder_and
 from kpedge.datasets.labels import Labels
 from kpedge.datasets.rows import (
     RowError,
+    counted,
     csv_cells,
     csv_row,
     is_file,
@@ -56,7 +57,8 @@ def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
     def parse(text: str) -> Parsed:
         cells = csv_cells(text)
         if len(cells) < 5:
-            raise RowError("columns", f"{len(cells)} columns, expected image,x1,y1,x2,y2{separator_hint(text, cells)}")
+            found_cells = counted(len(cells), "column")
+            raise RowError("columns", f"{found_cells}, expected image,x1,y1,x2,y2{separator_hint(text, cells)}")
         name = row_name(cells[0].replace("\\", "/"))
         box = row_box(row_numbers(cells[1:5], 2))
         found.dropped["attributes"] += any(cell.strip() for cell in cells[5:])

@@ -26,7 +26,7 @@ from kpedge.boxes import CONVENTIONS, HEAD, POINTS
 from kpedge.datasets.formats.coco_categories import Names, names_of, scheme_of, unnamed
 from kpedge.datasets.formats.common import Collected, PhotoFinder, points_box
 from kpedge.datasets.labels import LabelRow, Labels
-from kpedge.datasets.rows import RowError, check_points, read_text, row_box, row_name
+from kpedge.datasets.rows import RowError, check_points, counted, read_text, row_box, row_name, where_in
 from kpedge.errors import DataError
 from kpedge.geometry import Box
 from kpedge.keypoints import FACES21
@@ -115,6 +115,16 @@ def _key(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+def _places(annotations: list[dict[str, Any]]) -> list[str]:
+    """What to call each annotation: by its id, or by its place in the list where it shares its id or has none."""
+    ids = [_key(one["id"]) if isinstance(one.get("id"), (int, float, str)) else "" for one in annotations]
+    times = Counter(ids)
+    return [
+        f"annotation {key}" if key and times[key] == 1 else f"annotation {number} of the list"
+        for number, key in enumerate(ids, 1)
+    ]
+
+
 def _number(value: Any, what: str) -> float:
     """A number of the file, or one that stands there as text.
 
@@ -187,12 +197,12 @@ class _Reader:
             try:
                 photo = self.find(_photo_name(image), dict.fromkeys(["", *folders]))
             except RowError as error:
-                self.found.problem(error, f"{file.name}: image {image.get('id', number)}")
+                self.found.problem(error, where_in(file.name, f"image {image.get('id', number)}"))
                 continue
             if photos.setdefault(key, photo) != photo:
                 twice.add(key)
                 message = f"the id of {photos[key]} and of {photo}: their faces cannot be told apart"
-                self.found.problem(RowError("id twice", message), f"{file.name}: image {key}", photo)
+                self.found.problem(RowError("id twice", message), where_in(file.name, f"image {key}"), photo)
             with contextlib.suppress(KeyError, RowError):
                 self.sizes[photo] = _number(image["width"], "width"), _number(image["height"], "height")
         return {key: photo for key, photo in photos.items() if key not in twice}
@@ -202,7 +212,8 @@ class _Reader:
         points; no names: boxes alone.
         """
         photos = self.photos(file)
-        for number, annotation in enumerate(file.annotations, 1):
+        places = _places(file.annotations)
+        for number, (annotation, place) in enumerate(zip(file.annotations, places, strict=True), 1):
             category = file.categories.get(_key(annotation.get("category_id")), {})
             names = self.names(file, annotation)
             same = names == wanted or (not names and str(category.get("name", "")) == name)
@@ -215,12 +226,14 @@ class _Reader:
             try:
                 if not photo:
                     raise RowError("no image", f"no image has the id {annotation.get('image_id')!r}")
-                self.add(annotation, scheme, photo, file, number)
+                self.add(annotation, scheme, photo, file, (number, place))
             except RowError as error:
-                self.found.problem(error, f"{file.name}: annotation {annotation.get('id', number)}", photo)
+                self.found.problem(error, where_in(file.name, place), photo)
 
-    def add(self, annotation: dict[str, Any], scheme: KeypointScheme, photo: str, file: _File, number: int) -> None:
-        """Take one annotation.
+    def add(
+        self, annotation: dict[str, Any], scheme: KeypointScheme, photo: str, file: _File, place: tuple[int, str]
+    ) -> None:
+        """Take one annotation, whose place is its number in the list and the words for that.
 
         Raises:
             RowError: it cannot be read.
@@ -234,7 +247,7 @@ class _Reader:
                 self.unlabelled.setdefault(photo, []).append(box)
             return
         box = points_box(points, scheme) if box is None else box
-        self.found.rows.append(LabelRow(photo, box, points, file.name, number, visible))
+        self.found.rows.append(LabelRow(photo, box, points, file.name, place[0], visible, place[1]))
 
 
 def _bbox(value: Any) -> Box | None:
@@ -242,7 +255,7 @@ def _bbox(value: Any) -> Box | None:
     if not isinstance(value, list) or not value:
         return None
     if len(value) != 4:
-        raise RowError("box", f"bbox has {len(value)} numbers, expected x, y, width, height")
+        raise RowError("box", f"bbox has {counted(len(value), 'number')}, expected x, y, width, height")
     x, y, width, height = (_number(one, "a number of bbox") for one in value)
     if width <= 0 or height <= 0:
         return None
@@ -255,7 +268,8 @@ def _keypoints(values: list[Any], count: int) -> tuple[NDArray[np.float64], NDAr
     if not values:
         return points, None
     if len(values) not in (3 * count, 2 * count):
-        raise RowError("columns", f"{len(values)} numbers in keypoints, expected {3 * count}: x, y, v of {count}")
+        found = counted(len(values), "number")
+        raise RowError("columns", f"{found} in keypoints, expected {3 * count}: x, y, v of {count}")
     step = len(values) // count
     for place in range(count):
         flag = _number(values[step * place + 2], "v") if step == 3 else 2.0
@@ -305,7 +319,7 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
         wished = f", of a category called {' or '.join(only)}" if only else ""
         raise DataError(
             f"{paths[0]}: no annotation of a face{wished}",
-            f"{len(listed)} images are listed; categories: {', '.join(names) or 'none'}",
+            f"{counted(len(listed), 'image')} listed; categories: {', '.join(names) or 'none'}",
         )
     kept = dict.fromkeys(row.photo for row in found.rows if _TEST.search(row.file.lower()))
     told = files[0].own.get("boxes")

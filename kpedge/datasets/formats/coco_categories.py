@@ -61,7 +61,7 @@ def scheme_of(root: Path, name: str, names: Names, skeleton: Any) -> tuple[Keypo
         names = _unique(names)
     pairs, strange = _pairs(skeleton, count)
     if strange:
-        remarks.append(f"{strange} lines of the skeleton name no point; they are left out")
+        remarks.append(f"lines of the skeleton that name no point are left out: {strange}")
     try:
         scheme = scheme_of_names(name or f"points{count}", names, skeleton=pairs)
     except DataError:  # names that mirror into each other in a way that pairs cannot hold

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kpedge.boxes import box_of_points
 from kpedge.datasets.labels import LabelProblem, LabelRow, Labels, photos_below
-from kpedge.datasets.rows import RowError, is_file, row_box
+from kpedge.datasets.rows import RowError, counted, is_file, row_box, where_in
 from kpedge.errors import DataError
 from kpedge.geometry import Box
 from kpedge.keypoints import BUILT_IN, scheme_named
@@ -23,6 +23,9 @@ from kpedge.scheme import KeypointScheme, read_scheme, scheme_of_names
 
 SCHEME_FILE = "scheme.toml"
 """In a data folder: what the points of its labels are, where its format has no names for them."""
+
+TEST_FOLDERS = ("test", "testset")
+"""What sets without a list of their test photos call the folder of these; Helen and LFPW have a `testset`."""
 
 Parsed = tuple[str, Box, NDArray[np.float64]]
 """A row taken apart: photo, box (4,), and points (K, 2)."""
@@ -57,7 +60,7 @@ class Collected:
             try:
                 photo, box, points = parse(content)
             except RowError as error:
-                self.problem(error, f"{file}:{line}", photo_of(content))
+                self.problem(error, where_in(file, line), photo_of(content))
             else:
                 self.rows.append(LabelRow(photo, box, points, file, line))
 
@@ -159,13 +162,18 @@ def known_scheme(root: Path, count: int, wanted: KeypointScheme | None) -> Keypo
         own = read_scheme(root / SCHEME_FILE)
         if len(own) != count:
             raise DataError(
-                f"{root / SCHEME_FILE} names {len(own)} points, the labels have {count} a face",
+                f"{root / SCHEME_FILE} names {counted(len(own), 'point')}, the labels have {count} a face",
                 "give it the names of all points, in the order of the labels",
             )
         return own
     if wanted is not None and len(wanted) == count:
         return wanted
     return next((scheme for scheme in map(scheme_named, BUILT_IN) if len(scheme) == count), None)
+
+
+def in_test_folder(photo: str) -> bool:
+    """Whether a photo lies, at any depth, in a folder whose name keeps it for testing, of `TEST_FOLDERS`."""
+    return any(folder.lower() in TEST_FOLDERS for folder in photo.split("/")[:-1])
 
 
 def join(folder: str, name: str) -> str:

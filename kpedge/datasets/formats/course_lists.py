@@ -17,6 +17,7 @@ from kpedge.datasets.labels import Labels, format_row
 from kpedge.datasets.rows import (
     RowError,
     check_points,
+    counted,
     first_lines,
     is_file,
     named_photo,
@@ -67,7 +68,8 @@ def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
         if numbers_behind(cells) != numbers:
             raise RowError(
                 "columns",
-                f"{len(cells)} columns, expected {numbers + 1}: photo, 4 of the box, {len(own)} x y ({own.name}), 1",
+                f"{counted(len(cells), 'column')}, expected {numbers + 1}: "
+                f"photo, 4 of the box, {len(own)} x y ({own.name}), 1",
             )
         first = len(cells) - numbers + 1
         wide = row_box(row_numbers(cells[-numbers : 4 - numbers], first))

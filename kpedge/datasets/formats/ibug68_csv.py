@@ -11,6 +11,7 @@ from kpedge.datasets.labels import Labels
 from kpedge.datasets.rows import (
     RowError,
     check_points,
+    counted,
     csv_cells,
     csv_row,
     named_photo,
@@ -39,10 +40,8 @@ def looks_like(root: Path) -> bool:
 def _parse(text: str, folder: str) -> Parsed:
     cells = csv_cells(text)
     if len(cells) != 1 + 2 * len(SCHEME):
-        hint = separator_hint(text, cells)
-        raise RowError(
-            "columns", f"{len(cells)} columns, expected {1 + 2 * len(SCHEME)}: photo, {len(SCHEME)} x y{hint}"
-        )
+        found, hint = counted(len(cells), "column"), separator_hint(text, cells)
+        raise RowError("columns", f"{found}, expected {1 + 2 * len(SCHEME)}: photo, {len(SCHEME)} x y{hint}")
     points = check_points(row_numbers(cells[1:], 2).reshape(-1, 2))
     return join(folder, row_name(cells[0].replace("\\", "/"))), points_box(points, SCHEME), points
 

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from kpedge.datasets.formats.common import Collected, points_box, separator_hint
-from kpedge.datasets.labels import LabelRow, Labels
-from kpedge.datasets.rows import RowError, check_points, csv_cells, first_lines, row_numbers
+from kpedge.datasets.labels import LabelRow, Labels, PixelsError
+from kpedge.datasets.rows import RowError, check_points, counted, csv_cells, first_lines, row_numbers, where_in
 from kpedge.errors import DataError, ImageError
 from kpedge.geometry import Image
 from kpedge.keypoints import scheme_named
@@ -86,11 +86,15 @@ class _Pixels:
                 line = stream.readline().decode("utf-8", "replace")
             values = np.array(csv_cells(line.strip())[self.column].split(), dtype=np.int64)
         except OSError as error:
-            raise ImageError(f"{photo}: cannot be read: {error.strerror}") from error
+            raise PixelsError(f"{photo}: cannot be read: {error.strerror}") from error
         except (ValueError, IndexError, OverflowError, RowError) as error:
-            raise ImageError(f"{photo}: the pixels are not whole numbers") from error
-        if len(values) != SIDE * SIDE or not ((values >= 0) & (values <= 255)).all():
-            raise ImageError(f"{photo}: {len(values)} pixels, expected {SIDE * SIDE} from 0 to 255")
+            raise PixelsError(f"{photo}: the pixels are not whole numbers") from error
+        if len(values) != SIDE * SIDE:
+            found = counted(len(values), "value")
+            raise PixelsError(f"{photo}: {found} in {PIXELS}, expected {SIDE}x{SIDE} = {SIDE * SIDE:,} pixels")
+        wrong = values[(values < 0) | (values > 255)]
+        if len(wrong):
+            raise PixelsError(f"{photo}: a pixel is {wrong[0]}, expected 0 to 255")
         grey = values.astype(np.uint8).reshape(SIDE, SIDE)
         return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
 
@@ -133,12 +137,14 @@ def read(root: Path, _scheme: KeypointScheme | None = None) -> Labels:
         try:
             cells = _cells(line)
             if len(cells) != width:
-                raise RowError("columns", f"{len(cells)} columns, expected {width}{separator_hint(line, cells)}")
+                raise RowError(
+                    "columns", f"{counted(len(cells), 'column')}, expected {width}{separator_hint(line, cells)}"
+                )
             values = row_numbers([cells[place] or "nan" for place in places], 1, unlabelled=True)
             points = check_points(values.reshape(-1, 2))
             found.rows.append(LabelRow(photo, points_box(points, SCHEME), points, path.name, number))
         except RowError as error:
-            found.problem(error, f"{path.name}:{number}")
+            found.problem(error, where_in(path.name, number))
     found.check(path)
     return found.labels(folder, SCHEME, [path], "kaggle-csv", pixels=_Pixels(folder, column, offsets))
 

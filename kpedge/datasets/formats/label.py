@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kpedge.datasets.formats.common import SCHEME_FILE, Places, known_scheme, write_scheme
 from kpedge.datasets.labels import LABEL_FILE, Labels, find_label_files, format_row, read_labels
-from kpedge.datasets.rows import first_lines, is_file, numbers_behind, text_lines
+from kpedge.datasets.rows import counted, first_lines, is_file, numbers_behind, text_lines
 from kpedge.errors import DataError
 from kpedge.keypoints import FACES21
 from kpedge.scheme import KeypointScheme, read_scheme
@@ -53,7 +53,7 @@ def _scheme(root: Path, files: list[Path], wanted: KeypointScheme | None) -> Key
         return wanted or FACES21
     count = counts.most_common(1)[0][0]
     raise DataError(
-        f"{files[0]}: rows of {count} points, of which kpedge has no scheme",
+        f"{files[0]}: rows of {counted(count, 'point')}, of which kpedge has no scheme",
         f"name the points in {SCHEME_FILE} beside the labels, or give it with --scheme (docs/schemes.md)",
     )
 

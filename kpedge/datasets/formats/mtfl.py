@@ -13,6 +13,7 @@ from kpedge.datasets.labels import LABEL_FILE, Labels
 from kpedge.datasets.rows import (
     RowError,
     check_points,
+    counted,
     first_lines,
     is_file,
     is_number,
@@ -66,7 +67,8 @@ def _parse(text: str) -> Parsed:
     if numbers_behind(cells) == _NUMBERS + _ATTRIBUTES and _are_attributes(cells):
         cells = cells[:-_ATTRIBUTES]
     if len(cells) < _NUMBERS + 1 or any(map(is_number, cells[1:-_NUMBERS])):
-        raise RowError("columns", f"{len(cells)} columns, expected {_NUMBERS + 1}: photo, x1 to x5, y1 to y5")
+        found = counted(len(cells), "column")
+        raise RowError("columns", f"{found}, expected {_NUMBERS + 1}: photo, x1 to x5, y1 to y5")
     values = row_numbers(cells[-_NUMBERS:], len(cells) - _NUMBERS + 1)
     points = check_points(np.ascontiguousarray(values.reshape(2, -1).T))
     return row_name(" ".join(cells[:-_NUMBERS]).replace("\\", "/")), points_box(points, SCHEME), points

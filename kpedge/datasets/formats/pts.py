@@ -14,9 +14,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.datasets.formats.common import Collected, Places, generic_scheme, known_scheme, points_box, write_scheme
+from kpedge.datasets.formats.common import (
+    Collected,
+    Places,
+    generic_scheme,
+    in_test_folder,
+    known_scheme,
+    points_box,
+    write_scheme,
+)
 from kpedge.datasets.labels import LabelRow, Labels
-from kpedge.datasets.rows import RowError, check_points, number_text, read_text, row_numbers
+from kpedge.datasets.rows import RowError, check_points, counted, number_text, read_text, row_numbers
 from kpedge.errors import DataError
 from kpedge.images import SUFFIXES
 from kpedge.scheme import KeypointScheme
@@ -45,7 +53,8 @@ def _points(path: Path) -> NDArray[np.float64]:
         raise RowError("form", "not of the form version: 1, n_points: N, { x y … }")
     cells = form[2].split()
     if len(cells) != 2 * int(form[1]) or not cells:
-        raise RowError("columns", f"{len(cells)} numbers, expected {2 * int(form[1])}: n_points is {int(form[1])}")
+        found = counted(len(cells), "number")
+        raise RowError("columns", f"{found}, expected {2 * int(form[1])}: n_points is {int(form[1])}")
     return check_points(row_numbers(cells, 1, unlabelled=True).reshape(-1, 2))
 
 
@@ -56,7 +65,8 @@ def _photos(folder: Path) -> dict[str, str]:
 
 
 def read(root: Path, scheme: KeypointScheme | None = None, *, base: float = 1.0) -> Labels:
-    """The labels of all `.pts` files below a folder; most of them say how many points a face has.
+    """The labels of all `.pts` files below a folder; most of them say how many points a face has. The photos in a test
+    folder, as Helen's and LFPW's `testset`, stand in `test`.
 
     Args:
         root: the folder, or one file.
@@ -86,11 +96,12 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, base: float = 1.0)
     for photo, file, points in faces:
         try:
             if len(points) != len(own):
-                raise RowError("columns", f"{len(points)} points, expected {len(own)} ({own.name})")
+                raise RowError("columns", f"{counted(len(points), 'point')}, expected {len(own)} ({own.name})")
             found.rows.append(LabelRow(photo, points_box(points, own), points, file, 1))
         except RowError as error:
             found.problem(error, file, photo)
-    return found.labels(root, own, files, "pts" if base else "pts0")
+    kept = dict.fromkeys(row.photo for row in found.rows if in_test_folder(row.photo))
+    return found.labels(root, own, files, "pts" if base else "pts0", test=tuple(kept) or None)
 
 
 read0 = functools.partial(read, base=0.0)

@@ -16,10 +16,20 @@ import numpy as np
 
 from kpedge.boxes import HEAD
 from kpedge.datasets.formats.coco_write import Sizes
-from kpedge.datasets.formats.common import Collected, PhotoFinder, Places
+from kpedge.datasets.formats.common import Collected, PhotoFinder, Places, in_test_folder
 from kpedge.datasets.formats.xml_tree import read_xml, text_of
 from kpedge.datasets.labels import LabelRow, Labels
-from kpedge.datasets.rows import RowError, first_lines, is_file, number_text, row_box, row_name, row_numbers, text_lines
+from kpedge.datasets.rows import (
+    RowError,
+    first_lines,
+    is_file,
+    number_text,
+    row_box,
+    row_name,
+    row_numbers,
+    text_lines,
+    where_in,
+)
 from kpedge.errors import DataError
 from kpedge.geometry import Box
 from kpedge.images import SUFFIXES
@@ -28,6 +38,9 @@ from kpedge.scheme import KeypointScheme
 
 HOLDS = "Annotations/*.xml with boxes, photos in JPEGImages/ or beside them; boxes and no points"
 ANNOTATIONS, PHOTOS, TEST_SET = "Annotations", "JPEGImages", "ImageSets/Main/test.txt"
+LABEL_MAP = "labelmap.txt"
+"""Which names of objects the annotations have: CVAT and Datumaro refuse names that VOC did not know without it."""
+_LABEL_MAP_TEXT = "# label:color_rgb:parts:actions\nbackground:::\nface:::\n"
 _SHIFT = np.array([1.5, 1.5, 0.5, 0.5])
 """What is taken off xmin, ymin, xmax, ymax."""
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -90,15 +103,16 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
         if not objects:
             faceless.append(photo)
         for number, one in wanted:
+            place = f"object {number}"
             try:
                 box = _box(one)
             except RowError as error:
-                found.problem(error, f"{file}: object {number}", photo)
+                found.problem(error, where_in(file, place), photo)
                 continue
             if text_of(one, "difficult") == "1":
                 unlabelled.setdefault(photo, []).append(box)
             else:
-                found.rows.append(LabelRow(photo, box, nothing, file, number))
+                found.rows.append(LabelRow(photo, box, nothing, file, number, place=place))
     found.dropped["names of objects"] += sum(names.values()) if len(names) > 1 else 0
     remarks = []
     if len(names) > 1 and not only:
@@ -157,10 +171,10 @@ def _box(element: Element) -> Box:
 
 
 def _tests(root: Path, stems: dict[str, str], photos: list[str]) -> tuple[str, ...]:
-    """The photos of the set's own test split: those of its list or, where there is no list, in a folder `test`."""
+    """The photos of the set's own test split: those of its list or, where there is no list, in a test folder."""
     path = root / TEST_SET
     if not is_file(path):
-        return tuple(dict.fromkeys(photo for photo in photos if "test" in photo.split("/")[:-1]))
+        return tuple(dict.fromkeys(filter(in_test_folder, photos)))
     lines = [line.strip() for _, line in text_lines(path)]  # a stem, or a stem and 1, 0 or -1
     listed = (line if line in stems else line.rsplit(maxsplit=1)[0] for line in lines)
     return tuple(dict.fromkeys(stems[stem] for stem in listed if stem in stems))
@@ -198,6 +212,7 @@ def write(folder: Path, labels: Labels, places: Places, sizes: Sizes) -> None:
         path = folder / ANNOTATIONS / f"{stem}.xml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(tostring(tree, encoding="utf-8") + b"\n")
+    (folder / LABEL_MAP).write_text(_LABEL_MAP_TEXT, encoding="utf-8")
     (folder / TEST_SET).parent.mkdir(parents=True)
     for test, name in ((False, "trainval.txt"), (True, "test.txt")):
         text = "".join(f"{stem}\n" for stem in stems[test])

@@ -10,6 +10,7 @@ from kpedge.datasets.labels import LabelRow, Labels
 from kpedge.datasets.rows import (
     RowError,
     check_points,
+    counted,
     first_lines,
     is_number,
     number_text,
@@ -61,8 +62,8 @@ def _parse(text: str, find: PhotoFinder) -> Parsed:
     if numbers not in (_POINTS, _POINTS + _RECT, _POINTS + _RECT + _ATTRIBUTES):
         raise RowError(
             "columns",
-            f"{numbers} numbers before the photo, expected {_POINTS}, or {_POINTS + _RECT} with the rectangle, "
-            f"or {_POINTS + _RECT + _ATTRIBUTES} with the attributes",
+            f"{counted(numbers, 'number')} before the photo, expected {_POINTS}, "
+            f"or {_POINTS + _RECT} with the rectangle, or {_POINTS + _RECT + _ATTRIBUTES} with the attributes",
         )
     values = row_numbers(cells[: min(numbers, _POINTS + _RECT)], 1)
     points = check_points(values[:_POINTS].reshape(-1, 2))

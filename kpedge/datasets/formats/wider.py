@@ -17,7 +17,17 @@ from kpedge.boxes import HEAD
 from kpedge.datasets.formats.coco import EDGE
 from kpedge.datasets.formats.common import Collected, PhotoFinder
 from kpedge.datasets.labels import LabelRow, Labels
-from kpedge.datasets.rows import RowError, first_lines, is_number, row_box, row_name, row_numbers, text_lines
+from kpedge.datasets.rows import (
+    RowError,
+    counted,
+    first_lines,
+    is_number,
+    row_box,
+    row_name,
+    row_numbers,
+    text_lines,
+    where_in,
+)
 from kpedge.errors import DataError
 from kpedge.geometry import Box
 from kpedge.images import SUFFIXES
@@ -87,29 +97,28 @@ class _Reader:
 
     def group(self, group: _Group, file: str) -> None:
         """Take the faces of a photo."""
+        where = where_in(file, group.line)
         try:
             if not group.name:
                 raise RowError("no photo", "no photo is named before this line")
             photo = self.find(row_name(group.name.replace("\\", "/")), _PHOTOS[:: -1 if _is_validation(file) else 1])
         except RowError as error:
-            self.found.problem(error, f"{file}:{group.line}")
+            self.found.problem(error, where)
             return
         told, rows = _count(group.rows)
         if told is None:
-            self.found.problem(
-                RowError("count", f"no number of faces stands behind {group.name}"), f"{file}:{group.line}", photo
-            )
+            self.found.problem(RowError("count", f"no number of faces stands behind {group.name}"), where, photo)
         elif told == 0 and all(_is_row(row) and set(row.split()) == {"0"} for _, row in rows):
             self.empty += 1
             return
         elif told != len(rows):
-            message = f"{group.name} is to have {told} faces, {len(rows)} follow"
-            self.found.problem(RowError("count", message), f"{file}:{group.line}", photo)
+            message = f"{group.name} is to have {counted(told, 'face')}; rows that follow: {len(rows)}"
+            self.found.problem(RowError("count", message), where, photo)
         for line, content in rows:
             try:
                 self.row(content, photo, file, line)
             except RowError as error:
-                self.found.problem(error, f"{file}:{line}", photo)
+                self.found.problem(error, where_in(file, line), photo)
 
     def row(self, text: str, photo: str, file: str, line: int) -> None:
         """Take one face.
@@ -119,7 +128,7 @@ class _Reader:
         """
         cells = text.split()
         if len(cells) < 4:
-            raise RowError("columns", f"{len(cells)} columns, expected x, y, width, height, and attributes")
+            raise RowError("columns", f"{counted(len(cells), 'column')}, expected x, y, width, height, and attributes")
         values = row_numbers(cells, 1)
         self.found.dropped["attributes"] += bool(values[4:].any())
         corner, side = values[:2] - EDGE, values[2:4]
@@ -168,7 +177,11 @@ def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
     if not reader.empty and not reader.unlabelled:
         found.check(files[0])
     kept = dict.fromkeys(row.photo for row in found.rows if _is_validation(row.file))
-    remarks = [f"{reader.empty:,} photos without a box are not used"] if reader.empty else []
+    remarks = []
+    if reader.empty:
+        remarks.append(
+            f"{counted(reader.empty, 'photo')} without a box {'is' if reader.empty == 1 else 'are'} not used"
+        )
     labels = found.labels(
         root,
         FACES21,

@@ -1,5 +1,6 @@
 """`yolo`: YOLO's boxes: photos in `images/`, and in `labels/` a text file each, `class x y w h` in fractions of the
-photo, with `x y v` or `x y` of each point behind them where `kpt_shape` in `data.yaml` says so.
+photo, with `x y v` or `x y` of each point behind them where `kpt_shape` in `data.yaml`, or Label Studio's `notes.json`,
+says so.
 
 0 is the photo's left edge and 1 its right one, so a fraction f lies at f·W - 0.5 in our frame.
 """
@@ -17,20 +18,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.boxes import HEAD, POINTS
+from kpedge.datasets.formats.coco_categories import scheme_of
 from kpedge.datasets.formats.coco_write import Sizes
-from kpedge.datasets.formats.common import Collected, Places, generic_scheme, known_scheme, write_scheme
-from kpedge.datasets.formats.yolo_settings import SETTINGS, Settings, read_settings, settings_text
+from kpedge.datasets.formats.common import (
+    Collected,
+    Places,
+    generic_scheme,
+    in_test_folder,
+    known_scheme,
+    write_scheme,
+)
+from kpedge.datasets.formats.yolo_settings import (
+    SETTINGS,
+    Settings,
+    listed_tests,
+    read_settings,
+    settings_text,
+)
 from kpedge.datasets.labels import LabelProblem, LabelRow, Labels, photos_below
 from kpedge.datasets.photos import photo_head
 from kpedge.datasets.rows import (
     RowError,
     check_points,
+    counted,
     first_lines,
     is_file,
     is_number,
     row_box,
     row_numbers,
     text_lines,
+    where_in,
 )
 from kpedge.errors import DataError, ImageError
 from kpedge.keypoints import FACES21
@@ -97,7 +114,7 @@ class _Reader:
             try:
                 row = self.row(content, photo, file, line, np.array([head.width, head.height], dtype=np.float64))
             except RowError as error:
-                self.found.problem(error, f"{file}:{line}", photo)
+                self.found.problem(error, where_in(file, line), photo)
             else:
                 if row is not None:
                     self.found.rows.append(row)
@@ -118,7 +135,7 @@ class _Reader:
         expected = 5 + count * step
         if len(cells) != expected:
             hint = "" if count else "; points need kpt_shape in data.yaml, outlines are not read"
-            raise RowError("columns", f"{len(cells)} columns, expected {expected}: class, x y w h{hint}")
+            raise RowError("columns", f"{counted(len(cells), 'column')}, expected {expected}: class, x y w h{hint}")
         values = row_numbers(cells[1:], 2)
         centre, side = values[:2] * size, values[2:4] * size
         box = row_box(np.concatenate([centre - side / 2, centre + side / 2]) - 0.5)
@@ -150,7 +167,7 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
 
     Args:
         root: the folder.
-        scheme: of the points where their number is its, and what boxes without points are to have.
+        scheme: of points without names where their number is its, and what boxes without points are to have.
         only: names of classes; all when empty.
 
     Raises:
@@ -160,31 +177,53 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
     if not files:
         raise DataError(f"{root}: no label file in {LABELS}/", f"give the folder that holds {PHOTOS}/ and {LABELS}/")
     settings = read_settings(root)
-    count = settings.shape[0]
-    own = scheme or FACES21
-    if count:
+    count, own = settings.shape[0], scheme or FACES21
+    remarks: list[str] = []
+    if settings.points:
+        own, remarks = scheme_of(root, f"points{count}", settings.points, None)
+    elif count:
         own = known_scheme(root, count, scheme) or generic_scheme(count)
     photos = {posixpath.splitext(photo)[0]: photo for photo in photos_below(root)}
     reader = _Reader(root, settings, own, frozenset(only))
     for path in files:
         reader.file(path, _photo_of(path, root, photos))
-    found, remarks = reader.found, []
+    found = reader.found
     found.dropped["names of objects"] += sum(reader.classes.values()) if len(reader.classes) > 1 else 0
     if len(reader.classes) > 1 and not only:
         every = ", ".join(f"{name} ({number:,})" for name, number in reader.classes.most_common())
         remarks.append(f"all classes are taken for faces: {every}; --label chooses among them")
-    test = {row.photo for row in found.rows} | set(reader.faceless)
+    read_photos = {row.photo for row in found.rows} | set(reader.faceless)
     return found.labels(
         root,
         own,
         files,
         "yolo",
         faceless=tuple(reader.faceless),
-        test=tuple(sorted(photo for photo in test if "test" in photo.split("/")[:-1])) or None,
+        test=tuple(sorted(_tests(root, read_photos))) or None,
         boxes_only=not count,
         convention=POINTS if count else HEAD,
         remarks=tuple(remarks),
     )
+
+
+def _tests(root: Path, photos: Collection[str]) -> set[str]:
+    """The photos of the set's own test split: those of its list or, where there is no list, in a test folder.
+
+    A list may name them from another folder on, as Darknet's do.
+    """
+    lines = listed_tests(root)
+    if not lines:
+        return set(filter(in_test_folder, photos))
+    ends: dict[str, list[str]] = {}
+    for line in lines:
+        ends.setdefault(posixpath.basename(line), []).append(f"/{posixpath.normpath(line)}")
+    return {
+        photo
+        for photo in photos
+        if any(
+            line.endswith(f"/{photo}") or f"/{photo}".endswith(line) for line in ends.get(posixpath.basename(photo), ())
+        )
+    }
 
 
 def place(photo: str, test: bool) -> str:
