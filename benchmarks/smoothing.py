@@ -58,8 +58,8 @@ LONGEST_LAG = 4.0
 MOUTH = (FACES21.points.index("mouth_centre"), FACES21.points.index("lower_lip_bottom"))
 OPEN = 0.08
 """How far the lower lip moves, face sides."""
-CUTOFFS, BETAS = (0.25, 0.5, 1.0, 2.0), (10.0, 20.0, 40.0, 80.0, 160.0)
-LOCAL_BETAS, D_CUTOFFS = (15.0, 30.0, 60.0, 120.0), (1.0, 2.0, 4.0)
+CUTOFFS, BETAS = (0.25, 0.4, 1.0, 2.0), (10.0, 20.0, 40.0, 80.0, 160.0)
+LOCAL_BETAS, D_CUTOFFS = (15.0, 30.0, 60.0, 120.0), (1.0, 1.5, 2.0, 4.0)
 REST_OF_GRID = ("local_beta", "d_cutoff")
 SPEECH = (0.5, 1.0, 3.0)
 """How often the mouth opens, Hz."""

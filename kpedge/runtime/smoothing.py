@@ -59,10 +59,10 @@ class Smoothing:
         UsageError: a value is negative, not finite, or a cutoff of 0.
     """
 
-    min_cutoff: float = 0.5
+    min_cutoff: float = 0.4
     beta: float = 80.0
     local_beta: float = 60.0
-    d_cutoff: float = 2.0
+    d_cutoff: float = 1.5
 
     def __post_init__(self) -> None:
         for one in fields(self):
