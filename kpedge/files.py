@@ -39,6 +39,9 @@ def read_bytes(path: Path, problem: type[KpedgeError], missing: str = "no such f
             return stream.read(limit)
     except FileNotFoundError:
         raise problem(f"{path}: {missing}") from None
+    except IsADirectoryError:
+        inside = next((one for name in ("best.pt", "*.onnx", "*.pt") for one in sorted(path.glob(name))), None)
+        raise problem(f"{path} is a folder, not a file", f"give {inside or 'a file in it'}") from None
     except OSError as error:
         raise problem(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -65,7 +68,8 @@ def refuse_existing(path: Path, *, force: bool = False) -> None:
         OutputError: the path exists and `force` is off.
     """
     if path.exists() and not force:
-        raise OutputError(f"{path} exists already", "name another file, or add --force to replace it")
+        kind = "folder" if path.is_dir() else "file"
+        raise OutputError(f"{path} exists already", f"name another {kind}, or add --force to replace it")
 
 
 def make_folder(path: Path) -> Path:
@@ -76,6 +80,8 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OutputError(f"{path} is a file, not a folder", "choose another folder") from None
     except OSError as error:
         raise output_error(path, error) from error
     if not os.access(path, os.W_OK | os.X_OK):

@@ -113,6 +113,11 @@ def evaluate(
     )
     for problem in problems:
         output.say(f"left out: {problem}")
+    if not is_prepared(data) and photo_list is None:
+        output.say(
+            f"all {len(faces):,} faces of {data} count; "
+            "if the model was trained on some of them, choose others with --list FILE"
+        )
     if split == "train" and is_prepared(data):
         output.say("warning: the train split is what models are trained on: these figures say nothing about new faces")
     evaluation = run_evaluation(opened, faces, card)

@@ -156,9 +156,10 @@ def _detector(
     _needs(device)
     from kpedge.cli.options import frame_set, synthetic_frames
     from kpedge.training.detector_loop import train_detector
-    from kpedge.training.run import Record
+    from kpedge.training.run import Record, Run
 
     config = _config(DETECTOR, given)
+    Run(out).refuse_other(resume=resume, force=force)  # before photos are prepared for it
     sets = [frame_set(folder, out.parent) for folder in data] if data else synthetic_frames(out.parent)
     sets += [frame_set(folder, out.parent, label_format="faceless") for folder in faceless or ()]
     terminal = output.on_terminal()
@@ -232,8 +233,10 @@ def _run(
     from kpedge.datasets.packed import is_prepared
     from kpedge.errors import UsageError
     from kpedge.training.loop import train
-    from kpedge.training.run import Record
+    from kpedge.training.run import Record, Run
 
+    if not find_lr:
+        Run(out).refuse_other(resume=resume, force=force)  # before photos are prepared for it
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         if data is None:
             raise UsageError(

@@ -29,6 +29,11 @@ def format_of(path: Path) -> str:
     start = read_bytes(path, CorruptModelError, limit=2)
     if not start:
         raise CorruptModelError(f"{path}: the file is empty")
+    if path.suffix == ".json":
+        models = [other.name for suffix in SUFFIXES.values() if (other := path.with_suffix(suffix)).is_file()]
+        raise CorruptModelError(
+            f"{path} is a card, not a model", f"give {' or '.join(models) or 'the model beside it'}"
+        )
     if start == b"PK":
         try:
             with zipfile.ZipFile(path) as archive:

@@ -81,11 +81,11 @@ def write_synthetic(
         )
     if seed < 0:
         raise UsageError(f"the seed must be 0 or above, not {seed}")
-    refuse_existing(out, force=force)
     if out.exists() and not (out / RECORD).is_file():
         raise OutputError(
             f"{out} exists and is no synthetic set", "name another folder: --force replaces synthetic sets only"
         )
+    refuse_existing(out, force=force)
     rows: list[str] = []
     sides: list[float] = []
     empty = 0

@@ -1,0 +1,71 @@
+"""A folder where a file belongs, a file where a folder belongs, a card in place of its model."""
+
+import shutil
+
+import pytest
+from conftest import make_photos
+
+from kpedge.cli.main import main
+from kpedge.shelf import shelf_folder
+
+
+@pytest.fixture
+def said(capsys):
+    """Runs a command that fails; what it said."""
+
+    def run(*arguments):
+        assert main([str(argument) for argument in arguments]) in (1, 2, 3)
+        return capsys.readouterr().err
+
+    return run
+
+
+def test_a_card_is_not_its_model(said, tmp_path):
+    for name in ("stage3.json", "stage3.onnx"):
+        shutil.copy(shelf_folder() / name, tmp_path)
+    text = said("verify", tmp_path / "stage3.json")
+    assert f"{tmp_path / 'stage3.json'} is a card, not a model — give stage3.onnx" in text
+    (tmp_path / "stage3.onnx").unlink()
+    assert "give the model beside it" in said("verify", tmp_path / "stage3.json")
+
+
+def test_a_folder_of_models_or_of_a_run_is_no_model(said, tmp_path):
+    assert "is a folder, not a file — give a file in it" in said("export", tmp_path, "--out", tmp_path / "models")
+    (tmp_path / "best.pt").touch()
+    assert f"give {tmp_path / 'best.pt'}" in said("export", tmp_path, "--out", tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("stage", ["stage1", "detector"])
+def test_a_run_is_refused_before_photos_are_prepared_for_it(said, tmp_path, stage):
+    photos = make_photos(tmp_path / "photos", 3)
+    (tmp_path / "file").touch()
+    for force in ((), ("--force",)):
+        text = said("train", stage, "--data", photos, "--out", tmp_path / "file", *force)
+        assert f"{tmp_path / 'file'} is a file, not a folder" in text
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    (run / "last.pt").touch()
+    assert f"{run} holds a run already — add --resume" in said("train", stage, "--data", photos, "--out", run)
+    assert sorted(path.name for path in run.parent.iterdir()) == ["one"]
+
+
+def test_a_folder_that_is_no_synthetic_set_is_never_replaced(said, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for force in ((), ("--force",)):
+        text = said("data", "synth", "--out", folder, "--count", 1, *force)
+        assert "exists and is no synthetic set — name another folder" in text
+    assert main(["data", "synth", "--out", str(tmp_path / "s"), "--count", "1"]) == 0
+    text = said("data", "synth", "--out", tmp_path / "s", "--count", 1)
+    assert "exists already — name another folder, or add --force to replace it" in text
+
+
+def test_figures_of_a_folder_say_that_all_its_faces_count(tmp_path, capsys):
+    photos = make_photos(tmp_path / "photos", 3)
+    assert main(["eval", str(shelf_folder() / "stage1.onnx"), "--data", str(photos)]) == 0
+    assert f"all 3 faces of {photos} count" in capsys.readouterr().err
+    names = tmp_path / "names.txt"
+    names.write_text(sorted(photos.glob("*.*"))[0].name + "\n")
+    assert main(["eval", str(shelf_folder() / "stage1.onnx"), "--data", str(photos), "--list", str(names)]) == 0
+    assert "count;" not in capsys.readouterr().err
