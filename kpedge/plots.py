@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 def new_figure(columns: int, inches: tuple[float, float]) -> tuple[Figure, list[Any]]:
@@ -18,6 +19,16 @@ def new_figure(columns: int, inches: tuple[float, float]) -> tuple[Figure, list[
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def count_along_x(axis: Any) -> None:
+    """Mark whole numbers only on the horizontal axis: there is no epoch 2.5."""
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+
+
+def legend_below(axis: Any, columns: int = 2) -> None:
+    """Put the legend under the axis, where it covers no curve."""
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, frameon=False, fontsize=9)
 
 
 def to_png(figure: Figure) -> bytes:

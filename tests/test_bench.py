@@ -4,7 +4,7 @@ import re
 import pytest
 
 from kpedge.bench.latency import EAGER, RUNTIME, SCRIPT, BenchOptions, LatencyRow, bench_latency
-from kpedge.bench.report import cells, header, latency_png, markdown
+from kpedge.bench.report import FAR, cells, header, latency_figure, latency_png, markdown
 from kpedge.cli.main import main
 from kpedge.errors import ParityError, UsageError
 from kpedge.machine import describe
@@ -78,6 +78,27 @@ def test_rows_without_a_figure_are_rendered():
     rows = [LatencyRow(EAGER, "cuda", 0, 1, note="no CUDA device"), LatencyRow(RUNTIME, "cpu", 1, 1, 6, 0.25, 0.5, 2.0)]
     assert cells(rows)[0][2:] == ("–", "1", "no CUDA device", "", "")
     assert cells(rows)[1][2:] == ("1", "1", "0.250", "0.500", "2.00")
+
+
+@pytest.mark.parametrize("tail", [1.5, 0.9 * FAR, 1.1 * FAR])
+def test_the_axis_reaches_the_95th_percentiles_or_an_arrow_says_not(tail):
+    rows = [LatencyRow(EAGER, "cpu", 1, 1, 6, 1.0, tail, 1.0), LatencyRow(RUNTIME, "cpu", 1, 1, 6, 0.25, 0.5, 4.0)]
+    head = {"model": "stage1", "machine": {"cpu": "a processor"}}
+    (axis,) = latency_figure(head, rows).axes
+    end = axis.get_xlim()[1]
+    marks = {line.get_ydata()[0]: (line.get_marker(), line.get_xdata()[0]) for line in axis.lines}
+    assert marks[0] == ("|", 0.5)
+    assert all(0 < at < end for _, at in marks.values())
+    far = tail > FAR
+    assert marks[1] == (">", marks[1][1]) if far else marks[1] == ("|", tail)
+    assert (end < tail) == far == ("arrow" in axis.get_xlabel())
+
+
+def test_a_picture_of_nothing_measured_is_empty():
+    rows = [LatencyRow(EAGER, "cuda", 0, 1, note="no CUDA device")]
+    (axis,) = latency_figure({"model": "stage1", "machine": {"cpu": "a processor"}}, rows).axes
+    assert not axis.lines
+    assert axis.get_xlim()[1] > 0
 
 
 def test_the_command_writes_its_report(exported, tmp_path, capsys):

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from kpedge.cli.main import main
+from kpedge.datasets.synthetic.sheet import synthetic_sheet
 from kpedge.demo import checks
 from kpedge.demo.checks import check_extras, check_target
 from kpedge.demo.follow import FEWEST, SETTLED, follow, judge, record
 from kpedge.demo.make import make_faces, prepare_faces, train_model
 from kpedge.demo.scene import PATH, PRINTS, RATE, SIZE, Scene, view_at
-from kpedge.demo.settings import DemoSettings, demo_settings
+from kpedge.demo.settings import FACES_FROM, DemoSettings, demo_settings
 from kpedge.demo.story import TITLES, run_demo
 from kpedge.errors import MissingExtraError, OutputError, UsageError
 from kpedge.faces import Face
@@ -228,6 +229,15 @@ def test_the_model_follows_from_the_seed(small, tmp_path):
     one, other = (load_checkpoint(path).card for path in (small / "run" / "best.pt", result.best))
     assert one.weights_sha256 == other.weights_sha256
     assert other.training["sets"][0]["name"] == "synthetic faces"
+
+
+def test_its_faces_are_none_that_the_released_models_were_trained_on(small):
+    document = json.loads((small / "report.json").read_text())
+    written = json.loads((small / "synthetic" / "synthetic.json").read_text())
+    assert document["faces"]["seed"] == written["seed"] == FACES_FROM + 1
+    sheet = synthetic_sheet(FACES_FROM + 1, 24, columns=6)
+    ours, other = read_image(small / "pictures" / "synthetic.jpg"), synthetic_sheet(1, 24, columns=6)
+    assert np.abs(ours.astype(float) - sheet).mean() < 5 < np.abs(ours.astype(float) - other).mean()
 
 
 def test_a_demo_is_not_overwritten_unasked(small, capsys):

@@ -1,10 +1,12 @@
 """The page of `kpedge demo`, read as HTML."""
 
+import html
 import itertools
 import json
 import re
 import shlex
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from test_cli import COMMANDS
@@ -12,7 +14,9 @@ from test_cli import COMMANDS
 from kpedge.cli.main import main
 from kpedge.demo.html import duration, percent, picture, table, tiles
 from kpedge.demo.report import page
+from kpedge.demo.settings import FACES_FROM
 from kpedge.errors import ImageError
+from kpedge.shelf import find_model, released_keypoint_models
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -120,6 +124,58 @@ def test_the_next_commands_are_commands(demo, text, capsys, tmp_path, monkeypatc
         line = next(line for line in lines if line.startswith(start))
         assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
     assert (tmp_path / "sheet.png").is_file()
+
+
+def test_the_next_commands_name_the_folder_that_was_given(demo):
+    document = json.loads((demo / "report.json").read_text())
+    lines = re.findall(r"<dd><code>(kpedge [^<]+)</code></dd>", page(demo, Path("a look; it's"), document))
+    own = [word for line in lines for word in shlex.split(html.unescape(line)) if word.startswith("a look")]
+    assert set(own) == {
+        "a look; it's/video/scene.mp4",
+        *("a look; it's/models/demo.onnx", "a look; it's/models/demo.torchscript.pt"),
+        *("a look; it's/synthetic", "a look; it's/run/best.pt"),
+    }
+
+
+def test_what_the_pictures_show_is_said(demo, text):
+    document = json.loads((demo / "report.json").read_text())
+    trained, released = document["accuracy"]["synthetic"]
+    assert trained["worst_face"] >= trained["nme_box"] > 0
+    worst = f"one leaves: {percent(trained['worst_face'], 1)}. The worst of all for released stage3: "
+    assert worst + percent(released["worst_face"], 1) in text
+    assert f"{min(12, trained['faces'])} of {trained['faces']} test faces" in text
+    assert "Every other one is shown with its points" in text
+    assert "Under each: the seed, as kpedge data synth takes it, and the number of the photo." in text
+
+
+def test_what_the_released_models_have_seen_is_said(demo, text):
+    assert "trained on labelled photos and on faces of the same renderer, but not on these" in text
+    assert f"(here {FACES_FROM + 1})" in text
+    cards = [json.loads(find_model(name).with_suffix(".json").read_text()) for name in released_keypoint_models()]
+    assert len(cards) == 3
+    for card in cards:
+        names = [one["name"] for one in card["training"]["sets"]]
+        assert len(names) > 1
+        assert any("synth" in name for name in names), names
+
+
+def test_times_are_those_of_the_run(demo):
+    document = json.loads((demo / "report.json").read_text())
+    next(step for step in document["steps"] if step["title"].startswith("Train"))["seconds"] = 165.4
+    rows = document["latency"]["rows"]
+    rows[0] |= {"median_ms": 1.0, "p95_ms": 9.0}
+    for row in rows[1:]:
+        row |= {"median_ms": 1.0, "p95_ms": 1.1}
+    document["machine"] |= {"load_1min": 2.93, "cores": 1}
+    shown = page(demo, demo, document)
+    assert "it was trained for 2 min 45 s" in shown
+    assert "reach 9 medians: the machine was busy with other programs, at a load of 2.93 on 1 core before" in shown
+    for quiet in ({"load_1min": 0.3}, {"load_1min": None}):
+        assert "medians: the machine was busy" not in page(
+            demo, demo, {**document, "machine": {**document["machine"], **quiet}}
+        )
+    rows[0]["p95_ms"] = 1.2
+    assert "medians: the machine was busy" not in page(demo, demo, document)
 
 
 def test_without_a_video_for_browsers_there_are_stills(demo):

@@ -72,8 +72,18 @@ def markdown(head: dict[str, Any], rows: Sequence[LatencyRow]) -> str:
     return "\n".join(lines) + "\n"
 
 
+FAR = 4.0
+"""A 95th percentile beyond so many longest medians is told by an arrow: the bars would be too short to compare."""
+
+
 def latency_png(head: dict[str, Any], rows: Sequence[LatencyRow]) -> bytes:
-    """The measured rows as bars of their medians, with a mark at the 95th percentile where it fits, PNG.
+    """The picture of the measured rows, PNG. Raises as `latency_figure`."""
+    return bytes(importable("kpedge.plots", "train").to_png(latency_figure(head, rows)))
+
+
+def latency_figure(head: dict[str, Any], rows: Sequence[LatencyRow]) -> Any:
+    """The measured rows as bars of their medians, each with a mark at its 95th percentile, or with an arrow towards one
+    that is far off: a matplotlib figure.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -82,20 +92,26 @@ def latency_png(head: dict[str, Any], rows: Sequence[LatencyRow]) -> bytes:
     shown = [row for row in rows if row.median_ms is not None and row.p95_ms is not None][::-1]
     figure, (axis,) = plots.new_figure(1, (8.5, 1.4 + 0.38 * max(1, len(shown))))
     colours = {form: f"C{index}" for index, form in enumerate(dict.fromkeys(row.form for row in rows))}
-    limit = 1.6 * max((row.median_ms or 0.0 for row in shown), default=1.0)
+    longest = max((row.median_ms or 0.0 for row in shown), default=1.0)
+    tails = [row.p95_ms or 0.0 for row in shown]
+    limit = 1.06 * max([longest, *(tail for tail in tails if tail <= FAR * longest)])
     for place, row in enumerate(shown):
         axis.barh(place, row.median_ms, color=colours[row.form], height=0.7)
-        axis.plot([min(row.p95_ms or 0.0, limit)], [place], "|", color="black", markersize=12)
+        if tails[place] <= limit:
+            axis.plot([tails[place]], [place], "|", color="black", markersize=12)
+        else:
+            axis.plot([0.985 * limit], [place], ">", color="black", markersize=6)
         text = f"{row.median_ms:.2f}  (p95 {row.p95_ms:.2f})"
         axis.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     axis.set_yticks(range(len(shown)), [_label(row) for row in shown])
     axis.grid(visible=False, axis="y")
+    beyond = ", arrow where it lies beyond the axis" if max(tails, default=0.0) > limit else ""
     axis.set(
         xlim=(0, limit),
-        xlabel="milliseconds a call: bar median, mark 95th percentile",
+        xlabel=f"milliseconds a call: bar median, mark 95th percentile{beyond}",
         title=f"{head['model']} on {head['machine']['cpu']}",
     )
-    return bytes(plots.to_png(figure))
+    return figure
 
 
 def _label(row: LatencyRow) -> str:

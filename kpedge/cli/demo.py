@@ -31,7 +31,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Of faces, training and noise.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a demo that is there.")] = False,
 ) -> None:
-    """Show everything, with no data, no camera and no network, in about three minutes.
+    """Show everything, with no data, no camera and no network, in two to five minutes on two cores.
 
     Renders synthetic faces, trains stage 3 on them briefly, exports it, proves and measures the files, lets the
     released models follow faces through a video, and leaves a folder whose index.html tells it all. The folder appears

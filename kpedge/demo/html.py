@@ -12,8 +12,6 @@ from kpedge.files import read_bytes
 from kpedge.images import decode_image
 
 KINDS = {".jpg": "image/jpeg", ".png": "image/png", ".webm": "video/webm"}
-WIDE = 800
-"""Pictures of more pixels across are not shrunk onto a phone, but scrolled."""
 
 Row = Sequence[str]
 """Cells of a table, HTML."""
@@ -56,11 +54,11 @@ def data_uri(path: Path) -> str:
 
 
 def picture(path: Path, alt: str, caption: str, *, chart: bool = False) -> str:
-    """A figure, linked to its file, which lies in a folder beside the page."""
+    """A figure, linked to its file, which lies in a folder beside the page; the page's script shows it in full."""
     height, width = decode_image(read_bytes(path, ImageError, "no such picture"), str(path)).shape[:2]
-    kinds = [kind for kind, holds in (("chart", chart), ("wide", width > WIDE)) if holds]
+    kind = ' class="chart"' if chart else ""
     return (
-        f'<figure class="{" ".join(kinds)}"><a href="{path.parent.name}/{path.name}">'
+        f'<figure{kind}><a href="{path.parent.name}/{path.name}">'
         f'<img src="{data_uri(path)}" alt="{html.escape(alt)}" width="{width}" height="{height}"></a>'
         f"<figcaption>{text(caption)}</figcaption></figure>"
     )

@@ -36,7 +36,7 @@ Progress = Callable[..., None]
 
 def make_faces(folder: Path, settings: DemoSettings, progress: Progress) -> SyntheticReport:
     """Render the photos and their labels."""
-    return write_synthetic(folder, settings.photos, seed=settings.seed, progress=progress)
+    return write_synthetic(folder, settings.photos, seed=settings.face_seed, progress=progress)
 
 
 def prepare_faces(photos: Path, out: Path, settings: DemoSettings, progress: Progress) -> PreparedSet:
@@ -89,6 +89,7 @@ class Measured:
             "faces": self.evaluation.accuracy.faces,
             **self.evaluation.headline(),
             "mean_face_nme": round(self.evaluation.mean_face.nme_box, 6),
+            "worst_face": round(float(self.evaluation.accuracy.face_errors.max()), 6),
         }
 
 
@@ -110,8 +111,14 @@ def measure_accuracy(trained: Path, source: PreparedSet) -> tuple[dict[str, Meas
     return synthetic, {name: measured(name, sample_folder(), None) for name in models}
 
 
-def predictions(one: Measured, *, count: int = 12, columns: int = 6, side: int = 224) -> Image:
-    """A sheet of faces spread over those measured, best to worst: found points in colour, true ones as white rings."""
+SHOWN = 12
+"""Most faces on a sheet of predictions."""
+
+
+def predictions(one: Measured, *, count: int = SHOWN, columns: int = 6, side: int = 224) -> Image:
+    """A sheet of faces in equal steps from the best measured to the worst, both among them, each with its error: found
+    points in colour, true ones as white rings.
+    """
     errors = one.evaluation.accuracy.face_errors
     order = np.argsort(errors, kind="stable")
     shown = order[np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))]

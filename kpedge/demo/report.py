@@ -9,8 +9,10 @@ from typing import Any
 
 from kpedge import __version__
 from kpedge.demo.html import Row, code, data_uri, duration, link, percent, picture, table, text, tiles
-from kpedge.demo.make import RELEASED, TRAINED
+from kpedge.demo.make import RELEASED, SHOWN, TRAINED
 
+LONG_TAIL = 2.0
+"""A 95th percentile of more medians than this is explained, where the load explains it."""
 PAGE_FOLDER = Path(__file__).resolve().parent / "page"
 
 
@@ -56,8 +58,9 @@ def page(folder: Path, out: Path, document: dict[str, Any]) -> str:
         synthetic=picture(
             folder / "pictures" / "synthetic.jpg",
             "24 rendered faces of all kinds of skin, hair, light and pose, half of them with their 21 points.",
-            "Parametric heads in three dimensions, lit, posed and photographed by a program. The points come from the "
-            "same head, so they are exact.",
+            "Parametric heads in three dimensions, lit, posed and photographed by a program. Every other one is shown "
+            "with its points, which come from the same head, so they are exact. Under each: the seed, as kpedge data "
+            "synth takes it, and the number of the photo.",
         ),
         curves=picture(
             folder / "pictures" / "curves.png",
@@ -76,8 +79,8 @@ def page(folder: Path, out: Path, document: dict[str, Any]) -> str:
         ),
         predictions=picture(
             folder / "pictures" / "predictions.jpg",
-            "Twelve synthetic test faces with the points that the new model found and the true ones.",
-            "From its best to its worst test face: found points in colour, true ones as white rings.",
+            "Synthetic test faces, best to worst, with the points that the new model found and the true ones.",
+            _sheet(document),
         ),
         sample="".join(
             picture(
@@ -97,7 +100,7 @@ def page(folder: Path, out: Path, document: dict[str, Any]) -> str:
             ],
             left=(0, 2),
         ),
-        speed=text(_speed(document["latency"])),
+        speed=text(_speed(document)),
         latency=table(
             "One crop, one thread",
             ("form", "median, ms", "95 %, ms", "eager's time over this"),
@@ -112,6 +115,7 @@ def page(folder: Path, out: Path, document: dict[str, Any]) -> str:
             "The same as a picture.",
             chart=True,
         ),
+        frame_note=text(_frame_note(video)),
         frame_times=table(
             f"The video: what a frame of 640x480 took, mean of {video['frames']}, one thread",
             ("step", "ms"),
@@ -206,11 +210,46 @@ def _parity(parity: dict[str, Any]) -> str:
     )
 
 
-def _speed(latency: dict[str, Any]) -> str:
+def _sheet(document: dict[str, Any]) -> str:
+    """How the faces of the sheet of predictions were chosen."""
+    trained, released = document["accuracy"]["synthetic"]
+    shown = min(SHOWN, trained["faces"])
+    return (
+        f"{shown} of {trained['faces']} test faces, in equal steps from the best to the worst of all, each with its "
+        "mean error: found points in colour, true ones as white rings. The last is what a training as short as this "
+        f"one leaves: {percent(trained['worst_face'], 1)}. The worst of all for {released['model']}: "
+        f"{percent(released['worst_face'], 1)}."
+    )
+
+
+def _tails(document: dict[str, Any]) -> str:
+    """Why the 95th percentiles are far above the medians, where other programs were the reason; a sentence or none."""
+    machine = document["machine"]
+    load, cores = machine["load_1min"], machine["cores"]
+    longest = max(row["p95_ms"] / row["median_ms"] for row in document["latency"]["rows"])
+    if load is None or load < cores or longest < LONG_TAIL:
+        return ""
+    return (
+        f" The 95th percentiles reach {longest:.0f} medians: the machine was busy with other programs, at a load of "
+        f"{load} on {cores} core{'s' * (cores != 1)} before the demo began."
+    )
+
+
+def _frame_note(video: dict[str, Any]) -> str:
+    """Why a step of a frame takes longer than the call timed above."""
+    return (
+        "A frame's keypoints may take longer than the crop's above. There, calls follow one another on crops that lie "
+        "ready, and a median leaves out what held some of them up; here each step comes after others, on cold caches, "
+        f"and a mean holds every delay. A frame had {video['shown'] / video['frames']:.1f} faces in view on average."
+    )
+
+
+def _speed(document: dict[str, Any]) -> str:
+    latency = document["latency"]
     return (
         f"{latency['rounds']} interleaved rounds, each {latency['warmup_calls_a_round']} calls to warm up and "
         f"{latency['calls_a_round']} timed; {latency['timed']}. The model made here and the released stage 3 are the "
-        "same network."
+        f"same network.{_tails(document)}"
     )
 
 
@@ -223,7 +262,11 @@ def _honest(document: dict[str, Any]) -> list[str]:
         f"{percent(trained['nme_box'])} on faces from the renderer that made its training faces, and by "
         f"{percent(real[TRAINED]['nme_box'])} on the one real face at hand, where the released one errs by "
         f"{percent(real[RELEASED]['nme_box'])}. One face proves nothing; the README has the errors on test photos.",
-        "Do not deploy the model made here: it was trained for a minute or two. Released models: see their cards.",
+        "The released models that find points were trained on labelled photos and on faces of the same renderer, but "
+        f"not on these: a demo's faces have seeds of their own (here {document['faces']['seed']}). Their errors on "
+        "synthetic faces, too, are on faces of a renderer that they know.",
+        f"Do not deploy the model made here: it was trained for {duration(_step(document, 'Train'))}. Released models: "
+        "see their cards.",
         "The video's faces are flat prints of one photo: they are found, turned, enlarged and lost, but do not turn "
         "their heads. The error holds the labels of that photo, and thus also what the model gets wrong when it stands "
         "still.",

@@ -12,6 +12,9 @@ from kpedge.training.config import RECIPES, TrainConfig
 RECIPE = "stage3"
 NAME = "demo"
 """Of the model that is trained, and of its files."""
+FACES_FROM = 1_000_000
+"""The seeds of the demo's synthetic faces start here: the released models were trained on `kpedge data synth --seed 1`,
+and are to be measured on faces that they have not seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class DemoSettings:
         seconds: of the video, at most.
         threads: of the training. On a machine that does other things, too, two wait for each other more than they
             help, and one gives the same model everywhere.
-        seed: of faces, training and noise.
+        seed: of faces, above `FACES_FROM`, of training and noise.
     """
 
     photos: int = 1000
@@ -42,6 +45,11 @@ class DemoSettings:
             raise UsageError(f"a demo takes at least {FEWEST_PHOTOS} photos, not {self.photos}")
         if min(self.epochs, self.rounds, self.calls, self.threads) < 1 or not self.seconds > 0 or self.seed < 0:
             raise UsageError("the settings of a demo are numbers above 0, its seed one of 0 and more")
+
+    @property
+    def face_seed(self) -> int:
+        """The seed of the synthetic faces, as `kpedge data synth` takes it."""
+        return FACES_FROM + self.seed
 
     def training(self) -> TrainConfig:
         """The recipe of stage 3, cut short: few faces are shown, so steps take few of them, and are many."""

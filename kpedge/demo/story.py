@@ -40,6 +40,9 @@ SCRATCH = "prepared"
 VIDEOS = ("faces.mp4", "faces.webm")
 """The annotated video, for players and for browsers; the page shows stills where OpenCV cannot write the second."""
 
+SHEET = 24
+"""Faces on the picture of synthetic ones."""
+
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """Shows the progress of a step with that title."""
 Say = Callable[[str], None]
@@ -163,7 +166,7 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
     pictures = make_folder(folder / "pictures")
     with log.step() as step:
         made = make_faces(folder / "synthetic", settings, step.progress)
-        write_image(pictures / "synthetic.jpg", synthetic_sheet(settings.seed, 24, columns=6))
+        write_image(pictures / "synthetic.jpg", synthetic_sheet(settings.face_seed, SHEET, columns=6))
         step.result = f"{made.faces:,} faces in {made.photos:,} photos, each with {len(FACES21)} exact points"
     with log.step() as step:
         source = prepare_faces(folder / "synthetic", folder / SCRATCH, settings, step.progress)
@@ -200,7 +203,13 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
         step.result = "a crop takes " + ", ".join(f"{row.form} {row.median_ms:.2f} ms" for row in timed[:3])
     shutil.rmtree(folder / SCRATCH)
     return {
-        "faces": {"photos": made.photos, "faces": made.faces, "boxes_px": list(made.boxes_px), "splits": counts},
+        "faces": {
+            "seed": settings.face_seed,
+            "photos": made.photos,
+            "faces": made.faces,
+            "boxes_px": list(made.boxes_px),
+            "splits": counts,
+        },
         "training": {
             "recipe": settings.training().to_dict(),
             "best_epoch": trained.best_epoch,
