@@ -257,7 +257,9 @@ def read_scheme(path: Path) -> KeypointScheme:
     try:
         data = parse_toml(read_bytes(path, DataError).decode("utf-8-sig"))
     except ValueError as error:
-        raise DataError(f"{path}: not a TOML file: {error}") from error
+        raise DataError(
+            f"{path}: not a TOML file: {error}", "mend that line; docs/schemes.md shows how a scheme is written"
+        ) from error
     try:
         return _scheme_of_table(data, path.stem)
     except DataError as error:

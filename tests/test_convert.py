@@ -95,7 +95,7 @@ def test_boxes_alone_go_anywhere_that_has_boxes(tmp_path, target):
     assert back.convention == "head"
     wanted = [[-4, 5, 20, 30], [1.5, 2, 31.5, 40], [40, 1, 70, 50]]
     assert np.allclose(sorted(row.box.tolist() for row in back.rows), wanted, atol=1e-6)
-    with pytest.raises(UsageError, match="have boxes and no points") as raised:
+    with pytest.raises(UsageError, match="the format pts holds points, and these labels have none") as raised:
         convert(root, tmp_path / "points", "pts")
     assert "coco, voc, yolo, boxes" in raised.value.advice
 

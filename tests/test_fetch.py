@@ -210,7 +210,10 @@ def test_a_set_that_has_to_be_got_by_hand_says_where(tmp_path):
     with pytest.raises(UsageError, match="aflw cannot be fetched") as caught:
         run(public_set("aflw"), tmp_path / "set")
     assert public_set("aflw").page in caught.value.advice
-    assert "kpedge data fetch aflw --archive FILE" in caught.value.advice
+    assert caught.value.advice.endswith("kpedge data fetch aflw --archive FILE")
+    with pytest.raises(UsageError) as caught:
+        run(public_set("wflw"), tmp_path / "set")
+    assert caught.value.advice.endswith("kpedge data fetch wflw --archive FILE --archive FILE")
 
 
 def test_another_address_or_checksum_has_to_fit_the_set():

@@ -181,8 +181,9 @@ def test_no_more_comes_out_of_it_than_out_of_a_download(given, tmp_path):
 def test_what_cannot_be_told_is_asked_for(given, tmp_path):
     one, two, three = given("one.zip", ZIP), given("two.tar", TAR), given("three.csv", TABLE)
     source, out = known(**{"one.zip": ZIP, "two.tar": TAR}), tmp_path / "set"
-    with pytest.raises(UsageError, match=r"known comes in 2 files \(one\.zip, two\.tar\), 1 is given"):
+    with pytest.raises(UsageError, match=r"known comes in 2 files \(one\.zip, two\.tar\), 1 is given") as caught:
         fetch_archives(source, [one], out)
+    assert caught.value.advice == "all of them: kpedge data fetch known --archive FILE --archive FILE"
     with pytest.raises(UsageError, match=r"3 are given"):
         fetch_archives(source, [one, two, three], out)
     with pytest.raises(UsageError, match=r"three\.csv: neither its name nor its content tells which file of known"):
@@ -269,6 +270,30 @@ def test_the_command_says_terms_what_was_checked_and_what_to_do_next(walls, give
     assert "there already, nothing to do" in capsys.readouterr().err
     assert main(["data", "fetch", "known", "--archive", files[1]]) == 0
     assert "the sha256 holds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("form", "folder", "reads"),
+    [
+        ("label", "photos", True),
+        ("faceless", "", True),
+        ("auto", "", True),
+        ("wflw", "", False),
+        ("label", "in", False),
+    ],
+)
+def test_an_archive_of_something_else_is_told(given, tmp_path, monkeypatch, capsys, form, folder, reads):
+    source = replace(BY_HAND, label_format=form, folder=folder)
+    monkeypatch.setattr(catalogue, "catalogue", lambda: {"walls": source})
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "fetch", "walls", "--archive", str(given("one.zip", ZIP))]) == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    place = f"walls/{folder}".rstrip("/")
+    if reads:
+        assert last.startswith(f"next: kpedge data check {place}")
+    else:
+        assert last == f"warning: nothing in {place} reads as {form}: is it the right archive, and all of them?"
+    assert (tmp_path / "walls" / "photos" / "label.txt").is_file()
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from kpedge.boxes import box_of_points
+from kpedge.cli.main import main
 from kpedge.datasets.check import check
 from kpedge.datasets.convert import convert
-from kpedge.datasets.formats import guess_format, read_format
+from kpedge.datasets.formats import FORMATS, guess_format, read_format
 from kpedge.datasets.labels import format_row
 from kpedge.errors import DataError, UsageError
-from kpedge.keypoints import FACES21_MEAN
+from kpedge.keypoints import FACES5, FACES21_MEAN, scheme_named
 
 
 def photo(path, seed=0):
@@ -190,7 +191,7 @@ def test_yolo_in_pixels(tmp_path):
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(DataError, match=r"no label\.txt in this folder"):
+    with pytest.raises(DataError, match=r"a\.json: JSON without images and annotations"):
         guess_format(tmp_path)
     may = os.access  # root may read everything
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "a.json" and may(path, mode))
@@ -211,3 +212,118 @@ def test_a_box_that_fewer_points_do_not_give_is_counted(faces, tmp_path):
     assert dropped["boxes that do not follow from the points"] == 2
     alone = convert(tmp_path / "pts", tmp_path / "mtfl of pts", "mtfl").dropped
     assert set(alone) == {"points that faces5 does not have"}, "pts has no boxes"
+
+
+def told(root, name="auto"):
+    """Message and advice of what cannot be read."""
+    with pytest.raises(DataError) as raised:
+        read_format(root, None, name)
+    return str(raised.value), raised.value.advice
+
+
+@pytest.mark.parametrize("name", ["auto", "coco"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", ":1: not JSON (cut off?)"),
+        ('{"images": [\n{"id": 1', ":2: not JSON (cut off?)"),
+        ('{"file": "a.p', ":1: not JSON (cut off?)"),
+        ('{\n"images": 1,}', ":2: not JSON: "),
+        ('{"images": []}', ": JSON without images and annotations"),
+        ("[1, 2]", ": JSON without images and annotations"),
+    ],
+)
+def test_json_that_is_not_coco_is_named(tmp_path, name, content, message):
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    (tmp_path / "convert.json").write_text("{")  # ours, and no labels
+    said, advice = told(tmp_path, name)
+    assert said.startswith(f"{path}{message}")
+    assert "export" in advice
+    assert told(path)[0].startswith(f"{path}{message}")
+
+
+def test_of_several_json_files_the_broken_one_is_named(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.json").write_text("{}")
+    assert f"{tmp_path}/a.json (and 2 more): JSON without" in told(tmp_path)[0]
+    (tmp_path / "b.json").write_text('{"a": ')
+    assert told(tmp_path)[0] == f"{tmp_path}/b.json:1: not JSON (cut off?)"
+
+
+def test_no_coco_file_at_all(tmp_path):
+    photo(tmp_path / "a.png")
+    assert told(tmp_path, "coco")[0] == f"{tmp_path}: no COCO file (*.json, annotations/*.json)"
+
+
+def test_what_lies_where_no_labels_are_is_told(tmp_path):
+    root = tmp_path / "set"
+    root.mkdir()
+    assert told(root)[0] == f"{root}: the folder is empty: no label.txt, no photo"
+    (root / "song.mp3").write_bytes(b"la")
+    said, advice = told(root)
+    assert said == f"{root}: no photo, and no label.txt or other labels in this folder or below it"
+    assert "--format" not in advice
+    photo(root / "in" / "a.png")
+    said, advice = told(root)
+    assert said == f"{root}: 1 photo, and no label.txt or other labels in this folder or below it"
+    assert "photos that show no face: --format faceless" in advice
+    assert "ibug68-csv" not in advice, "nothing there can be labels of any format"
+    said, advice = told(root / "in" / "a.png")
+    assert (said, advice) == (f"{root}/in/a.png: this is a photo", "give its folder")
+    (root / "points.mat").write_bytes(b"MATLAB")
+    said, advice = told(root)
+    assert "nor the labels of another format" in said
+    assert advice.count("faceless") == 1
+    assert all(name in advice for name in FORMATS)
+    assert told(root / "points.mat")[0] == f"{root}/points.mat: no labels of a format that kpedge knows"
+
+
+@pytest.mark.parametrize("flag", [3, -1, 0.5])
+def test_a_visibility_that_coco_does_not_have_is_a_problem(tmp_path, flag):
+    face = {"image_id": 7, "category_id": 1, "bbox": [3, 4, 20, 30]}
+    content = {
+        "images": [{"id": 7, "file_name": "a.png"}],
+        "annotations": [
+            {**face, "id": 1, "keypoints": [4, 5, 2, 6, 7, 1, 0, 0, 0]},
+            {**face, "id": 2, "keypoints": [4, 5, 2, 6, 7, flag, 0, 0, 0]},
+        ],
+        "categories": [{"id": 1, "name": "face", "keypoints": ["a", "b", "c"]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    labels = read_format(tmp_path)
+    assert [row.labelled.tolist() for row in labels.rows] == [[True, True, False]]
+    assert [(problem.kind, str(problem)) for problem in labels.problems] == [
+        ("visibility", f"a.json, annotation 2: v of keypoint 2 is {flag:g}, expected 0, 1 or 2")
+    ]
+
+
+def test_points_that_never_follow_are_told(faces, tmp_path, capsys):
+    said = "of ibug68's 68 points 18 follow from faces21; the other 50 are not labelled"
+    assert said in read_format(faces, scheme_named("ibug68")).remarks
+    assert read_format(faces, FACES5).remarks == (), "all of them follow"
+    for command in (["check"], ["prepare", "--out", str(tmp_path / "set")]):
+        for _ in range(2):  # the second time the prepared set is there
+            assert main(["data", command[0], str(faces), "--scheme", "ibug68", *command[1:]]) == 0
+            assert capsys.readouterr().err.count(f"note: {said}") == 1
+    boxes = tmp_path / "boxes"
+    convert(faces, boxes, "boxes")
+    assert read_format(boxes, scheme_named("ibug68")).remarks == (), "it has no points at all"
+
+
+def test_rows_that_were_left_out_are_counted_in_words(faces, tmp_path, capsys):
+    arguments = ["data", "prepare", str(faces), "--out", str(tmp_path / "set"), "--validation", "0", "--test", "0"]
+    labels = faces / "label.txt"
+    labels.write_text(labels.read_text() + "\nx.png 1 2\n")
+    assert main(arguments) == 0
+    assert "warning: 1 row or photo was left out; kpedge data check names it" in capsys.readouterr().err
+    labels.write_text(labels.read_text() + "x.png 1 2\n")
+    assert main([*arguments, "--force"]) == 0
+    assert "warning: 2 rows or photos were left out; kpedge data check names them" in capsys.readouterr().err
+
+
+def test_a_broken_scheme_file_comes_with_advice(faces):
+    (faces / "scheme.toml").write_text('points = ["a"')
+    said, advice = told(faces)
+    assert "scheme.toml: not a TOML file" in said
+    assert "docs/schemes.md" in advice

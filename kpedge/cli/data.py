@@ -179,6 +179,8 @@ def prepare(
             crops: dict[str, Any] = {"negatives": negatives, **({} if context is None else {"context": context})}
             options = PrepareOptions(**common, **crops)
             report = run_prepare(folder, out, options, progress=update, **read)
+    for line in report.remarks:
+        output.say(f"note: {line}")
     output.say_some([f"left out: {problem}" for problem in report.problems], "kpedge data check --json lists all")
     say_prepared(report.path, report.written, report.counts, len(report.problems))
 

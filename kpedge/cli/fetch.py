@@ -145,6 +145,7 @@ def fetch(
     from kpedge.datasets.download import Patience
     from kpedge.datasets.fetch import fetch as run_fetch
     from kpedge.datasets.fetch import from_elsewhere, own_set
+    from kpedge.datasets.formats import FORMATS, may_read
     from kpedge.errors import UsageError
 
     if archive and url is not None:
@@ -195,7 +196,11 @@ def fetch(
     )
     output.say(f"{folder}: {done}")
     output.result(str(folder))
-    output.say(f"next: {source.next_step(folder)}")
+    known, place = source.label_format, folder / source.folder
+    if known in FORMATS and not may_read(place, known):
+        output.say(f"warning: nothing in {place} reads as {known}: is it the right archive, and all of them?")
+    else:
+        output.say(f"next: {source.next_step(folder)}")
 
 
 @contextlib.contextmanager

@@ -157,4 +157,5 @@ def say_prepared(path: Path, written: bool, counts: dict[str, dict[str, int]], p
     )
     output.say(f"{path}: {'prepared' if written else 'up to date'}: {parts}")
     if problems:
-        output.say(f"warning: {problems} rows or photos were left out; name them: kpedge data check")
+        what = "1 row or photo was" if problems == 1 else f"{problems:,} rows or photos were"
+        output.say(f"warning: {what} left out; kpedge data check names {'it' if problems == 1 else 'them'}")

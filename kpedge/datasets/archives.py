@@ -114,7 +114,7 @@ def _expected(source: PublicSet, count: int, checksum: Checksum | None) -> Publi
         are = "is" if count == 1 else "are"
         raise UsageError(
             f"{source.name} comes in {counted(len(source.files), 'file')} ({names}), {count} {are} given",
-            "give each with an --archive of its own",
+            f"all of them: {source.with_archives}",
         )
     return from_elsewhere(source, None, checksum)
 

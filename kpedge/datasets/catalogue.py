@@ -80,6 +80,7 @@ class PublicSet:
         label_format: what `--format` has to be; "" where kpedge cannot read the labels as they come.
         folder: where the labels lie in what `fetch` unpacks; "" at its top.
         note: what else there is to know.
+        archives: how many files its page offers, where that is known and `files` does not say it; else 0.
         files: what `fetch` downloads and unpacks; empty where it has to be got by hand.
     """
 
@@ -95,6 +96,7 @@ class PublicSet:
     label_format: str = ""
     folder: str = ""
     note: str = ""
+    archives: int = 0
     files: tuple[RemoteFile, ...] = ()
 
     @property
@@ -108,6 +110,11 @@ class PublicSet:
         if not self.files:
             return "by hand"
         return "yes" if self.verified else "with --sha256 or --unverified"
+
+    @property
+    def with_archives(self) -> str:
+        """The command that takes the set from files that were downloaded by hand."""
+        return f"kpedge data fetch {self.name}" + " --archive FILE" * max(1, self.archives, len(self.files))
 
     def next_step(self, out: Path) -> str:
         """The command that looks at the set, once it lies in `out`."""

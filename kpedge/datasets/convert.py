@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -12,8 +11,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.boxes import box_of_points
+from kpedge.boxes import FACE, HEAD, POINTS, box_of_points
 from kpedge.datasets.formats import AUTO, FORMATS, TARGETS, Target, read_format
+from kpedge.datasets.formats.record import RECORD, write_record
 from kpedge.datasets.labels import (
     TEST_LIST,
     LabelProblem,
@@ -33,8 +33,12 @@ from kpedge.scheme import KeypointScheme
 
 PHOTOS = ("copy", "link", "none")
 """What becomes of the photos: copied, linked to where they are, or left there."""
-RECORD = "convert.json"
-"""In the folder that is written: what it was made from. Only a folder that has it is ever replaced."""
+BOXES_OF = {
+    FACE: "faces from the brows to the chin",
+    HEAD: "heads",
+    POINTS: "something else, in whose place the boxes that follow from the points are used",
+}
+"""What boxes of each of `kpedge.boxes.CONVENTIONS` hold, in words."""
 SAME_BOX = 1e-3
 """Boxes that differ by less than this follow from the points, in their side."""
 SAME = 1e-4
@@ -132,12 +136,12 @@ def convert(
             _write_photo(held, photo, folder / places[photo], photos)
         target.write(folder, held, places, *([sizes] if target.sizes else []))
         _write_lists(folder, held, target, places)
-        record = {"from": labels.format, "to": target_format, "faces": report.faces, "dropped": report.dropped}
-        (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         if photos != "none":
             back = read_format(folder, None, target_format)
             _prove(held, back, places)
-            report = replace(report, remarks=(*report.remarks, *_about_boxes(held, back, target_format)))
+            report = replace(report, remarks=(*report.remarks, *_about_boxes(held, back, target)))
+        boxes = held.convention if target.boxes else ""  # last, so that what was read back is what others read
+        write_record(folder, labels.format, target_format, report.faces, report.dropped, boxes)
     return report
 
 
@@ -173,8 +177,8 @@ def _fitted(labels: Labels, target: Target, name: str, dropped: Counter[str]) ->
     """The labels in the points of the target."""
     if labels.boxes_only and not target.boxes_only:
         raise UsageError(
-            f"these labels have boxes and no points, {name} is of points",
-            f"--to takes for boxes: {', '.join(n for n, one in TARGETS.items() if one.boxes_only)}",
+            f"the format {name} holds points, and these labels have none: they are boxes alone",
+            f"formats for these: --to {', '.join(n for n, one in TARGETS.items() if one.boxes_only)}",
         )
     if target.scheme is None or labels.boxes_only or labels.scheme == target.scheme:
         return labels
@@ -359,12 +363,13 @@ def _prove(labels: Labels, back: Labels, places: Mapping[str, str]) -> None:
             )
 
 
-def _about_boxes(labels: Labels, back: Labels, target_format: str) -> list[str]:
-    """What is to be said where the target's boxes are taken for something else."""
-    if back.convention == labels.convention or not FORMATS[target_format].target or not TARGETS[target_format].boxes:
+def _about_boxes(labels: Labels, back: Labels, target: Target) -> list[str]:
+    """What is to be said where the target's boxes would be taken for something else without our record."""
+    if back.convention == labels.convention or not target.boxes:
         return []
-    kind = labels.convention
+    kind, other = labels.convention, back.convention
     return [
-        f"the boxes hold what kpedge calls {kind!r}, and are read as {back.convention!r} in this format: "
-        f"add --boxes {kind} when frames are prepared"
+        f"the boxes hold {BOXES_OF[kind]} ({kind!r}), and {RECORD} beside the labels says so; without that file "
+        f"boxes of this format are taken to hold {BOXES_OF[other]} ({other!r}): then add --boxes {kind} to "
+        "kpedge data prepare --frames (docs/coordinates.md#what-a-box-holds)"
     ]

@@ -108,7 +108,7 @@ def fetch(
     if not source.files:
         raise UsageError(
             f"{source.name} cannot be fetched: it has to be got by hand",
-            f"from {source.page}, then: kpedge data fetch {source.name} --archive FILE",
+            f"from {source.page}, then: {source.with_archives}",
         )
     out = out.resolve()
     record = read_record(out)

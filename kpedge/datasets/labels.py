@@ -148,7 +148,7 @@ class Labels:
 
     def converted(self, wanted: KeypointScheme) -> Labels:
         """The same faces in the points of another scheme: by name, and by what the own scheme derives. Where no point
-        follows and both have as many, the points are taken by position.
+        follows and both have as many, the points are taken by position. A remark tells how many do not follow.
 
         Raises:
             UsageError: no point follows.
@@ -169,7 +169,14 @@ class Labels:
                 f"{self.scheme.name}",
                 "leave --scheme out to keep the set's own points, or name them as in docs/schemes.md",
             )
-        return replace(self, scheme=wanted, rows=tuple(_converted(row, way) for row in self.rows))
+        remarks, known = self.remarks, len(way.known)
+        if known < len(wanted):
+            missing = len(wanted) - known
+            remarks += (
+                f"of {wanted.name}'s {len(wanted)} points {known} {'follows' if known == 1 else 'follow'} from "
+                f"{self.scheme.name}; the other {missing} {'is' if missing == 1 else 'are'} not labelled",
+            )
+        return replace(self, scheme=wanted, rows=tuple(_converted(row, way) for row in self.rows), remarks=remarks)
 
 
 def _converted(row: LabelRow, way: Conversion) -> LabelRow:

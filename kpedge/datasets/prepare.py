@@ -109,12 +109,14 @@ class PrepareReport:
         written: False when it was there already and still fits its source.
         counts: split -> {"photos": ..., "faces": ..., "negatives": ...}.
         problems: rows and photos that were left out, each named.
+        remarks: what is to be known of how the files were read.
     """
 
     path: Path
     written: bool
     counts: dict[str, dict[str, int]]
     problems: tuple[LabelProblem, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def face_region(photo: Image, box: Box, options: PrepareOptions) -> tuple[Image, tuple[int, int], int]:
@@ -178,7 +180,7 @@ def prepare(
 
     earlier = still_fits(out, digest, known if is_prepared(out) else None, strict=strict, force=force)
     if earlier is not None:
-        return earlier
+        return replace(earlier, remarks=read.labels.remarks)
 
     splits = split_photos(
         read.digests, seed=options.seed, validation=options.validation, test=options.test, test_list=read.listed
@@ -191,7 +193,7 @@ def prepare(
         if strict:
             raise_first(packing.problems)
         counts = packing.finish(folder, digest)
-    return PrepareReport(out, True, counts, tuple(packing.problems))
+    return PrepareReport(out, True, counts, tuple(packing.problems), read.labels.remarks)
 
 
 def still_fits(

@@ -85,7 +85,7 @@ def prepare_frames(
     known = (lambda: open_frames(out).info) if is_frame_set(out) else None
     earlier = still_fits(out, digest, known, strict=strict, force=force)
     if earlier is not None:
-        return earlier
+        return replace(earlier, remarks=read.labels.remarks)
     splits = split_photos(
         read.digests, seed=options.seed, validation=options.validation, test=options.test, test_list=read.listed
     )
@@ -134,7 +134,7 @@ def prepare_frames(
                 "photos": photos,
             }
         )
-    return PrepareReport(out, True, counts, tuple(problems))
+    return PrepareReport(out, True, counts, tuple(problems), read.labels.remarks)
 
 
 def shrink(image: Image, longest: int = MAX_SIDE) -> tuple[Image, NDArray[np.float64]]:

@@ -306,6 +306,7 @@ def comparison_png(runs: Sequence[RunRecord]) -> bytes:
     title = "Training loss" if len(kinds) == 1 else "Training loss, not of one kind: compare its course only"
     right.set(xlabel="epoch", ylabel="loss", yscale="log", title=title)
     for axis in (left, right):
+        plots.count_along_x(axis)
         axis.grid(alpha=0.3, which="both")
     figure.legend(loc="outside right upper")
     return bytes(plots.to_png(figure))

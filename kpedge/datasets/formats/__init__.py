@@ -24,8 +24,10 @@ from kpedge.datasets.formats import (
 )
 from kpedge.datasets.formats.boxes_csv import read as read_boxes_csv
 from kpedge.datasets.formats.common import SCHEME_FILE, is_generic, refuse_unreadable
+from kpedge.datasets.formats.record import recorded_boxes, recorded_format
 from kpedge.datasets.formats.target import Target
-from kpedge.datasets.labels import Labels
+from kpedge.datasets.formats.unknown import refuse_json, refuse_unknown
+from kpedge.datasets.labels import Labels, photos_below
 from kpedge.datasets.rows import counted
 from kpedge.errors import DataError, UsageError
 from kpedge.scheme import KeypointScheme
@@ -37,6 +39,7 @@ __all__ = [
     "Format",
     "Target",
     "guess_format",
+    "may_read",
     "read_boxes_csv",
     "read_format",
 ]
@@ -52,6 +55,7 @@ class Format:
         holds: what a folder of it holds, in one line.
         read: reads a folder or a file, for a scheme that is wanted, or none.
         looks_like: whether a folder or a file seems to be of it.
+        told: it cannot be told by what lies there: only kpedge's own record names it.
         named: whether its objects have names, among which `only` chooses.
         target: how it is written; None where it is not.
     """
@@ -60,6 +64,7 @@ class Format:
     read: Callable[..., Labels]
     looks_like: Callable[[Path], bool]
     named: bool = False
+    told: bool = False
     target: Target | None = None
 
 
@@ -109,7 +114,11 @@ FORMATS: dict[str, Format] = {
     ),
     "pts": Format(pts.HOLDS, pts.read, pts.looks_like, target=Target(pts.write, pts.place, several=False, stems=True)),
     "pts0": Format(
-        pts.HOLDS0, pts.read0, faceless.looks_like, target=Target(pts.write0, pts.place, several=False, stems=True)
+        pts.HOLDS0,
+        pts.read0,
+        pts.looks_like,
+        told=True,
+        target=Target(pts.write0, pts.place, several=False, stems=True),
     ),
     "voc": Format(
         voc.HOLDS,
@@ -168,7 +177,10 @@ TARGETS = {name: form.target for name, form in FORMATS.items() if form.target is
 
 def _fitting(root: Path, scheme: KeypointScheme | None) -> list[str]:
     """The formats that a folder or a file seems to be of."""
-    found = [name for name, form in FORMATS.items() if form.looks_like(root)]
+    recorded = FORMATS.get(name := recorded_format(root))
+    if recorded and recorded.looks_like(root):
+        return [name]
+    found = [name for name, form in FORMATS.items() if not form.told and form.looks_like(root)]
     if "mtfl" in found and not mtfl.looks_like(root, scheme):
         found.remove("mtfl")
     if "mtfl" in found and "label" in found:
@@ -177,7 +189,8 @@ def _fitting(root: Path, scheme: KeypointScheme | None) -> list[str]:
 
 
 def guess_format(root: Path, scheme: KeypointScheme | None = None) -> str:
-    """The format of a folder's labels, from what lies in it; photos without labels are never taken for faceless.
+    """The format of a folder's labels: the one in which kpedge wrote it (`convert.json`), else from what lies in it;
+    photos without labels are never taken for faceless.
 
     Raises:
         DataError: none fits, or it is a prepared set.
@@ -193,12 +206,15 @@ def _guess(root: Path, scheme: KeypointScheme | None) -> list[str]:
         course_lists.refuse_prepared(root)
     if not found:
         refuse_unreadable(root)
-        what = "no labels of" if root.is_file() else "no label.txt in this folder or below it, nor the labels of"
-        raise DataError(
-            f"{root}: {what} {'a format that kpedge knows' if root.is_file() else 'another format'}",
-            f"--format names it: {', '.join(FORMATS)}; photos that show no face: --format faceless",
-        )
+        if root.is_dir() or root.suffix.lower() == ".json":
+            refuse_json(coco.json_files(root))
+        refuse_unknown(root, FORMATS)
     return found
+
+
+def may_read(root: Path, name: str) -> bool:
+    """Whether something in a folder looks like a format of `FORMATS`."""
+    return root.exists() and (bool(photos_below(root)) if name == "faceless" else FORMATS[name].looks_like(root))
 
 
 def read_format(
@@ -229,7 +245,8 @@ def read_format(
     labels = form.read(root, scheme, only=only) if form.named else form.read(root, scheme)
     if not labels.boxes_only and labels.rows and (scheme is None or is_generic(scheme)):
         remarks += _about(labels.scheme)
-    labels = replace(labels, remarks=(*remarks, *labels.remarks))
+    boxes = recorded_boxes(labels.root, name) or labels.convention
+    labels = replace(labels, convention=boxes, remarks=(*remarks, *labels.remarks))
     return labels if scheme is None else labels.converted(scheme)
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from kpedge.boxes import CONVENTIONS, HEAD, POINTS
 from kpedge.datasets.formats.coco_categories import Names, names_of, scheme_of, unnamed
 from kpedge.datasets.formats.common import Collected, PhotoFinder, points_box
+from kpedge.datasets.formats.unknown import refuse_json
 from kpedge.datasets.labels import LabelRow, Labels
 from kpedge.datasets.rows import RowError, check_points, counted, read_text, row_box, row_name, where_in
 from kpedge.errors import DataError
@@ -35,6 +36,8 @@ from kpedge.scheme import KeypointScheme
 HOLDS = "COCO JSON: annotations.json, annotations/*.json, or …/_annotations.coco.json, with the photos in any folder"
 EDGE = 0.5
 """From the edge of the first pixel, where a bbox counts from, to its centre."""
+VISIBILITIES = (0, 1, 2)
+"""Not labelled; labelled though hidden; seen."""
 _HEAD = 1 << 16
 _TEST = re.compile(r"(?<![a-z])test(?![a-z])")
 """In the path of a file of the test split: test.json, instances_test2017.json, test/…, not latest.json."""
@@ -43,10 +46,15 @@ _PHOTO_FOLDERS = ("images", "data", "photos")
 
 
 def files_of(root: Path) -> list[Path]:
-    """The files of a folder that look like COCO's."""
+    """The files of a folder that look like COCO's, or the one file that was given."""
+    return [root] if root.is_file() else [path for path in json_files(root) if _is_coco(path)]
+
+
+def json_files(root: Path) -> list[Path]:
+    """The JSON files where a folder may have COCO's, or the one file that was given."""
     if root.is_file():
         return [root]
-    return [path for folder in _FOLDERS for path in sorted((root / folder).glob("*.json")) if _is_coco(path)]
+    return [path for folder in _FOLDERS for path in sorted((root / folder).glob("*.json"))]
 
 
 def _is_coco(path: Path) -> bool:
@@ -273,6 +281,8 @@ def _keypoints(values: list[Any], count: int) -> tuple[NDArray[np.float64], NDAr
     step = len(values) // count
     for place in range(count):
         flag = _number(values[step * place + 2], "v") if step == 3 else 2.0
+        if flag not in VISIBILITIES:
+            raise RowError("visibility", f"v of keypoint {place + 1} is {flag:g}, expected 0, 1 or 2")
         if flag > 0:
             points[place] = [_number(one, f"keypoint {place + 1}") for one in values[step * place : step * place + 2]]
             visible[place] = flag != 1
@@ -292,7 +302,8 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
     """
     paths = files_of(root)
     if not paths:
-        raise DataError(f"{root}: no COCO file (annotations.json, annotations/*.json)", "give the file itself")
+        refuse_json(json_files(root))
+        raise DataError(f"{root}: no COCO file (*.json, annotations/*.json)", "give the file itself")
     root = _data_folder(root) if root.is_file() else root
     reader = _Reader(root, frozenset(only), PhotoFinder(root))
     files = [_open(path, root) for path in paths]
