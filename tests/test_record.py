@@ -315,7 +315,7 @@ def test_a_name_without_a_format_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="is a file, not a folder"):
         Recorder(tmp_path / "file" / "out.mp4")
 
 

@@ -259,7 +259,7 @@ def test_a_snapshot_that_cannot_be_written_is_told_once(tmp_path, controls):
     (tmp_path / "file").write_text("")
     sink = SnapshotSink(tmp_path / "file", controls)
     controls.snapshot.set()
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="is a file, not a folder"):
         sink.show(live())
     controls.snapshot.set()
     sink.show(live(1))
@@ -271,7 +271,7 @@ def test_a_snapshot_that_fails_in_a_pause_is_told_with_the_next_frame(tmp_path, 
     sink.show(live())
     controls.snapshot.set()
     sink.poll()
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="is a file, not a folder"):
         sink.show(live(1))
 
 
