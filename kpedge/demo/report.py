@@ -66,7 +66,7 @@ def page(folder: Path, out: Path, document: dict[str, Any]) -> str:
             folder / "pictures" / "curves.png",
             f"Curves over the epochs: losses fall, the validation error falls to {percent(training['best_nme'])} of "
             f"the box, below the mean face's {percent(training['mean_face_nme'])}.",
-            f"Stage 3, the recipe of the released model cut short; epoch {training['best_epoch']} was kept.",
+            f"The recipe of stage 3, cut short; epoch {training['best_epoch']} was kept.",
             chart=True,
         ),
         accuracy=table(

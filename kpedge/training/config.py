@@ -271,7 +271,7 @@ RECIPES = {
         **_STRONG,
     ),
 }
-"""The released recipes: the defaults of the flags."""
+"""What trains well on real photos alone: the defaults of the flags. Released models start from synthetic faces besides."""
 DETECTOR = DetectorConfig(
     epochs=100,
     optimiser="adamw",
