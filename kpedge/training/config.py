@@ -271,7 +271,7 @@ RECIPES = {
         **_STRONG,
     ),
 }
-"""What trains well on real photos alone: the defaults of the flags. Released models start from synthetic faces besides."""
+"""What trains well on real photos alone: the defaults of the flags. Released models start from synthetic faces."""
 DETECTOR = DetectorConfig(
     epochs=100,
     optimiser="adamw",
