@@ -47,6 +47,9 @@ def test_a_run_is_refused_before_photos_are_prepared_for_it(said, tmp_path, stag
     run.mkdir(parents=True)
     (run / "last.pt").touch()
     assert f"{run} holds a run already — add --resume" in said("train", stage, "--data", photos, "--out", run)
+    (run / "last.pt").rename(run / "best.pt")  # nothing to go on with, and not to be lost
+    text = said("train", stage, "--data", photos, "--out", run, "--resume", "--force")
+    assert f"{run} holds best.pt already" in text
     assert sorted(path.name for path in run.parent.iterdir()) == ["one"]
 
 

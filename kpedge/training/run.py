@@ -48,7 +48,8 @@ class Run:
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file, not a folder", "choose another --out")
         found = [name for name in (*FILES, BOARD) if (self.path / name).exists()]
-        if found and not force and not (resume and self.last.exists()):
+        replaced, resumed = force and not resume, resume and self.last.exists()
+        if found and not replaced and not resumed:
             what = "a run" if self.last.exists() else found[0]
             raise OutputError(
                 f"{self.path} holds {what} already",
