@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kpedge.files import write_text
+from kpedge.files import write_json
 from kpedge.machine import cpu_name, versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "ablations.json"
@@ -141,7 +141,7 @@ def collect(out: Path) -> None:
             }
         )
     document = {"budget": BUDGET, "cpu": cpu_name(), "versions": versions(), "trials": rows}
-    write_text(RESULTS, json.dumps(document, indent=1) + "\n")
+    write_json(RESULTS, document)
 
 
 def markdown() -> str:

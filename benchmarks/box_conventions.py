@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
 
 from kpedge.boxes import HEAD, HEAD_ABOVE, HEAD_SIDE, box_of_points, to_convention
 from kpedge.datasets.formats import read_boxes_csv
-from kpedge.files import write_text
+from kpedge.files import write_json
 from kpedge.geometry import Image, box_overlaps_image, box_size, iou
 from kpedge.images import read_image
 from kpedge.machine import cpu_name, versions
@@ -132,7 +131,7 @@ def main() -> None:
             "mapping": {"side_to_root_of_area": HEAD_SIDE, "up_in_heights": HEAD_ABOVE},
             "sets": sets,
         }
-        write_text(options.json, json.dumps(document, indent=1) + "\n")
+        write_json(options.json, document)
 
 
 if __name__ == "__main__":

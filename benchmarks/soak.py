@@ -12,7 +12,6 @@ Linux only: the readings come from /proc. Needs the extras `serve` and `train` (
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import threading
@@ -26,7 +25,7 @@ import cv2
 import numpy as np
 
 from kpedge.bench.clip import RATE, SIZE, FaceClip, Sway
-from kpedge.files import refuse_existing, write_bytes, write_text
+from kpedge.files import refuse_existing, write_bytes, write_json
 from kpedge.geometry import Image
 from kpedge.machine import describe
 from kpedge.plots import new_figure, to_png
@@ -166,7 +165,7 @@ def main() -> None:
         "growth_after_a_fifth": growth,
         "rows": readings.rows,
     }
-    write_text(targets["json"], json.dumps(document, indent=1) + "\n")
+    write_json(targets["json"], document)
     write_bytes(targets["png"], plot(readings.rows))
     print(f"{report.frames} frames in {report.seconds:.0f} s; growth after the first fifth: {growth}")
 

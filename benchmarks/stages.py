@@ -6,13 +6,12 @@ python benchmarks/stages.py --json benchmarks/results/stages.json
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 
 from kpedge.export.probes import random_crops
-from kpedge.files import write_text
+from kpedge.files import write_json
 from kpedge.machine import cpu_name, versions
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.timing import time_calls
@@ -68,7 +67,7 @@ def main() -> None:
         )
     if options.json:
         document = {"cpu": cpu_name(), "threads": 1, "batch": 1, **settings, "versions": versions(), "models": rows}
-        write_text(options.json, json.dumps(document, indent=1) + "\n")
+        write_json(options.json, document)
 
 
 if __name__ == "__main__":

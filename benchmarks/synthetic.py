@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kpedge.files import write_text
+from kpedge.files import write_json
 
 SIZE_FROM, SIZE_TO = 60.0, 120.0
 """Sides of the boxes, pixels, that have a column of their own."""
@@ -62,7 +62,7 @@ def main() -> None:
         print(f"{name:44} {100 * row['nme_box']:.2f} %  {100 * row['nme_box_60_to_120_px']:.2f} %", end="  ")
         print(f"over 10 %: {100 * row['failure_rate']:.1f} %  mean face {100 * row['mean_face']['nme_box']:.2f} %")
     if options.json:
-        write_text(options.json, json.dumps(rows, indent=1) + "\n")
+        write_json(options.json, rows)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,13 @@ def _is_easy(photo: SyntheticPhoto, width: int) -> bool:
     return turned < 20 and 40 <= face.box[2] - face.box[0] <= 100
 
 
+def noise_photo(path: Path, seed: int = 0, size: tuple[int, int] = (160, 120)) -> None:
+    """Write a picture of noise, of that width and height, and the folders that it needs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), np.uint8)
+    assert cv2.imwrite(str(path), pixels)
+
+
 def make_photos(folder: Path, count: int, seed: int = 0, faces: int = 1) -> Path:
     """Write `count` photos of 320x240 with synthetic faces that are easy to learn, and their label.txt."""
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from conftest import make_photos
+from conftest import make_photos, noise_photo
 
 from kpedge.boxes import box_of_points
 from kpedge.cli.main import main
@@ -20,11 +20,6 @@ from kpedge.keypoints import FACES5, FACES21, scheme_named
 from kpedge.scheme import read_scheme, scheme_of_names
 
 
-def photo(path, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (120, 160, 3), np.uint8))
-
-
 @pytest.fixture
 def hard(tmp_path):
     """Labels with all that may happen: folders, blanks in names, several faces, points beyond the photo or missing."""
@@ -32,7 +27,7 @@ def hard(tmp_path):
     rng = np.random.default_rng(5)
     rows = []
     for number, (name, faces) in enumerate({"I/a.png": 1, "I/my photo.png": 2, "II/a.png": 1, "b.jpg": 3}.items()):
-        photo(root / name, number)
+        noise_photo(root / name, number)
         for _ in range(faces):
             points = rng.uniform(-30, 190, (21, 2)).round(6)
             if faces == 3:
@@ -84,7 +79,7 @@ def test_there_and_back_every_row_is_the_same(hard, tmp_path, target, prefix):
 def test_boxes_alone_go_anywhere_that_has_boxes(tmp_path, target):
     root = tmp_path / "heads"
     for number, name in enumerate(("a.png", "b, c.png", "d.png")):
-        photo(root / name, number)
+        noise_photo(root / name, number)
     rows = ["image,x1,y1,x2,y2,who", "a.png,1.5,2,31.5,40,x", "a.png,-4,5,20,30", '"b, c.png",40,1,70,50']
     (root / "boxes.csv").write_text("\n".join(rows) + "\n")
     report = convert(root, tmp_path / "there", target)
@@ -139,7 +134,7 @@ def test_formats_of_many_points_come_back(tmp_path, name, target):
     rng = np.random.default_rng(1)
     rows = []
     for number in range(4):
-        photo(root / f"{number}.png", number)
+        noise_photo(root / f"{number}.png", number)
         points = rng.uniform(10, 150, (len(scheme), 2)).round(6)
         box = box_of_points(points, scheme) if target != "wflw" else np.array([1.5, 2, 50, 60])
         rows.append(format_row(f"{number}.png", box, points))
@@ -159,7 +154,7 @@ def test_formats_of_many_points_come_back(tmp_path, name, target):
 
 
 def test_hidden_points_stay_hidden_where_they_can(tmp_path):
-    photo(tmp_path / "in" / "a.png")
+    noise_photo(tmp_path / "in" / "a.png")
     points = [40, 50, 1, 80, 52, 2, 60, 70, 0]
     content = {
         "images": [{"id": 1, "file_name": "a.png"}],
@@ -214,7 +209,7 @@ def test_names_that_a_format_cannot_hold_become_others(tmp_path):
     names = ["a  b.png", "1 2.png", "x,y.png", "same.png", "same.jpg", "SAME.png"]
     boxes = ["image,x1,y1,x2,y2", *(f'"{name}",1,2,3{n},40' for n, name in enumerate(names))]
     for number, name in enumerate(names):
-        photo(root / name, number)
+        noise_photo(root / name, number)
     (root / "boxes.csv").write_text("\n".join(boxes))
     report = convert(root, tmp_path / "voc", "voc")
     assert report.faces == 6
@@ -223,8 +218,8 @@ def test_names_that_a_format_cannot_hold_become_others(tmp_path):
     points = " ".join(f"{v} {v + 9}" for v in range(5))
     lines = [f"{name.replace('  ', ' ')} 1 2 30 40 {points}" for name in ("a b.png", "c.png")]
     shutil.rmtree(root)
-    photo(root / "a b.png")
-    photo(root / "c.png")
+    noise_photo(root / "a b.png")
+    noise_photo(root / "c.png")
     (root / "label.txt").write_text("\n".join(lines))
     assert convert(root, tmp_path / "plain", "label").dropped == {}
     coco = convert(root, tmp_path / "coco", "coco")
@@ -240,7 +235,7 @@ def test_names_that_a_format_cannot_hold_become_others(tmp_path):
 
 
 def test_no_photo_is_written_outside_the_folder(tmp_path):
-    photo(tmp_path / "secret.png")
+    noise_photo(tmp_path / "secret.png")
     (tmp_path / "in").mkdir()
     content = {
         "images": [{"id": 1, "file_name": "../secret.png"}],

@@ -1,8 +1,8 @@
 """Pascal VOC and YOLO."""
 
-import cv2
 import numpy as np
 import pytest
+from conftest import noise_photo
 
 from kpedge.boxes import HEAD, POINTS
 from kpedge.cli.main import main
@@ -14,11 +14,6 @@ from kpedge.errors import DataError
 from kpedge.keypoints import FACES5
 
 OBJECT = "<object><name>{}</name><difficult>{}</difficult><bndbox>{}</bndbox></object>"
-
-
-def photo(path, seed=0, width=160, height=120):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8))
 
 
 def corners(*values):
@@ -39,7 +34,7 @@ def annotation(path, name, *objects, size=(160, 120)):
 def voc(tmp_path):
     root = tmp_path / "voc"
     for number, name in enumerate(("a.jpg", "b.png", "c.png")):
-        photo(root / "JPEGImages" / name, number)
+        noise_photo(root / "JPEGImages" / name, number)
     annotation(
         root / "Annotations" / "a.xml",
         "a.jpg",
@@ -83,7 +78,7 @@ def test_voc_becomes_a_frame_set_in_which_difficult_faces_are_ignored(voc, tmp_p
 
 
 def test_xml_beside_the_photos_and_files_that_are_no_labels(tmp_path):
-    photo(tmp_path / "a.png")
+    noise_photo(tmp_path / "a.png")
     annotation(tmp_path / "a.xml", "C:\\somewhere\\a.png", OBJECT.format("face", 0, corners(3, 4, 50, 60)))
     labels = read_format(tmp_path)
     assert [row.photo for row in labels.rows] == ["a.png"]
@@ -137,7 +132,7 @@ def test_broken_objects_of_voc_are_named(voc):
 def yolo(tmp_path):
     root = tmp_path / "yolo"
     for number, name in enumerate(("train/a", "train/b", "test/c")):
-        photo(root / "images" / f"{name}.png", number)
+        noise_photo(root / "images" / f"{name}.png", number)
         (root / "labels" / name).parent.mkdir(parents=True, exist_ok=True)
     (root / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 1 1\n1 0.25 0.25 0.1 0.2\n")
     (root / "labels" / "train" / "b.txt").write_text("\n")
@@ -220,7 +215,7 @@ def test_broken_rows_of_yolo_are_named(yolo):
 
 
 def test_labels_beside_the_photos(tmp_path):
-    photo(tmp_path / "a.jpg")
+    noise_photo(tmp_path / "a.jpg")
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     (tmp_path / "classes.txt").write_text("face\n")
     assert guess_format(tmp_path) == "yolo"

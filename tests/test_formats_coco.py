@@ -2,9 +2,9 @@
 
 import json
 
-import cv2
 import numpy as np
 import pytest
+from conftest import noise_photo
 
 from kpedge.boxes import HEAD, POINTS, box_of_points
 from kpedge.datasets.check import check
@@ -16,11 +16,6 @@ from kpedge.errors import DataError, UsageError
 from kpedge.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points, scheme_named
 
 EYES = ["left_eye", "right_eye", "nose_tip"]
-
-
-def photo(path, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (120, 160, 3), np.uint8))
 
 
 def document(names=EYES, annotations=(), images=None, **category):
@@ -40,7 +35,7 @@ def write(path, content):
 
 
 def test_points_are_pixel_indices_and_boxes_count_edges(tmp_path):
-    photo(tmp_path / "images" / "a.png")
+    noise_photo(tmp_path / "images" / "a.png")
     write(tmp_path / "annotations" / "instances_default.json", document(skeleton=[[1, 2], [2, 3]]))
     labels = read_format(tmp_path)
     (row,) = labels.rows
@@ -70,7 +65,7 @@ def test_points_are_pixel_indices_and_boxes_count_edges(tmp_path):
     ],
 )
 def test_photos_are_found_where_tools_put_them(tmp_path, json_place, photo_place, file_name):
-    photo(tmp_path / photo_place)
+    noise_photo(tmp_path / photo_place)
     write(tmp_path / json_place, document(images=[{"id": 7, "file_name": file_name}]))
     assert guess_format(tmp_path) == "coco"
     labels = read_format(tmp_path)
@@ -79,7 +74,7 @@ def test_photos_are_found_where_tools_put_them(tmp_path, json_place, photo_place
 
 
 def test_a_file_can_be_given_itself(tmp_path):
-    photo(tmp_path / "images" / "a.png")
+    noise_photo(tmp_path / "images" / "a.png")
     file = write(tmp_path / "annotations" / "x.json", document())
     labels = read_format(file)
     assert (labels.root, labels.rows[0].photo, labels.files) == (tmp_path, "images/a.png", ("annotations/x.json",))
@@ -158,8 +153,8 @@ def test_flags_tell_what_is_labelled_and_what_is_seen(tmp_path):
 
 
 def test_crowds_and_faces_without_points(tmp_path):
-    photo(tmp_path / "a.png")
-    photo(tmp_path / "b.png", 1)
+    noise_photo(tmp_path / "a.png")
+    noise_photo(tmp_path / "b.png", 1)
     face = {"keypoints": [40, 50, 2, 80, 52, 2, 60, 70, 2], "bbox": [30, 40, 60, 50]}
     annotations = [
         {"image_id": 7, **face},

@@ -3,9 +3,8 @@
 import json
 import os
 
-import cv2
-import numpy as np
 import pytest
+from conftest import noise_photo
 
 from kpedge.boxes import box_of_points
 from kpedge.cli.main import main
@@ -16,10 +15,7 @@ from kpedge.datasets.labels import format_row
 from kpedge.errors import DataError, UsageError
 from kpedge.keypoints import FACES5, FACES21_MEAN, scheme_named
 
-
-def photo(path, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (90, 120, 3), np.uint8))
+SMALL = (120, 90)
 
 
 @pytest.fixture
@@ -28,7 +24,7 @@ def faces(tmp_path):
     root = tmp_path / "faces"
     lines = []
     for number in range(2):
-        photo(root / f"{number}.png", number)
+        noise_photo(root / f"{number}.png", number, size=SMALL)
         points = FACES21_MEAN * 60 + (20 + number, 15)
         points[14] += (4, 3)  # the mouth's middle, which the five points of MTFL do not tell
         points[:6] -= (0, 5)
@@ -39,7 +35,7 @@ def faces(tmp_path):
 
 @pytest.mark.parametrize("header", ["image,x1,y1,x2,y2", "filename,xmin,ymin,xmax,ymax", "File,a,b,c,d,kind"])
 def test_boxes_with_any_header(tmp_path, header):
-    photo(tmp_path / "a.png")
+    noise_photo(tmp_path / "a.png", size=SMALL)
     (tmp_path / "boxes.csv").write_text(f"{header}\na.png,3,4,50,60\na.png;3;4;50;60\n")
     labels = read_format(tmp_path)
     assert [row.box.tolist() for row in labels.rows] == [[3, 4, 50, 60]]
@@ -65,7 +61,7 @@ def test_a_broken_first_row_does_not_hide_mtfl(tmp_path):
 @pytest.mark.parametrize("kept", ["test", "testset"])
 def test_the_test_folder_of_voc(tmp_path, kept):
     for split in ("train", kept):
-        photo(tmp_path / split / "a.png", len(split))
+        noise_photo(tmp_path / split / "a.png", len(split), size=SMALL)
         box = "<xmin>3</xmin><ymin>4</ymin><xmax>30</xmax><ymax>40</ymax>"
         objects = f"<object><name>face</name><bndbox>{box}</bndbox></object>"
         (tmp_path / split / "a.xml").write_text(f"<annotation><filename>a.png</filename>{objects}</annotation>")
@@ -74,7 +70,7 @@ def test_the_test_folder_of_voc(tmp_path, kept):
 
 def test_the_test_split_of_voc_with_blanks_in_names(tmp_path):
     for number, name in enumerate(("a b", "c", "d 1")):
-        photo(tmp_path / "photos" / f"{name}.png", number)
+        noise_photo(tmp_path / "photos" / f"{name}.png", number, size=SMALL)
     rows = [f"{name}.png,3,4,30,40" for name in ("a b", "c", "d 1")]
     (tmp_path / "photos" / "boxes.csv").write_text("\n".join(rows))
     (tmp_path / "photos" / "test_images.txt").write_text("a b.png\nd 1.png\n")
@@ -89,7 +85,7 @@ def test_a_missing_photo_of_coco_is_named_by_its_annotation(tmp_path):
         "annotations": [{**face, "id": 40}, {**face, "id": 41}, {**face, "image_id": 8, "id": 42}],
         "categories": [{"id": 1, "name": "face"}],
     }
-    photo(tmp_path / "a.png")
+    noise_photo(tmp_path / "a.png", size=SMALL)
     (tmp_path / "instances.json").write_text(json.dumps(content))
     report, _ = check(tmp_path)
     (problem,) = report.problems
@@ -139,7 +135,7 @@ def test_one_is_told_in_the_singular(tmp_path):
     ]
     findings = [finding.message for finding in check(tmp_path)[0].findings]
     assert findings == ["1 photo is not where the labels say"]
-    photo(tmp_path / "a.png")
+    noise_photo(tmp_path / "a.png", size=SMALL)
     findings = [finding.message for finding in check(tmp_path)[0].findings]
     assert findings == ["1 of 1 photo has another size than labelled: a.png is 120x90, the labels say 9x9"]
     (tmp_path / "boxes").mkdir()
@@ -172,7 +168,7 @@ def test_labels_without_their_photos(tmp_path):
 
 
 def test_a_broken_row_of_yolo_is_no_class(tmp_path):
-    photo(tmp_path / "a.png")
+    noise_photo(tmp_path / "a.png", size=SMALL)
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n0,0.5,0.5,0.2,0.2\n")
     labels = read_format(tmp_path)
     assert (len(labels.rows), len(labels.problems), labels.remarks) == (1, 1, ())
@@ -180,7 +176,7 @@ def test_a_broken_row_of_yolo_is_no_class(tmp_path):
 
 def test_yolo_in_pixels(tmp_path):
     for name in "abc":
-        photo(tmp_path / f"{name}.png", ord(name))
+        noise_photo(tmp_path / f"{name}.png", ord(name), size=SMALL)
         (tmp_path / f"{name}.txt").write_text("0 50 40 20 20\n")
     (tmp_path / "labels").mkdir()
     for name in "abc":
@@ -252,7 +248,7 @@ def test_of_several_json_files_the_broken_one_is_named(tmp_path):
 
 
 def test_no_coco_file_at_all(tmp_path):
-    photo(tmp_path / "a.png")
+    noise_photo(tmp_path / "a.png", size=SMALL)
     assert told(tmp_path, "coco")[0] == f"{tmp_path}: no COCO file (*.json, annotations/*.json)"
 
 
@@ -264,7 +260,7 @@ def test_what_lies_where_no_labels_are_is_told(tmp_path):
     said, advice = told(root)
     assert said == f"{root}: no photo, and no label.txt or other labels in this folder or below it"
     assert "--format" not in advice
-    photo(root / "in" / "a.png")
+    noise_photo(root / "in" / "a.png", size=SMALL)
     said, advice = told(root)
     assert said == f"{root}: 1 photo, and no label.txt or other labels in this folder or below it"
     assert "photos that show no face: --format faceless" in advice

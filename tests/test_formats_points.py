@@ -2,10 +2,9 @@
 
 import shutil
 
-import cv2
 import numpy as np
 import pytest
-from conftest import make_photos
+from conftest import make_photos, noise_photo
 
 from kpedge.boxes import FACE, POINTS, box_of_points
 from kpedge.datasets.check import check, label_sheet
@@ -29,9 +28,7 @@ def face_of(count, seed=0, side=60.0, middle=(100.0, 90.0)):
 
 
 def grey_photo(path, size=(200, 180)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    seed = sum(path.name.encode())
-    assert cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), np.uint8))
+    noise_photo(path, sum(path.name.encode()), size)
 
 
 # label.txt

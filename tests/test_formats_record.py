@@ -1,8 +1,8 @@
 """`convert.json`: what kpedge wrote is read as what it is, format and boxes, there and back."""
 
-import cv2
 import numpy as np
 import pytest
+from conftest import noise_photo
 
 from kpedge.datasets.convert import RECORD, convert
 from kpedge.datasets.formats import guess_format, read_format
@@ -10,17 +10,12 @@ from kpedge.datasets.labels import format_row
 from kpedge.keypoints import FACES21_MEAN
 
 
-def photo(path, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.random.default_rng(seed).integers(0, 255, (120, 160, 3), np.uint8))
-
-
 @pytest.fixture
 def one_each(tmp_path):
     """Photos with one face each, whose boxes are another rule's than that of their points."""
     root, rows = tmp_path / "one each", []
     for number in range(2):
-        photo(root / f"{number}.png", number)
+        noise_photo(root / f"{number}.png", number)
         points = FACES21_MEAN * 50 + (30 + number, 20)
         rows.append(format_row(f"{number}.png", np.array([20.0, 15, 90, 95 + number]), points))
     (root / "label.txt").write_text("\n".join(rows))

@@ -19,7 +19,7 @@ from typing import Any
 from kpedge.datasets.catalogue import Checksum
 from kpedge.datasets.transfer import CHUNK, Answer, Interruption, ask, check_url
 from kpedge.errors import ChecksumError, DownloadError
-from kpedge.files import output_error, refuse_full_disk, write_text
+from kpedge.files import output_error, refuse_full_disk, write_json
 
 LIMIT = 4_000_000_000
 """Bytes of the longest file that is taken where nobody says how long it is to be."""
@@ -265,7 +265,7 @@ class _Part:
         """Note of which version the following bytes are."""
         self.validator, self._total = answer.validator or self.validator, answer.total
         notes = {"url": self.url, "validator": self.validator, "total": self._total}
-        write_text(self._notes, json.dumps(notes, indent=1) + "\n")
+        write_json(self._notes, notes)
 
     def appending(self) -> Any:
         """The open file that `add` writes to."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from kpedge.boxes import CONVENTIONS
-from kpedge.files import write_text
+from kpedge.files import write_json
 
 RECORD = "convert.json"
 """In the folder that is written: what it was made from. Only a folder that has it is ever replaced."""
@@ -24,24 +25,25 @@ def write_record(folder: Path, source: str, target: str, faces: int, dropped: di
         boxes: what the boxes hold, of `kpedge.boxes.CONVENTIONS`; "" where the target has no boxes of its own.
     """
     record = {"from": source, "to": target, "faces": faces, "dropped": dropped, **({"boxes": boxes} if boxes else {})}
-    write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
+    write_json(folder / RECORD, record)
 
 
 def recorded_format(root: Path) -> str:
     """The format in which kpedge wrote a folder, or the folder of a file; "" where it wrote none there."""
-    return _recorded(root.parent if root.is_file() else root, "to")
+    told = _record(root.parent if root.is_file() else root).get("to")
+    return told if isinstance(told, str) else ""
 
 
 def recorded_boxes(folder: Path, label_format: str) -> str:
     """What the boxes hold that kpedge wrote into a folder in that format; "" where nothing tells."""
-    told = _recorded(folder, "boxes")
-    return told if told in CONVENTIONS and _recorded(folder, "to") == label_format else ""
+    record = _record(folder)
+    told = record.get("boxes")
+    return told if isinstance(told, str) and told in CONVENTIONS and record.get("to") == label_format else ""
 
 
-def _recorded(folder: Path, key: str) -> str:
+def _record(folder: Path) -> dict[str, Any]:
     try:
         document = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return ""
-    value = document.get(key) if isinstance(document, dict) else None
-    return value if isinstance(value, str) else ""
+        return {}
+    return document if isinstance(document, dict) else {}

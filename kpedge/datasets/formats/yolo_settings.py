@@ -19,8 +19,8 @@ _FILES = (SETTINGS, "data.yml", "dataset.yaml", "dataset.yml")
 _CLASSES = ("classes.txt", "labels/classes.txt", "obj.names")
 _SHAPE = re.compile(r"^kpt_shape\s*:\s*[\[(]?\s*(\d+)\s*,\s*(\d+)", re.MULTILINE)
 _SHAPE_LINES = re.compile(r"^kpt_shape\s*:\s*\n\s*-\s*(\d+)\s*\n\s*-\s*(\d+)", re.MULTILINE)
-_NAMES = re.compile(r"^names\s*:(.*(?:\n(?:[ \t]+.*|-.*|[ \t]*))*)", re.MULTILINE)
-_POINT_NAMES = re.compile(r"^kpt_names\s*:(.*(?:\n(?:[ \t]+.*|-.*|[ \t]*))*)", re.MULTILINE)
+_BLOCK = re.compile(r"^(names|kpt_names)\s*:(.*(?:\n(?:[ \t]+.*|-.*|[ \t]*))*)", re.MULTILINE)
+"""A key and what belongs to it: the rest of its line, and the lines below that are indented or items of a list."""
 _NOTES = "notes.json"
 _TEST_LISTS = ("test.txt", "labels/test.txt", "data/test.txt")
 _MOST_POINTS = 1000
@@ -55,8 +55,9 @@ def read_settings(root: Path) -> Settings:
     count, step = (int(shape[1]), int(shape[2])) if shape and len(shape[1] + shape[2]) < 8 else (0, 0)
     if (shape and step not in (2, 3)) or count > _MOST_POINTS:
         raise DataError(f"{path}: kpt_shape is to be [points, 2 or 3]", "2 numbers a point are x y, 3 are x y v")
-    names, points = _NAMES.search(text), _point_names(text)
-    return Settings(_names(names[1]) if names else {}, (count, step), points if len(points) == count else ())
+    blocks = dict(reversed(_BLOCK.findall(text)))  # of a key that is there twice the first
+    points = _point_names(blocks.get("kpt_names", ""))
+    return Settings(_names(blocks.get("names", "")), (count, step), points if len(points) == count else ())
 
 
 def _from_list(root: Path) -> dict[str, str]:
@@ -83,11 +84,8 @@ def _from_notes(root: Path) -> Settings | None:
 
 
 def _point_names(text: str) -> tuple[str, ...]:
-    """The names below `kpt_names`: those of the first class, as `- a` a line or `[a, b]`."""
-    block = _POINT_NAMES.search(text)
-    if not block:
-        return ()
-    of_first = re.split(r"^[ \t]*1[ \t]*:", block[1], maxsplit=1, flags=re.MULTILINE)[0]
+    """The names in the block of `kpt_names`: those of the first class, as `- a` a line or `[a, b]`."""
+    of_first = re.split(r"^[ \t]*1[ \t]*:", text, maxsplit=1, flags=re.MULTILINE)[0]
     inline = re.search(r"\[([^\]]*)\]", of_first)
     entries = inline[1].split(",") if inline else re.findall(r"^[ \t]*-(.*)$", of_first, re.MULTILINE)
     return tuple(name for name in (entry.strip().strip("'\"") for entry in entries) if name)
