@@ -335,14 +335,16 @@ def drawn(seed, faces):
 
 
 def test_a_small_network_learns_a_few_views_by_heart():
+    """Over 5 seeds and 1 and 2 threads the worst was: overlap 0.67, score 0.98, points 0.17, empty view 0.21."""
+    steps = 240
     torch.manual_seed(0)
     labelled = [[face(30, 34, 30)], [face(62, 40, 44)], [face(20, 70, 16), face(70, 24, 24)], []]
     frames = torch.from_numpy(np.stack([drawn(seed, faces) for seed, faces in enumerate(labelled)]))
     targets, config = targets_of(*labelled), DetectorConfig()
     model = DetectorModel(Detector(stem=(8, 16), widths=(16, 32, 32), depths=(1, 1, 1), neck=16))
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    falling, totals = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, 80), []
-    for _ in range(80):
+    falling, totals = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps), []
+    for _ in range(steps):
         model.train()
         sums, counts = detector_losses(*model.raw(frames), targets)
         total = total_loss(config, sums, counts)
@@ -359,10 +361,10 @@ def test_a_small_network_learns_a_few_views_by_heart():
         for box, wanted, _ in faces:
             overlap = box_iou(boxes[view], torch.tensor(box)[None])
             cell = int((scores[view] * (overlap > 0.5)).argmax())
-            assert overlap[cell] > 0.6
-            assert scores[view, cell] > 0.4
-            assert (points[view, cell] - wanted).norm(dim=1).mean() < 0.2 * (box[2] - box[0])
+            assert overlap[cell] > 0.5
+            assert scores[view, cell] > 0.5
+            assert (points[view, cell] - wanted).norm(dim=1).mean() < 0.3 * (box[2] - box[0])
         if faces:
             known = torch.tensor([box for box, _, _ in faces])
             assert box_iou(boxes[view, best[:3], None], known[None]).amax(dim=1).min() > 0.5, "the best are faces"
-    assert scores[3].max() < 0.3, "the empty view"
+    assert scores[3].max() < 0.5, "the empty view"
