@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kpedge.files import write_json
-from kpedge.machine import cpu_name, versions
+from kpedge.core.files import write_json
+from kpedge.core.machine import cpu_name, versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "ablations.json"
 BUDGET = "--epochs 20 --ema 0.998 --precision bfloat16 --threads 1"

@@ -17,11 +17,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kpedge.datasets.augmentation import UNDISTURBED, Photometric
-from kpedge.datasets.packed import open_set
-from kpedge.datasets.sampling import CropSampler, Jitter
-from kpedge.geometry import CropRule
-from kpedge.machine import describe
+from kpedge.core.geometry import CropRule
+from kpedge.core.machine import describe
+from kpedge.data.augmentation import UNDISTURBED, Photometric
+from kpedge.data.packed import open_set
+from kpedge.data.sampling import CropSampler, Jitter
 
 JITTER = Jitter(mirror=True, roll=20, scale=0.1, shift=0.05)
 STRONG = Photometric(

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kpedge.boxes import HEAD, HEAD_ABOVE, HEAD_SIDE, box_of_points, to_convention
-from kpedge.datasets.formats import read_boxes_csv
-from kpedge.files import write_json
-from kpedge.geometry import Image, box_overlaps_image, box_size, iou
-from kpedge.images import read_image
-from kpedge.machine import cpu_name, versions
+from kpedge.core.boxes import HEAD, HEAD_ABOVE, HEAD_SIDE, box_of_points, to_convention
+from kpedge.core.files import write_json
+from kpedge.core.geometry import Image, box_overlaps_image, box_size, iou
+from kpedge.core.images import read_image
+from kpedge.core.machine import cpu_name, versions
+from kpedge.core.model_zoo import resolve_model
+from kpedge.data.formats import read_boxes_csv
 from kpedge.runtime.keypoints import KeypointPredictor
 from kpedge.runtime.sessions import OnnxModel
-from kpedge.shelf import find_model
 
 MODEL = "stage3"
 SMALLEST = 24.0
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    model = OnnxModel(find_model(MODEL), threads=1)
+    model = OnnxModel(resolve_model(MODEL), threads=1)
     predictor = KeypointPredictor(model)
     sets = {folder.resolve().name: measure(predictor, folder) for folder in options.folders}
     for name, rows in sets.items():

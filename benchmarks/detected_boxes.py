@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from kpedge.boxes import box_of_points, turned_box
-from kpedge.datasets.formats import read_format
-from kpedge.datasets.labels import TEST_LIST, read_photo_list
-from kpedge.files import write_text
-from kpedge.geometry import box_overlaps_image, box_size, iou
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
-from kpedge.machine import cpu_name, versions
+from kpedge.core.boxes import box_of_points, turned_box
+from kpedge.core.files import write_text
+from kpedge.core.geometry import box_overlaps_image, box_size, iou
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
+from kpedge.core.machine import cpu_name, versions
+from kpedge.core.model_zoo import resolve_model
+from kpedge.data.formats import read_format
+from kpedge.data.labels import TEST_LIST, read_photo_list
 from kpedge.runtime.detector import FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 from kpedge.runtime.pipeline import SMALL_ROLL
 from kpedge.runtime.sessions import OnnxModel
-from kpedge.shelf import find_model
 
 SMALLEST = 32.0
 """Side of the labelled box, pixels of the photo, from which on faces are compared."""
@@ -43,8 +43,8 @@ def measure(folder: Path, photo_list: Path | None, side: int, detector: str, mod
     by_photo = labels.by_photo()
     kept = read_photo_list(folder / TEST_LIST, labels)[0] if (folder / TEST_LIST).is_file() else []
     photos = read_photo_list(photo_list, labels)[0] if photo_list else [one for one in by_photo if one not in kept]
-    finder = FaceDetector(detector_model(OnnxModel(find_model(detector))), side=side)
-    predictor = KeypointPredictor(keypoint_model(OnnxModel(find_model(model))), threshold=0.0)
+    finder = FaceDetector(detector_model(OnnxModel(resolve_model(detector))), side=side)
+    predictor = KeypointPredictor(keypoint_model(OnnxModel(resolve_model(model))), threshold=0.0)
     scheme = finder.model.card.scheme
     errors: dict[str, list[float]] = {way: [] for way in WAYS}
     rejected: list[bool] = []

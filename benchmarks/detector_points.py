@@ -17,15 +17,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kpedge.boxes import convention_centre, convention_middle
-from kpedge.datasets.frames import open_frames
-from kpedge.files import refuse_existing, write_text
-from kpedge.geometry import box_size, iou, transform_points
-from kpedge.keypoints import FACES5
-from kpedge.machine import describe
+from kpedge.core.boxes import convention_centre, convention_middle
+from kpedge.core.files import refuse_existing, write_text
+from kpedge.core.geometry import box_size, iou, transform_points
+from kpedge.core.keypoints import FACES5
+from kpedge.core.machine import describe
+from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from kpedge.data.frames import open_frames
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.models import open_finders
-from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL
 
 TURNS = (0, 15, 30)
 """Degrees by which the photos are turned, both ways."""

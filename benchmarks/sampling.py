@@ -16,11 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kpedge.datasets.packed import PreparedSet, open_set
-from kpedge.datasets.sampling import CropSampler, Jitter
-from kpedge.geometry import CropRule, crop, crop_transform
-from kpedge.images import read_image
-from kpedge.machine import describe
+from kpedge.core.geometry import CropRule, crop, crop_transform
+from kpedge.core.images import read_image
+from kpedge.core.machine import describe
+from kpedge.data.packed import PreparedSet, open_set
+from kpedge.data.sampling import CropSampler, Jitter
 
 
 def from_photos(photos: Path, source: PreparedSet, indices: np.ndarray) -> list[np.ndarray]:

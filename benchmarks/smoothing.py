@@ -31,17 +31,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge import plots
-from kpedge.boxes import box_of_points
-from kpedge.datasets.labels import parse_row
-from kpedge.files import write_bytes, write_text
-from kpedge.geometry import Image, Transform, box_size, invert, transform_points
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
-from kpedge.machine import describe
+from kpedge.core import plots
+from kpedge.core.boxes import box_of_points
+from kpedge.core.files import write_bytes, write_text
+from kpedge.core.geometry import Image, Transform, box_size, invert, transform_points
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
+from kpedge.core.machine import describe
+from kpedge.core.model_zoo import sample_folder, sample_photo
+from kpedge.data.labels import parse_row
 from kpedge.runtime.smoothing import Smoothing, SmoothState, smooth
 from kpedge.runtime.tracker import FaceTracker
-from kpedge.shelf import sample_folder, sample_photo
 
 Points = NDArray[np.float64]
 Runs = dict[int, dict[str, dict[str, Points]]]

@@ -25,10 +25,10 @@ import cv2
 import numpy as np
 
 from kpedge.bench.clip import RATE, SIZE, FaceClip, Sway
-from kpedge.files import refuse_existing, write_bytes, write_json
-from kpedge.geometry import Image
-from kpedge.machine import describe
-from kpedge.plots import new_figure, to_png
+from kpedge.core.files import refuse_existing, write_bytes, write_json
+from kpedge.core.geometry import Image
+from kpedge.core.machine import describe
+from kpedge.core.plots import new_figure, to_png
 from kpedge.runtime.live import run_live
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.server.address import Address

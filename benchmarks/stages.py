@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kpedge.export.probes import random_crops
-from kpedge.files import write_json
-from kpedge.machine import cpu_name, versions
+from kpedge.core.files import write_json
+from kpedge.core.machine import cpu_name, versions
+from kpedge.core.model_zoo import models_folder, released_keypoint_models
+from kpedge.export.inputs import random_crops
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.timing import time_calls
-from kpedge.shelf import released_keypoint_models, shelf_folder
 
 BASE = "stage1"
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=50)
     parser.add_argument("--warmup", type=int, default=10)
     options = parser.parse_args()
-    files = {name: shelf_folder() / f"{name}.onnx" for name in released_keypoint_models()}
+    files = {name: models_folder() / f"{name}.onnx" for name in released_keypoint_models()}
     settings = {"rounds": options.rounds, "calls": options.calls, "warmup": options.warmup}
     rows = measure(files, **settings)
     print(f"{cpu_name()}; onnxruntime, one crop a call, one thread; {settings}")

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kpedge.files import write_json
+from kpedge.core.files import write_json
 
 SIZE_FROM, SIZE_TO = 60.0, 120.0
 """Sides of the boxes, pixels, that have a column of their own."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ablations import markdown
 
-from kpedge.shelf import DEFAULT_DETECTOR, released_keypoint_models, shelf_folder
+from kpedge.core.model_zoo import DEFAULT_DETECTOR, models_folder, released_keypoint_models
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- made by benchmarks/tables.py -->", "<!-- end -->"
@@ -28,7 +28,7 @@ def rows() -> list[list[str]]:
     references = json.loads((ROOT / "benchmarks" / "results" / "references.json").read_text())
     table = []
     for name in released_keypoint_models():
-        card = json.loads((shelf_folder() / f"{name}.json").read_text())
+        card = json.loads((models_folder() / f"{name}.json").read_text())
         figures = card["accuracy"]["test"]
         score = figures.get("face_score", {})
         table.append(
@@ -39,7 +39,7 @@ def rows() -> list[list[str]]:
                 _percent(figures["failure_rate"], 1),
                 _percent(score.get("face_accuracy"), 1),
                 _percent(score.get("negative_accuracy"), 1),
-                f"{(shelf_folder() / f'{name}.onnx').stat().st_size / 1e6:.2f} MB",
+                f"{(models_folder() / f'{name}.onnx').stat().st_size / 1e6:.2f} MB",
                 f"{latency[name]['median_ms']:.2f} ms",
             ]
         )
@@ -79,7 +79,7 @@ def _number(value: float | None) -> str:
 
 def detector_table() -> str:
     """What the released detector finds, in Markdown."""
-    card = json.loads((shelf_folder() / f"{DEFAULT_DETECTOR}.json").read_text())
+    card = json.loads((models_folder() / f"{DEFAULT_DETECTOR}.json").read_text())
     lines = [["photos", "longer side", "faces", "average precision", "precision", "recall", "false alarms a photo"]]
     lines.append(["---", *["---:"] * 6])
     for name, text in SETS.items():

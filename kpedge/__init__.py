@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kpedge.faces import Detection, Face, Pose
+    from kpedge.core.faces import Detection, Face, Pose
     from kpedge.runtime.pipeline import FacePipeline
     from kpedge.runtime.sources.source import Frame
     from kpedge.runtime.tracker import FaceTracker
@@ -21,12 +21,12 @@ __version__ = "0.1.0"
 __all__ = ["Detection", "Face", "FacePipeline", "FaceTracker", "Frame", "Pose", "__version__", "track"]
 
 _HOMES = {
-    "Detection": "kpedge.faces",
-    "Face": "kpedge.faces",
+    "Detection": "kpedge.core.faces",
+    "Face": "kpedge.core.faces",
     "FacePipeline": "kpedge.runtime.pipeline",
     "FaceTracker": "kpedge.runtime.tracker",
     "Frame": "kpedge.runtime.sources.source",
-    "Pose": "kpedge.faces",
+    "Pose": "kpedge.core.faces",
     "track": "kpedge.runtime.video",
 }
 """Public name -> the module that it lives in: imported when it is first used, so that `import kpedge` costs nothing."""

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from kpedge.datasets.labels import format_row, parse_row
-from kpedge.datasets.packed import PreparedSet, open_set
-from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.datasets.synthetic import SyntheticPhoto, render_photo
-from kpedge.keypoints import FACES21
+from kpedge.core.keypoints import FACES21
+from kpedge.data.labels import format_row, parse_row
+from kpedge.data.packed import PreparedSet, open_set
+from kpedge.data.prepare import PrepareOptions, prepare
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.sink import Controls
+from kpedge.synthetic import SyntheticPhoto, render_photo
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNT = 100
@@ -116,7 +116,7 @@ def trained(prepared: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the training's ONNX and TorchScript files and their card."""
-    from kpedge.export.gate import export_model
+    from kpedge.export.exporter import export_model
 
     out = tmp_path_factory.mktemp("exported")
     export_model(trained / "best.pt", out, ("onnx", "torchscript"))
@@ -161,7 +161,7 @@ def trained3(prepared: PreparedSet, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def exported3(trained3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with its ONNX and TorchScript files and their card."""
-    from kpedge.export.gate import export_model
+    from kpedge.export.exporter import export_model
 
     out = tmp_path_factory.mktemp("exported3")
     export_model(trained3 / "best.pt", out, ("onnx", "torchscript"))

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from conftest import template
 
-from kpedge.datasets.frames import FrameWriter, open_frames
-from kpedge.keypoints import FACES5, FACES21, convert_points
+from kpedge.core.keypoints import FACES5, FACES21, convert_points
+from kpedge.data.frames import FrameWriter, open_frames
 from kpedge.training.config import DETECTOR
 
 SHORT = replace(

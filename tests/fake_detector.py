@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from kpedge.card import DETECTOR, DetectorCard
-from kpedge.keypoints import FACES5
+from kpedge.core.card import DETECTOR, DetectorCard
+from kpedge.core.keypoints import FACES5
 
 
 def new_card(**changes):

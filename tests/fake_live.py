@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 
 from kpedge.bench.clip import AROUND, FaceClip
-from kpedge.datasets.labels import read_labels
-from kpedge.errors import OutputError
-from kpedge.geometry import (
+from kpedge.core.errors import OutputError
+from kpedge.core.geometry import (
     compose,
     crop_square,
     invert,
@@ -19,14 +18,15 @@ from kpedge.geometry import (
     shrunk_region,
     transform_points,
 )
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
+from kpedge.core.model_zoo import sample_folder, sample_photo
+from kpedge.data.labels import read_labels
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.keypoints import KeypointPredictor
 from kpedge.runtime.models import open_finders
 from kpedge.runtime.sources.source import Frame
 from kpedge.runtime.tracker import SIDE, FaceTracker
-from kpedge.shelf import sample_folder, sample_photo
 
 SIZE = (320, 240)
 """Width and height of most frames of the tests, pixels."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from kpedge.datasets.frame_sampling import FrameJitter
-from kpedge.datasets.frames import FrameWriter, open_frames
+from kpedge.data.frame_sampling import FrameJitter
+from kpedge.data.frames import FrameWriter, open_frames
 
 SIZE = 128
 """Of a view, pixels."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kpedge.faces import Face
-from kpedge.keypoints import FACES21, FACES21_MEAN
+from kpedge.core.faces import Face
+from kpedge.core.keypoints import FACES21, FACES21_MEAN
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.sink import LiveFrame
 from kpedge.runtime.sources.source import Frame

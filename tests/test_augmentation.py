@@ -9,12 +9,8 @@ from hypothesis import strategies as st
 from test_geometry import boxes, turns
 
 from kpedge.cli.main import main
-from kpedge.datasets.augmentation import LOWRES, UNDISTURBED, Photometric
-from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.datasets.sampling import CropSampler, Jitter
-from kpedge.datasets.sheet import TILE, augmented_sheet, spread
-from kpedge.errors import DataError, UsageError
-from kpedge.geometry import (
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.geometry import (
     CropRule,
     compose,
     crop,
@@ -25,7 +21,11 @@ from kpedge.geometry import (
     shrink_transform,
     transform_points,
 )
-from kpedge.images import read_image
+from kpedge.core.images import read_image
+from kpedge.data.augmentation import LOWRES, UNDISTURBED, Photometric
+from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.sampling import CropSampler, Jitter
+from kpedge.data.sheet import TILE, augmented_sheet, spread
 
 NAMES = [item.name for item in fields(Photometric)]
 STRONG = {

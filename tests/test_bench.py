@@ -6,8 +6,8 @@ import pytest
 from kpedge.bench.latency import EAGER, RUNTIME, SCRIPT, BenchOptions, LatencyRow, bench_latency
 from kpedge.bench.report import FAR, cells, header, latency_figure, latency_png, markdown
 from kpedge.cli.main import main
-from kpedge.errors import ParityError, UsageError
-from kpedge.machine import describe
+from kpedge.core.errors import ParityError, UsageError
+from kpedge.core.machine import describe
 
 QUICK = BenchOptions(batches=(1, 3), threads=(1, 2), rounds=2, calls=3, warmup=1)
 

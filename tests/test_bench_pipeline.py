@@ -12,8 +12,8 @@ from kpedge.bench.clip import STILL, FaceClip, Sway
 from kpedge.bench.pipeline import ALL_STEPS, NOT_COUNTED, PipelineLatency, bench_load, bench_pipeline, write_clip
 from kpedge.cli import bench as bench_command
 from kpedge.cli.main import main
-from kpedge.errors import KpedgeError
-from kpedge.geometry import box_size
+from kpedge.core.errors import KpedgeError
+from kpedge.core.geometry import box_size
 from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.steps import StepClock
 from kpedge.runtime.tracker import STEPS

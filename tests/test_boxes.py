@@ -4,7 +4,7 @@ from conftest import SAMPLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kpedge.boxes import (
+from kpedge.core.boxes import (
     BOX_BELOW,
     BOX_SIDE,
     FACE,
@@ -17,10 +17,17 @@ from kpedge.boxes import (
     to_convention,
     turned_box,
 )
-from kpedge.datasets.labels import parse_row
-from kpedge.geometry import CropRule, crop_transform, from_complex, pixels_to_fractions, to_complex, transform_points
-from kpedge.keypoints import BUILT_IN, FACES5, FACES21, FACES21_MEAN, conversion, convert_points, scheme_named
-from kpedge.scheme import scheme_of_names
+from kpedge.core.geometry import (
+    CropRule,
+    crop_transform,
+    from_complex,
+    pixels_to_fractions,
+    to_complex,
+    transform_points,
+)
+from kpedge.core.keypoints import BUILT_IN, FACES5, FACES21, FACES21_MEAN, conversion, convert_points, scheme_named
+from kpedge.core.scheme import scheme_of_names
+from kpedge.data.labels import parse_row
 
 quickly = settings(deadline=None, max_examples=60)
 corners = st.tuples(st.floats(-500, 900), st.floats(-500, 900), st.floats(2, 600), st.floats(2, 600))

@@ -9,8 +9,8 @@ import pytest
 from real_browser import PATIENCE, needs_chromium, until
 from test_server import live_frame, new_controls
 
-from kpedge.drawing import part_colours
-from kpedge.keypoints import FACES5
+from kpedge.core.drawing import part_colours
+from kpedge.core.keypoints import FACES5
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.server.address import Address
 from kpedge.runtime.server.server import ServeSink

@@ -10,7 +10,7 @@ import cv2
 import pytest
 from fake_capture import BROKEN, END, FAIL, WAIT_S, Computer, FakeCamera, HangingCamera, picture, shade
 
-from kpedge.errors import SourceError, UsageError
+from kpedge.core.errors import SourceError, UsageError
 from kpedge.runtime.sources import devices, live
 from kpedge.runtime.sources.devices import find_camera, list_cameras, tell_cameras
 from kpedge.runtime.sources.live import FAILURES, HANGING, LiveSource, Patience

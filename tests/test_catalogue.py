@@ -4,12 +4,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from kpedge.datasets.catalogue import Checksum, PublicSet, catalogue, given_checksum, parse_catalogue, public_set
-from kpedge.datasets.fetch import file_name
-from kpedge.datasets.formats import FORMATS
-from kpedge.datasets.transfer import check_url
-from kpedge.errors import DataError, UsageError
-from kpedge.keypoints import scheme_named
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.keypoints import scheme_named
+from kpedge.data.catalogue import Checksum, PublicSet, catalogue, given_checksum, parse_catalogue, public_set
+from kpedge.data.fetch import file_name
+from kpedge.data.formats import FORMATS
+from kpedge.data.transfer import check_url
 
 SETS = list(catalogue().values())
 NAMED = pytest.mark.parametrize("one", SETS, ids=lambda one: one.name)

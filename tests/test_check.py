@@ -1,9 +1,9 @@
 import numpy as np
 from conftest import COUNT, make_photos
 
-from kpedge.datasets.check import check, label_sheet
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
+from kpedge.data.check import check, label_sheet
 
 
 def test_a_clean_folder_has_no_problems(photos):

@@ -10,8 +10,8 @@ from typer.main import get_command
 
 import kpedge
 from kpedge.cli.main import app, main
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
 from kpedge.models.checkpoint import load_checkpoint
 
 
@@ -236,7 +236,7 @@ def test_without_data_training_takes_synthetic_faces(tmp_path, monkeypatch, caps
     def again(*_arguments, **_options):
         raise AssertionError("they are rendered once")
 
-    monkeypatch.setattr("kpedge.datasets.synthetic.write_synthetic", again)
+    monkeypatch.setattr("kpedge.synthetic.write_synthetic", again)
     assert main([*flags, "--epochs", "1", "--resume"]) == 0
     assert "up to date" in capsys.readouterr().err
     other = tmp_path / "runs" / "b"
@@ -271,7 +271,7 @@ def test_summary(capsys):
 
 
 def test_the_sample_is_labelled_in_the_format():
-    from kpedge.datasets.check import check
+    from kpedge.data.check import check
 
     report, labels = check(SAMPLE, FACES21)
     assert report.problems == ()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kpedge.cli.main import main
-from kpedge.errors import TrainingError, UsageError
-from kpedge.images import read_image
-from kpedge.training.compare import (
+from kpedge.core.errors import TrainingError, UsageError
+from kpedge.core.images import read_image
+from kpedge.evaluation.compare import (
     comparison_png,
     differing_flags,
     read_run,

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from conftest import make_photos, noise_photo
 
-from kpedge.boxes import box_of_points
 from kpedge.cli.main import main
-from kpedge.datasets.convert import RECORD, convert
-from kpedge.datasets.formats import TARGETS, read_format
-from kpedge.datasets.formats.common import scheme_toml
-from kpedge.datasets.labels import format_row, read_labels
-from kpedge.datasets.source import read_source
-from kpedge.errors import DataError, OutputError, UsageError
-from kpedge.keypoints import FACES5, FACES21, scheme_named
-from kpedge.scheme import read_scheme, scheme_of_names
+from kpedge.core.boxes import box_of_points
+from kpedge.core.errors import DataError, OutputError, UsageError
+from kpedge.core.keypoints import FACES5, FACES21, scheme_named
+from kpedge.core.scheme import read_scheme, scheme_of_names
+from kpedge.data.convert import RECORD, convert
+from kpedge.data.formats import TARGETS, read_format
+from kpedge.data.formats.common import scheme_toml
+from kpedge.data.labels import format_row, read_labels
+from kpedge.data.source import read_source
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_scheme_survives_its_toml(tmp_path):
 
 
 def test_pixels_in_a_table_become_photos(tmp_path):
-    from kpedge.datasets.formats.kaggle_csv import COLUMNS
+    from kpedge.data.formats.kaggle_csv import COLUMNS
 
     rng = np.random.default_rng(3)
     header = ",".join(f"{name}_{axis}" for name in COLUMNS for axis in "xy")

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from kpedge.cli.main import main
-from kpedge.datasets.synthetic.sheet import synthetic_sheet
+from kpedge.core.errors import MissingExtraError, OutputError, UsageError
+from kpedge.core.faces import Face
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
 from kpedge.demo import checks
 from kpedge.demo.checks import check_extras, check_target
 from kpedge.demo.follow import FEWEST, SETTLED, follow, judge, record
@@ -18,13 +21,10 @@ from kpedge.demo.make import make_faces, prepare_faces, train_model
 from kpedge.demo.scene import PATH, PRINTS, RATE, SIZE, Scene, view_at
 from kpedge.demo.settings import FACES_FROM, DemoSettings, demo_settings
 from kpedge.demo.story import TITLES, run_demo
-from kpedge.errors import MissingExtraError, OutputError, UsageError
-from kpedge.faces import Face
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.sinks import record as recording
+from kpedge.synthetic.sheet import synthetic_sheet
 
 SMALL = DemoSettings(photos=60, epochs=10, rounds=1, calls=2, seconds=1.2, seed=1)
 
@@ -84,7 +84,7 @@ def test_a_frame_is_the_same_each_time_and_has_noise(scene):
 
 def perfect(scene, number, shift=0.0):
     """Faces as a model without fault would give them, moved by `shift` sides of the box."""
-    from kpedge.boxes import boxes_of_points
+    from kpedge.core.boxes import boxes_of_points
 
     faces = []
     for place in np.flatnonzero(scene.in_view(number)).tolist():

@@ -12,11 +12,11 @@ import pytest
 from test_cli import COMMANDS
 
 from kpedge.cli.main import main
+from kpedge.core.errors import ImageError
+from kpedge.core.model_zoo import released_keypoint_models, resolve_model
 from kpedge.demo.html import duration, percent, picture, table, tiles
 from kpedge.demo.report import page
 from kpedge.demo.settings import FACES_FROM
-from kpedge.errors import ImageError
-from kpedge.shelf import find_model, released_keypoint_models
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -151,7 +151,7 @@ def test_what_the_pictures_show_is_said(demo, text):
 def test_what_the_released_models_have_seen_is_said(demo, text):
     assert "trained on labelled photos and on faces of the same renderer, but not on these" in text
     assert f"(here {FACES_FROM + 1})" in text
-    cards = [json.loads(find_model(name).with_suffix(".json").read_text()) for name in released_keypoint_models()]
+    cards = [json.loads(resolve_model(name).with_suffix(".json").read_text()) for name in released_keypoint_models()]
     assert len(cards) == 3
     for card in cards:
         names = [one["name"] for one in card["training"]["sets"]]

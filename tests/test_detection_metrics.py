@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kpedge.training.detection_metrics import (
+from kpedge.evaluation.detection_metrics import (
     IOU,
     SIZES,
     SMALLEST,

@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kpedge.bench.detection_latency import FRAME, sample_frame
 from kpedge.cli.main import main
-from kpedge.datasets.labels import read_labels
-from kpedge.datasets.prepare_frames import FrameOptions, prepare_frames
-from kpedge.images import read_image, write_image
-from kpedge.keypoints import FACES21
+from kpedge.core.images import read_image, write_image
+from kpedge.core.keypoints import FACES21
+from kpedge.data.labels import read_labels
+from kpedge.data.prepare_frames import FrameOptions, prepare_frames
 
 (ROW,) = read_labels(SAMPLE, FACES21).rows
 
@@ -283,12 +283,12 @@ def test_a_peer_is_timed_on_the_same_frame(tmp_path, capsys):
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_what_cannot_be_timed_gets_one_line(arguments, code, words, tmp_path, capfd):
-    from kpedge.shelf import find_model
+    from kpedge.core.model_zoo import resolve_model
 
     (tmp_path / "text.onnx").write_text("no network")
     (tmp_path / "empty.onnx").write_bytes(b"")
     yunet(tmp_path / "part.onnx", outputs=("cls", "obj"))
-    places = {"tmp": tmp_path, "stage1": find_model("stage1")}
+    places = {"tmp": tmp_path, "stage1": resolve_model("stage1")}
     quick = QUICK[1:]
     assert main(["bench", *quick, *(argument.format(**places) for argument in arguments)]) == code
     captured = capfd.readouterr()

@@ -11,13 +11,13 @@ import pytest
 import torch
 from fake_detector import new_card
 
-from kpedge.card import FRAME_EXTENT, DetectorCard, card_from_json
-from kpedge.errors import CorruptModelError, ParityError
-from kpedge.export import gate
+from kpedge.core.card import FRAME_EXTENT, DetectorCard, card_from_json
+from kpedge.core.errors import CorruptModelError, ParityError
+from kpedge.export import exporter
+from kpedge.export.exporter import export_model
 from kpedge.export.formats import open_eager, open_model
-from kpedge.export.gate import export_model
+from kpedge.export.inputs import random_crops, recorded_answers, self_test_inputs
 from kpedge.export.parity import check_parity
-from kpedge.export.probes import random_crops, recorded_answers, self_test_inputs
 from kpedge.export.verify import verify
 from kpedge.models.build import new_detector
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -189,7 +189,7 @@ def test_a_byte_of_a_weight_that_was_changed_is_found(exported, tmp_path):
 
 
 def test_an_export_that_computes_something_else_leaves_nothing_behind(exported, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(gate, "onnx_bytes", lambda model, card: nudged(exported / "detector.onnx", 2))
+    monkeypatch.setattr(exporter, "onnx_bytes", lambda model, card: nudged(exported / "detector.onnx", 2))
     with pytest.raises(ParityError, match=r"onnx, random, batch 1: boxes differs by \d\.\d\de-0\d, allowed 1e-0\d"):
         export_model(checkpoint, tmp_path / "out", ("onnx",))
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

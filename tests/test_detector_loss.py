@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kpedge.datasets.frame_sampling import View
+from kpedge.data.frame_sampling import View
 from kpedge.models.detector import OUTPUTS, STRIDES, Detector, DetectorModel, decode
 from kpedge.training.config import DetectorConfig
 from kpedge.training.detector_loop import to_tensors, total_loss

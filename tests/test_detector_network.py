@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kpedge.card import DETECTOR, FRAME_EXTENT, DetectorCard, card_from_dict, card_from_json
-from kpedge.errors import CorruptModelError, ModelError
-from kpedge.keypoints import FACES5
+from kpedge.core.card import DETECTOR, FRAME_EXTENT, DetectorCard, card_from_dict, card_from_json
+from kpedge.core.errors import CorruptModelError, ModelError
+from kpedge.core.keypoints import FACES5
 from kpedge.models.build import model_from_state, new_detector
 from kpedge.models.detector import OUTPUTS, STRIDES, Detector, DetectorModel, decode
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from fake_detector import Fake, box_of, find_bright, picture, points_in
 
-from kpedge.card import ModelCard
-from kpedge.errors import UsageError
-from kpedge.geometry import CropRule, iou
-from kpedge.keypoints import FACES21
+from kpedge.core.card import ModelCard
+from kpedge.core.errors import UsageError
+from kpedge.core.geometry import CropRule, iou
+from kpedge.core.keypoints import FACES21
 from kpedge.runtime.detector import (
     COARSE,
     OVERLAP,

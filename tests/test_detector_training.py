@@ -7,11 +7,11 @@ import pytest
 import torch
 from drawn_frames import SHORT, write_set
 
-from kpedge.card import DETECTOR as TASK
-from kpedge.card import DetectorCard, ModelCard
-from kpedge.errors import DataError, OutputError, TrainingError, UsageError
-from kpedge.geometry import CropRule
-from kpedge.keypoints import FACES5, FACES21
+from kpedge.core.card import DETECTOR as TASK
+from kpedge.core.card import DetectorCard, ModelCard
+from kpedge.core.errors import DataError, OutputError, TrainingError, UsageError
+from kpedge.core.geometry import CropRule
+from kpedge.core.keypoints import FACES5, FACES21
 from kpedge.models.build import new_detector
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.detector import DetectorModel

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from drawn_frames import SHORT, write_set
 
-from kpedge.training.detection_metrics import match
+from kpedge.evaluation.detection_metrics import match
+from kpedge.evaluation.detections import find_in_frames
 from kpedge.training.detector_loop import new_detector_card
-from kpedge.training.detector_validation import find_in_frames
 
 
 @pytest.fixture(scope="module")

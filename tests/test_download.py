@@ -9,9 +9,9 @@ from collections import namedtuple
 import pytest
 from fake_web import chunked, cut, deaf, good, lies, raw, reset, serving, stall, status, without_proxies
 
-from kpedge.datasets.catalogue import Checksum
-from kpedge.datasets.download import Patience, download
-from kpedge.errors import ChecksumError, DownloadError, OutputError
+from kpedge.core.errors import ChecksumError, DownloadError, OutputError
+from kpedge.data.catalogue import Checksum
+from kpedge.data.download import Patience, download
 
 DATA = bytes(range(256)) * 4000
 """A megabyte, which is no text."""
@@ -305,8 +305,8 @@ def test_a_disk_without_room_is_told_before(web, tmp_path, monkeypatch):
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from kpedge.datasets.download import download
-from kpedge.errors import OutputError
+from kpedge.data.download import download
+from kpedge.core.errors import OutputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))  # the kernel refuses longer files, as a full disk would
 try:

@@ -1,8 +1,8 @@
 import json
 import re
 
-from kpedge import environment
 from kpedge.cli.main import main
+from kpedge.core import environment
 
 
 def test_env_reports_and_cures(capsys, monkeypatch):
@@ -44,7 +44,7 @@ def test_a_broken_library_is_explained(monkeypatch, capsys):
     def broken(*_arguments, **_options):
         raise ImportError("libGL.so.1: cannot open shared object file")
 
-    monkeypatch.setattr("kpedge.images.read_image", broken)
+    monkeypatch.setattr("kpedge.core.images.read_image", broken)
     assert main(["predict", "a.png", "--box", "1,2,3,4", "--json"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: this installation is broken: libGL.so.1: cannot open shared object file")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from kpedge.bench.explain import CellGrid, Heat, explain
-from kpedge.bench.explain_sheets import heat_tile, pictures
 from kpedge.cli.main import main
-from kpedge.errors import UsageError
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
+from kpedge.core.errors import UsageError
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
 from kpedge.models.checkpoint import load_checkpoint
+from kpedge.models.explain import CellGrid, Heat, explain
+from kpedge.models.explain_sheets import heat_tile, pictures
 from kpedge.models.keypoint_model import empty_model
 
 
@@ -23,7 +23,7 @@ def card(trained):
 @pytest.fixture(scope="module")
 def crop(prepared, card):
     """A drawn face."""
-    from kpedge.datasets.sampling import CropSampler
+    from kpedge.data.sampling import CropSampler
 
     return CropSampler(prepared, card.size, card.colour, card.crop).sample(3)[0]
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from kpedge.card import EXTRA_FILE, METADATA_KEY, card_from_json
 from kpedge.cli.main import main
-from kpedge.errors import CorruptModelError, OutputError, ParityError, UsageError
-from kpedge.export import gate
+from kpedge.core.card import EXTRA_FILE, METADATA_KEY, card_from_json
+from kpedge.core.errors import CorruptModelError, OutputError, ParityError, UsageError
+from kpedge.export import exporter
+from kpedge.export.exporter import export_model
 from kpedge.export.formats import CHECKPOINT, ONNX, TORCHSCRIPT, format_of, open_eager, open_model
-from kpedge.export.gate import export_model
+from kpedge.export.inputs import random_crops
 from kpedge.export.parity import check_parity, compare
-from kpedge.export.probes import random_crops
 from kpedge.export.verify import verify
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.runtime.sessions import OnnxModel
@@ -119,7 +119,7 @@ def break_onnx(model, card):
 
 
 def test_a_failed_gate_leaves_no_file_and_exits_with_3(trained, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gate, "onnx_bytes", break_onnx)
+    monkeypatch.setattr(exporter, "onnx_bytes", break_onnx)
     out = tmp_path / "out"
     assert main(["export", str(trained / "best.pt"), "--out", str(out), "--format", "all"]) == 3
     message = capsys.readouterr().err

@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kpedge.keypoints import FACES21
-from kpedge.training.evaluate import judge_forecast
-from kpedge.training.face_metrics import (
+from kpedge.core.keypoints import FACES21
+from kpedge.evaluation.evaluate import judge_forecast
+from kpedge.evaluation.keypoint_metrics import KeypointTruth, measure
+from kpedge.evaluation.score_metrics import (
     best_threshold,
     calibrate,
     calibration_error,
@@ -13,7 +14,6 @@ from kpedge.training.face_metrics import (
     precision_recall_curve,
     roc_curve,
 )
-from kpedge.training.metrics import KeypointTruth, measure
 
 scores = st.lists(st.integers(0, 20).map(lambda number: number / 20), min_size=1, max_size=25).map(np.array)
 """Few values, so that many are equal."""

@@ -10,11 +10,11 @@ import pytest
 from fake_web import chunked, cut, good, lies, serving, stall, status, without_proxies
 from test_unpack import tar_bytes, zip_bytes
 
-from kpedge.datasets.catalogue import Checksum, PublicSet, RemoteFile, public_set
-from kpedge.datasets.download import Patience
-from kpedge.datasets.fetch import fetch, file_name, from_elsewhere, own_set
-from kpedge.datasets.fetched import RECORD
-from kpedge.errors import ArchiveError, ChecksumError, DownloadError, OutputError, UsageError
+from kpedge.core.errors import ArchiveError, ChecksumError, DownloadError, OutputError, UsageError
+from kpedge.data.catalogue import Checksum, PublicSet, RemoteFile, public_set
+from kpedge.data.download import Patience
+from kpedge.data.fetch import fetch, file_name, from_elsewhere, own_set
+from kpedge.data.fetched import RECORD
 
 ZIP = zip_bytes(("photos/a.jpg", bytes(range(256)) * 2000), ("photos/label.txt", b"a.jpg 0 0 9 9\n"))
 TAR = tar_bytes(("more/b.jpg", bytes(range(256)) * 2000))

@@ -15,13 +15,13 @@ from test_fetch import TABLE, TAR, ZIP, names, sha256
 from test_unpack import zip_bytes
 
 from kpedge.cli.main import main
-from kpedge.datasets import catalogue
-from kpedge.datasets.archives import fetch_archives
-from kpedge.datasets.catalogue import Checksum, PublicSet, RemoteFile
-from kpedge.datasets.fetch import fetch
-from kpedge.datasets.fetched import RECORD
-from kpedge.datasets.unpack import Limits
-from kpedge.errors import ArchiveError, ChecksumError, DataError, OutputError, UsageError
+from kpedge.core.errors import ArchiveError, ChecksumError, DataError, OutputError, UsageError
+from kpedge.data import catalogue
+from kpedge.data.archives import fetch_archives
+from kpedge.data.catalogue import Checksum, PublicSet, RemoteFile
+from kpedge.data.fetch import fetch
+from kpedge.data.fetched import RECORD
+from kpedge.data.unpack import Limits
 
 BY_HAND = PublicSet("walls", "Faces on walls", "http://walls.example/", "to be asked for", label_format="label")
 

@@ -16,7 +16,7 @@ from test_unpack import zip_bytes
 
 from kpedge.cli import fetch as fetch_commands
 from kpedge.cli.main import main
-from kpedge.datasets import catalogue
+from kpedge.data import catalogue
 
 
 @pytest.fixture

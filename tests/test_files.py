@@ -4,14 +4,14 @@ import sys
 
 import pytest
 
-from kpedge.errors import OutputError
-from kpedge.files import atomic_folder, make_folder, refuse_existing, write_bytes
+from kpedge.core.errors import OutputError
+from kpedge.core.files import atomic_folder, make_folder, refuse_existing, write_bytes
 
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from kpedge.errors import OutputError
-from kpedge.files import atomic_folder, write_bytes
+from kpedge.core.errors import OutputError
+from kpedge.core.files import atomic_folder, write_bytes
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # the kernel refuses longer files, as a full disk would
 here = Path(sys.argv[1])

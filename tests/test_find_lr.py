@@ -5,7 +5,7 @@ import pytest
 from conftest import EASY
 
 from kpedge.cli.main import main
-from kpedge.errors import OutputError, TrainingError, UsageError
+from kpedge.core.errors import OutputError, TrainingError, UsageError
 from kpedge.training import find_lr, loop
 from kpedge.training.config import RECIPES, TrainConfig
 from kpedge.training.find_lr import HIGHEST, LOWEST, STEPS, LossCurve, find_learning_rate

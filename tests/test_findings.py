@@ -8,15 +8,15 @@ import pytest
 from conftest import make_photos, turned_jpeg
 
 from kpedge.cli.main import main
-from kpedge.datasets.check import check, label_sheet
-from kpedge.datasets.convert import convert
-from kpedge.datasets.face_shape import ODD, fit_mean_face
-from kpedge.datasets.formats import read_format
-from kpedge.datasets.labels import format_row, read_labels
-from kpedge.datasets.photos import PhotoHead, photo_head
-from kpedge.errors import ImageError
-from kpedge.keypoints import FACES21, FACES21_MEAN
-from kpedge.shelf import sample_photo
+from kpedge.core.errors import ImageError
+from kpedge.core.keypoints import FACES21, FACES21_MEAN
+from kpedge.core.model_zoo import sample_photo
+from kpedge.data.check import check, label_sheet
+from kpedge.data.convert import convert
+from kpedge.data.face_shape import ODD, fit_mean_face
+from kpedge.data.formats import read_format
+from kpedge.data.labels import format_row, read_labels
+from kpedge.data.photos import PhotoHead, photo_head
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from kpedge.card import card_from_json
-from kpedge.choices import BACKBONES, HEADS, NORMS
-from kpedge.errors import ModelError
+from kpedge.core.card import card_from_json
+from kpedge.core.choices import BACKBONES, HEADS, NORMS
+from kpedge.core.errors import ModelError
 from kpedge.models.blocks import RepBlock, fold
 from kpedge.models.build import model_from_state
 from kpedge.models.keypoint_model import KeypointModel, build_network

@@ -3,16 +3,16 @@ import numpy as np
 import pytest
 from conftest import make_photos, template
 
-from kpedge.boxes import box_of_points
 from kpedge.cli.main import main
-from kpedge.datasets.check import OF_POINTS, check, label_sheet
-from kpedge.datasets.formats import guess_format, read_format
-from kpedge.datasets.labels import read_labels
-from kpedge.datasets.packed import open_set
-from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.errors import DataError, UsageError
-from kpedge.keypoints import FACES5, FACES21, FACES21_MEAN, conversion, scheme_named
-from kpedge.scheme import KeypointScheme
+from kpedge.core.boxes import box_of_points
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, conversion, scheme_named
+from kpedge.core.scheme import KeypointScheme
+from kpedge.data.check import OF_POINTS, check, label_sheet
+from kpedge.data.formats import guess_format, read_format
+from kpedge.data.labels import read_labels
+from kpedge.data.packed import open_set
+from kpedge.data.prepare import PrepareOptions, prepare
 
 FROM_IBUG68 = conversion(scheme_named("ibug68"), FACES21).groups
 

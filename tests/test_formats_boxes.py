@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from conftest import noise_photo
 
-from kpedge.boxes import HEAD, POINTS
 from kpedge.cli.main import main
-from kpedge.datasets.check import check
-from kpedge.datasets.formats import guess_format, read_format
-from kpedge.datasets.frames import open_frames
-from kpedge.datasets.prepare_frames import FrameOptions, prepare_frames
-from kpedge.errors import DataError
-from kpedge.keypoints import FACES5
+from kpedge.core.boxes import HEAD, POINTS
+from kpedge.core.errors import DataError
+from kpedge.core.keypoints import FACES5
+from kpedge.data.check import check
+from kpedge.data.formats import guess_format, read_format
+from kpedge.data.frames import open_frames
+from kpedge.data.prepare_frames import FrameOptions, prepare_frames
 
 OBJECT = "<object><name>{}</name><difficult>{}</difficult><bndbox>{}</bndbox></object>"
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from conftest import noise_photo
 
-from kpedge.boxes import HEAD, POINTS, box_of_points
-from kpedge.datasets.check import check
-from kpedge.datasets.formats import guess_format, read_format
-from kpedge.datasets.packed import open_set
-from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.datasets.prepare_frames import FrameOptions, prepare_frames
-from kpedge.errors import DataError, UsageError
-from kpedge.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points, scheme_named
+from kpedge.core.boxes import HEAD, POINTS, box_of_points
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points, scheme_named
+from kpedge.data.check import check
+from kpedge.data.formats import guess_format, read_format
+from kpedge.data.packed import open_set
+from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.prepare_frames import FrameOptions, prepare_frames
 
 EYES = ["left_eye", "right_eye", "nose_tip"]
 
@@ -175,7 +175,7 @@ def test_crowds_and_faces_without_points(tmp_path):
     assert set(prepared.photo[prepared.face == 0]) == {0}, "nobody can say what a crop of a crowd shows"
     assert prepared.boxes[0].tolist() != [29.5, 39.5, 89.5, 89.5], "around the points"
     prepare_frames(tmp_path, tmp_path / "frames", FrameOptions(validation=0, test=0))
-    from kpedge.datasets.frames import open_frames
+    from kpedge.data.frames import open_frames
 
     frames = open_frames(tmp_path / "frames")
     assert frames.ignore.tolist() == [False, False, False, True]

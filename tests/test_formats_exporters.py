@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import make_photos
 
-from kpedge.datasets.convert import convert
-from kpedge.datasets.formats import guess_format, read_format
-from kpedge.keypoints import FACES5, FACES21
+from kpedge.core.keypoints import FACES5, FACES21
+from kpedge.data.convert import convert
+from kpedge.data.formats import guess_format, read_format
 
 POINTS = "0.4 0.3 2 0.6 0.3 2 0.5 0.5 2 0.4 0.7 2 0.6 0.7 2"
 

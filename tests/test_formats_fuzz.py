@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kpedge.datasets.convert import convert
-from kpedge.datasets.formats import FORMATS, guess_format, read_format
-from kpedge.datasets.formats.kaggle_csv import COLUMNS
-from kpedge.datasets.labels import Labels, format_row
-from kpedge.errors import DataError, UsageError
-from kpedge.keypoints import scheme_named
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.keypoints import scheme_named
+from kpedge.data.convert import convert
+from kpedge.data.formats import FORMATS, guess_format, read_format
+from kpedge.data.formats.kaggle_csv import COLUMNS
+from kpedge.data.labels import Labels, format_row
 
 SCHEMES = {"ibug68-csv": "ibug68", "wflw": "wflw98", "mtfl": "faces5", "pts": "faces21"}
 FILES = {

@@ -5,13 +5,13 @@ import csv
 import pytest
 
 from kpedge.cli.main import main
-from kpedge.datasets.check import check, label_sheet
-from kpedge.datasets.formats import read_format
-from kpedge.datasets.formats.kaggle_csv import COLUMNS
-from kpedge.datasets.packed import open_set
-from kpedge.datasets.photos import open_photo
-from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.errors import DataError, ImageError
+from kpedge.core.errors import DataError, ImageError
+from kpedge.data.check import check, label_sheet
+from kpedge.data.formats import read_format
+from kpedge.data.formats.kaggle_csv import COLUMNS
+from kpedge.data.packed import open_set
+from kpedge.data.photos import open_photo
+from kpedge.data.prepare import PrepareOptions, prepare
 
 
 @pytest.fixture

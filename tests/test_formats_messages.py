@@ -6,14 +6,14 @@ import os
 import pytest
 from conftest import noise_photo
 
-from kpedge.boxes import box_of_points
 from kpedge.cli.main import main
-from kpedge.datasets.check import check
-from kpedge.datasets.convert import convert
-from kpedge.datasets.formats import FORMATS, guess_format, read_format
-from kpedge.datasets.labels import format_row
-from kpedge.errors import DataError, UsageError
-from kpedge.keypoints import FACES5, FACES21_MEAN, scheme_named
+from kpedge.core.boxes import box_of_points
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.keypoints import FACES5, FACES21_MEAN, scheme_named
+from kpedge.data.check import check
+from kpedge.data.convert import convert
+from kpedge.data.formats import FORMATS, guess_format, read_format
+from kpedge.data.labels import format_row
 
 SMALL = (120, 90)
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from conftest import make_photos, noise_photo
 
-from kpedge.boxes import FACE, POINTS, box_of_points
-from kpedge.datasets.check import check, label_sheet
-from kpedge.datasets.formats import guess_format, read_format
-from kpedge.datasets.labels import format_row, read_labels
-from kpedge.datasets.packed import open_set
-from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.errors import DataError
-from kpedge.keypoints import FACES5, FACES21, convert_points, scheme_named
-from kpedge.scheme import read_scheme, scheme_of_names
+from kpedge.core.boxes import FACE, POINTS, box_of_points
+from kpedge.core.errors import DataError
+from kpedge.core.keypoints import FACES5, FACES21, convert_points, scheme_named
+from kpedge.core.scheme import read_scheme, scheme_of_names
+from kpedge.data.check import check, label_sheet
+from kpedge.data.formats import guess_format, read_format
+from kpedge.data.labels import format_row, read_labels
+from kpedge.data.packed import open_set
+from kpedge.data.prepare import PrepareOptions, prepare
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from conftest import noise_photo
 
-from kpedge.datasets.convert import RECORD, convert
-from kpedge.datasets.formats import guess_format, read_format
-from kpedge.datasets.labels import format_row
-from kpedge.keypoints import FACES21_MEAN
+from kpedge.core.keypoints import FACES21_MEAN
+from kpedge.data.convert import RECORD, convert
+from kpedge.data.formats import guess_format, read_format
+from kpedge.data.labels import format_row
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from kpedge.boxes import HEAD
-from kpedge.datasets.check import check
-from kpedge.datasets.convert import convert
-from kpedge.datasets.formats import guess_format, read_format
-from kpedge.datasets.frames import open_frames
-from kpedge.datasets.prepare_frames import FrameOptions, prepare_frames
-from kpedge.errors import DataError
+from kpedge.core.boxes import HEAD
+from kpedge.core.errors import DataError
+from kpedge.data.check import check
+from kpedge.data.convert import convert
+from kpedge.data.formats import guess_format, read_format
+from kpedge.data.frames import open_frames
+from kpedge.data.prepare_frames import FrameOptions, prepare_frames
 
 ATTRIBUTES = "0 0 0 0 0 0 "
 TRAIN = f"""0--Parade/0_Parade_a b_1.jpg

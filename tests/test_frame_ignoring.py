@@ -8,7 +8,7 @@ from frame_sets import PLAIN, SIZE, frame_set, places, square
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kpedge.datasets.frame_sampling import FrameJitter, FrameSampler
+from kpedge.data.frame_sampling import FrameJitter, FrameSampler
 
 
 @settings(deadline=None, max_examples=200)

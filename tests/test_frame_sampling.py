@@ -9,10 +9,10 @@ from frame_sets import PLAIN, SIZE, frame_set, labelled, places, square
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kpedge.boxes import box_of_points
-from kpedge.datasets.augmentation import Photometric
-from kpedge.datasets.frame_sampling import FrameJitter, FrameSampler
-from kpedge.keypoints import FACES5, FACES21_MEAN
+from kpedge.core.boxes import box_of_points
+from kpedge.core.keypoints import FACES5, FACES21_MEAN
+from kpedge.data.augmentation import Photometric
+from kpedge.data.frame_sampling import FrameJitter, FrameSampler
 
 FIVE = [16, 17, 18, 19, 20]
 MARKER = 4

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from conftest import make_photos
 
-from kpedge.boxes import HEAD, box_of_points, to_convention
 from kpedge.cli.main import main
-from kpedge.datasets.frames import is_frame_set, open_frames
-from kpedge.datasets.labels import format_row, read_labels
-from kpedge.datasets.prepare import prepare
-from kpedge.datasets.prepare_frames import FrameOptions, prepare_frames, shrink
-from kpedge.errors import DataError, OutputError, StaleSetError, UsageError
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21, FACES21_MEAN
+from kpedge.core.boxes import HEAD, box_of_points, to_convention
+from kpedge.core.errors import DataError, OutputError, StaleSetError, UsageError
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21, FACES21_MEAN
+from kpedge.data.frames import is_frame_set, open_frames
+from kpedge.data.labels import format_row, read_labels
+from kpedge.data.prepare import prepare
+from kpedge.data.prepare_frames import FrameOptions, prepare_frames, shrink
 
 FIVE = [16, 17, 18, 19, 20]
 ALL_TRAIN = {"validation": 0.0, "test": 0.0}
@@ -345,7 +345,7 @@ def test_nothing_is_left_when_preparing_fails(folder, tmp_path, monkeypatch):
     def full(*arguments, **columns):
         raise OSError(28, "No space left")
 
-    monkeypatch.setattr("kpedge.datasets.frames.np.savez", full)
+    monkeypatch.setattr("kpedge.data.frames.np.savez", full)
     with pytest.raises(OutputError, match="No space left"):
         prepare_frames(folder, tmp_path / "set")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kpedge.errors import DataError
-from kpedge.geometry import (
+from kpedge.core.errors import DataError
+from kpedge.core.geometry import (
     CropRule,
     as_box,
     box_overlaps_image,
@@ -133,7 +133,7 @@ def test_a_crop_is_the_same_from_the_photo_and_from_a_region(x, y, side, roll):
     middle = (y + side / 2) / factor
     low, high = (int(centre - reach), int(middle - reach)), (int(centre + reach) + 1, int(middle + reach) + 1)
     region, origin = shrunk_region(image, low, high, factor)
-    from kpedge.geometry import shrink_transform
+    from kpedge.core.geometry import shrink_transform
 
     to_region = shrink_transform(factor, origin)
     again = crop(region, compose(way, invert(to_region)), 112)

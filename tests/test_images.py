@@ -6,8 +6,8 @@ import pytest
 from conftest import turned_jpeg
 from PIL import Image as Pillow
 
-from kpedge.errors import ImageError
-from kpedge.images import is_cut_off, pictures_below, read_image, read_pictures, write_image
+from kpedge.core.errors import ImageError
+from kpedge.core.images import is_cut_off, pictures_below, read_image, read_pictures, write_image
 
 
 @pytest.fixture

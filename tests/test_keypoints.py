@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from kpedge.errors import DataError, UsageError
-from kpedge.keypoints import (
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.keypoints import (
     BUILT_IN,
     FACES5,
     FACES21,
@@ -11,7 +11,7 @@ from kpedge.keypoints import (
     convert_points,
     scheme_named,
 )
-from kpedge.scheme import PARTS, KeypointScheme, mirror_pairs, read_scheme, scheme_of_names
+from kpedge.core.scheme import PARTS, KeypointScheme, mirror_pairs, read_scheme, scheme_of_names
 
 SCHEMES = {name: scheme_named(name) for name in BUILT_IN}
 

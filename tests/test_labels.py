@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpedge.datasets.labels import format_row, parse_row, read_boxes, read_labels, read_photo_list
-from kpedge.errors import DataError
-from kpedge.keypoints import FACES21
+from kpedge.core.errors import DataError
+from kpedge.core.keypoints import FACES21
+from kpedge.data.labels import format_row, parse_row, read_boxes, read_labels, read_photo_list
 
 NUMBERS = " ".join(["10 20 110 120", *(f"{i}.5 {i}" for i in range(21))])
 names = st.from_regex(r"\A[a-zA-Z_äß][\w./-]{0,20}\.jpg\Z")

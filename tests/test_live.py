@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from fake_live import WAIT_S, ListSink, ListSource, counting_tracker, empty, scene
 
-from kpedge.errors import OutputError, SourceError
-from kpedge.keypoints import FACES21
+from kpedge.core.errors import OutputError, SourceError
+from kpedge.core.keypoints import FACES21
 from kpedge.runtime import live as live_module
 from kpedge.runtime.live import LiveReport, RateMeter, run_live
 from kpedge.runtime.overlay import Layers

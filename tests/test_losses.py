@@ -3,8 +3,8 @@ from math import log, sqrt
 import pytest
 import torch
 
-from kpedge.choices import LOSSES
-from kpedge.keypoints import FACES21
+from kpedge.core.choices import LOSSES
+from kpedge.core.keypoints import FACES21
 from kpedge.models.heads import target_distributions
 from kpedge.models.keypoint_model import KeypointModel
 from kpedge.models.stage3 import Stage3

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from kpedge.keypoints import FACES21
-from kpedge.training.evaluate import disturb_boxes
-from kpedge.training.metrics import KeypointTruth, error_curve, measure
+from kpedge.core.keypoints import FACES21
+from kpedge.evaluation.evaluate import disturb_boxes
+from kpedge.evaluation.keypoint_metrics import KeypointTruth, error_curve, measure
 
 
 def truth(count=4, size=60.0):

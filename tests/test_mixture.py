@@ -7,13 +7,13 @@ import pytest
 import torch
 from conftest import make_photos
 
-from kpedge.datasets.mixture import Mixture
-from kpedge.datasets.packed import open_set
-from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.datasets.sampling import CropSampler, Jitter
-from kpedge.errors import DataError, UsageError
-from kpedge.geometry import CropRule
-from kpedge.scheme import KeypointScheme
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.geometry import CropRule
+from kpedge.core.scheme import KeypointScheme
+from kpedge.data.mixture import Mixture
+from kpedge.data.packed import open_set
+from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.sampling import CropSampler, Jitter
 from kpedge.training.config import TrainConfig
 from kpedge.training.objective import Objective, batch_tensors
 from kpedge.training.setup import set_up

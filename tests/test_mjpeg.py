@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fake_capture import WAIT_S, jpeg, shade
 
-from kpedge.errors import SourceError, UsageError
+from kpedge.core.errors import SourceError, UsageError
 from kpedge.runtime.sources.jpegs import JpegSplitter
 from kpedge.runtime.sources.mjpeg import PipedPictures
 from kpedge.runtime.sources.open import open_source

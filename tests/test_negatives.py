@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from conftest import template
 
-from kpedge.datasets.labels import format_row
-from kpedge.datasets.negatives import LEAVE, MAX_IOU, choose_negatives, overhang, read_unlabelled
-from kpedge.datasets.packed import open_set
-from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.errors import DataError, StaleSetError, UsageError
-from kpedge.geometry import CropRule, box_overlaps_image, crop_square, iou
+from kpedge.core.errors import DataError, StaleSetError, UsageError
+from kpedge.core.geometry import CropRule, box_overlaps_image, crop_square, iou
+from kpedge.data.labels import format_row
+from kpedge.data.negatives import LEAVE, MAX_IOU, choose_negatives, overhang, read_unlabelled
+from kpedge.data.packed import open_set
+from kpedge.data.prepare import PrepareOptions, prepare
 
 RULE = CropRule()
 SIZE = (320, 240)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from kpedge.choices import BACKBONES, HEADS, NORMS
-from kpedge.errors import UsageError
+from kpedge.core.choices import BACKBONES, HEADS, NORMS
+from kpedge.core.errors import UsageError
 from kpedge.models.backbones import new_backbone
 from kpedge.models.blocks import ConvBlock, fold, new_norm
 from kpedge.models.heads import CoordinateHead, HeatmapHead, SimccHead, new_head, target_distributions

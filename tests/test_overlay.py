@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kpedge.drawing import GREY, PART_COLOURS, chip_size, draw_label, label_of, part_colours, pens
-from kpedge.faces import Face, Pose
-from kpedge.keypoints import BUILT_IN, FACES5, FACES21, FACES21_MEAN, scheme_named
+from kpedge.core.drawing import GREY, PART_COLOURS, chip_size, draw_label, label_of, part_colours, pens
+from kpedge.core.faces import Face, Pose
+from kpedge.core.keypoints import BUILT_IN, FACES5, FACES21, FACES21_MEAN, scheme_named
+from kpedge.core.scheme import scheme_of_names
 from kpedge.runtime.overlay import AXES, Layers, draw_overlay, mirrored, pose_axes
 from kpedge.runtime.pose import HEAD, head_poses
-from kpedge.scheme import scheme_of_names
 
 NONE = Layers(boxes=False, points=False, ids=False)
 SIZES = [(240, 320), (480, 640), (2160, 3840)]

@@ -7,16 +7,16 @@ import pytest
 from conftest import PHOTOS
 
 from kpedge.cli.main import main
-from kpedge.datasets.check import check
-from kpedge.datasets.negatives import MAX_IOU, read_unlabelled
-from kpedge.datasets.packed import open_set
-from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.datasets.sampling import CropSampler
-from kpedge.geometry import CropRule, crop, crop_square, crop_transform, iou
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
+from kpedge.core.geometry import CropRule, crop, crop_square, crop_transform, iou
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
+from kpedge.core.model_zoo import models_folder
+from kpedge.data.check import check
+from kpedge.data.negatives import MAX_IOU, read_unlabelled
+from kpedge.data.packed import open_set
+from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.sampling import CropSampler
 from kpedge.runtime.sessions import OnnxModel
-from kpedge.shelf import shelf_folder
 
 pytestmark = [
     pytest.mark.photos,
@@ -71,13 +71,13 @@ def test_prepared_crops_equal_those_of_the_photos(real):
 
 @pytest.mark.parametrize("suffix", [".onnx", ".torchscript.pt"])
 def test_the_released_stage_1_holds_its_floors(real, suffix, capsys):
-    assert main(["eval", str(shelf_folder() / f"stage1{suffix}"), "--data", str(real.path), "--json"]) == 0
+    assert main(["eval", str(models_folder() / f"stage1{suffix}"), "--data", str(real.path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["faces"] == 363
     assert found["mse_112"] < 9.0
     assert found["nme_box"] < 0.045
     assert found["nme_box"] < 0.7 * found["mean_face"]["nme_box"]
-    card = json.loads((shelf_folder() / "stage1.json").read_text())
+    card = json.loads((models_folder() / "stage1.json").read_text())
     assert found["nme_box"] == pytest.approx(card["accuracy"]["test"]["nme_box"], abs=2e-6)
 
 
@@ -85,7 +85,7 @@ def test_from_the_photos_themselves_it_is_the_same(capsys):
     listed = ["--list", str(PHOTOS / "test_images.txt"), "--json"]
     assert main(["eval", "stage1", "--data", str(PHOTOS), *listed]) == 0
     found = json.loads(capsys.readouterr().out)
-    card = json.loads((shelf_folder() / "stage1.json").read_text())
+    card = json.loads((models_folder() / "stage1.json").read_text())
     assert found["nme_box"] == pytest.approx(card["accuracy"]["test"]["nme_box"], abs=2e-6)
 
 
@@ -101,7 +101,7 @@ def test_stage_1_learns_on_real_photos(real, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".onnx", ".torchscript.pt"])
 def test_the_released_stage_3_holds_its_floors(real, suffix, capsys):
-    assert main(["eval", str(shelf_folder() / f"stage3{suffix}"), "--data", str(real.path), "--json"]) == 0
+    assert main(["eval", str(models_folder() / f"stage3{suffix}"), "--data", str(real.path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["nme_box"] <= 0.024
     large = [group for group in found["by_size"] if group["from_px"] >= 60]
@@ -118,7 +118,7 @@ def test_the_released_stage_3_finds_no_face_where_there_is_none(tmp_path):
     prepare(faceless, tmp_path / "set", PrepareOptions(negatives=4), label_format="faceless")
     source = open_set(tmp_path / "set")
     crops, _ = CropSampler(source, 112, "grey", CropRule()).batch(source.negatives("test"))
-    model = OnnxModel(shelf_folder() / "stage3.onnx")
+    model = OnnxModel(models_folder() / "stage3.onnx")
     scores = model(crops)["score"]
     assert len(scores) > 250
     assert (scores < model.card.threshold).mean() >= 0.995

@@ -9,16 +9,16 @@ import pytest
 from conftest import SAMPLE
 from fake_detector import Fake, box_of, find_bright, picture
 
-from kpedge.boxes import BOX_BELOW, box_of_points, convention_middle, turned_box
-from kpedge.datasets.labels import read_labels
-from kpedge.geometry import crop_transform, iou, transform_points
-from kpedge.images import read_image
-from kpedge.keypoints import FACES5, FACES21, FACES21_MEAN
+from kpedge.core.boxes import BOX_BELOW, box_of_points, convention_middle, turned_box
+from kpedge.core.geometry import crop_transform, iou, transform_points
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN
+from kpedge.core.model_zoo import resolve_model
+from kpedge.data.labels import read_labels
 from kpedge.runtime.detector import TILE, FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 from kpedge.runtime.pipeline import BATCH, SMALL_ROLL, FacePipeline
 from kpedge.runtime.sessions import OnnxModel
-from kpedge.shelf import find_model
 
 (ROW,) = read_labels(SAMPLE, FACES21).rows
 SIDE = float(ROW.box[2] - ROW.box[0])
@@ -27,8 +27,8 @@ FIVE = [16, 17, 18, 19, 20]
 
 @pytest.fixture(scope="module")
 def pipeline():
-    finder = FaceDetector(detector_model(OnnxModel(find_model("detector"))))
-    return FacePipeline(finder, KeypointPredictor(keypoint_model(OnnxModel(find_model("stage3")))))
+    finder = FaceDetector(detector_model(OnnxModel(resolve_model("detector"))))
+    return FacePipeline(finder, KeypointPredictor(keypoint_model(OnnxModel(resolve_model("stage3")))))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ class Told:
     """A keypoint model that answers with given points of the picture, and keeps the crops it saw."""
 
     def __init__(self, predictor_ways, points, scheme=FACES21):
-        real = OnnxModel(find_model("stage3")).card
+        real = OnnxModel(resolve_model("stage3")).card
         self.card, self.ways, self.points, self.crops = real, predictor_ways, points, []
 
     def __call__(self, crops):
@@ -147,7 +147,7 @@ def test_the_box_of_a_turned_face_keeps_the_mean_of_the_points_in_place(degrees)
     turned = turned_box(box, roll)
     assert np.allclose(turned[2:] - turned[:2], 60)
     mean = convention_middle(box[None])[0]
-    rule = OnnxModel(find_model("stage3")).card.crop
+    rule = OnnxModel(resolve_model("stage3")).card.crop
     upright = transform_points(crop_transform(box, 112, rule), mean)
     assert np.allclose(transform_points(crop_transform(turned, 112, rule, roll=roll), mean), upright)
     middle = (turned[:2] + turned[2:]) / 2

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from kpedge.errors import TrainingError
+from kpedge.core.errors import TrainingError
 from kpedge.training.run import AT_LEAST_FROM, curves_figure
 
 

@@ -7,13 +7,13 @@ from conftest import PHOTOS, SAMPLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kpedge.datasets.formats import read_format
-from kpedge.datasets.labels import parse_row
-from kpedge.errors import UsageError
-from kpedge.images import read_image
-from kpedge.keypoints import BUILT_IN, FACES5, FACES21, convert_points, scheme_named
+from kpedge.core.errors import UsageError
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import BUILT_IN, FACES5, FACES21, convert_points, scheme_named
+from kpedge.core.scheme import KeypointScheme, scheme_of_names
+from kpedge.data.formats import read_format
+from kpedge.data.labels import parse_row
 from kpedge.runtime.pose import HEAD, head_poses
-from kpedge.scheme import KeypointScheme, scheme_of_names
 
 SIZE = (640, 480)
 FOCAL = 320 / math.tan(math.radians(30))

@@ -11,13 +11,13 @@ from fake_detector import Fake
 from PIL import Image as Pillow
 
 from kpedge.cli.main import main
-from kpedge.datasets.labels import read_labels
+from kpedge.core.geometry import iou
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
+from kpedge.core.model_zoo import resolve_model
+from kpedge.data.labels import read_labels
 from kpedge.export import formats
-from kpedge.geometry import iou
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
 from kpedge.runtime.sessions import OnnxModel
-from kpedge.shelf import find_model
 
 (ROW,) = read_labels(SAMPLE, FACES21).rows
 PHOTO = SAMPLE / ROW.photo
@@ -227,7 +227,7 @@ class Bright:
     """A keypoint model that takes bright crops for faces."""
 
     def __init__(self):
-        self.card = OnnxModel(find_model("stage3")).card
+        self.card = OnnxModel(resolve_model("stage3")).card
 
     def __call__(self, crops):
         score = crops.mean(axis=(1, 2, 3)) / 255
@@ -245,7 +245,7 @@ def two_found(tmp_path, monkeypatch):
     boxes = [[50.0, 50.0, 110.0, 110.0], [210.0, 50.0, 270.0, 110.0]]
     models = {"keypoints": Bright(), "faces": Fake(lambda frame: (boxes, [0.9, 0.7]))}
     monkeypatch.setattr(formats, "open_model", lambda name, threads=1: models[name])
-    monkeypatch.setattr("kpedge.shelf.find_model", lambda name: name)
+    monkeypatch.setattr("kpedge.core.model_zoo.resolve_model", lambda name: name)
     return ["predict", str(path), "--json", "--model", "keypoints", "--detector", "faces"], boxes
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from conftest import COUNT, turned_jpeg
 
 from kpedge.cli.main import main
-from kpedge.images import read_image
+from kpedge.core.images import read_image
 
 
 def test_results_are_json_lines_on_standard_output(exported, photos, tmp_path, capsys):

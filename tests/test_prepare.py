@@ -6,15 +6,15 @@ from conftest import COUNT, make_photos
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpedge.datasets.labels import read_labels
-from kpedge.datasets.packed import open_set, read_info
-from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.datasets.sampling import CropSampler, Jitter, labelled_fractions
-from kpedge.datasets.split import split_photos
-from kpedge.errors import DataError, OutputError, StaleSetError, UsageError
-from kpedge.geometry import CropRule, crop, crop_transform, pixels_to_fractions, transform_points
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
+from kpedge.core.errors import DataError, OutputError, StaleSetError, UsageError
+from kpedge.core.geometry import CropRule, crop, crop_transform, pixels_to_fractions, transform_points
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
+from kpedge.data.labels import read_labels
+from kpedge.data.packed import open_set, read_info
+from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.sampling import CropSampler, Jitter, labelled_fractions
+from kpedge.data.split import split_photos
 
 
 def faces_of(prepared):
@@ -239,7 +239,7 @@ def test_a_broken_row_or_photo_is_named_and_left_out_or_stops_a_strict_run(folde
 
 def test_nothing_is_left_when_preparing_fails(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "kpedge.datasets.packed.np.savez", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left"))
+        "kpedge.data.packed.np.savez", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left"))
     )
     with pytest.raises(OutputError, match="No space left"):
         prepare(folder, tmp_path / "set")

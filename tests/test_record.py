@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import kpedge.runtime.sinks.record as record
-from kpedge.errors import OutputError, UsageError
-from kpedge.keypoints import FACES21
+from kpedge.core.errors import OutputError, UsageError
+from kpedge.core.keypoints import FACES21
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.pacing import FASTEST, SLOWEST, UNKNOWN_RATE, Timeline, measured_rate, sound_rate
 from kpedge.runtime.sinks.record import Recorder, fit
@@ -273,7 +273,7 @@ from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[2])
 from test_record import live
-from kpedge.errors import OutputError
+from kpedge.core.errors import OutputError
 from kpedge.runtime.sinks.record import Recorder
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the kernel refuses longer files, as a quota would
 recorder = Recorder(Path(sys.argv[1]) / "out.mp4", 10, live=False)

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from conftest import ROOT, SAMPLE
 
-from kpedge.datasets.labels import read_labels
+from kpedge.core.geometry import iou
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES5, FACES21, convert_points
+from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL, models_folder, released, released_keypoint_models
+from kpedge.data.labels import read_labels
 from kpedge.export.formats import open_model
 from kpedge.export.verify import verify
-from kpedge.geometry import iou
-from kpedge.images import read_image
-from kpedge.keypoints import FACES5, FACES21, convert_points
 from kpedge.runtime.detector import FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
-from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL, released, released_keypoint_models, shelf_folder
 
 NAMES = released()
 RESULTS = ROOT / "benchmarks" / "results"
@@ -28,8 +28,8 @@ def test_the_shelf_is_in_order():
     assert NAMES == ["detector", "stage1", "stage2", "stage3"]
     assert (DEFAULT_MODEL, DEFAULT_DETECTOR) == ("stage3", "detector")
     assert KEYPOINT_NAMES == ["stage1", "stage2", "stage3"]
-    assert shelf_folder() == ROOT / "export"
-    files = {path.name for path in shelf_folder().iterdir()}
+    assert models_folder() == ROOT / "export"
+    files = {path.name for path in models_folder().iterdir()}
     assert files == {f"{name}{suffix}" for name in NAMES for suffix in (".onnx", ".torchscript.pt", ".json")}
 
 
@@ -43,9 +43,9 @@ def test_the_wheel_carries_every_onnx_file_with_its_card_and_the_sample():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_released_files_hold_their_proof(name):
-    checks = verify([shelf_folder() / f"{name}.onnx", shelf_folder() / f"{name}.torchscript.pt"])
+    checks = verify([models_folder() / f"{name}.onnx", models_folder() / f"{name}.torchscript.pt"])
     assert all(check.card_matches for check in checks)
-    card = json.loads((shelf_folder() / f"{name}.json").read_text())
+    card = json.loads((models_folder() / f"{name}.json").read_text())
     assert card["training"]["sets"][0] == {
         **card["training"]["sets"][0],
         "name": "faces21",
@@ -61,7 +61,7 @@ def test_released_files_hold_their_proof(name):
 @pytest.mark.parametrize("name", KEYPOINT_NAMES)
 def test_released_models_find_the_sample(name, suffix):
     (row,) = read_labels(SAMPLE, FACES21).rows
-    predictor = KeypointPredictor(keypoint_model(open_model(shelf_folder() / f"{name}{suffix}")))
+    predictor = KeypointPredictor(keypoint_model(open_model(models_folder() / f"{name}{suffix}")))
     (face,) = predictor(read_image(SAMPLE / row.photo), [row.box])
     errors = np.linalg.norm(face.keypoints - row.keypoints, axis=1) / (row.box[2] - row.box[0])
     assert errors.mean() < 0.035
@@ -78,7 +78,7 @@ def test_the_table_in_the_readme_is_what_the_cards_say():
 
 
 def figures(name):
-    return json.loads((shelf_folder() / f"{name}.json").read_text())["accuracy"]["test"]
+    return json.loads((models_folder() / f"{name}.json").read_text())["accuracy"]["test"]
 
 
 def test_the_recorded_figures_keep_what_is_promised():
@@ -89,10 +89,10 @@ def test_the_recorded_figures_keep_what_is_promised():
     assert deployed["failure_rate"] <= 0.005
     assert deployed["face_score"]["face_accuracy"] >= 0.99
     assert deployed["face_score"]["negative_accuracy"] >= 0.995
-    assert (shelf_folder() / "stage3.onnx").stat().st_size < 2_000_000
+    assert (models_folder() / "stage3.onnx").stat().st_size < 2_000_000
     recorded = json.loads((ROOT / "benchmarks" / "results" / "stages.json").read_text())["models"]
     assert recorded["stage3"]["ratio"] < 2
-    assert recorded["stage3"]["bytes"] == (shelf_folder() / "stage3.onnx").stat().st_size
+    assert recorded["stage3"]["bytes"] == (models_folder() / "stage3.onnx").stat().st_size
 
 
 def test_the_released_stage_3_rejects_what_is_no_face():
@@ -102,7 +102,7 @@ def test_the_released_stage_3_rejects_what_is_no_face():
     side = x2 - x1
     suit = np.array([x1 - side / 2, y2 + side, x2 - side / 2, y2 + 2 * side])
     eye = np.array([x1, y1, x1 + side / 4, y1 + side / 4])
-    predictor = KeypointPredictor(keypoint_model(open_model(shelf_folder() / "stage3.onnx")))
+    predictor = KeypointPredictor(keypoint_model(open_model(models_folder() / "stage3.onnx")))
     face, *others = predictor(image, [row.box, suit, eye])
     assert len(face.keypoints) == 21
     assert face.score > 0.9
@@ -114,7 +114,7 @@ def test_the_released_stage_3_rejects_what_is_no_face():
 def test_the_released_detector_finds_the_sample(suffix, side):
     image = read_image(SAMPLE / "eileen_collins.jpg")
     (row,) = read_labels(SAMPLE, FACES21).rows
-    (found,) = FaceDetector(detector_model(open_model(shelf_folder() / f"detector{suffix}")), side=side)(image)
+    (found,) = FaceDetector(detector_model(open_model(models_folder() / f"detector{suffix}")), side=side)(image)
     assert iou(found.box[None], row.box[None])[0, 0] > 0.75
     wanted = convert_points(row.keypoints, FACES21, FACES5)
     # The released detector's points are rough: its mouth corners lie where those of a closed mouth would.
@@ -126,7 +126,7 @@ def test_the_released_detector_keeps_what_is_promised():
     assert found["faces21"]["320"]["average_precision"] >= 0.95
     assert found["facemask"]["640"]["average_precision"] >= 0.80
     assert all(figures["faceless_alarms"] <= 0.01 for figures in found["noface"].values())
-    assert (shelf_folder() / "detector.onnx").stat().st_size <= 500_000
+    assert (models_folder() / "detector.onnx").stat().st_size <= 500_000
     recorded = {row["what"]: row for row in json.loads((RESULTS / "detection.json").read_text())["rows"]}
     assert recorded["frame to faces"]["ratio"] <= 8
     for row in json.loads((RESULTS / "detected_boxes.json").read_text())["rows"]:

@@ -8,14 +8,25 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from kpedge.errors import CorruptModelError, DataError, MissingExtraError, UsageError
-from kpedge.extras import EXTRAS, importable, pip_line
-from kpedge.images import read_image
+from kpedge.core.errors import CorruptModelError, DataError, MissingExtraError, UsageError
+from kpedge.core.extras import EXTRAS, importable, pip_line
+from kpedge.core.images import read_image
 from kpedge.runtime.keypoints import KeypointPredictor
 from kpedge.runtime.sessions import OnnxModel, new_session
 
 PACKAGE = ROOT / "kpedge"
-FLOORS = {"cli": 5, "demo": 4, "bench": 3, "training": 2, "export": 2, "models": 1, "datasets": 1, "runtime": 1}
+FLOORS = {
+    "cli": 8,
+    "demo": 7,
+    "bench": 6,
+    "training": 5,
+    "export": 5,
+    "evaluation": 4,
+    "synthetic": 3,
+    "data": 2,
+    "runtime": 1,
+    "models": 1,
+}
 """Room -> floor; the files beside the rooms are the ground floor."""
 ENTRY = ("__main__.py",)
 
@@ -49,8 +60,8 @@ def test_a_floor_imports_only_from_floors_below_it(path):
             assert module.split(".")[0] not in ("torch", "onnx", "onnxscript", "matplotlib"), (
                 f"{relative} imports {module}"
             )
-    if room in ("models", "datasets", "runtime"):
-        siblings = {room_of(module) for module in imports_of(path)} & {"models", "datasets", "runtime"} - {room}
+    if room in ("models", "data", "runtime"):
+        siblings = {room_of(module) for module in imports_of(path)} & {"models", "data", "runtime"} - {room}
         assert not siblings, f"{relative} imports its neighbours {siblings}"
 
 
@@ -131,8 +142,8 @@ def test_prediction_is_preprocess_run_postprocess(exported, photos, prepared):
 
 
 def test_perfect_fractions_come_back_as_the_labelled_pixels(exported, prepared):
-    from kpedge.datasets.sampling import labelled_fractions
-    from kpedge.geometry import CropRule, crop_transform
+    from kpedge.core.geometry import CropRule, crop_transform
+    from kpedge.data.sampling import labelled_fractions
 
     predictor = KeypointPredictor(OnnxModel(exported / "stage1.onnx"))
     indices = np.arange(10)

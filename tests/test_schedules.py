@@ -8,9 +8,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kpedge.choices import OPTIMISERS, SCHEDULES
-from kpedge.errors import TrainingError, UsageError
-from kpedge.training.config import RECIPES, TrainConfig, flag
+from kpedge.core.choices import OPTIMISERS, SCHEDULES
+from kpedge.core.errors import TrainingError, UsageError
+from kpedge.core.text import flag
+from kpedge.training.config import RECIPES, TrainConfig
 from kpedge.training.optimisers import new_optimiser, phase_of
 from kpedge.training.schedules import epochs_since_best, falls_on_plateau, learning_rate
 

@@ -13,22 +13,22 @@ import pytest
 from fake_live import write_video
 
 from kpedge.bench.clip import FaceClip, Sway
-from kpedge.boxes import box_of_points
 from kpedge.cli.main import main
-from kpedge.datasets.labels import format_row
-from kpedge.datasets.mixture import in_scheme
-from kpedge.datasets.packed import open_set
-from kpedge.drawing import part_colours
-from kpedge.errors import DataError, UsageError
+from kpedge.core.boxes import box_of_points
+from kpedge.core.drawing import part_colours
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES5, FACES21, conversion, convert_points, scheme_named
+from kpedge.core.scheme import KeypointScheme, scheme_of_names
+from kpedge.data.labels import format_row
+from kpedge.data.mixture import in_scheme
+from kpedge.data.packed import open_set
 from kpedge.export.formats import open_model
-from kpedge.images import read_image
-from kpedge.keypoints import FACES5, FACES21, conversion, convert_points, scheme_named
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 from kpedge.runtime.overlay import Layers, draw_overlay
 from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.tracker import FaceTracker
-from kpedge.scheme import KeypointScheme, scheme_of_names
 from kpedge.training.config import RECIPES
 from kpedge.training.loop import train
 

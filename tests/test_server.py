@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from kpedge import extras
-from kpedge.drawing import part_colours
-from kpedge.errors import MissingExtraError, OutputError
-from kpedge.faces import Face, Pose
-from kpedge.keypoints import FACES5, FACES21
+from kpedge.core import extras
+from kpedge.core.drawing import part_colours
+from kpedge.core.errors import MissingExtraError, OutputError
+from kpedge.core.faces import Face, Pose
+from kpedge.core.keypoints import FACES5, FACES21
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.server.address import Address, parse_address
 from kpedge.runtime.server.server import ServeSink

@@ -4,8 +4,8 @@ import re
 import pytest
 from test_server import ask, new_controls, port_of, post, serving, streaming
 
-from kpedge.errors import UsageError
-from kpedge.keypoints import FACES5
+from kpedge.core.errors import UsageError
+from kpedge.core.keypoints import FACES5
 from kpedge.runtime.server.address import parse_address
 from kpedge.runtime.server.server import ServeSink
 

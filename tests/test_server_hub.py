@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_server import live_frame, new_controls
 
-from kpedge.errors import UsageError
+from kpedge.core.errors import UsageError
 from kpedge.runtime.server import hub as hubs
 from kpedge.runtime.server.address import Address, parse_address, reachable_host
 from kpedge.runtime.server.hub import Hub, TooManyViewersError

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from small_frames import face_of, live
 
-from kpedge.errors import OutputError, UsageError
-from kpedge.images import read_image
+from kpedge.core.errors import OutputError, UsageError
+from kpedge.core.images import read_image
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.lines import LinesSink, UdpSink, largest_faces, parse_address
 from kpedge.runtime.sinks.snapshots import SnapshotSink

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kpedge.errors import UsageError
-from kpedge.keypoints import FACES21_MEAN
+from kpedge.core.errors import UsageError
+from kpedge.core.keypoints import FACES21_MEAN
 from kpedge.runtime.smoothing import LONGEST_GAP, Smoothing, SmoothState, smooth
 
 RATE = 30.0

@@ -12,7 +12,7 @@ from conftest import PHOTOS
 from fake_capture import WAIT_S, ListCapture, picture, shade
 from PIL import Image as Pillow
 
-from kpedge.errors import SourceError, UsageError
+from kpedge.core.errors import SourceError, UsageError
 from kpedge.runtime.sources.capture import describe, known_count, known_rate, pixel_format
 from kpedge.runtime.sources.containers import file_is_cut_off
 from kpedge.runtime.sources.files import PictureFolder, VideoFile, VideoSource

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from kpedge.errors import ModelError
-from kpedge.keypoints import FACES21
+from kpedge.core.errors import ModelError
+from kpedge.core.keypoints import FACES21
 from kpedge.models.build import model_from_state
 from kpedge.models.initialise import initialise
 from kpedge.models.keypoint_model import (

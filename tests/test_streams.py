@@ -9,7 +9,7 @@ import cv2
 import pytest
 from fake_capture import WAIT_S, jpeg, picture, shade
 
-from kpedge.errors import SourceError
+from kpedge.core.errors import SourceError
 from kpedge.runtime.sources.addresses import masked, scheme_of
 from kpedge.runtime.sources.live import Patience
 from kpedge.runtime.sources.open import open_source

@@ -8,18 +8,18 @@ import cv2
 import numpy as np
 import pytest
 
-from kpedge.boxes import box_of_points
-from kpedge.datasets.labels import read_labels
-from kpedge.datasets.synthetic import SYNTHETIC_FORM, render_photo, write_synthetic
-from kpedge.datasets.synthetic.light import draw_light
-from kpedge.datasets.synthetic.person import draw_person
-from kpedge.datasets.synthetic.portrait import draw_portrait
-from kpedge.datasets.synthetic.pose import View
-from kpedge.errors import OutputError, UsageError
-from kpedge.geometry import CropRule, crop, crop_transform
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21, FACES21_MEAN
+from kpedge.core.boxes import box_of_points
+from kpedge.core.errors import OutputError, UsageError
+from kpedge.core.geometry import CropRule, crop, crop_transform
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21, FACES21_MEAN
+from kpedge.data.labels import read_labels
 from kpedge.runtime.pose import head_poses
+from kpedge.synthetic import SYNTHETIC_FORM, render_photo, write_synthetic
+from kpedge.synthetic.light import draw_light
+from kpedge.synthetic.person import draw_person
+from kpedge.synthetic.portrait import draw_portrait
+from kpedge.synthetic.pose import View
 
 SEED = 5
 MANY = 100

@@ -5,14 +5,14 @@ import json
 import pytest
 
 from kpedge.cli.main import main
-from kpedge.datasets.formats import read_format
-from kpedge.datasets.packed import open_set
-from kpedge.datasets.prepare import NOT_STATED, terms_of
-from kpedge.datasets.synthetic import TERMS, render_photo
-from kpedge.datasets.synthetic.sheet import synthetic_sheet
-from kpedge.errors import DataError
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
+from kpedge.core.errors import DataError
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
+from kpedge.data.formats import read_format
+from kpedge.data.packed import open_set
+from kpedge.data.source import NOT_STATED, terms_of
+from kpedge.synthetic import TERMS, render_photo
+from kpedge.synthetic.sheet import synthetic_sheet
 
 
 def run(arguments, capsys):

@@ -9,11 +9,11 @@ from fake_live import ListSource, clip_frames, errors_by_face, scene, write_vide
 
 import kpedge
 from kpedge.bench.clip import Sway
-from kpedge.datasets.labels import read_labels
-from kpedge.errors import SourceError
-from kpedge.geometry import box_size
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
+from kpedge.core.errors import SourceError
+from kpedge.core.geometry import box_size
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
+from kpedge.data.labels import read_labels
 from kpedge.runtime.smoothing import Smoothing
 
 VIDEOS = PHOTOS.parent / "videos"

@@ -5,8 +5,8 @@ import pytest
 from fake_live import SIZE, clip_frames, counting_tracker, empty, errors_by_face, scene
 
 from kpedge.bench.clip import STILL, FaceClip, Sway
-from kpedge.boxes import boxes_of_points
-from kpedge.errors import ModelError, UsageError
+from kpedge.core.boxes import boxes_of_points
+from kpedge.core.errors import ModelError, UsageError
 from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.tracker import MAX_FACES, REMEMBERED, SMALLEST, FaceTracker
 

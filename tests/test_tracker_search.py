@@ -8,8 +8,8 @@ import pytest
 from fake_live import clip_frames, counting_tracker, empty, errors_by_face, scene
 
 from kpedge.bench.clip import Sway
-from kpedge.boxes import box_of_points
-from kpedge.geometry import box_size
+from kpedge.core.boxes import box_of_points
+from kpedge.core.geometry import box_size
 from kpedge.runtime.tracker import FIND_WITHIN, HURRIED, STEPS
 
 FACE = (160, 120, 80)

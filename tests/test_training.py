@@ -12,7 +12,7 @@ import torch
 from conftest import EASY
 
 from kpedge.cli.main import main
-from kpedge.errors import CorruptModelError, OutputError, TrainingError, UsageError
+from kpedge.core.errors import CorruptModelError, OutputError, TrainingError, UsageError
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.training.config import TrainConfig
 from kpedge.training.loop import train
@@ -31,8 +31,8 @@ def test_it_learns(trained, prepared):
     history = checkpoint.progress["history"]
     assert history[-1]["train_loss"] < 0.7, "1 is the mean face"
     last = load_checkpoint(trained / "last.pt").progress
+    from kpedge.evaluation.evaluate import evaluate, faces_of_split
     from kpedge.export.formats import TorchModel
-    from kpedge.training.evaluate import evaluate, faces_of_split
 
     faces = faces_of_split(prepared, "validation", 112, "grey", checkpoint.card.crop)
     evaluation = evaluate(TorchModel(checkpoint.model(), checkpoint.card), faces, checkpoint.card)

@@ -8,9 +8,9 @@ import pytest
 from fake_web import cut, good, raw, serving, status, without_proxies
 from test_download import DATA, SHA256, Clock, left, run
 
-from kpedge.datasets import transfer
-from kpedge.datasets.transfer import _Redirects, ask, check_url
-from kpedge.errors import DownloadError, UsageError
+from kpedge.core.errors import DownloadError, UsageError
+from kpedge.data import transfer
+from kpedge.data.transfer import _Redirects, ask, check_url
 
 
 @pytest.fixture

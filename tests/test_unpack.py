@@ -11,8 +11,8 @@ from collections import namedtuple
 
 import pytest
 
-from kpedge.datasets.unpack import Limits, is_archive, safe_parts, unpack
-from kpedge.errors import ArchiveError, OutputError
+from kpedge.core.errors import ArchiveError, OutputError
+from kpedge.data.unpack import Limits, is_archive, safe_parts, unpack
 
 FILES = {"faces/a.jpg": b"a" * 3000, "faces/deep/er/b.jpg": random.Random(0).randbytes(5000), "label.txt": b""}
 PACKERS = {"tar": bytes, "tar.gz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress}

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from kpedge.bench.clip import Sway
 from kpedge.cli import webcam as webcam_module
 from kpedge.cli.main import main
-from kpedge.faces import Face
+from kpedge.core.faces import Face
 from kpedge.runtime.sinks.sink import LiveFrame
 
 COUNT = 12

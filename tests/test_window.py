@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from small_frames import live
 
-from kpedge.errors import OutputError
-from kpedge.keypoints import FACES21
+from kpedge.core.errors import OutputError
+from kpedge.core.keypoints import FACES21
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks import display, window
 from kpedge.runtime.sinks.display import check_display, probe_window, toolkit

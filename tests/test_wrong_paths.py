@@ -6,7 +6,7 @@ import pytest
 from conftest import make_photos
 
 from kpedge.cli.main import main
-from kpedge.shelf import shelf_folder
+from kpedge.core.model_zoo import models_folder
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def said(capsys):
 
 def test_a_card_is_not_its_model(said, tmp_path):
     for name in ("stage3.json", "stage3.onnx"):
-        shutil.copy(shelf_folder() / name, tmp_path)
+        shutil.copy(models_folder() / name, tmp_path)
     text = said("verify", tmp_path / "stage3.json", code=3)
     assert f"{tmp_path / 'stage3.json'} is a card, not a model — give stage3.onnx" in text
     (tmp_path / "stage3.onnx").unlink()
@@ -68,9 +68,9 @@ def test_a_folder_that_is_no_synthetic_set_is_never_replaced(said, tmp_path):
 
 def test_figures_of_a_folder_say_that_all_its_faces_count(tmp_path, capsys):
     photos = make_photos(tmp_path / "photos", 3)
-    assert main(["eval", str(shelf_folder() / "stage1.onnx"), "--data", str(photos)]) == 0
+    assert main(["eval", str(models_folder() / "stage1.onnx"), "--data", str(photos)]) == 0
     assert f"all 3 faces of {photos} count" in capsys.readouterr().err
     names = tmp_path / "names.txt"
     names.write_text(sorted(photos.glob("*.*"))[0].name + "\n")
-    assert main(["eval", str(shelf_folder() / "stage1.onnx"), "--data", str(photos), "--list", str(names)]) == 0
+    assert main(["eval", str(models_folder() / "stage1.onnx"), "--data", str(photos), "--list", str(names)]) == 0
     assert "count;" not in capsys.readouterr().err

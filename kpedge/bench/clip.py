@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.datasets.labels import read_labels
-from kpedge.geometry import (
+from kpedge.core.geometry import (
     CropRule,
     Image,
     Transform,
@@ -22,9 +21,10 @@ from kpedge.geometry import (
     shrunk_region,
     transform_points,
 )
-from kpedge.images import read_image
-from kpedge.keypoints import FACES21
-from kpedge.shelf import sample_folder, sample_photo
+from kpedge.core.images import read_image
+from kpedge.core.keypoints import FACES21
+from kpedge.core.model_zoo import sample_folder, sample_photo
+from kpedge.data.labels import read_labels
 
 SIZE = (640, 480)
 """Width and height of a frame, pixels."""

@@ -15,14 +15,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from kpedge.errors import ModelError, UsageError
-from kpedge.export.probes import random_crops
-from kpedge.geometry import Image, resize_to
-from kpedge.images import read_image
+from kpedge.core.errors import ModelError, UsageError
+from kpedge.core.geometry import Image, resize_to
+from kpedge.core.images import read_image
+from kpedge.core.model_zoo import resolve_model, sample_photo
+from kpedge.export.inputs import random_crops
 from kpedge.runtime.detector import FaceDetector, detector_model, preprocess
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.timing import time_calls
-from kpedge.shelf import find_model, sample_photo
 
 FRAME = (320, 240)
 """Width and height of the frame, pixels."""
@@ -94,7 +94,7 @@ def bench_detection(
     model = OnnxModel(detector)
     finder = FaceDetector(detector_model(model), side=max(FRAME))
     fed = preprocess(frame, finder.model.card.stride)
-    small = OnnxModel(find_model(REFERENCE))
+    small = OnnxModel(resolve_model(REFERENCE))
     crop = random_crops(1, small.card.usual_shape)
     contestants: list[tuple[str, str, int | None, Callable[[], object]]] = [
         (REFERENCE, "one crop", None, lambda: small(crop)),

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import Card
-from kpedge.errors import UsageError
+from kpedge.core.card import Card
+from kpedge.core.errors import UsageError
+from kpedge.core.extras import importable, installed
 from kpedge.export.formats import ONNX, TORCHSCRIPT, format_of, open_eager, open_model
+from kpedge.export.inputs import random_crops
 from kpedge.export.parity import check_same_model
-from kpedge.export.probes import random_crops
-from kpedge.extras import importable, installed
 from kpedge.runtime.sessions import Model, OnnxModel
 from kpedge.runtime.timing import time_calls
 

@@ -20,14 +20,14 @@ import numpy as np
 
 from kpedge.bench.clip import RATE, SIZE, FaceClip, Sway
 from kpedge.bench.detection_latency import REFERENCE
-from kpedge.errors import KpedgeError
-from kpedge.export.probes import random_crops
+from kpedge.core.errors import KpedgeError
+from kpedge.core.model_zoo import resolve_model
+from kpedge.export.inputs import random_crops
 from kpedge.runtime.overlay import Layers, draw_overlay
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.sources.open import open_source
 from kpedge.runtime.timing import time_calls
 from kpedge.runtime.tracker import STEPS, FaceTracker
-from kpedge.shelf import find_model
 
 FACES = (1, 2, 5, 10)
 FACE_SIDE = 70.0
@@ -108,7 +108,7 @@ def bench_pipeline(
         threads: of onnxruntime, for the tracker; stage 1 has one.
         progress: told (turns done, turns).
     """
-    small = OnnxModel(find_model(REFERENCE))
+    small = OnnxModel(resolve_model(REFERENCE))
     crop = random_crops(1, small.card.usual_shape)
     steps = {count: dict.fromkeys(ALL_STEPS, 0.0) for count in counts}
     found, ratios = dict.fromkeys(counts, 0), {count: list[float]() for count in counts}

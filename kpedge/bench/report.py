@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kpedge.bench.latency import BenchOptions, LatencyRow
-from kpedge.card import Card
-from kpedge.extras import importable, installed
+from kpedge.core.card import Card
+from kpedge.core.extras import importable, installed
 
 HEADERS = ("form", "device", "threads", "batch", "median ms", "p95 ms", "times faster than eager")
 
@@ -78,7 +78,7 @@ FAR = 4.0
 
 def latency_png(head: dict[str, Any], rows: Sequence[LatencyRow]) -> bytes:
     """The picture of the measured rows, PNG. Raises as `latency_figure`."""
-    return bytes(importable("kpedge.plots", "train").to_png(latency_figure(head, rows)))
+    return bytes(importable("kpedge.core.plots", "train").to_png(latency_figure(head, rows)))
 
 
 def latency_figure(head: dict[str, Any], rows: Sequence[LatencyRow]) -> Any:
@@ -88,7 +88,7 @@ def latency_figure(head: dict[str, Any], rows: Sequence[LatencyRow]) -> Any:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    plots = importable("kpedge.plots", "train")
+    plots = importable("kpedge.core.plots", "train")
     shown = [row for row in rows if row.median_ms is not None and row.p95_ms is not None][::-1]
     figure, (axis,) = plots.new_figure(1, (8.5, 1.4 + 0.38 * max(1, len(shown))))
     colours = {form: f"C{index}" for index, form in enumerate(dict.fromkeys(row.form for row in rows))}

@@ -9,7 +9,7 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples, report_files
-from kpedge.shelf import DEFAULT_MODEL
+from kpedge.core.model_zoo import DEFAULT_MODEL
 
 LOAD_SECONDS = 10.0
 """For how long `--pipeline` feeds frames at a camera's rate."""
@@ -58,7 +58,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time PyTorch eager, TorchScript and onnxruntime in interleaved rounds, on CPU and on a GPU where there is one."""
-    from kpedge.errors import UsageError
+    from kpedge.core.errors import UsageError
 
     if detect and pipeline:
         raise UsageError("--detect and --pipeline are two measurements", "run one after the other")
@@ -72,16 +72,16 @@ def bench(
         return
     from kpedge.bench.latency import BenchOptions, bench_latency
     from kpedge.bench.report import HEADERS, cells, header, header_lines, latency_png, markdown
+    from kpedge.core.extras import importable
+    from kpedge.core.files import write_bytes, write_json, write_text
+    from kpedge.core.machine import describe, usable_cores
+    from kpedge.core.model_zoo import models_folder
     from kpedge.export.formats import SUFFIXES
-    from kpedge.extras import importable
-    from kpedge.files import write_bytes, write_json, write_text
-    from kpedge.machine import describe, usable_cores
-    from kpedge.shelf import shelf_folder
 
     if peer:
         raise UsageError("--peer is another detector to time", "add --detect")
     chosen = files or [
-        path for suffix in SUFFIXES.values() if (path := shelf_folder() / f"{DEFAULT_MODEL}{suffix}").is_file()
+        path for suffix in SUFFIXES.values() if (path := models_folder() / f"{DEFAULT_MODEL}{suffix}").is_file()
     ]
     if not chosen:
         raise UsageError("no model is given and none is released with this kpedge", "name a model file")
@@ -125,9 +125,9 @@ def _bench_detection(
 ) -> None:
     """`kpedge bench --detect`."""
     from kpedge.bench.detection_latency import FRAME, bench_detection
-    from kpedge.errors import UsageError
-    from kpedge.machine import describe
-    from kpedge.shelf import DEFAULT_DETECTOR, find_model
+    from kpedge.core.errors import UsageError
+    from kpedge.core.machine import describe
+    from kpedge.core.model_zoo import DEFAULT_DETECTOR, resolve_model
 
     if len(files) > 1:
         raise UsageError("--detect times one detector", "give one ONNX file, or none for the released one")
@@ -141,7 +141,7 @@ def _bench_detection(
     where = describe()
     with output.progress("rounds") as update:
         rows = bench_detection(
-            files[0] if files else find_model(DEFAULT_DETECTOR),
+            files[0] if files else resolve_model(DEFAULT_DETECTOR),
             named,
             rounds=rounds,
             calls=calls,
@@ -178,7 +178,7 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
     """`kpedge bench --pipeline`."""
     from kpedge.bench.clip import RATE, SIZE
     from kpedge.bench.pipeline import ALL_STEPS, FACE_SIDE, bench_load, bench_pipeline
-    from kpedge.machine import describe
+    from kpedge.core.machine import describe
 
     targets = report_files(out, ("pipeline.json",), force=force)
     where = describe()
@@ -215,7 +215,7 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
 
 def _write_report(document: dict[str, Any], targets: dict[str, Path]) -> None:
     """Write a report, if it is wanted."""
-    from kpedge.files import write_json
+    from kpedge.core.files import write_json
 
     for target in targets.values():
         write_json(target, document)

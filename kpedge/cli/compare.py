@@ -33,10 +33,10 @@ def compare(
 
     Needs neither PyTorch nor the checkpoints. Errors are those of the validation split at the epoch that was kept.
     """
-    from kpedge.errors import UsageError
-    from kpedge.extras import importable
-    from kpedge.files import refuse_existing, write_bytes
-    from kpedge.training.compare import (
+    from kpedge.core.errors import UsageError
+    from kpedge.core.extras import importable
+    from kpedge.core.files import refuse_existing, write_bytes
+    from kpedge.evaluation.compare import (
         comparison_png,
         differing_flags,
         read_runs,

@@ -45,7 +45,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write labels in another format, read them back, and say exactly what the format cannot hold."""
-    from kpedge.datasets.convert import convert as run_convert
+    from kpedge.data.convert import convert as run_convert
 
     with output.progress("converting") as update:
         report = run_convert(

@@ -12,7 +12,7 @@ from kpedge.cli.labels import Format, Label, Scheme, wanted_scheme
 from kpedge.cli.options import Force, Json, examples, say_prepared
 
 if TYPE_CHECKING:
-    from kpedge.datasets.check import CheckReport
+    from kpedge.data.check import CheckReport
 
 app = typer.Typer(no_args_is_help=True, help="Get, check, convert and prepare labelled photos.")
 
@@ -48,11 +48,11 @@ def check(
     Labels of other tools are read, too (--format), and held against what a face looks like: left and right, order of
     the points, size of the photos, boxes.
     """
-    from kpedge.datasets.check import check as run_check
-    from kpedge.datasets.check import label_sheet
-    from kpedge.errors import DataError
-    from kpedge.files import refuse_existing
-    from kpedge.images import check_format, write_image
+    from kpedge.core.errors import DataError
+    from kpedge.core.files import refuse_existing
+    from kpedge.core.images import check_format, write_image
+    from kpedge.data.check import check as run_check
+    from kpedge.data.check import label_sheet
 
     if sheet is not None:
         refuse_existing(sheet, force=force)
@@ -149,10 +149,10 @@ def prepare(
 
     With --frames, whole photos are packed with the boxes of all their faces, to train the detector.
     """
-    from kpedge.datasets.prepare import PrepareOptions
-    from kpedge.datasets.prepare import prepare as run_prepare
-    from kpedge.datasets.prepare_frames import FrameOptions, prepare_frames
-    from kpedge.errors import UsageError
+    from kpedge.core.errors import UsageError
+    from kpedge.data.prepare import PrepareOptions
+    from kpedge.data.prepare import prepare as run_prepare
+    from kpedge.data.prepare_frames import FrameOptions, prepare_frames
 
     if frames and (negatives is not None or context is not None):
         raise UsageError("--negatives and --context are for crops, --frames packs photos", "leave one of them out")

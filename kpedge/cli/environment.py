@@ -17,9 +17,9 @@ def environment(as_json: Json = False) -> None:
     """Print versions, processor and accelerators, and what is wrong with this installation, each with its cure."""
     from dataclasses import asdict
 
-    from kpedge import environment as installation
-    from kpedge import machine
-    from kpedge.extras import installed
+    from kpedge.core import environment as installation
+    from kpedge.core import machine
+    from kpedge.core.extras import installed
 
     problems, missing = installation.find_problems(), installation.missing_extras()
     try:

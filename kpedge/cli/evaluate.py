@@ -13,9 +13,9 @@ from kpedge.cli.options import Force, Json, Threads, examples, report_files
 from kpedge.cli.output import percent
 
 if TYPE_CHECKING:
-    from kpedge.scheme import KeypointScheme
-    from kpedge.training.evaluate import Evaluation
-    from kpedge.training.metrics import KeypointAccuracy
+    from kpedge.core.scheme import KeypointScheme
+    from kpedge.evaluation.evaluate import Evaluation
+    from kpedge.evaluation.keypoint_metrics import KeypointAccuracy
 
 
 MANY = 30
@@ -69,20 +69,20 @@ def evaluate(
     """Measure keypoint errors on labelled faces, each figure beside that of the mean face; or how well a detector finds
     faces in whole photos.
     """
-    from kpedge.bench.accuracy import error_curve_png, load_faces, score_curves_png, worst_faces
-    from kpedge.card import DetectorCard
     from kpedge.cli.evaluate_detector import evaluate_detector
-    from kpedge.datasets.packed import is_prepared
-    from kpedge.errors import UsageError
+    from kpedge.core.card import DetectorCard
+    from kpedge.core.errors import UsageError
+    from kpedge.core.extras import importable
+    from kpedge.core.files import write_bytes, write_json
+    from kpedge.core.images import write_image
+    from kpedge.core.model_zoo import resolve_model
+    from kpedge.data.packed import is_prepared
+    from kpedge.evaluation.evaluate import evaluate as run_evaluation
+    from kpedge.evaluation.keypoint_report import error_curve_png, load_faces, score_curves_png, worst_faces
     from kpedge.export.formats import open_model
-    from kpedge.extras import importable
-    from kpedge.files import write_bytes, write_json
-    from kpedge.images import write_image
     from kpedge.runtime.keypoints import keypoint_model
-    from kpedge.shelf import find_model
-    from kpedge.training.evaluate import evaluate as run_evaluation
 
-    path = find_model(model)
+    path = resolve_model(model)
     if out:
         importable("matplotlib", "train")  # before the work, not after it
     any_model = open_model(path, threads=threads)

@@ -10,8 +10,8 @@ from kpedge.cli.options import report_files
 from kpedge.cli.output import percent
 
 if TYPE_CHECKING:
+    from kpedge.evaluation.detection_metrics import DetectionAccuracy
     from kpedge.runtime.sessions import Model
-    from kpedge.training.detection_metrics import DetectionAccuracy
 
 
 def evaluate_detector(
@@ -29,12 +29,12 @@ def evaluate_detector(
     as_json: bool,
 ) -> None:
     """Measure a detector, print the figures, and write report and pictures where a folder is given."""
-    from kpedge.bench.detection import find_in, load_frames, mistakes_sheet, precision_recall_png
-    from kpedge.files import write_bytes, write_json
-    from kpedge.images import write_image
+    from kpedge.core.files import write_bytes, write_json
+    from kpedge.core.images import write_image
+    from kpedge.evaluation.detection_metrics import IOU, measure_detections
+    from kpedge.evaluation.detection_report import find_in, load_frames, mistakes_sheet, precision_recall_png
+    from kpedge.evaluation.detections import LOWEST
     from kpedge.runtime.detector import FaceDetector, detector_model
-    from kpedge.training.detection_metrics import IOU, measure_detections
-    from kpedge.training.detector_validation import LOWEST
 
     targets = report_files(out, ("report.json", "precision_recall.png", "mistakes.png"), force=force)
     frames, problems = load_frames(

@@ -11,7 +11,7 @@ from kpedge.cli import output
 from kpedge.cli.options import Force, examples, parse_box
 
 if TYPE_CHECKING:
-    from kpedge.scheme import KeypointScheme
+    from kpedge.core.scheme import KeypointScheme
 
 
 def register(app: typer.Typer) -> None:
@@ -51,19 +51,19 @@ def explain(
 
     Needs PyTorch. A box is a square around the face from brows to chin.
     """
-    from kpedge.errors import DataError, ModelError, UsageError
-    from kpedge.extras import importable
+    from kpedge.core.errors import DataError, ModelError, UsageError
+    from kpedge.core.extras import importable
 
     importable("torch", "train")
     import numpy as np
 
-    from kpedge.bench.explain import explain as run_explanation
-    from kpedge.bench.explain_sheets import pictures
-    from kpedge.datasets.labels import read_boxes
+    from kpedge.core.files import refuse_existing
+    from kpedge.core.geometry import as_box
+    from kpedge.core.images import read_image, write_image
+    from kpedge.data.labels import read_boxes
     from kpedge.export.formats import ONNX, SUFFIXES, TORCHSCRIPT, format_of, open_eager
-    from kpedge.files import refuse_existing
-    from kpedge.geometry import as_box
-    from kpedge.images import read_image, write_image
+    from kpedge.models.explain import explain as run_explanation
+    from kpedge.models.explain_sheets import pictures
     from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 
     if (box is None) == (boxes is None):
@@ -103,7 +103,7 @@ def explain(
 
 def _point_indices(text: str, scheme: KeypointScheme) -> tuple[int, ...]:
     """The points that a name, a number or a part of the face stands for."""
-    from kpedge.errors import UsageError
+    from kpedge.core.errors import UsageError
 
     if text in scheme.points:
         return (scheme.points.index(text),)

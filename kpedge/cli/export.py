@@ -58,12 +58,12 @@ def _show_parity(rows: Sequence[ParityRow]) -> None:
 
 def _crops(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     """Real crops for the proof, and the accuracy on a test split where there is one."""
-    from kpedge.bench.accuracy import first_split, labelled_faces
-    from kpedge.datasets.packed import is_prepared
-    from kpedge.errors import UsageError
+    from kpedge.core.errors import UsageError
+    from kpedge.core.model_zoo import sample_folder
+    from kpedge.data.packed import is_prepared
+    from kpedge.evaluation.evaluate import evaluate
+    from kpedge.evaluation.keypoint_report import first_split, labelled_faces
     from kpedge.runtime.keypoints import keypoint_model
-    from kpedge.shelf import sample_folder
-    from kpedge.training.evaluate import evaluate
 
     if len(data) > 1:
         raise UsageError("a keypoint model takes one --data", "only a detector is measured on several sets")
@@ -84,7 +84,7 @@ def _crops(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], dict[str,
 
 def _frames(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     """Real frames for the proof, and the accuracy on the test splits of frame sets."""
-    from kpedge.bench.detection import measure_sets, probe_frames
+    from kpedge.evaluation.detection_report import measure_sets, probe_frames
     from kpedge.runtime.detector import detector_model
 
     detector = detector_model(model)
@@ -112,12 +112,12 @@ def export(
 
     A file that misses its tolerance is not left behind, and the command fails with exit code 3.
     """
-    from kpedge.extras import importable
+    from kpedge.core.extras import importable
 
     importable("torch", "export")
-    from kpedge.card import DetectorCard
+    from kpedge.core.card import DetectorCard
+    from kpedge.export.exporter import export_model
     from kpedge.export.formats import SUFFIXES, open_eager
-    from kpedge.export.gate import export_model
 
     formats = tuple(SUFFIXES) if kind == "all" else (kind,)
     eager = open_eager(checkpoint)

@@ -17,7 +17,7 @@ from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples
 
 if TYPE_CHECKING:
-    from kpedge.datasets.catalogue import PublicSet
+    from kpedge.data.catalogue import PublicSet
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -43,7 +43,7 @@ def list_sets(
     as_json: Json = False,
 ) -> None:
     """List public sets of faces: what they hold, how kpedge reads them, their terms, and where to get them."""
-    from kpedge.datasets.catalogue import catalogue, public_set
+    from kpedge.data.catalogue import catalogue, public_set
 
     sets = [public_set(name)] if name else list(catalogue().values())
     if as_json:
@@ -140,13 +140,13 @@ def fetch(
     Stop it at any time: the same command goes on where it was. Proxies are those of https_proxy, http_proxy, no_proxy.
     With --archive nothing is downloaded, and your file stays where and as it is.
     """
-    from kpedge.datasets.archives import fetch_archives
-    from kpedge.datasets.catalogue import given_checksum, public_set
-    from kpedge.datasets.download import Patience
-    from kpedge.datasets.fetch import fetch as run_fetch
-    from kpedge.datasets.fetch import from_elsewhere, own_set
-    from kpedge.datasets.formats import FORMATS, may_read
-    from kpedge.errors import UsageError
+    from kpedge.core.errors import UsageError
+    from kpedge.data.archives import fetch_archives
+    from kpedge.data.catalogue import given_checksum, public_set
+    from kpedge.data.download import Patience
+    from kpedge.data.fetch import fetch as run_fetch
+    from kpedge.data.fetch import from_elsewhere, own_set
+    from kpedge.data.formats import FORMATS, may_read
 
     if archive and url is not None:
         raise UsageError("--archive and --url are two ways to have the same files", "give one of them")

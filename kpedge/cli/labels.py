@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from kpedge.scheme import KeypointScheme
+    from kpedge.core.scheme import KeypointScheme
 
 OWN = "auto"
 """The scheme that the labels have."""
@@ -34,6 +34,6 @@ def wanted_scheme(name: str) -> KeypointScheme | None:
     Raises:
         UsageError: there is none of that name.
     """
-    from kpedge.keypoints import scheme_named
+    from kpedge.core.keypoints import scheme_named
 
     return None if name == OWN else scheme_named(name)

@@ -25,7 +25,7 @@ from kpedge.cli import (
     train,
     webcam,
 )
-from kpedge.errors import KpedgeError
+from kpedge.core.errors import KpedgeError
 
 app = typer.Typer(
     name="kpedge",

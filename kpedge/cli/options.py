@@ -12,10 +12,10 @@ import typer
 from kpedge.cli import output
 
 if TYPE_CHECKING:
-    from kpedge.datasets.frames import FrameSet
-    from kpedge.datasets.packed import PreparedSet
-    from kpedge.datasets.prepare import PrepareOptions
-    from kpedge.datasets.prepare_frames import FrameOptions
+    from kpedge.data.frames import FrameSet
+    from kpedge.data.packed import PreparedSet
+    from kpedge.data.prepare import PrepareOptions
+    from kpedge.data.prepare_frames import FrameOptions
 
 Data = Annotated[
     Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos, which is prepared first.")
@@ -37,7 +37,7 @@ def report_files(out: Path | None, names: Iterable[str], *, force: bool) -> dict
     Raises:
         OutputError: one of them exists and `force` is off.
     """
-    from kpedge.files import refuse_existing
+    from kpedge.core.files import refuse_existing
 
     targets = {name: out / name for name in names} if out else {}
     for target in targets.values():
@@ -66,8 +66,8 @@ SYNTHETIC_PHOTOS, SYNTHETIC_FRAMES = 4000, 1000
 
 def synthetic_set(beside: Path) -> PreparedSet:
     """Synthetic faces, for whoever gives no data: rendered and prepared below `beside` the first time."""
-    from kpedge.datasets.prepare import PrepareOptions
-    from kpedge.datasets.synthetic import TERMS
+    from kpedge.data.prepare import PrepareOptions
+    from kpedge.synthetic import TERMS
 
     photos = _synthetic_photos(beside, SYNTHETIC_PHOTOS)
     return prepared_set(photos, beside, PrepareOptions(name="synthetic faces", terms=TERMS))
@@ -75,8 +75,8 @@ def synthetic_set(beside: Path) -> PreparedSet:
 
 def synthetic_frames(beside: Path) -> list[FrameSet]:
     """Synthetic frames for the detector, likewise: those with faces, and those without."""
-    from kpedge.datasets.prepare_frames import FrameOptions
-    from kpedge.datasets.synthetic import TERMS
+    from kpedge.data.prepare_frames import FrameOptions
+    from kpedge.synthetic import TERMS
 
     photos = _synthetic_photos(beside, SYNTHETIC_FRAMES, frames=True)
     sets = [frame_set(photos, beside, FrameOptions(name="synthetic frames", terms=TERMS))]
@@ -89,7 +89,7 @@ def synthetic_frames(beside: Path) -> list[FrameSet]:
 
 def _synthetic_photos(beside: Path, count: int, *, frames: bool = False) -> Path:
     """A folder of synthetic photos below `beside`; another version of the renderer writes another one."""
-    from kpedge.datasets.synthetic import SYNTHETIC_FORM, write_synthetic
+    from kpedge.synthetic import SYNTHETIC_FORM, write_synthetic
 
     kind = "frames" if frames else "photos"
     folder = beside / "synthetic" / f"{kind}-{count}-v{SYNTHETIC_FORM}"
@@ -110,8 +110,8 @@ def prepared_set(data: Path, beside: Path, options: PrepareOptions | None = None
     Raises:
         DataError: `data` is neither.
     """
-    from kpedge.datasets.packed import is_prepared, open_set
-    from kpedge.datasets.prepare import prepare
+    from kpedge.data.packed import is_prepared, open_set
+    from kpedge.data.prepare import prepare
 
     if is_prepared(data):
         return open_set(data)
@@ -128,8 +128,8 @@ def frame_set(data: Path, beside: Path, options: FrameOptions | None = None, *, 
     Raises:
         DataError: `data` is neither.
     """
-    from kpedge.datasets.frames import is_frame_set, open_frames
-    from kpedge.datasets.prepare_frames import prepare_frames
+    from kpedge.data.frames import is_frame_set, open_frames
+    from kpedge.data.prepare_frames import prepare_frames
 
     if is_frame_set(data):
         return open_frames(data)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kpedge.errors import KpedgeError
+from kpedge.core.errors import KpedgeError
 
 
 def say(line: str) -> None:

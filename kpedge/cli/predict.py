@@ -11,13 +11,13 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Threads, examples, parse_box
-from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL
+from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kpedge.faces import Face
-    from kpedge.geometry import Image
+    from kpedge.core.faces import Face
+    from kpedge.core.geometry import Image
     from kpedge.runtime.keypoints import KeypointPredictor
 
 
@@ -42,7 +42,7 @@ def _picture_files(photos: list[Path], out: Path) -> dict[Path, Path]:
     """A file of its own for each photo: its name, with a number behind it where another photo has that name, or a frame
     of an animated one would have it.
     """
-    from kpedge.images import ANIMATED
+    from kpedge.core.images import ANIMATED
 
     animated = {photo.stem for photo in photos if photo.suffix.lower() in ANIMATED}
     taken: set[str] = set()
@@ -57,7 +57,7 @@ def _picture_files(photos: list[Path], out: Path) -> dict[Path, Path]:
 
 def _files_there(photo: Path, file: Path) -> list[Path]:
     """The files that the pictures of a photo would replace."""
-    from kpedge.images import ANIMATED
+    from kpedge.core.images import ANIMATED
 
     if photo.suffix.lower() not in ANIMATED:
         return [file] if file.exists() else []
@@ -105,14 +105,14 @@ def predict(
     Without --box or --boxes the faces are searched for. A given box that shows no face gets no points; a found one is
     left out. ONNX files need neither PyTorch nor a GPU. Given boxes are squares around the face from brows to chin.
     """
-    from kpedge.drawing import draw_face
-    from kpedge.errors import DataError, ImageError, KpedgeError, UsageError
+    from kpedge.core.drawing import draw_face
+    from kpedge.core.errors import DataError, ImageError, KpedgeError, UsageError
+    from kpedge.core.faces import ImageFaces
+    from kpedge.core.files import refuse_existing
+    from kpedge.core.images import read_pictures, write_image
+    from kpedge.core.model_zoo import resolve_model
     from kpedge.export.formats import open_model
-    from kpedge.faces import ImageFaces
-    from kpedge.files import refuse_existing
-    from kpedge.images import read_pictures, write_image
     from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
-    from kpedge.shelf import find_model
 
     if keep_rejected and threshold is not None:
         raise UsageError("--keep-rejected and --threshold contradict each other", "give one of them")
@@ -122,7 +122,7 @@ def predict(
     folder = out or (None if as_json else Path("predictions"))
     if not searching and max_side is not None:
         raise UsageError("--max-side is for searching; boxes are given", "leave one of them out")
-    opened = keypoint_model(open_model(find_model(model), threads=threads))
+    opened = keypoint_model(open_model(resolve_model(model), threads=threads))
     every = keep_rejected and opened.card.has_score and not searching
     predictor = KeypointPredictor(opened, threshold=0.0 if every else threshold)
     if searching:
@@ -166,8 +166,8 @@ def _photos(named: list[Path], out: Path | None) -> list[Path]:
     """The photos that are named, and those in folders that are named, each once; without pictures that an earlier call
     left in a folder `out` below them.
     """
-    from kpedge.errors import ImageError, UsageError
-    from kpedge.images import pictures_below
+    from kpedge.core.errors import ImageError, UsageError
+    from kpedge.core.images import pictures_below
 
     if not named:
         raise UsageError("no photo is given", "name a photo or a folder of photos")
@@ -186,13 +186,13 @@ def _searching(
     predictor: KeypointPredictor, detector: str, max_side: int | None, threads: int, keep_rejected: bool
 ) -> Callable[[Path, Image], tuple[Face, ...]]:
     """A function that searches a photo for faces."""
+    from kpedge.core.model_zoo import resolve_model
     from kpedge.export.formats import open_model
     from kpedge.runtime.detector import FaceDetector, detector_model
     from kpedge.runtime.models import search_threshold
     from kpedge.runtime.pipeline import FacePipeline
-    from kpedge.shelf import find_model
 
-    finding = detector_model(open_model(find_model(detector), threads=threads))
+    finding = detector_model(open_model(resolve_model(detector), threads=threads))
     finder = FaceDetector(finding, threshold=search_threshold(finding.card, predictor.model.card), side=max_side)
     pipeline = FacePipeline(finder, predictor, keep_rejected=keep_rejected)
     return lambda _, image: pipeline(image)
@@ -202,9 +202,9 @@ def _given(
     predictor: KeypointPredictor, images: list[Path], box: list[str], boxes: Path | None
 ) -> tuple[list[Path], Callable[[Path, Image], tuple[Face, ...]]]:
     """The photos, and a function that takes the boxes that are given for one."""
-    from kpedge.datasets.labels import read_boxes
-    from kpedge.errors import ImageError, UsageError
-    from kpedge.geometry import as_box
+    from kpedge.core.errors import ImageError, UsageError
+    from kpedge.core.geometry import as_box
+    from kpedge.data.labels import read_boxes
 
     given = [as_box(parse_box(text)) for text in box]
     by_photo = read_boxes(boxes) if boxes else {}

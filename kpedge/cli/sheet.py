@@ -36,13 +36,13 @@ def sheet(
     """Draw training samples with their points: each face undisturbed, then as successive epochs show it."""
     from dataclasses import replace
 
-    from kpedge.datasets.packed import open_set
-    from kpedge.datasets.sampling import CropSampler
-    from kpedge.datasets.sheet import augmented_sheet, spread
-    from kpedge.errors import DataError, UsageError
-    from kpedge.files import refuse_existing
-    from kpedge.geometry import CropRule
-    from kpedge.images import check_format, write_image
+    from kpedge.core.errors import DataError, UsageError
+    from kpedge.core.files import refuse_existing
+    from kpedge.core.geometry import CropRule
+    from kpedge.core.images import check_format, write_image
+    from kpedge.data.packed import open_set
+    from kpedge.data.sampling import CropSampler
+    from kpedge.data.sheet import augmented_sheet, spread
     from kpedge.training.config import RECIPES
 
     if recipe not in RECIPES:

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from kpedge.choices import BACKBONES, HEADS
 from kpedge.cli import output
 from kpedge.cli.options import Json, Scheme, examples
+from kpedge.core.choices import BACKBONES, HEADS
 
 
 def register(app: typer.Typer) -> None:
@@ -37,12 +37,12 @@ def summary(
     """Print the layers of a network with output shapes, parameters and floating-point operations a crop."""
     from dataclasses import asdict, replace
 
-    from kpedge.errors import UsageError
-    from kpedge.extras import importable
+    from kpedge.core.errors import UsageError
+    from kpedge.core.extras import importable
 
     importable("torch", "train")
-    from kpedge.card import COLOURS
-    from kpedge.keypoints import scheme_named
+    from kpedge.core.card import COLOURS
+    from kpedge.core.keypoints import scheme_named
     from kpedge.models.keypoint_model import ARCHITECTURES, build_network
     from kpedge.models.summary import summarise
     from kpedge.training.config import FIXED_NETWORKS, RECIPES, network_options

@@ -39,10 +39,10 @@ def synth(
     force: Force = False,
 ) -> None:
     """Render photos of parametric heads in three dimensions, with exact points, as a data folder."""
-    from kpedge.datasets.synthetic import write_synthetic
-    from kpedge.datasets.synthetic.sheet import synthetic_sheet
-    from kpedge.files import refuse_existing
-    from kpedge.images import check_format, write_image
+    from kpedge.core.files import refuse_existing
+    from kpedge.core.images import check_format, write_image
+    from kpedge.synthetic import write_synthetic
+    from kpedge.synthetic.sheet import synthetic_sheet
 
     if sheet is not None:
         refuse_existing(sheet, force=force)

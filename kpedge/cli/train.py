@@ -14,7 +14,8 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, examples
-from kpedge.training.config import DETECTOR, FIXED_NETWORKS, RECIPES, PixelConfig, TrainConfig, flag
+from kpedge.core.text import flag
+from kpedge.training.config import DETECTOR, FIXED_NETWORKS, RECIPES, PixelConfig, TrainConfig
 
 app = typer.Typer(no_args_is_help=True, help="Train a model.")
 
@@ -155,8 +156,9 @@ def _detector(
     """Train the face detector: boxes, scores and five points in whole frames."""
     _needs(device)
     from kpedge.cli.options import frame_set, synthetic_frames
+    from kpedge.evaluation.compare import Record
     from kpedge.training.detector_loop import train_detector
-    from kpedge.training.run import Record, Run
+    from kpedge.training.run import Run
 
     config = _config(DETECTOR, given)
     Run(out).refuse_other(resume=resume, force=force)  # before photos are prepared for it
@@ -206,8 +208,8 @@ def _told_how_to_resume(out: Path) -> Iterator[None]:
 
 def _needs(device: str) -> None:
     """Check that everything is installed that training takes, and the device is there."""
-    from kpedge.errors import UsageError
-    from kpedge.extras import importable
+    from kpedge.core.errors import UsageError
+    from kpedge.core.extras import importable
 
     for module in ("torch", "torchvision", "matplotlib", "tensorboard"):
         importable(module, "train")
@@ -230,10 +232,11 @@ def _run(
 ) -> None:
     _needs(device)
     from kpedge.cli.options import prepared_set, synthetic_set
-    from kpedge.datasets.packed import is_prepared
-    from kpedge.errors import UsageError
+    from kpedge.core.errors import UsageError
+    from kpedge.data.packed import is_prepared
+    from kpedge.evaluation.compare import Record
     from kpedge.training.loop import train
-    from kpedge.training.run import Record, Run
+    from kpedge.training.run import Run
 
     if not find_lr:
         Run(out).refuse_other(resume=resume, force=force)  # before photos are prepared for it

@@ -15,12 +15,12 @@ from typer.core import TyperCommand
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Threads, examples
-from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL
+from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from kpedge.errors import OutputError
+    from kpedge.core.errors import OutputError
     from kpedge.runtime.live import LiveReport
     from kpedge.runtime.sinks.sink import Controls, Sink
     from kpedge.runtime.sinks.window import WindowSink
@@ -118,7 +118,7 @@ def webcam(
     """
     import cv2
 
-    from kpedge.errors import OutputError, UsageError
+    from kpedge.core.errors import OutputError, UsageError
     from kpedge.runtime.live import LiveReport, run_live
     from kpedge.runtime.overlay import Layers
     from kpedge.runtime.server.address import parse_address
@@ -218,7 +218,7 @@ def _call(polls: Sequence[Callable[[], None]]) -> None:
 
 def _open_window(title: str, controls: Controls, broken: Callable[[OutputError], None] | None) -> WindowSink | None:
     """A window; where none can be opened, the other outputs go on, if there are any."""
-    from kpedge.errors import OutputError
+    from kpedge.core.errors import OutputError
     from kpedge.runtime.sinks.window import open_window
 
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kpedge.errors import MissingExtraError, OutputError
-from kpedge.extras import EXTRAS, installed, pip_line
+from kpedge.core.errors import MissingExtraError, OutputError
+from kpedge.core.extras import EXTRAS, installed, pip_line
 
 FORM = 1
 """Version of `report.json`."""

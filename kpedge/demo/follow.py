@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.bench.pipeline import one_cv2_thread
-from kpedge.boxes import box_of_points
+from kpedge.core.boxes import box_of_points
+from kpedge.core.drawing import contact_sheet
+from kpedge.core.errors import OutputError
+from kpedge.core.faces import Face
+from kpedge.core.geometry import Image, box_size, resize_to
 from kpedge.demo.scene import RATE, SIZE, Scene
-from kpedge.drawing import contact_sheet
-from kpedge.errors import OutputError
-from kpedge.faces import Face
-from kpedge.geometry import Image, box_size, resize_to
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.record import Recorder
 from kpedge.runtime.sinks.sink import LiveFrame

@@ -7,9 +7,9 @@ import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from kpedge.errors import ImageError
-from kpedge.files import read_bytes
-from kpedge.images import decode_image
+from kpedge.core.errors import ImageError
+from kpedge.core.files import read_bytes
+from kpedge.core.images import decode_image
 
 KINDS = {".jpg": "image/jpeg", ".png": "image/png", ".webm": "video/webm"}
 

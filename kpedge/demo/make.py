@@ -9,26 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from kpedge.bench.accuracy import load_faces
 from kpedge.bench.latency import BenchOptions, LatencyRow, bench_latency
 from kpedge.bench.report import header, latency_png, markdown
-from kpedge.datasets.packed import PreparedSet, open_set
-from kpedge.datasets.prepare import PrepareOptions, prepare
-from kpedge.datasets.synthetic import TERMS, SyntheticReport, write_synthetic
+from kpedge.core.drawing import face_pictures
+from kpedge.core.files import write_bytes, write_json, write_text
+from kpedge.core.geometry import Image
+from kpedge.core.machine import describe
+from kpedge.core.model_zoo import DEFAULT_MODEL, released_keypoint_models, resolve_model, sample_folder
+from kpedge.data.packed import PreparedSet, open_set
+from kpedge.data.prepare import PrepareOptions, prepare
 from kpedge.demo.settings import NAME, RECIPE, DemoSettings
-from kpedge.drawing import face_pictures
+from kpedge.evaluation.compare import Record
+from kpedge.evaluation.evaluate import Evaluation, TestFaces, evaluate
+from kpedge.evaluation.keypoint_report import load_faces
+from kpedge.export.exporter import ExportResult, export_model
 from kpedge.export.formats import SUFFIXES, open_eager
-from kpedge.export.gate import ExportResult, export_model
 from kpedge.export.verify import FileCheck, verify
-from kpedge.files import write_bytes, write_json, write_text
-from kpedge.geometry import Image
-from kpedge.machine import describe
 from kpedge.runtime.keypoints import CropModel, keypoint_model
 from kpedge.runtime.sessions import OnnxModel
-from kpedge.shelf import DEFAULT_MODEL, find_model, released_keypoint_models, sample_folder
-from kpedge.training.evaluate import Evaluation, TestFaces, evaluate
+from kpedge.synthetic import TERMS, SyntheticReport, write_synthetic
 from kpedge.training.loop import TrainResult, train
-from kpedge.training.run import Record
 
 Progress = Callable[..., None]
 """Called with (done, of how many) and, optionally, a line to show beside them."""
@@ -100,7 +100,7 @@ def measure_accuracy(trained: Path, source: PreparedSet) -> tuple[dict[str, Meas
     """The model that was trained and the released one: on the synthetic test faces, and on the sample photo's face."""
     models: dict[str, CropModel] = {
         TRAINED: keypoint_model(OnnxModel(trained)),
-        RELEASED: keypoint_model(OnnxModel(find_model(DEFAULT_MODEL))),
+        RELEASED: keypoint_model(OnnxModel(resolve_model(DEFAULT_MODEL))),
     }
 
     def measured(name: str, data: Path, split: str | None) -> Measured:
@@ -142,7 +142,7 @@ def measure_latency(
         What has to be known to read the figures, and the rows that could be measured here.
     """
     options = BenchOptions(threads=(1,), rounds=settings.rounds, calls=settings.calls)
-    beside = {f"released {name}": find_model(name) for name in released_keypoint_models()}
+    beside = {f"released {name}": resolve_model(name) for name in released_keypoint_models()}
     where = describe()  # before the rounds, whose own load it should not tell
     card, rows = bench_latency(files, options, beside=beside, progress=progress)
     measured = [row for row in rows if row.median_ms is not None]

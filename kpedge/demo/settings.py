@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from kpedge.core.errors import UsageError
 from kpedge.demo.scene import PATH
-from kpedge.errors import UsageError
 from kpedge.training.config import RECIPES, TrainConfig
 
 RECIPE = "stage3"

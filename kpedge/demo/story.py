@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kpedge.datasets.synthetic.sheet import synthetic_sheet
+from kpedge.core.files import atomic_folder, make_folder, write_json, write_text
+from kpedge.core.images import write_image
+from kpedge.core.keypoints import FACES21
+from kpedge.core.machine import describe
 from kpedge.demo.checks import FORM, PAGE, REPORT, check_extras, check_target
 from kpedge.demo.follow import film, follow, record, stills
 from kpedge.demo.make import (
@@ -29,10 +32,7 @@ from kpedge.demo.make import (
 from kpedge.demo.report import page
 from kpedge.demo.scene import Scene
 from kpedge.demo.settings import DemoSettings
-from kpedge.files import atomic_folder, make_folder, write_json, write_text
-from kpedge.images import write_image
-from kpedge.keypoints import FACES21
-from kpedge.machine import describe
+from kpedge.synthetic.sheet import synthetic_sheet
 
 SCRATCH = "prepared"
 """Folder of the prepared set: it is large, soon made again, and removed in the end."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import Card, Outputs
-from kpedge.errors import CorruptModelError
-from kpedge.extras import importable
-from kpedge.files import read_bytes
+from kpedge.core.card import Card, Outputs
+from kpedge.core.errors import CorruptModelError
+from kpedge.core.extras import importable
+from kpedge.core.files import read_bytes
 from kpedge.runtime.sessions import Model, OnnxModel
 
 CHECKPOINT, TORCHSCRIPT, ONNX = "checkpoint", "torchscript", "onnx"

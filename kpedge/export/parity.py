@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import Card, Outputs
-from kpedge.errors import ParityError
-from kpedge.export.probes import BATCH_SIZES, TOLERANCE
+from kpedge.core.card import Card, Outputs
+from kpedge.core.errors import ParityError
+from kpedge.export.inputs import BATCH_SIZES, TOLERANCE
 
 BATCHES = 16
 """Most batches of one size that are compared."""
@@ -66,7 +66,7 @@ def compare(
         got: its outputs.
         expected: those of the reference.
         tolerance: largest difference allowed, as a fraction of an output's extent.
-        extents: name of an output -> its extent, as `kpedge.card.Card.extents` gives it; 1 where it is not named.
+        extents: name of an output -> its extent, as `kpedge.core.card.Card.extents` gives it; 1 where it is not named.
 
     Raises:
         ParityError: names, shapes or values differ, or a value is not finite; the message says which and by how much.

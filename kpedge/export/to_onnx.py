@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from kpedge.card import METADATA_KEY, Card, DetectorCard, Outputs
-from kpedge.errors import CorruptModelError
-from kpedge.extras import importable
+from kpedge.core.card import METADATA_KEY, Card, DetectorCard, Outputs
+from kpedge.core.errors import CorruptModelError
+from kpedge.core.extras import importable
 
 OPSET = 18
 """The lowest opset that the exporter writes without converting: a device's older onnxruntime still reads it."""

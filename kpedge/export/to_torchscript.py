@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from kpedge.card import EXTRA_FILE, Card, card_from_json
-from kpedge.errors import CorruptModelError
+from kpedge.core.card import EXTRA_FILE, Card, card_from_json
+from kpedge.core.errors import CorruptModelError
 
 T = TypeVar("T")
 

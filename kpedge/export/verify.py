@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import Card
-from kpedge.errors import CorruptModelError
+from kpedge.core.card import Card
+from kpedge.core.errors import CorruptModelError
+from kpedge.core.extras import installed
+from kpedge.core.files import sha256
 from kpedge.export.formats import CHECKPOINT, ONNX, SUFFIXES, format_of, open_model
+from kpedge.export.inputs import BATCH_SIZES, random_crops, recorded_answers
 from kpedge.export.parity import ParityRow, check_parity, check_same_model, compare
-from kpedge.export.probes import BATCH_SIZES, random_crops, recorded_answers
-from kpedge.extras import installed
-from kpedge.files import sha256
 from kpedge.runtime.sessions import Model
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from kpedge.choices import BACKBONES
-from kpedge.errors import UsageError
+from kpedge.core.choices import BACKBONES
+from kpedge.core.errors import UsageError
 from kpedge.models.blocks import ConvBlock, InvertedResidual, RepBlock
 
 Maps = list[Tensor]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from kpedge.choices import NORMS
-from kpedge.errors import UsageError
+from kpedge.core.choices import NORMS
+from kpedge.core.errors import UsageError
 
 GROUPS = 8
 """Groups of a group normalisation (Wu & He 2018); every width used here can be divided by it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kpedge.card import Card, DetectorCard, ModelCard
-from kpedge.errors import ModelError
+from kpedge.core.card import Card, DetectorCard, ModelCard
+from kpedge.core.errors import ModelError
 from kpedge.models.blocks import fold
 from kpedge.models.detector import Detector, DetectorModel
 from kpedge.models.keypoint_model import KeypointModel, empty_model

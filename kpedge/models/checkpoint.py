@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kpedge.card import Card, card_from_json
-from kpedge.errors import CorruptModelError
-from kpedge.files import read_bytes, write_bytes
+from kpedge.core.card import Card, card_from_json
+from kpedge.core.errors import CorruptModelError
+from kpedge.core.files import read_bytes, write_bytes
 from kpedge.models.build import KpedgeModel, model_from_state
 from kpedge.models.keypoint_model import weights_hash
 

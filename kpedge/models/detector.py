@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kpedge.keypoints import FACES5
+from kpedge.core.keypoints import FACES5
 from kpedge.models.blocks import ConvBlock, fold
 
 STRIDES = (8, 16, 32)
@@ -128,7 +128,7 @@ class DetectorModel(nn.Module):
         return rows, cells.T
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The outputs that `kpedge.card.DetectorCard.outputs` names, in that order.
+        """The outputs that `kpedge.core.card.DetectorCard.outputs` names, in that order.
 
         Args:
             frames: uint8 (N, H, W, 3), H and W multiples of the largest stride.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kpedge.choices import HEADS
-from kpedge.errors import UsageError
+from kpedge.core.choices import HEADS
+from kpedge.core.errors import UsageError
 from kpedge.models.backbones import Maps
 from kpedge.models.blocks import ConvBlock
 

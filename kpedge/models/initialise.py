@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from kpedge.choices import INITIALISATIONS
-from kpedge.errors import UsageError
+from kpedge.core.choices import INITIALISATIONS
+from kpedge.core.errors import UsageError
 
 
 def initialise(network: nn.Module, scheme: str) -> None:

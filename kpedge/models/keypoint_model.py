@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kpedge.card import ModelCard
-from kpedge.choices import NORMALISATIONS
-from kpedge.errors import ModelError, UsageError
+from kpedge.core.card import ModelCard
+from kpedge.core.choices import NORMALISATIONS
+from kpedge.core.errors import ModelError, UsageError
 from kpedge.models.blocks import fold
 from kpedge.models.stage1 import Stage1
 from kpedge.models.stage2 import RawOutput, Stage2
@@ -96,7 +96,7 @@ class KeypointModel(nn.Module):
         return output
 
     def forward(self, crops: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        """The outputs that `kpedge.card.ModelCard.outputs` names, in that order.
+        """The outputs that `kpedge.core.card.ModelCard.outputs` names, in that order.
 
         Args:
             crops: uint8 (N, H, W, C).

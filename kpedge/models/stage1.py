@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kpedge.card import COLOURS
+from kpedge.core.card import COLOURS
 
 
 class Stage1(nn.Module):
@@ -16,7 +16,7 @@ class Stage1(nn.Module):
 
     Args:
         keypoints: number of points K.
-        colour: a key of `kpedge.card.COLOURS`.
+        colour: a key of `kpedge.core.card.COLOURS`.
     """
 
     size = 112

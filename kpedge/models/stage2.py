@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from torch import Tensor, nn
 
-from kpedge.card import COLOURS
+from kpedge.core.card import COLOURS
 from kpedge.models.backbones import Pyramid, new_backbone
 from kpedge.models.heads import HeatmapHead, Neck, new_head
 
@@ -33,12 +33,12 @@ class Stage2(nn.Module):
 
     Args:
         keypoints: number of points K.
-        backbone: a name of `kpedge.choices.BACKBONES`.
-        head: a name of `kpedge.choices.HEADS`.
-        norm: a name of `kpedge.choices.NORMS`.
+        backbone: a name of `kpedge.core.choices.BACKBONES`.
+        head: a name of `kpedge.core.choices.HEADS`.
+        norm: a name of `kpedge.core.choices.NORMS`.
         width: factor of the backbone's channels.
         dropout: probability of dropping a number of the neck's vector in training.
-        colour: a key of `kpedge.card.COLOURS`.
+        colour: a key of `kpedge.core.card.COLOURS`.
     """
 
     size = 112

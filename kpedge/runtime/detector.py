@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.card import BOXES_NAME, POINTS_NAME, SCORES_NAME, DetectorCard, Outputs
-from kpedge.errors import UsageError
-from kpedge.faces import Detection
-from kpedge.geometry import Image, resize_to
+from kpedge.core.card import BOXES_NAME, POINTS_NAME, SCORES_NAME, DetectorCard, Outputs
+from kpedge.core.errors import UsageError
+from kpedge.core.faces import Detection
+from kpedge.core.geometry import Image, resize_to
 from kpedge.runtime.sessions import Model
 
 COARSE = 320

@@ -9,10 +9,10 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kpedge.card import ERROR_NAME, KEYPOINTS_NAME, SCORE_NAME, ModelCard, Outputs
-from kpedge.errors import DataError, UsageError
-from kpedge.faces import Face
-from kpedge.geometry import (
+from kpedge.core.card import ERROR_NAME, KEYPOINTS_NAME, SCORE_NAME, ModelCard, Outputs
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.faces import Face
+from kpedge.core.geometry import (
     Image,
     Transform,
     as_box,

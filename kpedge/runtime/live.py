@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from kpedge.errors import OutputError
+from kpedge.core.errors import OutputError
 from kpedge.runtime.sinks.sink import Controls, LiveFrame, Sink
 from kpedge.runtime.sources.source import Frame, Source
 from kpedge.runtime.tracker import FaceTracker

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kpedge.card import DetectorCard, ModelCard
+from kpedge.core.card import DetectorCard, ModelCard
+from kpedge.core.model_zoo import resolve_model
 from kpedge.runtime.detector import FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 from kpedge.runtime.sessions import OnnxModel, providers_named
-from kpedge.shelf import find_model
 
 VERIFIED = 0.9
 """Of the detector's threshold, where a keypoint model with a face score looks at what it finds: on validation photos at
@@ -53,10 +53,10 @@ def open_finders(
         UsageError: a setting makes no sense, or this onnxruntime has no such provider.
     """
     if not isinstance(keypoints, KeypointPredictor):
-        opened = OnnxModel(find_model(str(keypoints)), threads=threads, providers=providers_named(provider))
+        opened = OnnxModel(resolve_model(str(keypoints)), threads=threads, providers=providers_named(provider))
         keypoints = KeypointPredictor(keypoint_model(opened), threshold=threshold)
     if not isinstance(detector, FaceDetector):
-        opened = OnnxModel(find_model(str(detector)), threads=threads, providers=providers_named(provider))
+        opened = OnnxModel(resolve_model(str(detector)), threads=threads, providers=providers_named(provider))
         finding = detector_model(opened)
         lowest = search_threshold(finding.card, keypoints.model.card, verified)
         detector = FaceDetector(finding, threshold=lowest, side=side)

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.drawing import BLACK, Colour, Rectangle, draw_dots, draw_face, draw_label, draw_lines, label_of, pens
-from kpedge.faces import Face, Pose
-from kpedge.geometry import Image, box_size
-from kpedge.scheme import KeypointScheme
+from kpedge.core.drawing import BLACK, Colour, Rectangle, draw_dots, draw_face, draw_label, draw_lines, label_of, pens
+from kpedge.core.faces import Face, Pose
+from kpedge.core.geometry import Image, box_size
+from kpedge.core.scheme import KeypointScheme
 
 AXES: tuple[Colour, ...] = ((70, 70, 255), (90, 230, 90), (255, 150, 70))
 """Colours of a head's axes, blue-green-red: across to the picture's right, up, and out of the face."""

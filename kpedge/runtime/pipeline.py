@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.boxes import GUESSES, PointBoxes, guessed, turned_box
-from kpedge.faces import Face
-from kpedge.geometry import MIN_SIDE, Box, Image, box_overlaps_image
+from kpedge.core.boxes import GUESSES, PointBoxes, guessed, turned_box
+from kpedge.core.faces import Face
+from kpedge.core.geometry import MIN_SIDE, Box, Image, box_overlaps_image
+from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.keypoints import KeypointPredictor
 from kpedge.runtime.models import open_finders
-from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL
 
 BATCH = 64
 """Most crops that one run of the keypoint model is given."""

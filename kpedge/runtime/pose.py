@@ -22,11 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.errors import UsageError
-from kpedge.faces import Pose
-from kpedge.geometry import to_complex
-from kpedge.keypoints import Conversion
-from kpedge.scheme import KeypointScheme
+from kpedge.core.errors import UsageError
+from kpedge.core.faces import Pose
+from kpedge.core.geometry import to_complex
+from kpedge.core.keypoints import Conversion
+from kpedge.core.scheme import KeypointScheme
 
 Floats = NDArray[np.float64]
 Complex = NDArray[np.complex128]

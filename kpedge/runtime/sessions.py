@@ -9,8 +9,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from kpedge.card import METADATA_KEY, Card, Outputs, card_from_json
-from kpedge.errors import CorruptModelError, UsageError
+from kpedge.core.card import METADATA_KEY, Card, Outputs, card_from_json
+from kpedge.core.errors import CorruptModelError, UsageError
 
 CPU = "CPUExecutionProvider"
 """The execution provider that every onnxruntime has."""

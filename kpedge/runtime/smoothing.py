@@ -22,8 +22,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.errors import UsageError
-from kpedge.geometry import from_complex, mean_weights, to_complex
+from kpedge.core.errors import UsageError
+from kpedge.core.geometry import from_complex, mean_weights, to_complex
 
 Complex = NDArray[np.complex128]
 

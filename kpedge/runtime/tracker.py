@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.boxes import GUESSES, PointBoxes, guessed, turned_box
-from kpedge.card import ModelCard
-from kpedge.errors import UsageError
-from kpedge.faces import Face, Pose
-from kpedge.geometry import Image, box_overlaps_image, box_size, iou, mean_weights
+from kpedge.core.boxes import GUESSES, PointBoxes, guessed, turned_box
+from kpedge.core.card import ModelCard
+from kpedge.core.errors import UsageError
+from kpedge.core.faces import Face, Pose
+from kpedge.core.geometry import Image, box_overlaps_image, box_size, iou, mean_weights
+from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.keypoints import KeypointPredictor, Located
 from kpedge.runtime.models import FOLLOWED, open_finders
@@ -28,7 +29,6 @@ from kpedge.runtime.pose import head_poses
 from kpedge.runtime.smoothing import FaceSmoother, Smoothing
 from kpedge.runtime.steps import StepClock
 from kpedge.runtime.tracks import Track, doubles, owners, returning
-from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL
 
 SIDE = 320
 """Longer side, pixels, at which a video's frames are searched unless the user asks for another."""

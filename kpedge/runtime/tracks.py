@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.geometry import box_size
+from kpedge.core.geometry import box_size
 
 SAME = 0.5
 """Part of the smaller of two boxes that both share, from which on they are one face's: a box that has shrunk onto the

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from kpedge.faces import Face
+from kpedge.core.faces import Face
 from kpedge.runtime.sources.open import open_source
 from kpedge.runtime.sources.source import Frame, Source
 from kpedge.runtime.tracker import FaceTracker

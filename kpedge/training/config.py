@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from kpedge.choices import (
+from kpedge.core.choices import (
     BACKBONES,
     HEADS,
     INITIALISATIONS,
@@ -19,14 +19,15 @@ from kpedge.choices import (
     PRECISIONS,
     SCHEDULES,
 )
-from kpedge.errors import TrainingError, UsageError
+from kpedge.core.errors import TrainingError, UsageError
+from kpedge.core.text import flag
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from kpedge.datasets.augmentation import Photometric
-    from kpedge.datasets.frame_sampling import FrameJitter
-    from kpedge.datasets.sampling import Jitter
+    from kpedge.data.augmentation import Photometric
+    from kpedge.data.frame_sampling import FrameJitter
+    from kpedge.data.sampling import Jitter
 
 
 def _knob(
@@ -148,7 +149,7 @@ class PixelConfig(RunConfig):
 
     def photometric(self) -> Photometric:
         """How pixels are changed."""
-        from kpedge.datasets.augmentation import Photometric
+        from kpedge.data.augmentation import Photometric
 
         return Photometric(**{item.name: getattr(self, item.name) for item in fields(Photometric)})
 
@@ -197,7 +198,7 @@ class TrainConfig(PixelConfig):
 
     def jitter(self) -> Jitter:
         """How crops are moved."""
-        from kpedge.datasets.sampling import Jitter
+        from kpedge.data.sampling import Jitter
 
         return Jitter(self.mirror, self.roll, self.scale, self.shift, self.peak)
 
@@ -228,14 +229,9 @@ class DetectorConfig(PixelConfig):
 
     def jitter(self) -> FrameJitter:
         """How views are laid over frames."""
-        from kpedge.datasets.frame_sampling import FrameJitter
+        from kpedge.data.frame_sampling import FrameJitter
 
         return FrameJitter(self.whole, self.mosaic, self.mirror, self.roll, self.blanks, self.photometric())
-
-
-def flag(name: str) -> str:
-    """The command-line flag of a field."""
-    return name.replace("_", "-").replace("lr-groups", "lr-group")
 
 
 _STRONG: dict[str, Any] = {

@@ -13,24 +13,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from kpedge.card import DETECTOR as TASK
-from kpedge.card import DetectorCard
-from kpedge.datasets.frame_sampling import FrameSampler, View
-from kpedge.datasets.frames import FrameSet
-from kpedge.errors import DataError, TrainingError
-from kpedge.keypoints import FACES5
+from kpedge.core.card import DETECTOR as TASK
+from kpedge.core.card import DetectorCard
+from kpedge.core.errors import DataError, TrainingError
+from kpedge.core.keypoints import FACES5
+from kpedge.data.frame_sampling import FrameSampler, View
+from kpedge.data.frames import FrameSet
+from kpedge.evaluation.compare import Record
+from kpedge.evaluation.detections import SIDE
 from kpedge.models.build import new_detector
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.detector import STRIDES
 from kpedge.models.keypoint_model import weights_hash
 from kpedge.training.average import WeightAverage
-from kpedge.training.board import Board
 from kpedge.training.config import DetectorConfig
 from kpedge.training.detector_loss import LOSSES, Targets, detector_losses
-from kpedge.training.detector_validation import SIDE, DetectorValidation, faces_to_find, validate_detector
+from kpedge.training.detector_validation import DetectorValidation, faces_to_find, validate_detector
 from kpedge.training.loop import GPU_WORKERS, OnEpoch, Say, TrainResult, ignore
 from kpedge.training.optimisers import new_optimiser, phase_of
-from kpedge.training.run import Record, Run
+from kpedge.training.run import Run
 from kpedge.training.schedules import epochs_since_best, learning_rate
 from kpedge.training.setup import (
     Start,
@@ -40,6 +41,7 @@ from kpedge.training.setup import (
     start_from,
     stop_frozen_statistics,
 )
+from kpedge.training.tensorboard import Board
 
 SUPPRESSION = 0.45
 """Overlap above which the lower of two boxes goes; people in crowds overlap by less."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,26 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kpedge.card import DetectorCard, Outputs
-from kpedge.datasets.frames import FrameSet
-from kpedge.errors import TrainingError
-from kpedge.geometry import Image, box_size
-from kpedge.models.detector import DetectorModel
-from kpedge.runtime.detector import LARGEST_ZOOM, FaceDetector, FrameModel
-from kpedge.training.detection_metrics import (
+from kpedge.core.card import DetectorCard, Outputs
+from kpedge.core.errors import TrainingError
+from kpedge.core.geometry import box_size
+from kpedge.data.frames import FrameSet
+from kpedge.evaluation.detection_metrics import (
     SMALLEST,
     DetectionAccuracy,
-    FrameDetections,
     average_precision,
     choose_threshold,
     match,
     measure_detections,
 )
+from kpedge.evaluation.detections import SIDE, find_in_frames
+from kpedge.models.detector import DetectorModel
+from kpedge.runtime.detector import LARGEST_ZOOM
 
-LOWEST = 0.02
-"""Score of the lowest boxes that count for average precision."""
-SIDE = 640
-"""Longer side, pixels, at which frames are looked at unless the user asks for another."""
 VALIDATION_SIDE = 320
 """Longer side at which a run is judged: the smaller the frame, the harder its faces."""
 ALARMS = 0.005
@@ -46,51 +42,6 @@ def faces_to_find(source: FrameSet) -> int:
         zoom = min(VALIDATION_SIDE / max(source.height[frame], source.width[frame]), LARGEST_ZOOM)
         count += int(np.count_nonzero((zoom * box_size(source.boxes[rows]) >= SMALLEST) & ~source.ignore[rows]))
     return count
-
-
-def find_in_frames(
-    model: FrameModel,
-    source: FrameSet,
-    frames: Sequence[int] | NDArray[np.intp],
-    side: int,
-    *,
-    as_labelled: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[FrameDetections]:
-    """What a detector finds in frames of a set.
-
-    Args:
-        model: in any format.
-        source: the set.
-        frames: numbers of its frames.
-        side: longer side, pixels, at which frames are looked at; boxes are given in pixels of that size.
-        as_labelled: compare with the set's own boxes, not with ours.
-        progress: told (frames done, frames).
-    """
-    detector = FaceDetector(model, threshold=LOWEST, side=side)
-    found = []
-    for done, frame in enumerate(frames, 1):
-        rows = source.faces(int(frame))
-        truth = (source.labelled if as_labelled else source.boxes)[rows]
-        found.append(find_in_image(detector, source.image(int(frame)), truth, source.ignore[rows]))
-        if progress:
-            progress(done, len(frames))
-    return found
-
-
-def find_in_image(
-    detector: FaceDetector, image: Image, truth: NDArray[np.float64], ignore: NDArray[np.bool_]
-) -> FrameDetections:
-    """What a detector finds in a picture, beside its labelled boxes (G, 4) and which of them to ignore (G,)."""
-    _, zoom = next(detector.pictures(image))
-    faces = detector(image)
-    boxes = np.array([face.box for face in faces]).reshape(-1, 2, 2)
-    return FrameDetections(
-        boxes=((boxes + 0.5) * zoom - 0.5).reshape(-1, 4),
-        scores=np.array([face.score for face in faces], dtype=np.float64),
-        truth=((truth.reshape(-1, 2, 2) + 0.5) * zoom - 0.5).reshape(-1, 4),
-        ignore=ignore,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-from kpedge.errors import TrainingError, UsageError
+from kpedge.core.errors import TrainingError, UsageError
 
 Piece = TypeVar("Piece")
 

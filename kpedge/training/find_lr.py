@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from kpedge.datasets.packed import PreparedSet
-from kpedge.errors import TrainingError, UsageError
-from kpedge.extras import importable
-from kpedge.files import refuse_existing, write_bytes, write_text
+from kpedge.core.errors import TrainingError, UsageError
+from kpedge.core.extras import importable
+from kpedge.core.files import refuse_existing, write_bytes, write_text
+from kpedge.data.packed import PreparedSet
 from kpedge.training.config import TrainConfig
 from kpedge.training.distributed import World, joined
 from kpedge.training.objective import batch_tensors, total_loss
@@ -156,7 +156,7 @@ def find_learning_rate(
     """
     for name in (PICTURE, TABLE):
         refuse_existing(out / name, force=force)
-    importable("kpedge.plots", "train")
+    importable("kpedge.core.plots", "train")
     if not config.lr:
         raise UsageError("--find-lr needs an --lr above 0, to which the rates of --lr-group are in ratio")
     with joined(device) as world:
@@ -242,7 +242,7 @@ def curve_png(curve: LossCurve, title: str) -> bytes:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    plots = importable("kpedge.plots", "train")
+    plots = importable("kpedge.core.plots", "train")
     smoothed = curve.smoothed
     figure, (axis,) = plots.new_figure(1, (9, 4.5))
     axis.plot(curve.rates, curve.relative, color="C0", alpha=0.3, label="each batch")

@@ -12,22 +12,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from kpedge.card import ModelCard
-from kpedge.datasets.packed import PreparedSet
-from kpedge.errors import TrainingError
+from kpedge.core.card import ModelCard
+from kpedge.core.errors import TrainingError
+from kpedge.data.packed import PreparedSet
+from kpedge.evaluation.compare import Record
+from kpedge.evaluation.keypoint_metrics import MSE_SIZE, measure
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.keypoint_model import KeypointModel, weights_hash
 from kpedge.training.average import WeightAverage
-from kpedge.training.board import Board
 from kpedge.training.config import TrainConfig
 from kpedge.training.distributed import World, joined
-from kpedge.training.metrics import MSE_SIZE, measure
 from kpedge.training.objective import LOSS_NAMES
 from kpedge.training.optimisers import new_optimiser, phase_of
-from kpedge.training.run import Record, Run
+from kpedge.training.run import Run
 from kpedge.training.schedules import epochs_since_best, learning_rate
 from kpedge.training.setup import check_resumable, fitting, load_matching, set_up, start_from, stop_frozen_statistics
 from kpedge.training.step import Stepper
+from kpedge.training.tensorboard import Board
 from kpedge.training.validation import Validation, validate, validation_data
 
 Say = Callable[[str], None]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kpedge.datasets.mixture import Batch
+from kpedge.core.scheme import KeypointScheme
+from kpedge.data.mixture import Batch
 from kpedge.models.keypoint_model import KeypointModel
-from kpedge.scheme import KeypointScheme
 from kpedge.training.config import TrainConfig
 from kpedge.training.losses import distribution_loss, error_loss, face_loss, keypoint_loss
 

@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kpedge.errors import OutputError, TrainingError
-from kpedge.extras import importable
-from kpedge.files import make_folder, write_bytes, write_json, write_text
+from kpedge.core.errors import OutputError, TrainingError
+from kpedge.core.extras import importable
+from kpedge.core.files import make_folder, write_bytes, write_json, write_text
+from kpedge.evaluation.compare import Record
 
 FILES = ("last.pt", "best.pt", "metrics.csv", "curves.png", "config.json")
 BOARD = "tensorboard"
@@ -18,9 +19,6 @@ BOARD = "tensorboard"
 
 AT_LEAST_FROM = 90.0
 """Where the axis of the shares told rightly starts at the latest, %: a hundredth of it is not to look like a fall."""
-
-Record = dict[str, float]
-"""One epoch: figure -> value, as `kpedge.training.loop.new_record` makes it."""
 
 
 class Run:
@@ -97,7 +95,7 @@ def detector_curves_png(history: list[Record]) -> bytes:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    plotting = importable("kpedge.plots", "train")
+    plotting = importable("kpedge.core.plots", "train")
     figure, (left, right) = plotting.new_figure(2, (10, 4.8))
     for name in (name for name in history[-1] if name.startswith("train_")):
         label = name.removeprefix("train_").replace("_", " ")
@@ -117,7 +115,7 @@ def detector_curves_png(history: list[Record]) -> bytes:
 def curves_png(history: list[Record], mean_face_nme: float) -> bytes:
     """The picture of a run's curves, PNG. Raises as `curves_figure`."""
     figure = curves_figure(history, mean_face_nme)
-    return bytes(importable("kpedge.plots", "train").to_png(figure))
+    return bytes(importable("kpedge.core.plots", "train").to_png(figure))
 
 
 def curves_figure(history: list[Record], mean_face_nme: float) -> Any:
@@ -133,7 +131,7 @@ def curves_figure(history: list[Record], mean_face_nme: float) -> Any:
     """
     if not history:
         raise TrainingError("no epoch was finished, so there is no curve to draw")
-    plotting = importable("kpedge.plots", "train")
+    plotting = importable("kpedge.core.plots", "train")
     epochs = [record["epoch"] for record in history]
 
     def curve(axis: Any, key: str, label: str, factor: float = 1.0, **style: Any) -> None:

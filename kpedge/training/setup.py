@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kpedge.card import Card, ModelCard
-from kpedge.datasets.mixture import Mixture, in_scheme
-from kpedge.datasets.packed import PreparedSet
-from kpedge.datasets.sampling import CropSampler, labelled_fractions
-from kpedge.errors import DataError, TrainingError, UsageError
-from kpedge.geometry import CropRule
-from kpedge.keypoints import conversion
+from kpedge.core.card import Card, ModelCard
+from kpedge.core.errors import DataError, TrainingError, UsageError
+from kpedge.core.geometry import CropRule
+from kpedge.core.keypoints import conversion
+from kpedge.core.scheme import KeypointScheme
+from kpedge.data.mixture import Mixture, in_scheme
+from kpedge.data.packed import PreparedSet
+from kpedge.data.sampling import CropSampler, labelled_fractions
 from kpedge.models.checkpoint import Checkpoint, load_weights
 from kpedge.models.initialise import initialise
 from kpedge.models.keypoint_model import ARCHITECTURES, KeypointModel, empty_model, state_hash
 from kpedge.models.stage3 import Stage3
-from kpedge.scheme import KeypointScheme
 from kpedge.training.config import RunConfig, TrainConfig, network_options
 from kpedge.training.objective import Objective
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kpedge.datasets.mixture import Batch
+from kpedge.data.mixture import Batch
 from kpedge.training.config import TrainConfig
 from kpedge.training.distributed import World
 from kpedge.training.objective import Objective, batch_tensors, total_loss

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kpedge.card import ModelCard
-from kpedge.datasets.sampling import CropSampler
+from kpedge.core.card import ModelCard
+from kpedge.data.sampling import CropSampler
+from kpedge.evaluation.evaluate import TestFaces, faces_of_split
+from kpedge.evaluation.keypoint_metrics import KeypointAccuracy, measure
+from kpedge.evaluation.score_metrics import FaceAccuracy, best_threshold, calibrate, measure_faces
 from kpedge.models.keypoint_model import KeypointModel
 from kpedge.training.distributed import World
-from kpedge.training.evaluate import TestFaces, faces_of_split
-from kpedge.training.face_metrics import FaceAccuracy, best_threshold, calibrate, measure_faces
-from kpedge.training.metrics import KeypointAccuracy, measure
 
 BATCH = 64
 SCORE_SHARE = 0.1

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kpedge.errors import UsageError
+from kpedge.core.errors import UsageError
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{8,128}")
 _LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1")

@@ -8,7 +8,7 @@ import re
 import socket
 from dataclasses import dataclass
 
-from kpedge.errors import OutputError, UsageError
+from kpedge.core.errors import OutputError, UsageError
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000

@@ -19,9 +19,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from kpedge import __version__
+from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.server.hub import Hub, TooManyViewersError, Viewer
 from kpedge.runtime.server.picture import scheme_document, to_json
-from kpedge.scheme import KeypointScheme
 
 PAGE = Path(__file__).resolve().parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

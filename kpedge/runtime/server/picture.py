@@ -12,10 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from kpedge.drawing import part_colours
-from kpedge.geometry import Image
+from kpedge.core.drawing import part_colours
+from kpedge.core.geometry import Image
+from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
-from kpedge.scheme import KeypointScheme
 
 SIDE = 960
 """Longer side of a preview, pixels; what is larger is shrunk."""

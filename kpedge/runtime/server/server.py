@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kpedge.errors import OutputError
-from kpedge.extras import importable
+from kpedge.core.errors import OutputError
+from kpedge.core.extras import importable
+from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.server.address import Address, listen, reachable_host
 from kpedge.runtime.server.hub import VIEWERS, Hub
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
-from kpedge.scheme import KeypointScheme
 
 if TYPE_CHECKING:
     import uvicorn

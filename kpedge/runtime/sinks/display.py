@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import cv2
 
-from kpedge.errors import OutputError
+from kpedge.core.errors import OutputError
 
 ADVICE = "leave the window out, or watch in a browser with --serve; --record writes a video"
 PROBE = "import cv2; cv2.namedWindow('kpedge'); cv2.destroyAllWindows()"

@@ -9,8 +9,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
-from kpedge.errors import OutputError, UsageError
-from kpedge.geometry import box_size
+from kpedge.core.errors import OutputError, UsageError
+from kpedge.core.geometry import box_size
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
 LONGEST_DATAGRAM = 65507

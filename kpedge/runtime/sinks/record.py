@@ -16,9 +16,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kpedge.errors import OutputError, UsageError
-from kpedge.files import make_folder, output_error, refuse_existing
-from kpedge.geometry import Image
+from kpedge.core.errors import OutputError, UsageError
+from kpedge.core.files import make_folder, output_error, refuse_existing
+from kpedge.core.geometry import Image
 from kpedge.runtime.sinks.pacing import FASTEST, Timeline, measured_rate, sound_rate
 from kpedge.runtime.sinks.sink import LiveFrame
 

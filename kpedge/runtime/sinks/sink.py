@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from kpedge.faces import Face
-from kpedge.geometry import Image
+from kpedge.core.faces import Face
+from kpedge.core.geometry import Image
+from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.overlay import Layers, draw_overlay
 from kpedge.runtime.sources.source import Frame
-from kpedge.scheme import KeypointScheme
 
 
 @dataclass(slots=True, eq=False)

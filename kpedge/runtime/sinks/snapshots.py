@@ -7,9 +7,9 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from kpedge.errors import OutputError
-from kpedge.files import write_text
-from kpedge.images import write_image
+from kpedge.core.errors import OutputError
+from kpedge.core.files import write_text
+from kpedge.core.images import write_image
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from kpedge.drawing import GREY, chip_size, draw_chip
-from kpedge.errors import OutputError
-from kpedge.geometry import Image
+from kpedge.core.drawing import GREY, chip_size, draw_chip
+from kpedge.core.errors import OutputError
+from kpedge.core.geometry import Image
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.display import ADVICE, check_display
 from kpedge.runtime.sinks.sink import Controls, LiveFrame

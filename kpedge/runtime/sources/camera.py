@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 
-from kpedge.errors import SourceError
+from kpedge.core.errors import SourceError
 from kpedge.runtime.sources.capture import Capture, known_rate, pixel_format, quieten
 from kpedge.runtime.sources.devices import DEV, SYS, check_device, find_camera, list_cameras, tell_cameras
 from kpedge.runtime.sources.live import LiveSource, Patience, Say

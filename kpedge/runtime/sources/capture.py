@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import cv2
 import numpy as np
 
-from kpedge.geometry import Image
+from kpedge.core.geometry import Image
 
 MAX_RATE = 1000.0
 """Frames a second beyond which a rate is a clock's unit that was taken for one (RTSP's is 90,000)."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-from kpedge.errors import SourceError
-from kpedge.files import read_bytes
-from kpedge.images import is_cut_off
+from kpedge.core.errors import SourceError
+from kpedge.core.files import read_bytes
+from kpedge.core.images import is_cut_off
 
 ISO_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
 """With one of these an MP4 or QuickTime file begins (ISO/IEC 14496-12, section 4.2; QuickTime File Format)."""

@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from kpedge.errors import SourceError, UsageError
+from kpedge.core.errors import SourceError, UsageError
 
 SYS = Path("/sys/class/video4linux")
 DEV = Path("/dev")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import cv2
 
-from kpedge.errors import ImageError, SourceError
-from kpedge.files import read_bytes
-from kpedge.images import ANIMATED, SUFFIXES, Picture, pictures_below, read_pictures
+from kpedge.core.errors import ImageError, SourceError
+from kpedge.core.files import read_bytes
+from kpedge.core.images import ANIMATED, SUFFIXES, Picture, pictures_below, read_pictures
 from kpedge.runtime.sources.capture import (
     Capture,
     decode,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import cv2
 
-from kpedge.errors import SourceError
-from kpedge.geometry import Image
+from kpedge.core.errors import SourceError
+from kpedge.core.geometry import Image
 from kpedge.runtime.sources.capture import Capture, Interruptible, decode, describe, known_rate, pixel_format
 from kpedge.runtime.sources.source import Frame
 

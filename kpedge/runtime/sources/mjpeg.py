@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from kpedge.errors import ImageError, SourceError, UsageError
-from kpedge.images import decode_image
+from kpedge.core.errors import ImageError, SourceError, UsageError
+from kpedge.core.images import decode_image
 from kpedge.runtime.sources.capture import describe
 from kpedge.runtime.sources.jpegs import LIMIT, JpegSplitter
 from kpedge.runtime.sources.live import CLOSE_S, Say

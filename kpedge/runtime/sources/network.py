@@ -19,9 +19,9 @@ from typing import Any
 
 import cv2
 
-from kpedge.errors import ImageError, SourceError
-from kpedge.geometry import Image
-from kpedge.images import decode_image
+from kpedge.core.errors import ImageError, SourceError
+from kpedge.core.geometry import Image
+from kpedge.core.images import decode_image
 from kpedge.runtime.sources.addresses import masked
 from kpedge.runtime.sources.capture import Capture, quieten, stream_backend
 from kpedge.runtime.sources.jpegs import LIMIT, JpegSplitter

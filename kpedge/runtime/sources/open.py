@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from kpedge.errors import SourceError, UsageError
-from kpedge.images import SUFFIXES
+from kpedge.core.errors import SourceError, UsageError
+from kpedge.core.images import SUFFIXES
 from kpedge.runtime.sources.addresses import SCHEMES, masked, scheme_of
 from kpedge.runtime.sources.camera import CameraWish, Factory, open_camera, video_capture
 from kpedge.runtime.sources.capture import Capture, known_count, quieten

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from kpedge.geometry import Image
+from kpedge.core.geometry import Image
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,1 @@
+"""What every package uses: errors, results, geometry, boxes, keypoint schemes, model cards, files, images."""

@@ -1,0 +1,330 @@
+"""The model card: what a model expects and promises. It travels inside every model file.
+
+The card is JSON without a date and without a path, so that the same checkpoint gives the same bytes. ONNX carries it
+under `METADATA_KEY` in `metadata_props`, TorchScript as the extra file `EXTRA_FILE`, a checkpoint as a plain entry.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.core.errors import CorruptModelError, DataError
+from kpedge.core.geometry import CropRule
+from kpedge.core.scheme import KeypointScheme
+
+FORMAT = 1
+METADATA_KEY = "kpedge.card"
+EXTRA_FILE = "kpedge-card.json"
+INPUT_NAME = "crops"
+FRAMES_NAME = "frames"
+KEYPOINTS_NAME = "keypoints"
+SCORE_NAME = "score"
+ERROR_NAME = "error"
+KEYPOINTS, FACE_KEYPOINTS, DETECTOR = "keypoints", "face keypoints", "detector"
+"""What a model does: keypoints of a crop that shows a face; these and whether it shows one; the faces of a frame."""
+BOXES_NAME = "boxes"
+SCORES_NAME = "scores"
+POINTS_NAME = "points"
+Outputs = Mapping[str, NDArray[np.float32]]
+"""Name of each output of a model -> its values, in the card's order."""
+FRAME_PIXELS = "pixels of the frame"
+FRAME_EXTENT = 100.0
+"""Pixels that count as the whole when two forms of a detector are compared."""
+Shape = tuple[int | None, ...]
+"""A shape without the batch; None where a size is free."""
+COLOURS = {"grey": 1, "bgr": 3}
+"""Colour order of the input -> channels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Card(ABC):
+    """What every model's card holds.
+
+    Attributes:
+        name: the model's name.
+        task: what it does.
+        architecture: `{"name": ..., "options": {...}, ...}`, enough to build the network again.
+        colour: a key of `COLOURS`.
+        scheme: the keypoints, with mirror pairs and skeleton.
+        threshold: score from which on there is a face, chosen on the validation split; None without a score.
+        weights_sha256: hash of the weights that the file was made from.
+        training: the sets it was trained on (name, terms, hash, counts) and the recipe.
+        accuracy: split -> the headline figures measured there.
+        versions: library -> version, of those that made the file; empty in a checkpoint.
+        self_test: seed and answers by which the file can be checked anywhere; see `kpedge.export.inputs`.
+    """
+
+    input_name: ClassVar[str] = ""
+
+    name: str
+    task: str
+    architecture: dict[str, Any]
+    colour: str
+    scheme: KeypointScheme
+    threshold: float | None = None
+    weights_sha256: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+    accuracy: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    self_test: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> Shape:
+        """Height, width, channels of one input."""
+
+    @property
+    @abstractmethod
+    def probe_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels of the inputs that a file is checked with."""
+
+    @property
+    def usual_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels of the inputs that a file is timed with."""
+        return self.probe_shape
+
+    @property
+    @abstractmethod
+    def outputs(self) -> dict[str, Shape]:
+        """Name of each output -> its shape without the batch, in the order in which the model gives them."""
+
+    @property
+    @abstractmethod
+    def units(self) -> dict[str, str]:
+        """Name of each output -> its unit."""
+
+    @property
+    def extents(self) -> dict[str, float]:
+        """Name of each output -> what its differences are measured in: 1, or for pixels a frame of `FRAME_EXTENT`."""
+        return {name: FRAME_EXTENT if unit == FRAME_PIXELS else 1.0 for name, unit in self.units.items()}
+
+    @abstractmethod
+    def own_fields(self) -> dict[str, Any]:
+        """What only this kind of card holds, as plain JSON types."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as plain JSON types."""
+        free = ("rows", "columns")
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "task": self.task,
+            "architecture": self.architecture,
+            "input": {
+                "name": self.input_name,
+                "dtype": "uint8",
+                "layout": "NHWC",
+                "shape": ["batch", *(size or free[axis] for axis, size in enumerate(self.input_shape))],
+                "colour": self.colour,
+            },
+            "outputs": [
+                {
+                    "name": name,
+                    "dtype": "float32",
+                    "shape": ["batch", *(size or "cells" for size in shape)],
+                    "unit": self.units[name],
+                }
+                for name, shape in self.outputs.items()
+            ],
+            "keypoints": self.scheme.to_dict(),
+            **self.own_fields(),
+            **({} if self.threshold is None else {"threshold": self.threshold}),
+            "weights_sha256": self.weights_sha256,
+            "training": self.training,
+            "accuracy": self.accuracy,
+            "versions": self.versions,
+            "self_test": self.self_test,
+        }
+
+    def to_json(self) -> str:
+        """The card as one line of JSON, keys sorted."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ModelCard(Card):
+    """What the runtime needs to use a keypoint model, and what people need to judge it.
+
+    The input is `crops`, uint8 (N, size, size, channels), raw pixels. Outputs are float32: `keypoints`, (N, K, 2),
+    fractions of the crop; of the task "face keypoints" also `score`, (N,), the probability of a face, and `error`,
+    (N, K), the distance that each point is expected to be off, fractions of the crop.
+
+    Attributes:
+        size: side of the input crop, pixels.
+        crop: how a box becomes a crop.
+        mean_shape: (K, 2), the mean of the training shapes, fractions of the crop: what a model that learnt nothing
+            would answer.
+    """
+
+    input_name: ClassVar[str] = INPUT_NAME
+
+    size: int
+    crop: CropRule
+    mean_shape: NDArray[np.float64]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels of one crop."""
+        return (self.size, self.size, COLOURS[self.colour])
+
+    @property
+    def probe_shape(self) -> tuple[int, int, int]:
+        """That of a crop."""
+        return self.input_shape
+
+    @property
+    def has_score(self) -> bool:
+        """Whether the model tells faces from what is none."""
+        return self.task == FACE_KEYPOINTS
+
+    @property
+    def outputs(self) -> dict[str, Shape]:
+        """Name of each output -> its shape without the batch, in the order in which the model gives them."""
+        count = len(self.scheme)
+        scored: dict[str, Shape] = {SCORE_NAME: (), ERROR_NAME: (count,)}
+        return {KEYPOINTS_NAME: (count, 2), **(scored if self.has_score else {})}
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Name of each output -> its unit."""
+        crop = "fractions of the crop"
+        return {KEYPOINTS_NAME: crop, ERROR_NAME: crop, SCORE_NAME: "probability"}
+
+    def own_fields(self) -> dict[str, Any]:
+        """Crop rule and mean face."""
+        return {"crop": self.crop.to_dict(), "mean_shape": np.round(self.mean_shape, 6).tolist()}
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class DetectorCard(Card):
+    """What the runtime needs to use a face detector, and what people need to judge it.
+
+    The input is `frames`, uint8 (N, H, W, 3), raw pixels, H and W multiples of `stride`. Outputs are float32, a row for
+    each of the network's A cells, still with many boxes a face: `boxes`, (N, A, 4), x1 y1 x2 y2 in pixels of the
+    frame, `scores`, (N, A), from 0 to 1, `points`, (N, A, K, 2), pixels of the frame.
+
+    Attributes:
+        stride: height and width of a frame are multiples of this many pixels.
+        side: longer side, pixels, at which frames are looked at unless the user asks for another.
+        suppression: of two boxes that overlap by an IoU above this, the one with the lower score goes.
+    """
+
+    input_name: ClassVar[str] = FRAMES_NAME
+
+    stride: int
+    side: int
+    suppression: float
+
+    @property
+    def input_shape(self) -> Shape:
+        """Height, width, channels of one frame: only the last is fixed."""
+        return (None, None, COLOURS[self.colour])
+
+    @property
+    def probe_shape(self) -> tuple[int, int, int]:
+        """A small frame, wider than high."""
+        return (2 * self.stride, 3 * self.stride, COLOURS[self.colour])
+
+    @property
+    def usual_shape(self) -> tuple[int, int, int]:
+        """A frame of 320 x 240 pixels, filled up to whole strides."""
+        return (-(-240 // self.stride) * self.stride, -(-320 // self.stride) * self.stride, COLOURS[self.colour])
+
+    @property
+    def outputs(self) -> dict[str, Shape]:
+        """Name of each output -> its shape without the batch, in the order in which the model gives them."""
+        return {BOXES_NAME: (None, 4), SCORES_NAME: (None,), POINTS_NAME: (None, len(self.scheme), 2)}
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Name of each output -> its unit."""
+        return {BOXES_NAME: FRAME_PIXELS, SCORES_NAME: "probability", POINTS_NAME: FRAME_PIXELS}
+
+    def own_fields(self) -> dict[str, Any]:
+        """Stride, usual side and suppression."""
+        return {"stride": self.stride, "side": self.side, "suppression": self.suppression}
+
+
+def card_from_dict(data: Any, source: str = "card") -> Card:
+    """The inverse of `Card.to_dict`.
+
+    Raises:
+        CorruptModelError: not a card, of a later format, or one that contradicts itself.
+    """
+    if not isinstance(data, dict) or "format" not in data:
+        raise CorruptModelError(f"{source}: not a kpedge model card")
+    if data["format"] != FORMAT:
+        raise CorruptModelError(
+            f"{source}: the card has format {data['format']}, this kpedge reads {FORMAT}", "update kpedge"
+        )
+    try:
+        common: dict[str, Any] = {
+            "name": str(data["name"]),
+            "task": str(data["task"]),
+            "architecture": dict(data["architecture"]),
+            "colour": str(data["input"]["colour"]),
+            "scheme": KeypointScheme.from_dict(data["keypoints"]),
+            "threshold": None if data.get("threshold") is None else float(data["threshold"]),
+            "weights_sha256": str(data["weights_sha256"]),
+            "training": dict(data["training"]),
+            "accuracy": dict(data["accuracy"]),
+            "versions": dict(data["versions"]),
+            "self_test": dict(data["self_test"]),
+        }
+        if common["task"] == DETECTOR:
+            card: Card = DetectorCard(
+                **common,
+                stride=int(data["stride"]),
+                side=int(data["side"]),
+                suppression=float(data["suppression"]),
+            )
+        else:
+            card = ModelCard(
+                **common,
+                size=int(data["input"]["shape"][1]),
+                crop=CropRule.from_dict(data["crop"]),
+                mean_shape=np.asarray(data["mean_shape"], dtype=np.float64),
+            )
+    except (KeyError, TypeError, ValueError, IndexError, DataError) as error:
+        raise CorruptModelError(f"{source}: the model card is damaged: {type(error).__name__}: {error}") from error
+    _check(card, source)
+    return card
+
+
+def _check(card: Card, source: str) -> None:
+    """Whether a card can be.
+
+    Raises:
+        CorruptModelError: it cannot.
+    """
+    scored = card.task in (FACE_KEYPOINTS, DETECTOR)
+    if card.task not in (KEYPOINTS, FACE_KEYPOINTS, DETECTOR) or (scored and not 0 <= (card.threshold or 0.0) <= 1):
+        raise CorruptModelError(f"{source}: the card's task {card.task!r} or threshold cannot be", "update kpedge")
+    if isinstance(card, DetectorCard):
+        if card.colour != "bgr" or not (8 <= card.stride <= 256 and 0 < card.suppression < 1 and card.side > 0):
+            raise CorruptModelError(f"{source}: the card's stride, side or suppression cannot be")
+    elif isinstance(card, ModelCard):
+        if card.colour not in COLOURS or not 8 <= card.size <= 4096:
+            raise CorruptModelError(f"{source}: the card asks for {card.size} px {card.colour!r}, which cannot be")
+        if card.mean_shape.shape != (len(card.scheme), 2):
+            raise CorruptModelError(f"{source}: the card's mean shape does not fit its {len(card.scheme)} keypoints")
+
+
+def card_from_json(text: str | bytes, source: str = "card") -> Card:
+    """The inverse of `Card.to_json`.
+
+    Raises:
+        CorruptModelError: as `card_from_dict`, or not JSON.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise CorruptModelError(f"{source}: the model card is not JSON: {error}") from error
+    return card_from_dict(data, source)

@@ -1,0 +1,39 @@
+"""Optional dependencies: import them by extra, and name the extra when they are missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+from kpedge.core.errors import MissingExtraError
+
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "train": ("torch", "torchvision", "tensorboard", "matplotlib"),
+    "export": ("torch", "onnx", "onnxscript"),
+    "serve": ("starlette", "uvicorn"),
+}
+"""The modules that each extra of `pyproject.toml` brings (tests hold the two against each other)."""
+
+
+def pip_line(extra: str) -> str:
+    """The command that installs an extra."""
+    return f"pip install 'kpedge[{extra}]'"
+
+
+def installed(module: str) -> bool:
+    """Whether a module can be found, without importing it."""
+    return importlib.util.find_spec(module) is not None
+
+
+def importable(module: str, extra: str) -> ModuleType:
+    """Import `module`, or say which extra brings it.
+
+    Raises:
+        MissingExtraError: the module is not installed; the advice is the exact pip line.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        raise MissingExtraError(f"{missing} is not installed", f"run: {pip_line(extra)}") from error

@@ -1,0 +1,176 @@
+"""Reading and writing pictures: every pixel that enters kpedge from a file passes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from kpedge.core.errors import ImageError
+from kpedge.core.files import read_bytes, write_bytes
+from kpedge.core.geometry import Image
+
+ANIMATED = frozenset({".gif"})
+"""File name endings of pictures that move."""
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+"""File name endings that are taken for photos when a folder is searched."""
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Whether a JPEG, PNG or GIF ends before its picture does; decoders fill the rest with grey, or leave the last
+    frames out, and say nothing.
+    """
+    if data[:2] == b"\xff\xd8":
+        at = 2
+        while at + 4 <= len(data) and data[at] == 0xFF:
+            marker = data[at + 1]
+            if marker == 0xDA:  # start of scan: entropy-coded data holds no end marker by accident
+                return data.find(b"\xff\xd9", at) < 0
+            if marker == 0xFF or 0xD0 <= marker <= 0xD9 or marker == 0x01:  # fill bytes and markers without a length
+                at += 1 if marker == 0xFF else 2
+                continue
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        return True
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return b"IEND" not in data[-64:]
+    return data[:4] == b"GIF8" and not _reaches_trailer(data)
+
+
+def _reaches_trailer(data: bytes) -> bool:
+    """Whether the blocks of a GIF follow each other up to its last one (GIF89a specification, section 17 on)."""
+
+    def table(flags: int) -> int:
+        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+    try:
+        at = 13 + table(data[10])
+        while (kind := data[at]) != 0x3B:  # the trailer
+            if kind == 0x21:  # an extension and its label
+                at += 2
+            elif kind == 0x2C:  # a frame, its colours, and one byte before its pixels
+                at += 11 + table(data[at + 9])
+            elif kind:
+                return False
+            while kind and data[at]:
+                at += 1 + data[at]
+            at += 1
+    except IndexError:
+        return False
+    return True
+
+
+def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
+    """Decode a picture.
+
+    Args:
+        data: the content of the file.
+        name: what to call it in an error.
+        stored: keep the pixels as they are stored, as labels count them; otherwise the EXIF orientation is applied,
+            as every viewer does.
+
+    Returns:
+        uint8 (H, W, 3), blue-green-red.
+
+    Raises:
+        ImageError: empty, cut off, or no picture.
+    """
+    if not data:
+        raise ImageError(f"{name}: the file is empty")
+    if is_cut_off(data):
+        raise ImageError(f"{name}: the picture is cut off", "copy or download it again")
+    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if stored else 0)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
+    if image is None:
+        raise ImageError(f"{name}: not a picture that OpenCV can decode")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def read_image(path: Path, *, stored: bool = False) -> Image:
+    """`decode_image` for a file.
+
+    Raises:
+        ImageError: as `decode_image`, or the file cannot be read.
+    """
+    return decode_image(read_bytes(path, ImageError, "no such photo"), str(path), stored=stored)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A photo, or one frame of an animated picture.
+
+    Attributes:
+        image: uint8 (H, W, 3), blue-green-red.
+        frame: number of the frame, from 0; None of a photo.
+        time_s: when it is shown, seconds from the start; None of a photo.
+    """
+
+    image: Image
+    frame: int | None = None
+    time_s: float | None = None
+
+
+def read_pictures(path: Path, *, stored: bool = False) -> Iterator[Picture]:
+    """The photo in a file, or the frames of an animated GIF, one after the other.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    if path.suffix.lower() not in ANIMATED:
+        yield Picture(read_image(path, stored=stored))
+        return
+    data = read_bytes(path, ImageError, "no such photo")
+    if not data.startswith(b"GIF8"):
+        raise ImageError(f"{path}: not a GIF")
+    if is_cut_off(data):
+        raise ImageError(f"{path}: the picture is cut off", "copy or download it again")
+    # An absolute path: FFmpeg takes `http:a.gif` for an address.
+    video = cv2.VideoCapture(str(path.absolute()))
+    try:
+        frame = 0
+        while True:
+            got, image = video.read()
+            if not got:
+                break
+            time_s = video.get(cv2.CAP_PROP_POS_MSEC) / 1000  # of the frame just read
+            yield Picture(np.asarray(image, dtype=np.uint8), frame, round(time_s, 3))
+            frame += 1
+    finally:
+        video.release()
+    if not frame:
+        raise ImageError(f"{path}: not a picture that OpenCV can decode")
+
+
+def pictures_below(root: Path) -> list[Path]:
+    """Every photo and animated picture in a folder and below it, sorted."""
+    wanted = SUFFIXES | ANIMATED
+    return sorted(path for path in root.rglob("*") if path.suffix.lower() in wanted and path.is_file())
+
+
+def check_format(path: Path) -> None:
+    """Stop before work is done whose picture could not be written.
+
+    Raises:
+        ImageError: OpenCV cannot write the format that the name asks for.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ImageError(f"{path}: no such picture format", f"end the name in one of {', '.join(sorted(SUFFIXES))}")
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write a picture atomically, in the format that its name asks for.
+
+    Raises:
+        ImageError: OpenCV cannot write that format.
+        OutputError: the file cannot be written.
+    """
+    check_format(path)
+    done, data = cv2.imencode(path.suffix, image)
+    if not done:
+        raise ImageError(f"{path}: OpenCV cannot encode this picture")
+    write_bytes(path, data.tobytes())

@@ -1,0 +1,56 @@
+"""What kpedge ships: released models and the sample photo, in an installed wheel or in a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kpedge.core.errors import ModelError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_SHIPPED = _PACKAGE / "_shipped"
+_CHECKOUT = _PACKAGE.parent
+
+DEFAULT_MODEL = "stage3"
+DEFAULT_DETECTOR = "detector"
+
+
+def models_folder() -> Path:
+    """The folder of the released models."""
+    return _SHIPPED / "export" if (_SHIPPED / "export").is_dir() else _CHECKOUT / "export"
+
+
+def sample_folder() -> Path:
+    """The folder of the sample photo and its label."""
+    return _SHIPPED / "sample" if (_SHIPPED / "sample").is_dir() else _CHECKOUT / "data" / "sample"
+
+
+def sample_photo() -> Path:
+    """The sample photo."""
+    return next(path for path in sorted(sample_folder().iterdir()) if path.suffix == ".jpg")
+
+
+def released() -> list[str]:
+    """Names of the released models that are at hand as ONNX."""
+    return sorted(path.stem for path in models_folder().glob("*.onnx"))
+
+
+def released_keypoint_models() -> list[str]:
+    """Names of the released models that find keypoints, in a crop."""
+    return [name for name in released() if name != DEFAULT_DETECTOR]
+
+
+def resolve_model(name: str) -> Path:
+    """A model file by path, or the ONNX file of a released model by name.
+
+    Raises:
+        ModelError: neither a file nor a released model.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    released_file = models_folder() / f"{name}.onnx"
+    if "/" not in name and released_file.is_file():
+        return released_file
+    raise ModelError(
+        f"{name}: neither a model file nor a released model", f"released: {', '.join(released()) or 'none'}"
+    )

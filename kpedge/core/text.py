@@ -1,0 +1,13 @@
+"""Words for messages."""
+
+from __future__ import annotations
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a field."""
+    return name.replace("_", "-").replace("lr-groups", "lr-group")
+
+
+def format_count(count: int, noun: str) -> str:
+    """A number of things, for messages: `1 photo`, `2,500 photos`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

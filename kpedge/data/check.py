@@ -1,0 +1,273 @@
+"""What is in a folder of labelled photos, and what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.core.drawing import contact_sheet, draw_box, draw_keypoints, write
+from kpedge.core.errors import DataError, ImageError
+from kpedge.core.geometry import CropRule, Image, box_size, crop, crop_transform, iou, transform_points
+from kpedge.core.scheme import KeypointScheme
+from kpedge.data.face_shape import Finding
+from kpedge.data.findings import find
+from kpedge.data.formats import AUTO, read_format
+from kpedge.data.labels import LabelProblem, LabelRow, Labels, photo_problem, photos_below, usable_rows
+from kpedge.data.photos import UPRIGHT, PhotoHead, open_photo, photo_head
+
+SAME_FACE = 0.9
+"""Two boxes of one photo that overlap by more than this label the same face twice."""
+SIDE, SIDE_OF_MANY = 240, 420
+"""Side of a face's picture on the sheet, pixels; of one with more than `MANY_POINTS`."""
+MANY_POINTS = 30
+"""From here on only some points are numbered, and lines join them."""
+NUMBER_AWAY, NUMBER_SCALE = 11.0, 0.34
+"""How far from its point a number stands, pixels, and its size."""
+OF_POINTS = (
+    "faces with a point beyond the photo",
+    "faces with a point outside their box",
+    "faces with points not labelled",
+    "faces with hidden points",
+    "faces unlike a face",
+)
+"""Notes that say nothing of faces that have boxes alone."""
+FACES_A_PHOTO = (1, 2, 3, 5, 10)
+"""Lower bounds of the groups in which faces a photo are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check` found.
+
+    Attributes:
+        root: the folder.
+        format: of the labels.
+        scheme: name of the keypoint scheme; empty where faces have boxes alone.
+        points: how many points it has.
+        convention: what the boxes hold, of `kpedge.core.boxes.CONVENTIONS`.
+        label_files, rows, photos: how many there are; `photos` counts those that labels name, or that show no face.
+        faces: rows that can be used.
+        problems: rows and photos that cannot be used, each with its place.
+        remarks: what is unusual about rows that can be used: faces labelled twice, points beyond the photo, points
+            that do not lie like a face.
+        findings: what is implausible about the set as a whole, each with how to mend it.
+        reading: what is to be known of how the files were read.
+        notes: kind -> count, of what is unusual but no error.
+        faces_a_photo: "1", "2", "3-4", ... -> photos.
+        box_px: minimum, quartiles and maximum of the boxes' size, pixels.
+        roll_deg: 5th, 50th and 95th percentile of the faces' roll, and the largest, degrees.
+    """
+
+    root: Path
+    format: str
+    scheme: str
+    points: int
+    convention: str
+    label_files: int
+    rows: int
+    photos: int
+    faces: int
+    problems: tuple[LabelProblem, ...]
+    remarks: tuple[LabelProblem, ...]
+    findings: tuple[Finding, ...]
+    reading: tuple[str, ...]
+    notes: dict[str, int]
+    faces_a_photo: dict[str, int]
+    box_px: dict[str, float]
+    roll_deg: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain JSON types."""
+        return {**asdict(self), "root": str(self.root), "problem_counts": dict(Counter(p.kind for p in self.problems))}
+
+
+def check(
+    root: Path,
+    scheme: KeypointScheme | None = None,
+    *,
+    label_format: str = AUTO,
+    only: Collection[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[CheckReport, Labels]:
+    """Read all labels of a folder and decode all photos.
+
+    Args:
+        root: the folder.
+        scheme: the keypoints that are wanted; the set's own when None.
+        label_format: a key of `kpedge.data.formats.FORMATS`, or "auto".
+        only: names of the objects that are faces, in formats that name them; all when empty.
+        progress: told how many photos are done, of how many.
+
+    Returns:
+        The report, and the labels that can be used.
+
+    Raises:
+        DataError: there is no label file at all.
+    """
+    labels = read_format(root, scheme, label_format, only=only)
+    scheme = labels.scheme
+    by_photo = labels.by_photo()
+    problems = list(labels.problems)
+    remarks: list[LabelProblem] = []
+    notes: Counter[str] = Counter()
+    contents: dict[str, str] = {}
+    heads: dict[str, PhotoHead] = {}
+    usable: list[LabelRow] = []
+    for done, (photo, rows) in enumerate(by_photo.items(), 1):
+        try:
+            image = open_photo(labels, photo)
+        except ImageError as error:
+            problems.append(photo_problem(labels.root, photo, rows, error))
+        else:
+            height, width = image.shape[:2]
+            turn = UPRIGHT if labels.pixels else photo_head(labels.root / photo).orientation
+            heads[photo] = PhotoHead(width, height, turn)
+            digest = hashlib.sha256(image.tobytes()).hexdigest()
+            if digest in contents:
+                notes["photos with the same picture as another"] += 1
+                remarks.append(LabelProblem("same picture", photo, f"the same picture as {contents[digest]}"))
+            contents.setdefault(digest, photo)
+            rows, outside = usable_rows(rows, image)
+            problems += outside
+            usable += rows
+            remarks += _remarks(rows, image, notes)
+        if progress:
+            progress(done, len(by_photo))
+    unlabelled = set() if labels.pixels else set(photos_below(labels.root)) - set(by_photo)
+    if unlabelled:
+        notes["photos without a label"] = len(unlabelled)
+    boxes = np.array([row.box for row in usable]).reshape(-1, 4)
+    keypoints = np.array([row.keypoints for row in usable]).reshape(-1, len(scheme), 2)
+    roll = scheme.roll(keypoints)
+    findings, odd = find(labels, usable, heads, problems)
+    remarks += odd
+    notes["faces unlike a face"] += len(odd)
+    if labels.boxes_only:
+        notes = Counter({kind: count for kind, count in notes.items() if kind not in OF_POINTS})
+    report = CheckReport(
+        root=root,
+        format=labels.format,
+        scheme="" if labels.boxes_only else scheme.name,
+        points=0 if labels.boxes_only else len(scheme),
+        convention=labels.convention,
+        label_files=len(labels.files),
+        rows=len(labels.rows) + len(labels.problems),
+        photos=len(by_photo),
+        faces=len(usable),
+        problems=tuple(problems),
+        remarks=tuple(remarks),
+        findings=tuple(findings),
+        reading=labels.remarks,
+        notes=dict(sorted(notes.items())),
+        faces_a_photo=_grouped(Counter(row.photo for row in usable).values()),
+        box_px=_percentiles(box_size(boxes), min=0, q25=25, median=50, q75=75, max=100),
+        roll_deg=_percentiles(np.rad2deg(roll[np.isfinite(roll)]), p5=5, median=50, p95=95),
+    )
+    return report, replace(labels, rows=tuple(usable), problems=tuple(problems))
+
+
+def _remarks(rows: list[LabelRow], image: Image, notes: Counter[str]) -> list[LabelProblem]:
+    """What is unusual about the rows of a photo; they are used all the same."""
+    height, width = image.shape[:2]
+    remarks: list[LabelProblem] = []
+    for index, row in enumerate(rows):
+        twin = next((o for o in rows[:index] if iou(row.box[None], o.box[None])[0, 0] > SAME_FACE), None)
+        if twin is not None:
+            remarks.append(LabelProblem("duplicate", row.where, f"{row.photo}: the same face as {twin.where}"))
+        labelled = row.labelled
+        beyond = labelled & ~((row.keypoints > -0.5) & (row.keypoints < (width - 0.5, height - 0.5))).all(axis=1)
+        if beyond.any():
+            which = ", ".join(map(str, np.flatnonzero(beyond)))
+            remarks.append(LabelProblem("point beyond photo", row.where, f"{row.photo}: points {which}"))
+        points = row.keypoints[labelled]
+        in_box = (points >= row.box[:2]) & (points <= row.box[2:])
+        notes["faces labelled twice"] += twin is not None
+        notes["faces with a point beyond the photo"] += bool(beyond.any())
+        notes["faces with a negative coordinate"] += bool((points < 0).any() or (row.box < 0).any())
+        notes["faces with a point outside their box"] += not in_box.all()
+        notes["faces with points not labelled"] += not labelled.all()
+        notes["faces with hidden points"] += row.visible is not None
+        notes["faces smaller than 30 px"] += bool(box_size(row.box) < 30)
+    return remarks
+
+
+def _percentiles(values: NDArray[np.float64], **at: float) -> dict[str, float]:
+    return {name: round(float(np.percentile(values, q)), 1) for name, q in at.items()} if len(values) else {}
+
+
+def _grouped(counts: Iterable[int]) -> dict[str, int]:
+    """Photos by the number of their faces."""
+    values = np.array(sorted(counts), dtype=int)
+    groups = {}
+    for low, high in zip(FACES_A_PHOTO, (*FACES_A_PHOTO[1:], None), strict=True):
+        label = f"{low}+" if high is None else str(low) if high == low + 1 else f"{low}-{high - 1}"
+        groups[label] = int(((values >= low) & (values < (high or np.inf))).sum())
+    return groups
+
+
+def label_sheet(labels: Labels, *, count: int = 24, columns: int = 6, side: int = 0) -> Image:
+    """A contact sheet of labelled faces, spread evenly over the rows, with points and their indices.
+
+    Args:
+        labels: of a folder.
+        count: faces on the sheet, at most.
+        columns: faces in a row.
+        side: of a face's picture, pixels; when 0, what the points need to be told apart.
+
+    Raises:
+        DataError: there is no face to draw.
+        ImageError: a photo cannot be read.
+    """
+    if not labels.rows:
+        raise DataError(f"{labels.root}: no face to draw")
+    chosen: Sequence[LabelRow] = labels.rows
+    if len(chosen) > count:
+        chosen = [chosen[round(i)] for i in np.linspace(0, len(chosen) - 1, count)]
+    points = 0 if labels.boxes_only else len(labels.scheme)
+    dense = points > MANY_POINTS
+    side = side or (SIDE_OF_MANY if dense else SIDE)
+    numbers = _numbered_points(labels.scheme) if dense else None
+    tiles = []
+    for row in chosen:
+        way = crop_transform(row.box, side, CropRule())
+        picture = crop(open_photo(labels, row.photo), way, side).copy()
+        draw_box(picture, transform_points(way, row.box.reshape(2, 2)).ravel())
+        found = transform_points(way, row.keypoints)
+        draw_keypoints(picture, found, labels.scheme, skeleton=dense, numbers=numbers is None)
+        if numbers is not None:
+            _write_numbers(picture, found, numbers)
+        tiles.append(picture)
+    return contact_sheet(tiles, [f"{row.photo} {row.place or f':{row.line}'}" for row in chosen], columns)
+
+
+def _numbered_points(scheme: KeypointScheme) -> list[int]:
+    """The points whose numbers are written where there is no room for all: both ends of every line of the skeleton, and
+    the middle of long ones; every fifth where there is no skeleton.
+    """
+    chosen: set[int] = set()
+    path: list[int] = []
+    for start, end in (*scheme.skeleton, (-1, -1)):
+        if not path or path[-1] != start:
+            ends = dict.fromkeys(path)
+            chosen |= {path[0], list(ends)[-1], path[len(path) // 2]} if path else set()
+            path = [start]
+        path.append(end)
+    return sorted(chosen - {-1}) if scheme.skeleton else list(range(0, len(scheme), 5))
+
+
+def _write_numbers(picture: Image, points: NDArray[np.float64], numbers: list[int]) -> None:
+    """Write the numbers of some points, each away from the middle of all, on a chip of its own."""
+    middle = np.nanmean(points, axis=0) if np.isfinite(points).any() else np.zeros(2)
+    for number in numbers:
+        if np.isfinite(points[number]).all():
+            way = points[number] - middle
+            reach = way / max(float(np.hypot(*way)), 1e-6)
+            x, y = points[number] + reach * NUMBER_AWAY - (4 * len(str(number)), -4)
+            write(picture, str(number), (round(float(x)), round(float(y))), NUMBER_SCALE)

@@ -1,0 +1,212 @@
+"""What is implausible about a set of labels as a whole: the mistakes that importing somebody else's labels makes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.core.keypoints import FACES21, convert_points
+from kpedge.core.text import format_count
+from kpedge.data.face_shape import (
+    MANY,
+    MOST,
+    Finding,
+    Fits,
+    fit_mean_face,
+    labelled,
+    odd_faces,
+    of_boxes,
+    of_parts,
+    of_shape,
+)
+from kpedge.data.labels import LabelProblem, LabelRow, Labels
+from kpedge.data.photos import ON_ITS_SIDE, UPRIGHT, PhotoHead
+
+FEWEST_PHOTOS = 10
+"""Photos that are needed to say anything of where points lie in them."""
+UPPER_LEFT = 0.6
+"""A set whose labels all lie nearer to the upper left corner than this, in its photos' sides, is odd."""
+
+
+def find(
+    labels: Labels,
+    rows: Sequence[LabelRow],
+    heads: Mapping[str, PhotoHead],
+    problems: Sequence[LabelProblem],
+) -> tuple[list[Finding], list[LabelProblem]]:
+    """What is implausible about labels.
+
+    Args:
+        labels: as they were read.
+        rows: those that can be used.
+        heads: photo -> its size and orientation.
+        problems: all rows and photos that cannot be used.
+
+    Returns:
+        What is implausible about the set, and a remark for each face that is unlike the others.
+    """
+    found = [*_of_sizes(labels, heads), *_of_problems(labels, problems, len(rows))]
+    if not rows:
+        return found, []
+    points = np.array([row.keypoints for row in rows])
+    boxes = np.array([row.box for row in rows])
+    size = np.array([(heads[row.photo].width, heads[row.photo].height) for row in rows], dtype=np.float64)
+    fractions = _of_fractions(points, boxes, size)
+    if fractions:
+        return [*found, *fractions], []
+    found += _of_places(rows, points, boxes, size, labels.boxes_only)
+    if labels.boxes_only:
+        return found, []
+    fits = fit_mean_face(convert_points(points, labels.scheme, FACES21))
+    shape = of_shape(labels, points, fits)
+    found += shape or of_parts(labels, points, fits)  # where all is in the wrong order, so are the parts
+    found += of_boxes(labels, points, boxes)
+    found += _of_turns(labels, rows, points, fits, heads)
+    return found, odd_faces(rows, fits)
+
+
+def _of_fractions(points: NDArray[np.float64], boxes: NDArray[np.float64], size: NDArray[np.float64]) -> list[Finding]:
+    """Coordinates from 0 to 1 in photos of many pixels."""
+    known = points[np.isfinite(points)]
+    values = known if len(known) else boxes.ravel()
+    if np.abs(values).max() > 2 or size.min() < 16:
+        return []
+    what = "points" if len(known) else "boxes"
+    return [
+        Finding(
+            "fractions",
+            f"all {what} lie between {values.min():.2g} and {values.max():.2g}",
+            "they look like fractions of the photo: multiply x by its width and y by its height",
+        )
+    ]
+
+
+def _of_places(
+    rows: Sequence[LabelRow],
+    points: NDArray[np.float64],
+    boxes: NDArray[np.float64],
+    size: NDArray[np.float64],
+    boxes_only: bool,
+) -> list[Finding]:
+    """Where points, or boxes, lie in their photos."""
+    found = []
+    places = boxes.reshape(-1, 2, 2) if boxes_only else points
+    known = labelled(places)
+    beyond = known & ~((places > -0.5) & (places < size[:, None] - 0.5)).all(axis=2)
+    if not boxes_only and known.any() and beyond.sum() > MANY * known.sum():
+        found.append(
+            Finding(
+                "beyond photos",
+                f"{beyond.sum() / known.sum():.0%} of the points lie beyond their photo",
+                "were the photos made smaller, cut or turned after they were labelled? Take them as they were then",
+            )
+        )
+    photos = len({row.photo for row in rows})
+    share = np.where(known[..., None], places / size[:, None], 0).max(axis=(0, 1))
+    if photos >= FEWEST_PHOTOS and 0 < share.max() < UPPER_LEFT:
+        found.append(
+            Finding(
+                "upper left",
+                f"no label lies further right than {share[0]:.0%} or further down than {share[1]:.0%} of its photo",
+                "were the photos enlarged after they were labelled? Take them as they were then",
+            )
+        )
+    if boxes_only:
+        return found
+    corners = Counter(tuple(point) for point in points[known].tolist() if point in ([0.0, 0.0], [-1.0, -1.0]))
+    for (x, y), count in corners.items():
+        if count >= 3 and count > MANY * len(rows):
+            found.append(
+                Finding(
+                    "zeros",
+                    f"{count:,} points lie at exactly {x:g}, {y:g}",
+                    "are they points that nobody labelled? Write nan nan for those (in COCO: v = 0)",
+                )
+            )
+    return found
+
+
+def _of_sizes(labels: Labels, heads: Mapping[str, PhotoHead]) -> list[Finding]:
+    """Photos of another size than the label files say."""
+    told = {photo: (round(w), round(h)) for photo, (w, h) in labels.sizes.items() if photo in heads}
+    wrong = [photo for photo, size in told.items() if size != (heads[photo].width, heads[photo].height)]
+    if not wrong:
+        return []
+    photo, head = wrong[0], heads[wrong[0]]
+    turned = [one for one in wrong if told[one] == (heads[one].height, heads[one].width)]
+    example = f"{photo} is {head.width}x{head.height}, the labels say {told[photo][0]}x{told[photo][1]}"
+    if len(turned) > MOST * len(wrong):
+        advice = "the labels seem to count the photo as a viewer turns it: turn the pixels, and remove the EXIF tag"
+    else:
+        advice = "the photos were resized or exchanged after they were labelled: take the original ones"
+    have = "has" if len(wrong) == 1 else "have"
+    whole = format_count(len(told), "photo")
+    return [Finding("size", f"{len(wrong):,} of {whole} {have} another size than labelled: {example}", advice)]
+
+
+def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) -> list[Finding]:
+    """Kinds of broken rows that tell what is wrong with all."""
+    kinds = Counter(problem.kind for problem in problems)
+    whole, found = len(problems) + usable, []
+    if kinds["box without area"] > MANY * whole and kinds["box without area"] >= 3:
+        found.append(
+            Finding(
+                "width and height",
+                f"{kinds['box without area']:,} of {whole:,} boxes end before they begin",
+                "they look like x y width height: write x1 y1 x2 y2",
+            )
+        )
+    if kinds["box outside photo"] > MANY * whole and kinds["box outside photo"] >= 3:
+        found.append(
+            Finding(
+                "boxes beyond photos",
+                f"{kinds['box outside photo']:,} of {whole:,} boxes lie outside their photo",
+                "YOLO's numbers are fractions of the photo, from 0 to 1: divide by its width and height"
+                if labels.format == "yolo"
+                else "were the photos made smaller after they were labelled?",
+            )
+        )
+    missing = kinds["missing photo"]
+    if missing > MOST * max(1, len(labels.by_photo())):
+        found.append(
+            Finding(
+                "photos missing",
+                f"{format_count(missing, 'photo')} {'is' if missing == 1 else 'are'} not where the labels say",
+                f"give the folder that holds labels and photos, or put these below {labels.root}, with the paths that "
+                "the labels name",
+            )
+        )
+    return found
+
+
+def _of_turns(
+    labels: Labels,
+    rows: Sequence[LabelRow],
+    points: NDArray[np.float64],
+    fits: Fits,
+    heads: Mapping[str, PhotoHead],
+) -> list[Finding]:
+    """Photos that viewers turn (EXIF), with labels that count the turned picture."""
+    turns = np.array([heads[row.photo].orientation for row in rows])
+    tagged = turns != UPRIGHT
+    if not tagged.any():
+        return []
+    roll = fits.roll if fits.are_known else labels.scheme.roll(points)
+    known = tagged & np.isfinite(roll)
+    # Stored on its side or head, an upright person's face is, too: one that is upright there was labelled in a viewer.
+    expected = np.where(turns == 3, np.pi, np.pi / 2)
+    upright = known & np.isin(turns, (3, *ON_ITS_SIDE)) & (np.abs(roll) < expected / 2)
+    if upright.sum() <= MOST * known.sum():
+        return []
+    example = next(row.photo for row, is_upright in zip(rows, upright, strict=True) if is_upright)
+    faces, are = format_count(int(upright.sum()), "face"), "is" if upright.sum() == 1 else "are"
+    return [
+        Finding(
+            "EXIF",
+            f"{faces} {are} labelled upright in photos that only viewers show upright: {example}",
+            "labels count pixels as they are stored: turn the pixels of these photos, and remove the EXIF tag",
+        )
+    ]

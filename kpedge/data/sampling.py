@@ -1,0 +1,185 @@
+"""Training samples from a prepared set: a pure function of seed, epoch and face.
+
+Nothing here keeps a state between samples, so a training that is stopped and resumed sees the very same pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.core.card import COLOURS
+from kpedge.core.errors import UsageError
+from kpedge.core.geometry import (
+    CropRule,
+    Image,
+    compose,
+    crop,
+    crop_square,
+    crop_transform,
+    invert,
+    pixels_to_fractions,
+    transform_points,
+)
+from kpedge.data.augmentation import UNDISTURBED, Photometric
+from kpedge.data.packed import PreparedSet
+
+Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""Crops, uint8 (B, size, size, channels), and keypoints, float32 (B, K, 2), fractions of the crop."""
+
+_DRAWS = 5
+"""Random numbers that a face's square takes: mirror, roll, scale, shift x, shift y."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jitter:
+    """How the square that is cut out of a photo is disturbed in training, as a detector's box would be.
+
+    Attributes:
+        mirror: swap left and right for half of the samples, of sets whose scheme knows which points swap.
+        roll: largest turn either way, degrees.
+        scale: largest change of the square's side either way, as a fraction.
+        shift: largest move either way, along x and along y, as a fraction of the side.
+        peak: power to which the draws of scale and shift, from 0 to 1, are raised. 1 draws evenly. Above it small
+            disturbances are more frequent, large ones still occur: labelled boxes follow from the points, so a box that
+            is all but exact tells where they are, and a model may learn to use that without relying on it.
+    """
+
+    mirror: bool = False
+    roll: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
+    peak: float = 1.0
+
+    def __post_init__(self) -> None:
+        limits = (("roll", self.roll, 0, 180), ("scale", self.scale, 0, 0.9), ("shift", self.shift, 0, 1))
+        for name, value, low, high in (*limits, ("peak", self.peak, 1, 10)):
+            if not low <= value <= high:
+                raise UsageError(f"--{name} must be from {low} to {high}, not {value:g}")
+
+    def __bool__(self) -> bool:
+        return self.mirror or any((self.roll, self.scale, self.shift))
+
+    def peaked(self, draw: float) -> float:
+        """A draw from -1 to 1, moved towards 0 as `peak` says."""
+        return float(draw) if self.peak == 1 else math.copysign(abs(draw) ** self.peak, draw)
+
+
+def labelled_fractions(source: PreparedSet, indices: NDArray[np.intp], rule: CropRule) -> NDArray[np.float64]:
+    """The labelled keypoints of some faces as fractions of their undisturbed crops, (N, K, 2)."""
+    squares = np.array([crop_square(source.boxes[index], rule) for index in indices])
+    centre, side = squares[:, None, :2], squares[:, None, 2:]
+    return np.asarray((source.keypoints[indices] - centre) / side + 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class CropSampler:
+    """Cuts model inputs out of a prepared set.
+
+    Attributes:
+        source: the prepared set.
+        size: side of the crops, pixels.
+        colour: a key of `kpedge.core.card.COLOURS`.
+        rule: how a box becomes a crop.
+        jitter: how the square is disturbed; not at all by default.
+        seed: of the disturbance.
+        photometric: how the pixels are disturbed; not at all by default.
+    """
+
+    source: PreparedSet
+    size: int
+    colour: str
+    rule: CropRule
+    jitter: Jitter = Jitter()
+    seed: int = 0
+    photometric: Photometric = UNDISTURBED
+
+    def _draws(self, epoch: int) -> NDArray[np.float64] | None:
+        """The random numbers of an epoch: (N, 5), each from -1 to 1, for mirror, roll, scale, shift x, shift y.
+
+        Rows are drawn in order, so a face's do not depend on how many come after it.
+        """
+        if not self.jitter:
+            return None
+        return np.random.default_rng((self.seed, epoch)).uniform(-1, 1, (len(self.source), _DRAWS))
+
+    def _draw(self, index: int, epoch: int) -> NDArray[np.float64] | None:
+        """One row of `_draws`, without drawing those before it."""
+        if not self.jitter:
+            return None
+        bits = np.random.PCG64((self.seed, epoch))  # what default_rng takes
+        bits.advance(_DRAWS * index)
+        return np.random.Generator(bits).uniform(-1, 1, _DRAWS)
+
+    def _cut(self, index: int, epoch: int, draw: NDArray[np.float64] | None) -> tuple[Image, NDArray[np.float64]]:
+        jitter, mirror = self.jitter, False
+        if draw is None:
+            to_crop = crop_transform(self.source.boxes[index], self.size, self.rule)
+        else:
+            mirror = jitter.mirror and self.source.scheme.can_mirror and bool(draw[0] < 0)
+            to_crop = crop_transform(
+                self.source.boxes[index],
+                self.size,
+                self.rule,
+                roll=float(np.deg2rad(jitter.roll * draw[1])),
+                scale=1 + jitter.scale * jitter.peaked(draw[2]),
+                shift=(jitter.shift * jitter.peaked(draw[3]), jitter.shift * jitter.peaked(draw[4])),
+                mirror=mirror,
+            )
+        _, to_region = self.source.photo_from_region(index)
+        image = crop(
+            self.source.region(index),
+            compose(to_crop, invert(to_region)),
+            self.size,
+            border=self.rule.border,
+            colour="bgr" if self.photometric else self.colour,
+        )
+        if self.photometric:
+            image = self.photometric.apply(image, np.random.default_rng((self.seed, epoch, 2, index)))
+            if self.colour == "grey":
+                image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), dtype=np.uint8)[:, :, None]
+        points = pixels_to_fractions(transform_points(to_crop, self.source.keypoints[index]), self.size)
+        if mirror:
+            points = points[self.source.scheme.mirror_order]
+        return image, np.asarray(points, dtype=np.float64)
+
+    def sample(self, index: int, epoch: int = 0) -> tuple[Image, NDArray[np.float64]]:
+        """One crop and its keypoints, the same as in any batch of that epoch.
+
+        Args:
+            index: row of the set.
+            epoch: which disturbance to apply; where there is none it makes no difference.
+
+        Returns:
+            uint8 (size, size, channels), and float64 (K, 2), fractions of the crop; what the set does not know is NaN.
+        """
+        index = int(index)  # NumPy's own integers cannot advance a generator
+        return self._cut(index, epoch, self._draw(index, epoch))
+
+    def batch(self, indices: NDArray[np.intp], epoch: int = 0) -> Batch:
+        """The crops and keypoints of some faces, in their order.
+
+        Args:
+            indices: faces of the set, (B,).
+            epoch: which disturbance to apply; where there is none it makes no difference.
+        """
+        return self._assemble(indices, epoch, self._draws(epoch))
+
+    def batches(self, indices: NDArray[np.intp], batch_size: int, epoch: int) -> Iterator[Batch]:
+        """One epoch over some faces, in an order that depends on seed and epoch alone; a last part batch is kept."""
+        order = indices[np.random.default_rng((self.seed, epoch, 1)).permutation(len(indices))]
+        draws = self._draws(epoch)
+        for start in range(0, len(order), batch_size):
+            yield self._assemble(order[start : start + batch_size], epoch, draws)
+
+    def _assemble(self, indices: NDArray[np.intp], epoch: int, draws: NDArray[np.float64] | None) -> Batch:
+        crops = np.empty((len(indices), self.size, self.size, COLOURS[self.colour]), np.uint8)
+        points = np.empty((len(indices), len(self.source.scheme), 2), np.float32)
+        for row, index in enumerate(indices):
+            crops[row], points[row] = self._cut(int(index), epoch, None if draws is None else draws[index])
+        return crops, points

@@ -1,0 +1,70 @@
+"""A picture of training samples with their points: what the eye checks before a network is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.core.drawing import contact_sheet, draw_keypoints
+from kpedge.core.errors import DataError
+from kpedge.core.geometry import Image, fractions_to_pixels
+from kpedge.data.sampling import CropSampler
+
+TILE = 192
+"""Crops are enlarged by a whole factor to at least this many pixels."""
+
+
+def spread(indices: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """At most `count` of some indices, evenly spread over them."""
+    if len(indices) <= count:
+        return indices
+    return indices[np.round(np.linspace(0, len(indices) - 1, count)).astype(np.intp)]
+
+
+def sample_tile(sampler: CropSampler, index: int, epoch: int) -> Image:
+    """One sample as the network gets it, enlarged without smoothing, with its points.
+
+    Returns:
+        uint8 (S, S, 3), S at least `TILE`.
+    """
+    image, points = sampler.sample(index, epoch)
+    factor = -(-TILE // sampler.size)
+    tile = np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
+    if tile.shape[2] == 1:
+        tile = np.asarray(cv2.cvtColor(tile, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+    side = sampler.size * factor
+    tile = np.ascontiguousarray(tile)
+    draw_keypoints(tile, fractions_to_pixels(points, side), sampler.source.scheme, size=side / 2, skeleton=False)
+    return tile
+
+
+def augmented_sheet(
+    plain: CropSampler, augmented: CropSampler, indices: NDArray[np.intp], epochs: Iterable[int]
+) -> Image:
+    """Training samples, one row a face: the undisturbed crop, then the face as each epoch shows it.
+
+    Args:
+        plain: cuts the undisturbed crops.
+        augmented: cuts the disturbed ones, of the same set and size.
+        indices: rows of the set, faces or negatives.
+        epochs: what to show beside the undisturbed crop.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        DataError: there is no face to draw.
+    """
+    if not len(indices):
+        raise DataError(f"{plain.source.path}: no face to draw")
+    tiles, captions, shown = [], [], list(epochs)
+    for index in map(int, indices):
+        tiles.append(sample_tile(plain, index, 0))
+        captions.append(f"row {index}")
+        for epoch in shown:
+            tiles.append(sample_tile(augmented, index, epoch))
+            captions.append(f"epoch {epoch}")
+    return contact_sheet(tiles, captions, 1 + len(shown))

@@ -1,0 +1,233 @@
+"""How well faces are found: average precision, precision and recall, by size, and false alarms.
+
+A found box hits a face when their IoU is at least `IOU`; each face is hit once, by the box with the highest score.
+Faces below a given side, and those marked to be ignored, count neither as hit nor as missed, and a box on one of them
+is no false alarm; nor is a box that is itself smaller than that side. Precision is interpolated: at a recall, it is the
+highest at that recall or above (PASCAL VOC from 2010 on, all points).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.core.geometry import box_size, iou
+
+IOU = 0.5
+SMALLEST = 16.0
+"""Side of the smallest face that counts, pixels of the frame as the network sees it."""
+SIZES = (16.0, 32.0, 64.0, 128.0)
+"""Sides at which faces are told apart by size, likewise."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameDetections:
+    """What was found in one frame, and what is there; all in pixels of the frame as the network sees it.
+
+    Attributes:
+        boxes: float64 (D, 4), found.
+        scores: float64 (D,).
+        truth: float64 (G, 4), labelled.
+        ignore: bool (G,), faces that do not count.
+    """
+
+    boxes: Floats
+    scores: Floats
+    truth: Floats
+    ignore: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matches:
+    """Every found box that counts, over all frames, by falling score.
+
+    Attributes:
+        scores: float64 (D,).
+        hit: bool (D,), whether it found a face.
+        frame: int (D,), number of its frame.
+        box: int (D,), its number in that frame.
+        missed: (frame, face) of each face that no box found.
+        faces: faces that count.
+        frames: frames, with and without faces.
+    """
+
+    scores: Floats
+    hit: NDArray[np.bool_]
+    frame: NDArray[np.intp]
+    box: NDArray[np.intp]
+    missed: tuple[tuple[int, int], ...]
+    faces: int
+    frames: int
+
+    def at(self, threshold: float) -> tuple[float, float]:
+        """Precision and recall of the boxes from a score on; a precision of 1 where there is none."""
+        chosen = self.hit[self.scores >= threshold]
+        hits = int(np.count_nonzero(chosen))
+        return (hits / len(chosen) if len(chosen) else 1.0), hits / max(self.faces, 1)
+
+    def false_alarms(self, threshold: float) -> float:
+        """False alarms a frame, of the boxes from a score on."""
+        return float(np.count_nonzero(~self.hit & (self.scores >= threshold)) / max(self.frames, 1))
+
+
+def match(
+    found: Sequence[FrameDetections], *, smallest: float = SMALLEST, largest: float = np.inf, needed: float = IOU
+) -> Matches:
+    """Hold found boxes against labelled ones.
+
+    Args:
+        found: a frame each.
+        smallest: side of the smallest face that counts.
+        largest: faces from this side on do not count.
+        needed: IoU of a hit.
+    """
+    rows: list[tuple[float, bool, int, int]] = []
+    missed: list[tuple[int, int]] = []
+    faces = 0
+    for number, frame in enumerate(found):
+        sides = box_size(frame.truth)
+        counts = (sides >= smallest) & (sides < largest) & ~frame.ignore
+        faces += int(np.count_nonzero(counts))
+        overlaps = iou(frame.boxes, frame.truth) if len(frame.boxes) and len(frame.truth) else np.zeros((0, 0))
+        own = box_size(frame.boxes) if len(frame.boxes) else np.zeros(0)
+        free = counts.copy()
+        for box in np.argsort(-frame.scores, kind="stable"):
+            score = float(frame.scores[box])
+            if overlaps.size:
+                best = np.where(free, overlaps[box], -1.0)
+                if best.max() >= needed:
+                    free[best.argmax()] = False
+                    rows.append((score, True, number, int(box)))
+                    continue
+                if (overlaps[box][~counts] >= needed).any():
+                    continue
+            if smallest <= own[box] < largest:
+                rows.append((score, False, number, int(box)))
+        missed += [(number, int(face)) for face in np.flatnonzero(free)]
+    rows.sort(key=lambda row: -row[0])
+    return Matches(
+        scores=np.array([row[0] for row in rows], dtype=np.float64),
+        hit=np.array([row[1] for row in rows], dtype=bool),
+        frame=np.array([row[2] for row in rows], dtype=np.intp),
+        box=np.array([row[3] for row in rows], dtype=np.intp),
+        missed=tuple(missed),
+        faces=faces,
+        frames=len(found),
+    )
+
+
+def precision_recall(matches: Matches) -> tuple[Floats, Floats]:
+    """Interpolated precision and recall after each box, by falling score."""
+    hits = np.cumsum(matches.hit)
+    precision = hits / np.arange(1, len(hits) + 1)
+    return np.maximum.accumulate(precision[::-1])[::-1], np.asarray(hits / max(matches.faces, 1), dtype=np.float64)
+
+
+def average_precision(matches: Matches) -> float:
+    """Area under the curve of `precision_recall`; 0 where nothing was found."""
+    precision, recall = precision_recall(matches)
+    return float(np.sum(np.diff(np.concatenate([[0.0], recall])) * precision))
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionAccuracy:
+    """The figures of one set at one resolution.
+
+    Attributes:
+        frames, faces: how many; faces are those that count.
+        average_precision: at an IoU of `IOU`; None where no face counts.
+        threshold: score from which on a box is taken for a face.
+        precision, recall: at the threshold; None where no face counts.
+        false_alarms: a frame, at the threshold.
+        faceless_frames: frames without a labelled face.
+        faceless_alarms: false alarms of any size in each of these, at the threshold; None where there are none.
+        by_size: a row for each range of sides: from_px, to_px (None: and more), faces, average precision.
+        smallest_px: side of the smallest face that counts.
+    """
+
+    frames: int
+    faces: int
+    average_precision: float | None
+    threshold: float
+    precision: float | None
+    recall: float | None
+    false_alarms: float
+    faceless_frames: int
+    faceless_alarms: float | None
+    by_size: tuple[dict[str, Any], ...]
+    smallest_px: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON types."""
+        return {**asdict(self), "by_size": list(self.by_size)}
+
+
+def measure_detections(
+    found: Sequence[FrameDetections], threshold: float, *, smallest: float = SMALLEST
+) -> tuple[DetectionAccuracy, Matches]:
+    """All figures of some frames.
+
+    Args:
+        found: a frame each, boxes down to a low score.
+        threshold: the operating point.
+        smallest: side of the smallest face that counts.
+    """
+    matches = match(found, smallest=smallest)
+    by_size = []
+    for low, high in zip(SIZES, (*SIZES[1:], np.inf), strict=True):
+        if high <= smallest:
+            continue
+        part = match(found, smallest=max(low, smallest), largest=high)
+        by_size.append(
+            {
+                "from_px": max(low, smallest),
+                "to_px": None if np.isinf(high) else high,
+                "faces": part.faces,
+                "average_precision": average_precision(part) if part.faces else None,
+            }
+        )
+    faceless = [frame for frame in found if not len(frame.truth)]
+    precision, recall = matches.at(threshold)
+    counted = bool(matches.faces)
+    return (
+        DetectionAccuracy(
+            frames=matches.frames,
+            faces=matches.faces,
+            average_precision=average_precision(matches) if counted else None,
+            threshold=threshold,
+            precision=precision if counted else None,
+            recall=recall if counted else None,
+            false_alarms=matches.false_alarms(threshold),
+            faceless_frames=len(faceless),
+            faceless_alarms=match(faceless, smallest=0.0).false_alarms(threshold) if faceless else None,
+            by_size=tuple(by_size),
+            smallest_px=smallest,
+        ),
+        matches,
+    )
+
+
+def choose_threshold(matches: Matches, faceless: Sequence[Matches], *, alarms: float) -> float:
+    """The score with the highest F1 of precision and recall among those that raise at most so many false alarms a
+    frame in frames without a face, rounded up to two decimals.
+
+    Args:
+        matches: in frames with faces.
+        faceless: in frames without, one for each size at which they were looked at; with no frame at all, only F1
+            counts.
+        alarms: false alarms a frame that are allowed, at each size.
+    """
+    candidates = [percent / 100 for percent in range(5, 100)]
+
+    def f1(threshold: float) -> float:
+        precision, recall = matches.at(threshold)
+        return 2 * precision * recall / max(precision + recall, 1e-9)
+
+    allowed = [score for score in candidates if all(one.false_alarms(score) <= alarms for one in faceless)]
+    return max(allowed or candidates[-1:], key=f1)

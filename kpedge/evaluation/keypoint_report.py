@@ -1,0 +1,227 @@
+"""`kpedge eval`: the faces to measure on, and the pictures of what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from kpedge.core.boxes import POINTS
+from kpedge.core.card import ModelCard
+from kpedge.core.drawing import face_pictures
+from kpedge.core.errors import DataError, ImageError, UsageError
+from kpedge.core.extras import importable
+from kpedge.core.geometry import (
+    Image,
+    crop_square,
+    pixels_to_fractions,
+    transform_points,
+)
+from kpedge.core.scheme import KeypointScheme
+from kpedge.data.formats import AUTO, FORMATS, guess_format, read_format
+from kpedge.data.formats.common import is_generic
+from kpedge.data.labels import LabelProblem, Labels, photo_problem, read_photo_list, usable_rows
+from kpedge.data.packed import is_prepared, open_set
+from kpedge.data.photos import open_photo
+from kpedge.data.source import our_box
+from kpedge.evaluation.evaluate import Evaluation, TestFaces, disturb_boxes, faces_of_split, in_common
+from kpedge.evaluation.keypoint_metrics import FAILURE, KeypointAccuracy, KeypointTruth, error_curve
+from kpedge.evaluation.score_metrics import FaceAccuracy, precision_recall_curve, roc_curve
+from kpedge.runtime.keypoints import CropModel, KeypointPredictor
+
+
+def faces_of_folder(
+    labels: Labels, model: CropModel, photos: Iterable[str] | None, *, box_noise: float = 0.0
+) -> tuple[TestFaces, list[LabelProblem]]:
+    """The faces of labelled photos, cropped from the photos as `kpedge predict` does.
+
+    Args:
+        labels: of the folder.
+        model: its card says how to crop; its points may be others.
+        photos: only these, relative to the folder; all when None.
+        box_noise: how far boxes are moved and scaled before the crop, as a fraction of their size.
+
+    Returns:
+        The faces, and a problem for each row or photo that cannot be used.
+
+    Raises:
+        DataError: no face is left.
+    """
+    by_photo = labels.by_photo()
+    card, predictor = model.card, KeypointPredictor(model)
+    rng = np.random.default_rng(0)
+    crops, keypoints, boxes, sides, where = [], [], [], [], []
+    problems = list(labels.problems)
+    for photo in by_photo if photos is None else photos:
+        try:
+            image = open_photo(labels, photo)
+        except ImageError as error:
+            problems.append(photo_problem(labels.root, photo, by_photo[photo], error))
+            continue
+        rows, outside = usable_rows((row for row in by_photo[photo] if row.labelled.any()), image)
+        problems += outside
+        if rows:
+            # As `prepare` cuts them: boxes that hold something else than faces are taken from the points.
+            own = [our_box(row, labels, POINTS) if labels.convention == POINTS else row.box for row in rows]
+            shown = disturb_boxes(np.array(own), box_noise, rng)
+            cut, transforms = predictor.preprocess(image, shown)
+            crops.append(cut)
+            boxes += own
+            for row, box, way in zip(rows, shown, transforms, strict=True):
+                sides.append(crop_square(box, card.crop)[2])
+                keypoints.append(pixels_to_fractions(transform_points(way, row.keypoints), card.size))
+                where.append(photo)
+    if not crops:
+        raise DataError(f"{labels.root}: no face with labelled points to measure on")
+    truth = KeypointTruth(np.array(keypoints), np.array(sides), np.array(boxes), labels.scheme)
+    return TestFaces(np.concatenate(crops), truth, tuple(where)), problems
+
+
+def first_split(data: Path) -> str:
+    """The split of a prepared set to take real faces from: test, or where that has none, the next that has some."""
+    counts = open_set(data).info["counts"]
+    return next(split for split in ("test", "validation", "train") if counts[split]["faces"])
+
+
+def labelled_faces(
+    data: Path,
+    model: CropModel,
+    *,
+    split: str | None = None,
+    photo_list: Path | None = None,
+    label_format: str = AUTO,
+    box_noise: float = 0.0,
+) -> tuple[TestFaces, list[LabelProblem]]:
+    """Labelled faces, cropped for a model, whatever their points: a split of a prepared set ("test" when None), or a
+    folder of labelled photos.
+
+    With `box_noise` their boxes are first moved and scaled by up to that fraction of their size, always the same way.
+
+    Raises:
+        DataError: there is no face.
+        UsageError: a photo list was given with a prepared set, or a split with a folder.
+    """
+    card: ModelCard = model.card
+    if is_prepared(data):
+        if photo_list is not None:
+            raise UsageError("--list chooses photos of a folder; a prepared set has --split")
+        faces = faces_of_split(open_set(data), split or "test", card.size, card.colour, card.crop, box_noise=box_noise)
+        return faces, []
+    if split is not None:
+        raise UsageError(
+            f"--split chooses of a prepared set; {data} is none", "for a folder of photos, give --list FILE"
+        )
+    labels = _read_labels(data, card.scheme, label_format)
+    photos, unlabelled = read_photo_list(photo_list, labels) if photo_list else (None, [])
+    faces, problems = faces_of_folder(labels, model, photos, box_noise=box_noise)
+    return faces, [*unlabelled, *problems]
+
+
+def load_faces(
+    data: Path,
+    model: CropModel,
+    *,
+    split: str | None = None,
+    photo_list: Path | None = None,
+    label_format: str = AUTO,
+    box_noise: float = 0.0,
+) -> tuple[TestFaces, list[LabelProblem]]:
+    """The faces to measure a model on: `labelled_faces`, whose points are used as far as they follow from the model's,
+    or the model's from them.
+
+    Raises:
+        DataError: there is no face, or its keypoints and the model's have none in common.
+        UsageError: a photo list was given with a prepared set, or a split with a folder.
+    """
+    faces, problems = labelled_faces(
+        data, model, split=split, photo_list=photo_list, label_format=label_format, box_noise=box_noise
+    )
+    return in_common(faces, model.card.scheme, str(data)), problems
+
+
+def _read_labels(data: Path, scheme: KeypointScheme, label_format: str) -> Labels:
+    """The labels of a folder in its own points; those that nobody named are the model's where there are as many."""
+    name = guess_format(data, scheme) if label_format == AUTO else label_format
+    labels = FORMATS[name].read(data, scheme) if name in FORMATS else read_format(data, None, name)
+    if is_generic(labels.scheme) and len(labels.scheme) == len(scheme):
+        return replace(labels, scheme=scheme)
+    return labels
+
+
+def error_curve_png(accuracy: KeypointAccuracy, mean_face: KeypointAccuracy, name: str) -> bytes:
+    """The cumulative error curve of a model beside the mean face's, PNG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    plots = importable("kpedge.core.plots", "train")
+    figure, (axis,) = plots.new_figure(1, (6, 4.5))
+    for label, measured, style in ((name, accuracy, "-"), ("mean face", mean_face, "--")):
+        thresholds, share = error_curve(measured.face_errors)
+        text = f"{label}: mean {measured.nme_box:.2%}, area {measured.auc:.3f}"
+        axis.plot(100 * thresholds, 100 * share, style, color="grey" if style == "--" else "C0", label=text)
+    axis.set(
+        xlabel="mean error of a face, % of its box",
+        ylabel="faces at or under that error, %",
+        title=f"Cumulative error, {accuracy.faces} faces",
+        xlim=(0, 100 * FAILURE),
+        ylim=(0, 100.5),
+    )
+    axis.legend(loc="lower right")
+    return bytes(plots.to_png(figure))
+
+
+def worst_faces(faces: TestFaces, evaluation: Evaluation, *, count: int = 24, side: int = 224) -> Image:
+    """A sheet of the faces with the largest error: predicted points in colour, labelled points as white rings."""
+    errors = evaluation.accuracy.face_errors
+    order = np.argsort(-errors, kind="stable")[:count]
+    return face_pictures(
+        faces.crops[order],
+        faces.truth.keypoints[order],
+        evaluation.predicted[order],
+        evaluation.scheme,
+        [f"{errors[index]:.1%} {faces.where[index]}" for index in order],
+        columns=6,
+        side=side,
+    )
+
+
+def score_curves_png(face: FaceAccuracy, name: str) -> bytes:
+    """Three charts of how a score tells faces from negatives, PNG: ROC, precision and recall, the scores themselves.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    plots = importable("kpedge.core.plots", "train")
+    figure, (left, middle, right) = plots.new_figure(3, (15, 4.5))
+    _, alarms, found = roc_curve(face.face_scores, face.negative_scores)
+    left.plot(100 * alarms, 100 * found, label=f"{name}: area {face.auc:.5f}")
+    here = f"threshold {face.threshold:g}"
+    left.plot(100 * (1 - face.negative_accuracy), 100 * face.face_accuracy, "o", color="C1", label=here)
+    left.set(xlabel="negatives taken for faces, %", ylabel="faces found, %", title="ROC")
+    left.set(xlim=(-0.2, 10), ylim=(90, 100.2))
+    left.legend(loc="lower right")
+
+    _, precision, recall = precision_recall_curve(face.face_scores, face.negative_scores)
+    middle.plot(100 * recall, 100 * precision, label=f"{name}: average precision {face.average_precision:.5f}")
+    hits = face.face_accuracy * face.faces
+    alarm_count = (1 - face.negative_accuracy) * face.negatives
+    middle.plot(100 * face.face_accuracy, 100 * hits / max(hits + alarm_count, 1), "o", color="C1", label=here)
+    middle.set(
+        xlabel="recall: faces found, %", ylabel="precision: of those found, faces, %", title="Precision and recall"
+    )
+    middle.set(xlim=(90, 100.2), ylim=(90, 100.2))
+    middle.legend(loc="lower left")
+
+    bins = np.linspace(0, 1, 26)
+    for scores, label, colour in ((face.face_scores, "faces", "C0"), (face.negative_scores, "negatives", "C3")):
+        share = np.histogram(scores, bins)[0] / len(scores)
+        right.stairs(100 * share, bins, label=label, color=colour, fill=True, alpha=0.5)
+    right.axvline(face.threshold, color="C1", label=here)
+    right.set(
+        xlabel="score", ylabel="share, %", yscale="log", title=f"Scores; calibration error {face.calibration_error:.4f}"
+    )
+    right.legend(loc="upper center")
+    return bytes(plots.to_png(figure))

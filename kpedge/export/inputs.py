@@ -1,0 +1,84 @@
+"""Test inputs that are the same on every machine, and the answers that a model file carries for them.
+
+Every exported file holds the answers that PyTorch gave to a few generated crops. So the file can be checked on the
+device it runs on, years later, without PyTorch and without the checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.core.card import Card, DetectorCard, Outputs
+from kpedge.core.errors import CorruptModelError
+
+TOLERANCE = 1e-5
+"""Largest difference of an output of a float32 file, in fractions of the crop: a thousandth of a pixel at 112 px."""
+BATCH_SIZES = (1, 2, 7, 64)
+"""Batch sizes at which two forms of a model are compared."""
+SELF_TEST_CROPS = 4
+SELF_TEST_FRAMES = 1
+"""Fewer of them: a detector gives two thousand numbers for a small frame."""
+DIGITS = 7
+"""Decimals to which a card keeps answers."""
+_CELLS = (1, 4, 14, 56)
+
+
+def random_crops(count: int, shape: tuple[int, int, int], seed: int = 0) -> NDArray[np.uint8]:
+    """Crops of random cells, from single pixels to half the crop, uint8 (count, H, W, C).
+
+    The bytes come from SHAKE-256, not from a random generator whose stream may change with its version.
+    """
+    height, width, channels = shape
+    crops = np.empty((count, *shape), np.uint8)
+    for index in range(count):
+        cell = _CELLS[index % len(_CELLS)]
+        rows, columns = -(-height // cell), -(-width // cell)
+        data = hashlib.shake_256(f"kpedge {seed} {index}".encode()).digest(rows * columns * channels)
+        cells = np.frombuffer(data, np.uint8).reshape(rows, columns, channels)
+        crops[index] = cells.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
+    return crops
+
+
+def record_self_test(card: Card, outputs: Outputs, tolerance: float = TOLERANCE) -> dict[str, Any]:
+    """What a card keeps of PyTorch's answers to `self_test_inputs`, rounded to `DIGITS` of an output's extent."""
+    digits = {name: DIGITS - round(math.log10(extent)) for name, extent in card.extents.items()}
+    return {
+        "seed": 0,
+        "crops": len(next(iter(outputs.values()))),
+        "tolerance": tolerance,
+        **{name: np.round(values.astype(np.float64), digits[name]).tolist() for name, values in outputs.items()},
+    }
+
+
+def self_test_inputs(card: Card) -> NDArray[np.uint8]:
+    """The inputs whose answers a card keeps."""
+    return random_crops(SELF_TEST_FRAMES if isinstance(card, DetectorCard) else SELF_TEST_CROPS, card.probe_shape)
+
+
+def recorded_answers(card: Card, source: str) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float64]], float]:
+    """The self-test of a card: its crops, the answers by output, and the tolerance.
+
+    Raises:
+        CorruptModelError: the card has none, or it does not fit the card.
+    """
+    try:
+        answers = {name: np.asarray(card.self_test[name], dtype=np.float64) for name in card.outputs}
+        tolerance = min(float(card.self_test["tolerance"]), TOLERANCE)  # a file cannot excuse itself
+        crops = random_crops(int(card.self_test["crops"]), card.probe_shape, int(card.self_test["seed"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptModelError(f"{source}: the card holds no usable self-test", "export the model again") from error
+    fits = len(crops) and all(
+        values.ndim == len(card.outputs[name]) + 1
+        and all(
+            wanted in (None, size) for wanted, size in zip((len(crops), *card.outputs[name]), values.shape, strict=True)
+        )
+        for name, values in answers.items()
+    )
+    if not fits:
+        raise CorruptModelError(f"{source}: the card's self-test does not fit its outputs", "export the model again")
+    return crops, answers, tolerance

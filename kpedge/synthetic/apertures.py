@@ -1,0 +1,153 @@
+"""Eyes and mouth as openings in the head's surface: their edges are moved, what lies between is stretched.
+
+At rest both are parted (`shape.LID_UPPER`, `shape.MOUTH_OPEN`). Along the height of every column an opening is a
+piecewise map: its two edges go where they are told, what lies between follows in proportion, and skin above and below
+gives way less and less with distance.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.synthetic.shape import (
+    EYE_HALF,
+    EYE_MIDDLE,
+    LID_LOWER,
+    LID_UPPER,
+    MOUTH_HALF,
+    MOUTH_LINE,
+    MOUTH_OPEN,
+    Floats,
+    eye_line,
+    eye_place,
+    head,
+    texels,
+)
+
+LEAST = 0.004
+"""Gap of closed lids: the edge that is drawn there must not vanish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lids:
+    """How the lids of one eye lie.
+
+    Attributes:
+        upper: height of the upper lid's edge over the line between the corners, at its highest; negative when closed.
+        lower: depth of the lower lid's edge below it.
+        skew: where the upper edge is highest: below 0 towards the nose.
+        round: power of the edge's curve: low is round and full, high is pointed.
+    """
+
+    upper: float
+    lower: float
+    skew: float
+    round: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    rows: slice
+    columns: slice
+    above: Floats
+    below: Floats
+    height: Floats
+    place: Floats
+
+
+def lens_upper(place: Floats) -> Floats:
+    """Height of the resting upper lid's edge, over places along the eye from -1 to 1."""
+    return np.asarray(LID_UPPER * np.clip(1 - place * place, 0, 1) ** 0.7, np.float32)
+
+
+def lens_lower(place: Floats) -> Floats:
+    """Depth of the resting lower lid's edge."""
+    return np.asarray(LID_LOWER * np.clip(1 - place * place, 0, 1) ** 0.7, np.float32)
+
+
+def mouth_half(x: Floats) -> Floats:
+    """Half-opening of the resting mouth."""
+    return np.asarray(MOUTH_OPEN * np.clip(1 - (x / MOUTH_HALF) ** 2, 0, 1) ** 0.8, np.float32)
+
+
+@functools.cache
+def _eye_window(side: int) -> _Window:
+    base = head()
+    x, y = base.rest[..., 0], base.rest[..., 1]
+    near = (np.abs(x - side * EYE_MIDDLE) < EYE_HALF * 1.02) & (np.abs(y) < 0.62) & (base.front > 0.3)
+    rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+    cut = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    place = eye_place(x[cut])
+    return _Window(*cut, lens_upper(place), lens_lower(place), y[cut] - eye_line(x[cut]), place)
+
+
+@functools.cache
+def _mouth_window() -> _Window:
+    base = head()
+    x, y = base.rest[..., 0], base.rest[..., 1]
+    near = (np.abs(x) < MOUTH_HALF * 1.02) & (np.abs(y - MOUTH_LINE) < 0.5) & (base.front > 0.3)
+    rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+    cut = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    half = mouth_half(x[cut])
+    return _Window(*cut, half, half, y[cut] - MOUTH_LINE, x[cut] / MOUTH_HALF)
+
+
+def _pull(window: _Window, above: Floats, below: Floats, reach: float, power: float) -> Floats:
+    """How far down vertices of a window move when its edges go to `above` over and `below` under the line."""
+    t = window.height
+    over, under = -t - window.above, t - window.below
+    up = (window.above - above) * np.clip(1 - over / reach, 0, 1) ** power
+    down = -(window.below - below) * np.clip(1 - under / reach, 0, 1) ** power
+    span = window.above + window.below
+    share = np.where(span > 1e-4, (t + window.above) / np.maximum(span, 1e-4), 0.5)
+    inside = -above + share * (above + below) - t
+    moved = np.where(over > 0, up, np.where(under > 0, down, inside))
+    return np.asarray(moved, np.float32)
+
+
+def set_lids(vertices: Floats, lids: Lids, side: int) -> None:
+    """Move the lids of the eye at the left (-1) or right (1) of the picture; `vertices` is changed."""
+    window = _eye_window(side)
+    curve = np.clip(1 - window.place * window.place, 0, 1)
+    leaning = 1 + lids.skew * window.place
+    above = np.asarray(lids.upper * curve**lids.round * leaning, np.float32)
+    below = np.asarray(lids.lower * curve ** (lids.round + 0.1) * (1 + 0.25 * window.place), np.float32)
+    above = np.maximum(above, -below + LEAST * curve)
+    vertices[window.rows, window.columns, 1] += _pull(window, above, below, 0.22, 1.6)
+
+
+def set_lips(vertices: Floats, upper: float, lower: float, curve: float) -> None:
+    """Part the lips; `vertices` is changed. `upper` is how far the upper lip's edge is over the line, `lower` how far
+    the lower one's under it, at their middle; `curve` is the power of the opening's outline.
+    """
+    window = _mouth_window()
+    outline = np.clip(1 - window.place * window.place, 0, 1) ** curve
+    above = np.asarray(upper * outline, np.float32)
+    below = np.asarray(lower * outline, np.float32)
+    vertices[window.rows, window.columns, 1] += _pull(window, above, below, 0.34, 1.5)
+
+
+@functools.cache
+def openings(dense: int) -> tuple[NDArray[np.int8], Floats]:
+    """For every texel: 1 in the left eye's opening, 2 in the right one's, 3 in the mouth's, else 0; and how far down in
+    that opening it lies, from 0 to 1.
+    """
+    x, y, front = texels(dense)
+    facing = front > 0.3
+    kind = np.zeros(x.shape, np.int8)
+    depth = np.zeros(x.shape, np.float32)
+    place = eye_place(x)
+    height = y - eye_line(x)
+    upper, lower = lens_upper(place), lens_lower(place)
+    eye = facing & (np.abs(place) < 0.995) & (height > -upper) & (height < lower)
+    kind[eye & (x < 0)], kind[eye & (x > 0)] = 1, 2
+    depth[eye] = ((height + upper) / np.maximum(upper + lower, 1e-4))[eye]
+    half = mouth_half(x)
+    mouth = facing & (np.abs(x) < MOUTH_HALF * 0.995) & (np.abs(y - MOUTH_LINE) < half)
+    kind[mouth] = 3
+    depth[mouth] = ((y - MOUTH_LINE + half) / np.maximum(2 * half, 1e-4))[mouth]
+    return kind, depth

@@ -1,0 +1,104 @@
+"""From light to a file: exposure, tone, blur, noise and colour, as cameras and those who edit pictures leave them."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.core.geometry import Image
+from kpedge.synthetic.shape import Floats
+
+_TABLE = 2**19
+
+
+@functools.cache
+def _noise_table() -> NDArray[np.int8]:
+    """Normal noise, 32 counts a standard deviation: photos take stretches of it, which is faster than drawing anew."""
+    drawn = np.random.default_rng(3).standard_normal(_TABLE) * 32
+    return np.asarray(np.clip(np.round(drawn), -127, 127), np.int8)
+
+
+def exposed(colour: Floats, gain: float) -> Floats:
+    """Linear light as grey levels, 0 to 255, with highlights that run out softly."""
+    level = np.sqrt(np.maximum(colour * gain, 0))
+    # Above 0.8 levels are squeezed: what is twice as bright must not be cut off.
+    high = np.maximum(level - 0.8, 0)
+    return np.asarray(255 * (np.minimum(level, 0.8) + 0.2 * high / (0.2 + high)), np.float32)
+
+
+def developed(image: Image, rng: np.random.Generator, size: float, coarse: float = 0.0) -> Image:
+    """A picture as a camera would store it.
+
+    Args:
+        image: uint8 (H, W, 3).
+        rng: where the random numbers come from.
+        size: typical side of a face in it, pixels: blur is counted in it.
+        coarse: probability that it was enlarged from a small one, whose faces had 14 to 42 pixels.
+    """
+    draw = rng.random(12)
+    if draw[0] < 0.5:
+        sigma = 0.35 + size * 0.018 * float(draw[1]) ** 3
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
+    elif draw[0] < 0.56:
+        image = _shaken(image, size * 0.05 * float(draw[1]), math.pi * float(draw[2]))
+    if draw[3] < 0.25:  # sharpened by the camera
+        soft = cv2.GaussianBlur(image, (0, 0), 1.0)
+        image = np.asarray(cv2.addWeighted(image, 1 + float(draw[4]), soft, -float(draw[4]), 0), np.uint8)
+    if draw[10] < coarse:
+        image = _coarse(image, math.exp(math.log(14) + draw[11] * math.log(3)) / size)
+    image = _toned(image, rng)
+    if draw[5] < 0.6:
+        strength = 6.5 * float(draw[6]) ** 3
+        count = image.size
+        start = int(draw[7] * max(_TABLE - count, 1))
+        table = _noise_table()
+        if count + start > _TABLE:
+            table = np.tile(table, 2 + count // _TABLE)
+        grain = table[start : start + count].reshape(image.shape)
+        if draw[8] < 0.5:  # the same in all colours
+            grain = np.repeat(grain[..., :1], 3, axis=2)
+        image = np.asarray(cv2.addWeighted(image, 1.0, grain, strength / 32, 0.0, dtype=cv2.CV_8U), np.uint8)
+    if draw[9] < 0.12:
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        image = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), np.uint8)
+    return image
+
+
+def _coarse(image: Image, zoom: float) -> Image:
+    """A picture as it looks that was smaller by `zoom` and has been enlarged."""
+    if zoom >= 0.8:
+        return image
+    height, width = image.shape[:2]
+    small = (max(4, round(width * zoom)), max(4, round(height * zoom)))
+    shrunk = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def _shaken(image: Image, reach: float, angle: float) -> Image:
+    """Blur along a line, by a camera that moved."""
+    half = min(reach, 7.0)
+    if half < 0.4:
+        return image
+    cells = np.arange(-math.ceil(half), math.ceil(half) + 1)
+    steps = np.linspace(-half, half, 4 * len(cells))[:, None]
+    columns = np.maximum(0, 1 - np.abs(cells - math.cos(angle) * steps))
+    rows = np.maximum(0, 1 - np.abs(cells - math.sin(angle) * steps))
+    return np.asarray(cv2.filter2D(image, -1, rows.T @ columns / len(steps)), np.uint8)
+
+
+def _toned(image: Image, rng: np.random.Generator) -> Image:
+    """Contrast, brightness, gamma and white balance, through a table of 256 levels a colour."""
+    level = np.linspace(0, 1, 256)[:, None]
+    gamma = math.exp(rng.normal(0, 0.18))
+    contrast = math.exp(rng.normal(0.22, 0.20))
+    lift = rng.uniform(0, 0.12) if rng.random() < 0.35 else 0.0
+    balance = np.exp(rng.normal(0, 0.06, 3))
+    curve = np.clip(level * balance, 0, 1) ** gamma
+    curve = 0.42 + (curve - 0.42) * contrast + rng.normal(0, 0.03)
+    curve = lift + (1 - lift) * np.clip(curve, 0, 1)
+    table = np.clip(np.round(curve * 255), 0, 255).astype(np.uint8)[:, None, :]
+    return np.asarray(cv2.LUT(image, np.ascontiguousarray(table.reshape(256, 1, 3))), np.uint8)

@@ -1,0 +1,89 @@
+"""How a head is turned, and what a camera sees of it.
+
+The angles are those of docs/coordinates.md: yaw is positive when the face looks towards the picture's right, pitch when
+it looks up, roll when the picture's right eye hangs lower.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from kpedge.synthetic.shape import Floats, Points
+
+PIVOT = np.array([0.0, 0.45, 0.9])
+"""What a head turns about: between the ears, a little above the neck."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A head before a camera.
+
+    Attributes:
+        yaw, pitch, roll: of the head, degrees.
+        body: yaw, pitch and roll of the body, to which the neck leads, degrees.
+        distance: of the camera from the head, pupil distances.
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+    body: tuple[float, float, float]
+    distance: float
+
+
+@functools.lru_cache(maxsize=64)
+def rotation(yaw: float, pitch: float, roll: float) -> Points:
+    """Rz(roll) Ry(-yaw) Rx(-pitch), (3, 3), of degrees; not to be written to."""
+    a, b, c = (math.radians(angle) for angle in (-yaw, -pitch, roll))
+    about_x = np.array([[1, 0, 0], [0, math.cos(b), -math.sin(b)], [0, math.sin(b), math.cos(b)]])
+    about_y = np.array([[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]])
+    about_z = np.array([[math.cos(c), -math.sin(c), 0], [math.sin(c), math.cos(c), 0], [0, 0, 1]])
+    return np.asarray(about_z @ about_y @ about_x, np.float64)
+
+
+def draw_view(rng: np.random.Generator) -> View:
+    """A view as photos of people have it: most look at the camera, some turn far away."""
+    kind = rng.random()
+    spread = 6.5 if kind < 0.55 else (17.0 if kind < 0.87 else 36.0)
+    yaw = float(np.clip(rng.normal(0, spread), -78, 78))
+    pitch = float(np.clip(rng.normal(0, 6.0 if rng.random() < 0.7 else 12.0) - 4.0, -40, 32))
+    leaning = rng.random()
+    roll = float(rng.normal(0, 5.5 if leaning < 0.6 else (14.0 if leaning < 0.94 else 34.0)))
+    follow = rng.uniform(0.2, 0.9)
+    body = (yaw * rng.uniform(0.0, 0.6), 0.3 * pitch, roll * follow + rng.normal(0, 4))
+    distance = float(np.exp(rng.uniform(math.log(7.0), math.log(50.0))))
+    return View(yaw, pitch, roll, (float(body[0]), float(body[1]), float(body[2])), distance)
+
+
+def turned(points: Floats, view: View, share: Floats | float = 0.0) -> Floats:
+    """Points (..., 3) of a head at rest in the camera's frame, about `PIVOT`.
+
+    Args:
+        points: at rest.
+        view: how the head is turned.
+        share: for each point, how far it follows the body instead, 0 to 1.
+    """
+    own = np.asarray(points - PIVOT.astype(np.float32), np.float32)
+    with_head = own @ rotation(view.yaw, view.pitch, view.roll).T.astype(np.float32)
+    if isinstance(share, float) and not share:
+        return np.asarray(with_head, np.float32)
+    with_body = own @ rotation(*view.body).T.astype(np.float32)
+    return np.asarray(with_head + share * (with_body - with_head), np.float32)
+
+
+def projected(points: Floats, view: View, scale: float, middle: tuple[float, float]) -> Floats:
+    """What the camera sees: column, row (pixels) and distance of points (..., 3) in its frame.
+
+    Args:
+        points: in the camera's frame, about `PIVOT`.
+        view: for the distance.
+        scale: pixels per pupil distance, at the pivot.
+        middle: where the pivot appears, pixels.
+    """
+    zoom = scale / np.maximum(1 + points[..., 2:] / view.distance, 0.05)
+    flat = points[..., :2] * zoom + np.array(middle, np.float32)
+    return np.asarray(np.concatenate([flat, points[..., 2:]], axis=-1), np.float32)

@@ -1,0 +1,121 @@
+"""Writing synthetic photos as a data folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from kpedge.core.errors import OutputError, UsageError
+from kpedge.core.files import atomic_folder, refuse_existing, write_json, write_text
+from kpedge.data.labels import LABEL_FILE, format_row
+from kpedge.data.source import FACELESS, RECORD
+from kpedge.synthetic.scene import render_photo
+
+SYNTHETIC_FORM = 2
+"""Version of what the renderer draws: another one draws other pictures from the same seed."""
+QUALITIES = (40, 96)
+"""JPEG qualities, drawn anew for every photo."""
+_FACELESS_FROM = 10**9
+"""Numbers of photos without faces begin here, so that they share none with the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticReport:
+    """What was written.
+
+    Attributes:
+        path: the folder.
+        photos: photos with labels, or with `frames` all frames.
+        faces: labelled faces.
+        faceless: photos without a face in the folder `faceless`.
+        boxes_px: least, median and largest side of the faces' boxes; zeros without faces.
+    """
+
+    path: Path
+    photos: int
+    faces: int
+    faceless: int
+    boxes_px: tuple[float, float, float]
+
+
+def write_synthetic(
+    out: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    frames: bool = False,
+    faceless: int = 0,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> SyntheticReport:
+    """Write synthetic photos and their `label.txt` into a folder, which appears whole or not at all.
+
+    Photo N is the same in every set with that seed, however many photos it has. The files are the same on every run;
+    another version of OpenCV or NumPy, or another processor, may round pixels or compress them differently.
+
+    Args:
+        out: the folder.
+        count: photos with faces, at least 1.
+        seed: of the set.
+        frames: whole frames, instead of photos of one face or two. Frames without any face have no row, and lie in the
+            folder `faceless`.
+        faceless: further photos without a face, in the folder `faceless`: a data set of its own, of the format
+            faceless.
+        force: replace a folder that is there.
+        progress: called with (done, of how many).
+
+    Raises:
+        UsageError: a count or a seed that is none.
+        OutputError: the folder exists, or cannot be written.
+    """
+    if count < 1 or faceless < 0:
+        raise UsageError(
+            f"synthetic photos: {count} with faces and {faceless} without", "ask for at least 1 with faces"
+        )
+    if seed < 0:
+        raise UsageError(f"the seed must be 0 or above, not {seed}")
+    if out.exists() and not (out / RECORD).is_file():
+        raise OutputError(
+            f"{out} exists and is no synthetic set", "name another folder: --force replaces synthetic sets only"
+        )
+    refuse_existing(out, force=force)
+    rows: list[str] = []
+    sides: list[float] = []
+    empty = 0
+    total = count + faceless
+    with atomic_folder(out) as folder:
+        for number in range(total):
+            without = number >= count
+            index = _FACELESS_FROM + number - count if without else number
+            photo = render_photo(seed, index, frame=frames, faceless=without)
+            name = f"{number - count if without else number:06}.jpg"
+            if not photo.faces:
+                name = f"{FACELESS}/{'' if without else 'frame'}{name}"
+                empty += 1
+            path = folder / name
+            rng = np.random.default_rng((seed, index, 1))
+            quality = int(rng.integers(QUALITIES[0], QUALITIES[1] + 1))
+            _, data = cv2.imencode(".jpg", photo.image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data.tobytes())
+            for face in photo.faces:
+                rows.append(format_row(name, face.box, face.points))
+                sides.append(float(face.box[2] - face.box[0]))
+            if progress is not None:
+                progress(number + 1, total)
+        write_text(folder / LABEL_FILE, "".join(f"{row}\n" for row in rows))
+        record = {
+            "synthetic": SYNTHETIC_FORM,
+            "kind": "frames" if frames else "photos",
+            "seed": seed,
+            "count": count,
+            "faceless": faceless,
+            "faces": len(rows),
+        }
+        write_json(folder / RECORD, record)
+    spread = np.percentile(sides, (0, 50, 100)).tolist() if sides else [0.0, 0.0, 0.0]
+    return SyntheticReport(out, count, len(rows), empty, (spread[0], spread[1], spread[2]))
