@@ -68,7 +68,7 @@ def accuracy_table() -> str:
 SETS = {
     "faces21": "faces21, 220 test photos",
     "facemask": "facemask, the half held out: crowds with masks",
-    "noface": "faceless photos held out",
+    "noface": "background photos held out",
 }
 """Name of a set in the detector's card -> what the table calls it."""
 

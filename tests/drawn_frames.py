@@ -54,14 +54,14 @@ def drawn_frame(rng, height=48, width=64):
     return image, {"boxes": box, "labelled": box, "points": convert_points(points, FACES21, FACES5), "ignore": False}
 
 
-def write_set(folder, name="drawn", *, train=6, validation=2, faceless=1, change=lambda face, split: None, seed=0):
+def write_set(folder, name="drawn", *, train=6, validation=2, background=1, change=lambda face, split: None, seed=0):
     """A set of small drawn frames, and some without a face."""
     folder.mkdir(parents=True)
     rng, counts = np.random.default_rng(seed), {}
     with FrameWriter(folder) as writer:
         for split, count in (("train", train), ("validation", validation)):
-            counts[split] = {"photos": count + faceless, "faces": count}
-            for number in range(count + faceless):
+            counts[split] = {"photos": count + background, "faces": count}
+            for number in range(count + background):
                 image, face = drawn_frame(rng)
                 change(face, split)
                 if number >= count:

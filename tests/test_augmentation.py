@@ -24,8 +24,8 @@ from kpedge.core.geometry import (
 from kpedge.core.images import read_image
 from kpedge.data.augmentation import LOWRES, UNDISTURBED, Photometric
 from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.preview import TILE, augmented_preview, spread
 from kpedge.data.sampling import CropSampler, Jitter
-from kpedge.data.sheet import TILE, augmented_sheet, spread
 
 NAMES = [item.name for item in fields(Photometric)]
 STRONG = {
@@ -304,15 +304,15 @@ def test_a_setting_out_of_range_names_its_flag(name, wrong):
 
 def test_a_sheet_shows_each_face_undisturbed_and_disturbed(prepared):
     plain, augmented = CropSampler(prepared, 112, "grey", CropRule()), augmenting(prepared, "grey")
-    sheet = augmented_sheet(plain, augmented, np.array([4, 9, 2]), range(1, 6))
+    preview = augmented_preview(plain, augmented, np.array([4, 9, 2]), range(1, 6))
     side = -(-TILE // 112) * 112
-    assert sheet.shape[0] // side == 3
-    assert sheet.shape[1] // side == 6
+    assert preview.shape[0] // side == 3
+    assert preview.shape[1] // side == 6
     unknown = replace(prepared, keypoints=np.full_like(prepared.keypoints, np.nan))
-    bare = augmented_sheet(*(replace(s, source=unknown) for s in (plain, augmented)), np.array([4]), [1])
+    bare = augmented_preview(*(replace(s, source=unknown) for s in (plain, augmented)), np.array([4]), [1])
     assert np.ptp(bare[:side, 6 : 6 + side].astype(int), axis=2).max() == 0, "no coloured dot on a grey crop"
     with pytest.raises(DataError, match="no face to draw"):
-        augmented_sheet(plain, augmented, np.array([], np.intp), [1])
+        augmented_preview(plain, augmented, np.array([], np.intp), [1])
 
 
 def test_spread_takes_the_first_the_last_and_no_more_than_asked():
@@ -321,8 +321,8 @@ def test_spread_takes_the_first_the_last_and_no_more_than_asked():
 
 
 def test_the_sheet_command(prepared, tmp_path, capsys):
-    out = tmp_path / "sheet.png"
-    arguments = ["data", "sheet", str(prepared.path), "--out", str(out), "--faces", "2", "--variants", "3"]
+    out = tmp_path / "preview.png"
+    arguments = ["data", "preview", str(prepared.path), "--out", str(out), "--faces", "2", "--variants", "3"]
     assert main(arguments) == 0
     assert capsys.readouterr().out == f"{out}\n"
     assert read_image(out).shape[2] == 3
@@ -338,5 +338,5 @@ def test_the_sheet_command(prepared, tmp_path, capsys):
 
 def test_a_set_without_negatives_says_so(tmp_path, capsys):
     made = prepare(make_photos(tmp_path / "photos", 8), tmp_path / "set", PrepareOptions(negatives=0)).path
-    assert main(["data", "sheet", str(made), "--out", str(tmp_path / "sheet.png"), "--negatives"]) == 1
+    assert main(["data", "preview", str(made), "--out", str(tmp_path / "preview.png"), "--negatives"]) == 1
     assert "no negative in the training split — leave --negatives" in capsys.readouterr().err

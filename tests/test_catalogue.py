@@ -73,7 +73,7 @@ def test_the_next_step_fits_the_set():
     one = PublicSet("x", "X", "http://x/", "none", label_format="pts", scheme="ibug68", folder="deep/er")
     assert one.next_step(Path("out")) == "kpedge data check out/deep/er --format pts --scheme ibug68"
     assert PublicSet("x", "X", "http://x/", "none").next_step(Path("my out")) == 'kpedge predict "my out"'
-    assert public_set("flowers102").next_step(Path("f")) == "kpedge data check f/jpg --format faceless"
+    assert public_set("flowers102").next_step(Path("f")) == "kpedge data check f/jpg --format background"
 
 
 def test_checksums_are_read_as_people_paste_them():

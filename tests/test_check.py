@@ -3,7 +3,7 @@ from conftest import COUNT, make_photos
 
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
-from kpedge.data.check import check, label_sheet
+from kpedge.data.check import check, label_preview
 
 
 def test_a_clean_folder_has_no_problems(photos):
@@ -55,8 +55,8 @@ def test_everything_that_is_wrong_is_found(tmp_path):
 
 def test_the_sheet_shows_every_point(photos):
     _, labels = check(photos, FACES21)
-    sheet = label_sheet(labels, count=5, columns=3, side=200)
-    assert sheet.shape == (6 + 2 * 222, 6 + 3 * 206, 3)
-    assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 500
-    assert (sheet[230:420, 420:620] == 32).all(), "the sixth place stays empty"
+    preview = label_preview(labels, count=5, columns=3, side=200)
+    assert preview.shape == (6 + 2 * 222, 6 + 3 * 206, 3)
+    assert len(np.unique(preview.reshape(-1, 3), axis=0)) > 500
+    assert (preview[230:420, 420:620] == 32).all(), "the sixth place stays empty"
     assert read_image(photos / labels.rows[0].photo).shape == (240, 320, 3)

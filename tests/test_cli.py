@@ -78,7 +78,7 @@ def test_completion_can_be_shown():
         ),
         (["data", "check", "{tmp}"], 1, "no label.txt"),
         (["data", "check", "{photos}", "--scheme", "faces99"], 2, "no keypoint scheme"),
-        (["data", "check", "{photos}", "--sheet", "{photos}/000.png"], 1, "exists already"),
+        (["data", "check", "{photos}", "--preview", "{photos}/000.png"], 1, "exists already"),
         (["data", "prepare", "{photos}", "--out", "{tmp}/s", "--context", "0.1"], 2, "--context 0.1 is less"),
         (["data", "prepare", "{photos}", "--out", "{tmp}/s", "--validation", "2"], 2, "must be from 0 to below 1"),
         (["eval", "{model}", "--data", "{tmp}"], 1, "no label.txt"),
@@ -101,7 +101,7 @@ def test_completion_can_be_shown():
             2,
             "--seed must be at least 0 and at most",
         ),
-        (["data", "check", "{photos}", "--sheet", "{tmp}/sheet"], 1, "no such picture format"),
+        (["data", "check", "{photos}", "--preview", "{tmp}/preview"], 1, "no such picture format"),
         (["bench", "{model}", "{model}"], 2, "two of the files have the same format"),
         (["summary", "stage99"], 2, "no network is called 'stage99'"),
         (["bench", "{tmp}/none.onnx"], 3, "no such file"),
@@ -145,7 +145,7 @@ def test_a_folder_without_write_permission_is_named(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o555)
     for arguments in (
         ["data", "prepare", tmp_path / "photos", "--out", tmp_path / "closed" / "set"],
-        ["data", "check", tmp_path / "photos", "--sheet", tmp_path / "closed" / "sheet.png"],
+        ["data", "check", tmp_path / "photos", "--preview", tmp_path / "closed" / "preview.png"],
     ):
         command = [sys.executable, "-c", WITHOUT_PRIVILEGES, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -155,10 +155,10 @@ def test_a_folder_without_write_permission_is_named(tmp_path):
 
 
 def test_data_check_reports_in_words_and_in_json(photos, tmp_path, capsys):
-    assert main(["data", "check", str(photos), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert main(["data", "check", str(photos), "--preview", str(tmp_path / "preview.png")]) == 0
     captured = capsys.readouterr()
     assert re.search(rf"usable faces\s+{COUNT}", captured.out)
-    assert read_image(tmp_path / "sheet.png").shape[1] > 1000
+    assert read_image(tmp_path / "preview.png").shape[1] > 1000
     assert main(["data", "check", str(photos), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["faces"] == COUNT
 

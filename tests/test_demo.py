@@ -24,7 +24,7 @@ from kpedge.demo.story import TITLES, run_demo
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.sinks import record as recording
-from kpedge.synthetic.sheet import synthetic_sheet
+from kpedge.synthetic.preview import synthetic_preview
 
 SMALL = DemoSettings(photos=60, epochs=10, rounds=1, calls=2, seconds=1.2, seed=1)
 
@@ -235,9 +235,9 @@ def test_its_faces_are_none_that_the_released_models_were_trained_on(small):
     document = json.loads((small / "report.json").read_text())
     written = json.loads((small / "synthetic" / "synthetic.json").read_text())
     assert document["faces"]["seed"] == written["seed"] == FACES_FROM + 1
-    sheet = synthetic_sheet(FACES_FROM + 1, 24, columns=6)
-    ours, other = read_image(small / "pictures" / "synthetic.jpg"), synthetic_sheet(1, 24, columns=6)
-    assert np.abs(ours.astype(float) - sheet).mean() < 5 < np.abs(ours.astype(float) - other).mean()
+    preview = synthetic_preview(FACES_FROM + 1, 24, columns=6)
+    ours, other = read_image(small / "pictures" / "synthetic.jpg"), synthetic_preview(1, 24, columns=6)
+    assert np.abs(ours.astype(float) - preview).mean() < 5 < np.abs(ours.astype(float) - other).mean()
 
 
 def test_a_demo_is_not_overwritten_unasked(small, capsys):

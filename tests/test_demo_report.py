@@ -123,7 +123,7 @@ def test_the_next_commands_are_commands(demo, text, capsys, tmp_path, monkeypatc
     for start in ("kpedge verify ", "kpedge data check "):
         line = next(line for line in lines if line.startswith(start))
         assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
-    assert (tmp_path / "sheet.png").is_file()
+    assert (tmp_path / "preview.png").is_file()
 
 
 def test_the_next_commands_name_the_folder_that_was_given(demo):

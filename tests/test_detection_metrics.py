@@ -248,7 +248,7 @@ def test_the_threshold_with_the_best_f1_is_chosen():
     assert threshold <= 0.2
 
 
-def test_false_alarms_in_faceless_frames_bound_the_threshold():
+def test_false_alarms_in_background_frames_bound_the_threshold():
     faces = scored([0.9, 0.5, 0.4], [0.1])
     assert 0.1 < choose_threshold(faces, [empty(None, None)], alarms=0.0) <= 0.4
     assert 0.45 < choose_threshold(faces, [empty(0.455, None)], alarms=0.0) <= 0.5, "one more false alarm than none"
@@ -258,8 +258,8 @@ def test_false_alarms_in_faceless_frames_bound_the_threshold():
 
 
 def test_the_threshold_has_two_decimals_and_keeps_its_promise():
-    faceless = empty(*np.linspace(0.05, 0.7, 50))
-    threshold = choose_threshold(scored([0.9, 0.5], []), [faceless], alarms=0.1)
+    background = empty(*np.linspace(0.05, 0.7, 50))
+    threshold = choose_threshold(scored([0.9, 0.5], []), [background], alarms=0.1)
     assert threshold == round(threshold, 2)
-    assert faceless.false_alarms(threshold) <= 0.1
+    assert background.false_alarms(threshold) <= 0.1
     assert isinstance(threshold, float)

@@ -20,7 +20,7 @@ from kpedge.data.prepare_frames import FrameOptions, prepare_frames
 (ROW,) = read_labels(SAMPLE, FACES21).rows
 
 
-def faceless(seed):
+def background(seed):
     """A drawn picture of lines."""
     rng = np.random.default_rng(seed)
     image = np.full((240, 320, 3), rng.integers(40, 200, 3), np.uint8)
@@ -49,7 +49,7 @@ def without(tmp_path):
     root = tmp_path / "without"
     root.mkdir()
     for number in range(3):
-        write_image(root / f"{number}.png", faceless(number))
+        write_image(root / f"{number}.png", background(number))
     return root
 
 
@@ -73,8 +73,8 @@ def test_eval_measures_a_folder_of_photos(folder, tmp_path, capsys):
     card = json.loads((tmp_path / "report" / "report.json").read_text())
     assert card == report
     assert sorted(path.name for path in out.iterdir()) == ["mistakes.png", "precision_recall.png", "report.json"]
-    sheet = read_image(out / "mistakes.png")
-    assert sheet.shape[0] >= 200, "one face was missed"
+    preview = read_image(out / "mistakes.png")
+    assert preview.shape[0] >= 200, "one face was missed"
     assert read_image(out / "precision_recall.png").shape[1] > 300
 
 
@@ -103,12 +103,12 @@ def test_eval_of_a_list_is_of_these_photos_alone(folder, tmp_path, capsys):
 
 def test_false_alarms_are_counted_on_pictures_without_a_face(without, tmp_path, capsys):
     out = tmp_path / "report"
-    report = evaluated(capsys, "--data", without, "--format", "faceless", "--out", out)
+    report = evaluated(capsys, "--data", without, "--format", "background", "--out", out)
     assert (report["frames"], report["faces"], report["faceless_frames"]) == (3, 0, 3)
     assert report["faceless_alarms"] == report["false_alarms"] == 0
-    assert [path.name for path in out.iterdir()] == ["report.json"], "no face, no curve; no mistake, no sheet"
+    assert [path.name for path in out.iterdir()] == ["report.json"], "no face, no curve; no mistake, no preview"
     shutil.copy(SAMPLE / ROW.photo, without / "3.jpg")
-    report = evaluated(capsys, "--data", without, "--format", "faceless", "--out", tmp_path / "alarms")
+    report = evaluated(capsys, "--data", without, "--format", "background", "--out", tmp_path / "alarms")
     assert report["faceless_alarms"] == report["false_alarms"] == 0.25
     assert (tmp_path / "alarms" / "mistakes.png").exists()
 

@@ -287,8 +287,8 @@ def test_sizes_that_fit_no_mosaic_are_refused():
 # More than one set, and other weights to start from
 
 
-def test_faceless_sets_teach_the_background_and_bound_the_threshold(drawn, tmp_path):
-    other = write_set(tmp_path / "empty", "empty", train=0, validation=0, faceless=3)
+def test_background_sets_teach_the_background_and_bound_the_threshold(drawn, tmp_path):
+    other = write_set(tmp_path / "empty", "empty", train=0, validation=0, background=3)
     train_detector([drawn, other], tmp_path / "run", replace(SHORT, epochs=1))
     card = load_checkpoint(tmp_path / "run" / "best.pt").card
     assert [one["name"] for one in card.training["sets"]] == ["drawn", "empty"]

@@ -10,7 +10,7 @@ from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.models.explain import CellGrid, Heat, explain
-from kpedge.models.explain_sheets import heat_tile, pictures
+from kpedge.models.explain_preview import heat_tile, pictures
 from kpedge.models.keypoint_model import empty_model
 
 

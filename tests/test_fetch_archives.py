@@ -276,7 +276,7 @@ def test_the_command_says_terms_what_was_checked_and_what_to_do_next(walls, give
     ("form", "folder", "reads"),
     [
         ("label", "photos", True),
-        ("faceless", "", True),
+        ("background", "", True),
         ("auto", "", True),
         ("wflw", "", False),
         ("label", "in", False),

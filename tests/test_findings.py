@@ -11,7 +11,7 @@ from kpedge.cli.main import main
 from kpedge.core.errors import ImageError
 from kpedge.core.keypoints import FACES21, FACES21_MEAN
 from kpedge.core.model_zoo import sample_photo
-from kpedge.data.check import check, label_sheet
+from kpedge.data.check import check, label_preview
 from kpedge.data.convert import convert
 from kpedge.data.face_shape import ODD, fit_mean_face
 from kpedge.data.formats import read_format
@@ -268,18 +268,18 @@ def test_the_sheet_draws_any_number_of_points(tmp_path, points):
     if points == 1:
         assert [problem.kind for problem in labels.problems] == ["points"]
         return
-    sheet = label_sheet(labels)
-    assert sheet.shape[1] > 420
-    assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 100
+    preview = label_preview(labels)
+    assert preview.shape[1] > 420
+    assert len(np.unique(preview.reshape(-1, 3), axis=0)) > 100
 
 
 def test_check_says_what_it_read_and_what_is_implausible(folder, capsys, tmp_path):
     rewrite(folder, lambda box, points, *_: (box, swapped(points)))
-    assert main(["data", "check", str(folder), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert main(["data", "check", str(folder), "--preview", str(tmp_path / "preview.png")]) == 0
     told = capsys.readouterr()
     assert "21 (faces21)" in told.out
     assert "warning: left and right look swapped in faces21 — left and right are the picture's" in told.err
-    assert (tmp_path / "sheet.png").is_file()
+    assert (tmp_path / "preview.png").is_file()
     assert main(["data", "check", str(folder), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["findings"][0]["kind"] == "swapped"

@@ -8,7 +8,7 @@ from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import DataError, UsageError
 from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, conversion, scheme_named
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.check import OF_POINTS, check, label_sheet
+from kpedge.data.check import OF_POINTS, check, label_preview
 from kpedge.data.formats import guess_format, read_format
 from kpedge.data.labels import read_labels
 from kpedge.data.packed import open_set
@@ -64,8 +64,8 @@ def mtfl(ours, tmp_path):
 
 
 @pytest.fixture
-def faceless(tmp_path):
-    root = tmp_path / "faceless"
+def background(tmp_path):
+    root = tmp_path / "background"
     (root / "deep").mkdir(parents=True)
     for number in range(10):
         picture = np.random.default_rng(number).integers(0, 255, (90, 120, 3), np.uint8)
@@ -152,7 +152,7 @@ def test_broken_rows_are_named_and_the_rest_is_kept(ibug, mtfl):
     ]
 
 
-def test_the_format_is_told_from_the_folder(ours, ibug, mtfl, heads, faceless):
+def test_the_format_is_told_from_the_folder(ours, ibug, mtfl, heads, background):
     assert guess_format(ours.root, FACES21) == "label"
     assert guess_format(ibug, FACES21) == "ibug68-csv"
     assert guess_format(mtfl, FACES21) == "mtfl"
@@ -162,14 +162,14 @@ def test_the_format_is_told_from_the_folder(ours, ibug, mtfl, heads, faceless):
     (ours.root / "boxes.csv").write_text("image,x1,y1,x2,y2\n")
     assert guess_format(ours.root, FACES21) == "label", "points say more than boxes"
     with pytest.raises(DataError, match=r"no label\.txt") as raised:
-        read_format(faceless, FACES21)
-    assert "--format faceless" in raised.value.advice
+        read_format(background, FACES21)
+    assert "--format background" in raised.value.advice
 
 
-def test_a_format_that_does_not_fit_says_so(ours, ibug, mtfl, faceless, tmp_path):
+def test_a_format_that_does_not_fit_says_so(ours, ibug, mtfl, background, tmp_path):
     with pytest.raises(UsageError, match="no label format is called 'yaml'") as raised:
         read_format(ours.root, FACES21, "yaml")
-    assert "label, coco, pts, pts0, voc, yolo, boxes, course-lists, faceless" in raised.value.advice
+    assert "label, coco, pts, pts0, voc, yolo, boxes, course-lists, background" in raised.value.advice
     for folder, name, own in ((ibug, "ibug68-csv", "68 of ibug68"), (mtfl, "mtfl", "5 of faces5")):
         with pytest.raises(UsageError, match=f"none of the 2 points of pair follows from the {own}"):
             read_format(folder, PAIR, name)
@@ -182,12 +182,12 @@ def test_a_format_that_does_not_fit_says_so(ours, ibug, mtfl, faceless, tmp_path
     with pytest.raises(DataError, match=r"no boxes\.csv"):
         read_format(ibug, FACES21, "boxes")
     with pytest.raises(DataError, match="labels faces"):
-        read_format(ours.root, FACES21, "faceless")
+        read_format(ours.root, FACES21, "background")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no photo in"):
-        read_format(tmp_path / "empty", FACES21, "faceless")
+        read_format(tmp_path / "empty", FACES21, "background")
     with pytest.raises(DataError, match="no such folder"):
-        read_format(tmp_path / "nowhere", FACES21, "faceless")
+        read_format(tmp_path / "nowhere", FACES21, "background")
     (mtfl / "label.txt").write_text("\n")
     with pytest.raises(DataError, match="the label file is empty"):
         read_format(mtfl, FACES21, "mtfl")
@@ -242,7 +242,7 @@ def test_check_copes_with_boxes_without_points(heads, tmp_path, capsys):
     report, labels = check(heads, FACES21)
     assert (report.photos, report.faces, report.roll_deg) == (2, 3, {})
     assert not set(report.notes) & set(OF_POINTS), "there are no points to speak of"
-    assert label_sheet(labels, count=3, side=60).shape[2] == 3
+    assert label_preview(labels, count=3, side=60).shape[2] == 3
     assert main(["data", "check", str(heads)]) == 0
     assert main(["data", "prepare", str(heads), "--format", "boxes", "--out", str(tmp_path / "set")]) == 1
     told = " ".join(capsys.readouterr().err.split())
@@ -275,28 +275,28 @@ def test_check_copes_with_points_that_are_not_labelled(mtfl):
     assert report.notes["faces with points not labelled"] == 12
     assert report.notes["faces with a point beyond the photo"] == 0
     assert -30 < report.roll_deg["p5"] < report.roll_deg["p95"] < 30
-    assert label_sheet(labels, count=4, side=120).shape[2] == 3
+    assert label_preview(labels, count=4, side=120).shape[2] == 3
 
 
-def test_photos_without_a_face_give_negatives_alone(faceless, tmp_path):
-    (faceless / "broken.png").write_bytes(b"")
-    report = prepare(faceless, tmp_path / "set", PrepareOptions(test=0), label_format="faceless")
+def test_photos_without_a_face_give_negatives_alone(background, tmp_path):
+    (background / "broken.png").write_bytes(b"")
+    report = prepare(background, tmp_path / "set", PrepareOptions(test=0), label_format="background")
     assert report.counts["train"] == {"photos": 9, "faces": 0, "negatives": 72}
     assert [(p.kind, p.where) for p in report.problems] == [("unreadable photo", "broken.png")]
     assert len(open_set(tmp_path / "set").indices("train")) == 0
     with pytest.raises(DataError, match="nothing is left to train on"):
-        prepare(faceless, tmp_path / "none", PrepareOptions(negatives=0), label_format="faceless")
-    found, _ = check(faceless, FACES21, label_format="faceless")
+        prepare(background, tmp_path / "none", PrepareOptions(negatives=0), label_format="background")
+    found, _ = check(background, FACES21, label_format="background")
     assert (found.photos, found.faces, found.rows, len(found.problems)) == (11, 0, 0, 1)
 
 
-def test_formats_and_negatives_on_the_command_line(faceless, mtfl, tmp_path, capsys):
-    arguments = ["data", "prepare", str(faceless), "--out", str(tmp_path / "set"), "--negatives", "2", "--test", "0"]
+def test_formats_and_negatives_on_the_command_line(background, mtfl, tmp_path, capsys):
+    arguments = ["data", "prepare", str(background), "--out", str(tmp_path / "set"), "--negatives", "2", "--test", "0"]
     assert main(arguments) == 1
-    assert "--format faceless" in capsys.readouterr().err
-    assert main([*arguments, "--format", "faceless"]) == 0
+    assert "--format background" in capsys.readouterr().err
+    assert main([*arguments, "--format", "background"]) == 0
     assert "train 0 faces and 18 negatives of 9 photos" in capsys.readouterr().err
-    assert main(["data", "check", str(faceless), "--format", "faceless"]) == 0
+    assert main(["data", "check", str(background), "--format", "background"]) == 0
     assert main(["data", "check", str(mtfl), "--format", "auto", "--json"]) == 0
     assert main(["data", "check", str(mtfl), "--format", "yaml"]) == 2
     assert "no label format is called 'yaml'" in capsys.readouterr().err

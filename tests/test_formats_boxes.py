@@ -58,7 +58,7 @@ def test_voc_counts_pixels_from_one_and_both_corners_belong_to_the_box(voc):
     assert {name: [box.tolist() for box in boxes] for name, boxes in labels.unlabelled.items()} == {
         "JPEGImages/a.jpg": [[98.5, 98.5, 109.5, 109.5]]
     }
-    assert labels.faceless == ("JPEGImages/c.png",)
+    assert labels.background == ("JPEGImages/c.png",)
     assert labels.test == ("JPEGImages/b.png",)
     assert "with_mask (2), none (2); --label chooses" in labels.remarks[0]
     assert len(read_format(voc, only=["none"]).rows) == 2
@@ -147,7 +147,7 @@ def test_yolo_counts_fractions_from_the_edge(yolo):
     boxes = {row.photo: row.box.tolist() for row in labels.rows[::-1]}
     assert boxes["images/train/a.png"] == [-0.5, -0.5, 159.5, 119.5]
     assert np.allclose(labels.rows[2].box, [31.5, 17.5, 47.5, 41.5])
-    assert labels.faceless == ("images/train/b.png",)
+    assert labels.background == ("images/train/b.png",)
     assert labels.test == ("images/test/c.png",)
     assert "dog (2), head (1)" in labels.remarks[0]
     assert len(read_format(yolo, only=["head"]).rows) == 1

@@ -6,7 +6,7 @@ import pytest
 
 from kpedge.cli.main import main
 from kpedge.core.errors import DataError, ImageError
-from kpedge.data.check import check, label_sheet
+from kpedge.data.check import check, label_preview
 from kpedge.data.formats import read_format
 from kpedge.data.formats.kaggle_csv import COLUMNS
 from kpedge.data.packed import open_set
@@ -59,7 +59,7 @@ def test_kaggles_pictures_are_pixels_in_the_file(kaggle, tmp_path):
     assert picture[2, 5].tolist() == [(2 * 96 + 5 + 1) % 256] * 3
     report, used = check(kaggle)
     assert (report.photos, report.faces, report.problems) == (2, 2, ())
-    assert label_sheet(used, side=100).shape[2] == 3
+    assert label_preview(used, side=100).shape[2] == 3
     counts = prepare(kaggle, tmp_path / "set", PrepareOptions(validation=0, test=0, negatives=1)).counts
     assert counts["train"]["faces"] == 2
     assert open_set(tmp_path / "set").keypoints.shape[1:] == (15, 2)

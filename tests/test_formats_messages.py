@@ -263,14 +263,14 @@ def test_what_lies_where_no_labels_are_is_told(tmp_path):
     noise_photo(root / "in" / "a.png", size=SMALL)
     said, advice = told(root)
     assert said == f"{root}: 1 photo, and no label.txt or other labels in this folder or below it"
-    assert "photos that show no face: --format faceless" in advice
+    assert "photos that show no face: --format background" in advice
     assert "ibug68-csv" not in advice, "nothing there can be labels of any format"
     said, advice = told(root / "in" / "a.png")
     assert (said, advice) == (f"{root}/in/a.png: this is a photo", "give its folder")
     (root / "points.mat").write_bytes(b"MATLAB")
     said, advice = told(root)
     assert "nor the labels of another format" in said
-    assert advice.count("faceless") == 1
+    assert advice.count("background") == 1
     assert all(name in advice for name in FORMATS)
     assert told(root / "points.mat")[0] == f"{root}/points.mat: no labels of a format that kpedge knows"
 

@@ -10,7 +10,7 @@ from kpedge.core.boxes import FACE, POINTS, box_of_points
 from kpedge.core.errors import DataError
 from kpedge.core.keypoints import FACES5, FACES21, convert_points, scheme_named
 from kpedge.core.scheme import read_scheme, scheme_of_names
-from kpedge.data.check import check, label_sheet
+from kpedge.data.check import check, label_preview
 from kpedge.data.formats import guess_format, read_format
 from kpedge.data.labels import format_row, read_labels
 from kpedge.data.packed import open_set
@@ -184,7 +184,7 @@ def test_points_that_nobody_named_have_numbers_and_a_note(tmp_path):
     labels = read_format(tmp_path)
     assert (labels.scheme.name, labels.scheme.points[30]) == ("points31", "31")
     assert "nobody named the 31 points" in labels.remarks[0]
-    assert label_sheet(labels, side=120).shape[2] == 3
+    assert label_preview(labels, side=120).shape[2] == 3
     own = scheme_of_names("mine", [f"part_{number}" for number in range(31)])
     assert read_format(tmp_path, own).scheme == own, "as many points are taken by position"
 

@@ -59,7 +59,7 @@ def test_boxes_are_those_of_heads_and_what_does_not_count_is_neither_face_nor_ba
     ignored = {photo: [box.tolist() for box in boxes] for photo, boxes in labels.unlabelled.items()}
     assert ignored == {train: [[0.5, 1.5, 9.5, 10.5], [69.5, 29.5, 70.5, 35.5]]}, "invalid; without a width"
     assert labels.test == (held_out,)
-    assert labels.faceless == ()
+    assert labels.background == ()
     assert labels.remarks == ("1 photo without a box is not used",)
     assert labels.dropped == {"attributes": 2}
 

@@ -250,7 +250,7 @@ def test_crowded_frames_are_shown_more_often():
     assert 1.3 < shown[3] / 200 < 1.53, "the root of two"
     orders = [sampler.order(epoch)[:, 1].tolist() for epoch in (1, 2, 3)]
     assert any(order != sorted(order) for order in orders), "they are shuffled"
-    often = FrameSampler([frame_set(frames)], SIZE, PLAIN, faceless=2.5)
+    often = FrameSampler([frame_set(frames)], SIZE, PLAIN, background=2.5)
     shown = np.mean([np.bincount(often.order(epoch)[:, 1], minlength=8) for epoch in range(1, 201)], axis=0)
     assert shown[[0, 7]] == pytest.approx([2.5, 2.5], abs=0.15), "frames without a face to learn"
     assert shown[1] == 1

@@ -173,7 +173,7 @@ def test_photos_without_a_face_are_frames_without_one(tmp_path):
     root.mkdir()
     for number in range(3):
         cv2.imwrite(str(root / f"{number}.png"), np.full((20, 30, 3), 40 * number, np.uint8))
-    prepare_frames(root, tmp_path / "set", FrameOptions(**ALL_TRAIN), label_format="faceless")
+    prepare_frames(root, tmp_path / "set", FrameOptions(**ALL_TRAIN), label_format="background")
     frames = open_frames(tmp_path / "set")
     assert (len(frames), frames.boxes.shape, frames.points.shape) == (3, (0, 4), (0, 5, 2))
     assert frames.faces(2) == slice(0, 0)

@@ -28,15 +28,15 @@ def second(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def faceless(tmp_path_factory):
+def background(tmp_path_factory):
     """A set without faces."""
-    folder = tmp_path_factory.mktemp("faceless")
+    folder = tmp_path_factory.mktemp("background")
     (folder / "photos").mkdir()
     for number in range(6):
         picture = np.random.default_rng(number).integers(0, 255, (90, 120, 3), np.uint8)
         cv2.imwrite(str(folder / "photos" / f"{number}.png"), picture)
     options = PrepareOptions(validation=0.2, test=0.0)
-    prepare(folder / "photos", folder / "set", options, label_format="faceless")
+    prepare(folder / "photos", folder / "set", options, label_format="background")
     return open_set(folder / "set")
 
 
@@ -66,34 +66,34 @@ def same(one, other):
 # The plan
 
 
-def test_every_face_of_the_main_set_is_shown_once(prepared, second, faceless):
+def test_every_face_of_the_main_set_is_shown_once(prepared, second, background):
     for epoch in (1, 2, 7):
-        plan = mixture(prepared, second, faceless).plan(epoch)
+        plan = mixture(prepared, second, background).plan(epoch)
         assert sorted(rows_of(plan, 0, 1)) == prepared.indices("train").tolist()
         assert set(rows_of(plan, 1, 1)) <= set(second.indices("train").tolist())
-        for number, one in enumerate((prepared, second, faceless)):
+        for number, one in enumerate((prepared, second, background)):
             assert set(rows_of(plan, number, 0)) <= set(one.negatives("train").tolist())
         assert len(plan) == len({tuple(row) for row in plan.tolist()}), "there is enough not to show anything twice"
 
 
 @pytest.mark.parametrize("others", [0.0, 0.1, 0.15, 100.0])
 @pytest.mark.parametrize("negatives", [0.0, 0.3, 1.0])
-def test_the_numbers_are_those_asked_for(prepared, second, faceless, others, negatives):
+def test_the_numbers_are_those_asked_for(prepared, second, background, others, negatives):
     main, more = len(prepared.indices("train")), len(second.indices("train"))
-    plan = mixture(prepared, second, faceless, negatives=negatives, others=others).plan(3)
+    plan = mixture(prepared, second, background, negatives=negatives, others=others).plan(3)
     expected = min(more, round(others * main))
     assert len(rows_of(plan, 1, 1)) == expected
     assert len(rows_of(plan, 2, 1)) == 0
     assert (plan[:, 2] == 0).sum() == round(negatives * (main + expected))
 
 
-def test_negatives_come_from_all_sets_and_repeat_only_where_they_must(prepared, second, faceless):
-    plan = mixture(prepared, second, faceless, negatives=2.0).plan(1)
+def test_negatives_come_from_all_sets_and_repeat_only_where_they_must(prepared, second, background):
+    plan = mixture(prepared, second, background, negatives=2.0).plan(1)
     assert set(plan[plan[:, 2] == 0, 0]) == {0, 1, 2}
-    pool = len(second.negatives("train")) + len(faceless.negatives("train"))
+    pool = len(second.negatives("train")) + len(background.negatives("train"))
     count = round(8.0 * len(second.indices("train")))
     assert count > pool
-    plan = mixture(second, faceless, negatives=8.0).plan(1)
+    plan = mixture(second, background, negatives=8.0).plan(1)
     drawn = Counter(map(tuple, plan[plan[:, 2] == 0].tolist()))
     assert sum(drawn.values()) == count
     assert max(drawn.values()) > 1
@@ -131,8 +131,8 @@ def test_samples_are_well_shuffled(prepared, second):
 # Batches
 
 
-def test_batches_are_the_plan_in_its_order(prepared, second, faceless):
-    whole = mixture(prepared, second, faceless, negatives=1.0)
+def test_batches_are_the_plan_in_its_order(prepared, second, background):
+    whole = mixture(prepared, second, background, negatives=1.0)
     plan, batches = whole.plan(2), list(whole.batches(2, 16))
     assert [len(batch) for batch in batches[:-1]] == [16] * (len(plan) // 16)
     assert len(batches[-1]) == len(plan) % 16 > 0, "a last part batch is kept"
@@ -160,8 +160,8 @@ def test_an_epoch_of_whole_batches_has_no_part_batch(second):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_workers_prepare_the_same_batches(prepared, second, faceless, workers):
-    whole = mixture(prepared, second, faceless, jitter=Jitter(mirror=True, roll=20, shift=0.1))
+def test_workers_prepare_the_same_batches(prepared, second, background, workers):
+    whole = mixture(prepared, second, background, jitter=Jitter(mirror=True, roll=20, shift=0.1))
     plain, ahead = (list(whole.batches(3, 8, workers=count)) for count in (0, workers))
     assert len(plain) == len(ahead) > 2 * workers
     assert all(same(one, other) for one, other in zip(plain, ahead, strict=True))
@@ -174,8 +174,8 @@ def test_an_epoch_can_be_left_early(prepared):
 
 
 @pytest.mark.parametrize(("world", "batch_size"), [(2, 8), (3, 5), (4, 3), (2, 30)])
-def test_processes_share_what_one_alone_would_have(prepared, second, faceless, world, batch_size):
-    whole = mixture(prepared, second, faceless)
+def test_processes_share_what_one_alone_would_have(prepared, second, background, world, batch_size):
+    whole = mixture(prepared, second, background)
     alone = list(whole.batches(2, batch_size * world))
     ranks = [list(whole.batches(2, batch_size, rank=rank, world=world)) for rank in range(world)]
     assert {len(batches) for batches in ranks} == {whole.steps(batch_size, world)}
@@ -202,14 +202,14 @@ def test_a_part_batch_with_fewer_samples_than_processes_is_left_out(second):
 # What cannot be mixed
 
 
-def test_without_negatives_there_is_advice(without_negatives, prepared, faceless):
+def test_without_negatives_there_is_advice(without_negatives, prepared, background):
     with pytest.raises(DataError, match="no negatives to train on") as raised:
         mixture(without_negatives)
     assert str(without_negatives.path) in str(raised.value)
     assert "--negatives" in raised.value.advice
-    assert "faceless" in raised.value.advice
+    assert "background" in raised.value.advice
     assert (mixture(without_negatives, negatives=0.0).plan(1)[:, 2] == 1).all()
-    plan = mixture(without_negatives, faceless).plan(1)
+    plan = mixture(without_negatives, background).plan(1)
     assert set(plan[plan[:, 2] == 0, 0]) == {1}
     assert (plan[:, 2] == 0).sum() == round(0.5 * len(without_negatives.indices("train")))
 
@@ -230,17 +230,17 @@ def settings():
     torch.use_deterministic_algorithms(strict)
 
 
-def test_a_run_needs_faces_in_its_main_set(prepared, faceless, settings):
+def test_a_run_needs_faces_in_its_main_set(prepared, background, settings):
     for recipe in ("stage2", "stage3"):
         with pytest.raises(DataError, match="no face to train on") as raised:
-            set_up(recipe, [faceless, prepared], settings, "cpu", None, print)
+            set_up(recipe, [background, prepared], settings, "cpu", None, print)
         assert "first" in raised.value.advice
     with pytest.raises(UsageError, match="no recipe is called 'stage9'"):
         set_up("stage9", [prepared], settings, "cpu", None, print)
 
 
-def test_a_run_mixes_its_sets_as_its_recipe_needs(prepared, second, faceless, settings):
-    scored = set_up("stage3", [prepared, second, faceless], settings, "cpu", None, print)
+def test_a_run_mixes_its_sets_as_its_recipe_needs(prepared, second, background, settings):
+    scored = set_up("stage3", [prepared, second, background], settings, "cpu", None, print)
     plan = scored.mixture.plan(1)
     faces = len(prepared.indices("train")) + len(second.indices("train"))
     assert ((plan[:, 2] == 1).sum(), (plan[:, 2] == 0).sum()) == (faces, round(faces / 2))
@@ -254,8 +254,8 @@ def test_a_run_mixes_its_sets_as_its_recipe_needs(prepared, second, faceless, se
     assert plain.objective.offsets is None
 
 
-def test_a_batch_of_everything_has_a_finite_loss_and_gradient(prepared, second, faceless, settings):
-    made = set_up("stage3", [prepared, second, faceless], settings, "cpu", None, print)
+def test_a_batch_of_everything_has_a_finite_loss_and_gradient(prepared, second, background, settings):
+    made = set_up("stage3", [prepared, second, background], settings, "cpu", None, print)
     batch = next(made.mixture.batches(1, 24))
     assert set(batch.face) == {0, 1}
     assert isinstance(made.objective, Objective)

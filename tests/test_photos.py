@@ -114,8 +114,8 @@ def test_the_released_stage_3_holds_its_floors(real, suffix, capsys):
 
 
 def test_the_released_stage_3_finds_no_face_where_there_is_none(tmp_path):
-    faceless = PHOTOS.parent / "noface"
-    prepare(faceless, tmp_path / "set", PrepareOptions(negatives=4), label_format="faceless")
+    background = PHOTOS.parent / "noface"
+    prepare(background, tmp_path / "set", PrepareOptions(negatives=4), label_format="background")
     source = open_set(tmp_path / "set")
     crops, _ = CropSampler(source, 112, "grey", CropRule()).batch(source.negatives("test"))
     model = OnnxModel(models_folder() / "stage3.onnx")

@@ -61,7 +61,7 @@ def test_what_the_commands_write_is_there(place):
     if not (place / "predictions").is_dir():
         pytest.skip("the commands have not been run in this session")
     for name in (
-        "sheet.png",
+        "preview.png",
         "runs/stage3/best.pt",
         "report/worst.png",
         "models/stage3.onnx",

@@ -90,7 +90,7 @@ def test_edge_commands_load_neither_torch_nor_onnx(exported, photos, prepared, t
     commands = [
         ["--help"],
         ["--version"],
-        ["data", "check", photos, "--sheet", tmp_path / "sheet.png"],
+        ["data", "check", photos, "--preview", tmp_path / "preview.png"],
         ["data", "prepare", photos, "--out", tmp_path / "set"],
         ["predict", "--boxes", photos / "label.txt", "--model", exported / "stage1.onnx", "--out", tmp_path / "drawn"],
         ["eval", exported / "stage1.onnx", "--data", prepared.path],

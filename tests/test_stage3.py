@@ -30,18 +30,18 @@ def short(recipe, **settings):
 
 
 @pytest.fixture(scope="module")
-def faceless(tmp_path_factory):
+def background(tmp_path_factory):
     """A prepared set of pictures that show nothing."""
     import cv2
 
-    folder = tmp_path_factory.mktemp("faceless") / "photos"
+    folder = tmp_path_factory.mktemp("background") / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(12):
         small = rng.integers(0, 255, (12, 16, 3), np.uint8)
         cv2.imwrite(str(folder / f"{number}.png"), cv2.resize(small, (320, 240), interpolation=cv2.INTER_CUBIC))
     out = folder.parent / "set"
-    prepare(folder, out, PrepareOptions(validation=0.2, test=0.0), label_format="faceless")
+    prepare(folder, out, PrepareOptions(validation=0.2, test=0.0), label_format="background")
     return open_set(out)
 
 
@@ -157,9 +157,9 @@ class Stopped(Exception):
         ("stage3", {"precision": "bfloat16", "backbone": "mobile", "schedule": "step", "colour": "bgr"}),
     ],
 )
-def test_every_recipe_resumes_to_the_same_bits(recipe, settings, prepared, faceless, tmp_path):
+def test_every_recipe_resumes_to_the_same_bits(recipe, settings, prepared, background, tmp_path):
     config = short(recipe, epochs=4, **settings)
-    also = [faceless] if recipe == "stage3" else []
+    also = [background] if recipe == "stage3" else []
     train(recipe, prepared, tmp_path / "whole", config, also=also)
 
     def stop(record, _of):

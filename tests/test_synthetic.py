@@ -215,23 +215,23 @@ def test_frames():
     assert len(counts) >= 3
 
 
-def test_faceless():
+def test_background():
     for frame in (False, True):
-        shot = render_photo(SEED, 0, frame=frame, faceless=True)
+        shot = render_photo(SEED, 0, frame=frame, background=True)
         assert not shot.faces
         assert shot.image.std() > 0
 
 
 def test_written_set(tmp_path):
     seen = []
-    report = write_synthetic(tmp_path / "set", 6, seed=2, faceless=2, progress=lambda *at: seen.append(at))
+    report = write_synthetic(tmp_path / "set", 6, seed=2, background=2, progress=lambda *at: seen.append(at))
     assert seen == [(number, 8) for number in range(1, 9)]
     labels = read_labels(tmp_path / "set", FACES21)
     assert not labels.problems
     assert len(labels.rows) == report.faces >= 6
     assert report.photos == 6
-    assert report.faceless == 2
-    assert len(list((tmp_path / "set" / "faceless").iterdir())) == 2
+    assert report.background == 2
+    assert len(list((tmp_path / "set" / "background").iterdir())) == 2
     by_photo = labels.by_photo()
     assert sorted(by_photo) == [f"{number:06}.jpg" for number in range(6)]
     for number, (name, rows) in enumerate(sorted(by_photo.items())):
@@ -248,7 +248,7 @@ def test_written_set(tmp_path):
 def test_files_are_the_same_on_every_run_and_in_every_set(tmp_path):
     write_synthetic(tmp_path / "few", 3, seed=9)
     write_synthetic(tmp_path / "again", 3, seed=9)
-    write_synthetic(tmp_path / "more", 5, seed=9, faceless=1)
+    write_synthetic(tmp_path / "more", 5, seed=9, background=1)
     for path in sorted((tmp_path / "few").iterdir()):
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
         if path.suffix == ".jpg":
@@ -257,11 +257,11 @@ def test_files_are_the_same_on_every_run_and_in_every_set(tmp_path):
 
 def test_frames_without_faces_have_no_row(tmp_path):
     report = write_synthetic(tmp_path / "set", 24, seed=1, frames=True)
-    assert report.faceless > 0
+    assert report.background > 0
     labels = read_labels(tmp_path / "set", FACES21)
     named = {row.photo for row in labels.rows}
-    assert len(named) + report.faceless == report.photos == 24
-    assert len(list((tmp_path / "set" / "faceless").iterdir())) == report.faceless
+    assert len(named) + report.background == report.photos == 24
+    assert len(list((tmp_path / "set" / "background").iterdir())) == report.background
 
 
 def test_a_set_is_not_overwritten_unasked(tmp_path):
@@ -286,8 +286,8 @@ def test_an_interrupted_set_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("count", "seed", "faceless"), [(0, 0, 0), (1, -1, 0), (1, 0, -1)])
-def test_wrong_numbers(tmp_path, count, seed, faceless):
+@pytest.mark.parametrize(("count", "seed", "background"), [(0, 0, 0), (1, -1, 0), (1, 0, -1)])
+def test_wrong_numbers(tmp_path, count, seed, background):
     with pytest.raises(UsageError):
-        write_synthetic(tmp_path / "set", count, seed=seed, faceless=faceless)
+        write_synthetic(tmp_path / "set", count, seed=seed, background=background)
     assert not (tmp_path / "set").exists()

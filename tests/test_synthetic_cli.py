@@ -12,7 +12,7 @@ from kpedge.data.formats import read_format
 from kpedge.data.packed import open_set
 from kpedge.data.source import NOT_STATED, terms_of
 from kpedge.synthetic import TERMS, render_photo
-from kpedge.synthetic.sheet import synthetic_sheet
+from kpedge.synthetic.preview import synthetic_preview
 
 
 def run(arguments, capsys):
@@ -22,42 +22,57 @@ def run(arguments, capsys):
 
 
 def test_set_and_sheet(tmp_path, capsys):
-    out, sheet = tmp_path / "set", tmp_path / "faces.png"
+    out, preview = tmp_path / "set", tmp_path / "faces.png"
     code, result, said = run(
-        ["data", "synth", "--out", out, "--count", 4, "--seed", 3, "--faceless", 1, "--sheet", sheet, "--faces", 6],
+        [
+            "data",
+            "synth",
+            "--out",
+            out,
+            "--count",
+            4,
+            "--seed",
+            3,
+            "--background",
+            1,
+            "--preview",
+            preview,
+            "--faces",
+            6,
+        ],
         capsys,
     )
     assert code == 0
     assert result.strip() == str(out)
     assert "in 4 photos" in said
     assert "and 1 without a face" in said
-    assert "sheet:" in said
-    assert read_image(sheet).shape[1] > read_image(sheet).shape[0]
+    assert "preview:" in said
+    assert read_image(preview).shape[1] > read_image(preview).shape[0]
     assert json.loads((out / "synthetic.json").read_text())["seed"] == 3
 
 
 def test_it_is_a_data_set_like_any_other(tmp_path, capsys):
     out = tmp_path / "set"
-    assert run(["data", "synth", "--out", out, "--count", 12, "--faceless", 2], capsys)[0] == 0
+    assert run(["data", "synth", "--out", out, "--count", 12, "--background", 2], capsys)[0] == 0
     assert run(["data", "check", out, "--strict"], capsys)[0] == 0
     assert run(["data", "prepare", out, "--out", tmp_path / "prepared"], capsys)[0] == 0
     prepared = open_set(tmp_path / "prepared")
     assert len(prepared.boxes) >= 12
     assert prepared.info["terms"] == TERMS, "nobody has to say whose the photos are"
-    assert terms_of(out / "faceless", NOT_STATED) == TERMS
+    assert terms_of(out / "background", NOT_STATED) == TERMS
     assert terms_of(out, "mine") == "mine"
     assert terms_of(tmp_path, NOT_STATED) == NOT_STATED
-    assert len(read_format(out / "faceless", FACES21, "faceless").faceless) == 2
+    assert len(read_format(out / "background", FACES21, "background").background) == 2
 
 
 def test_a_sheet_shows_no_photo_that_the_set_does_not_have():
-    assert synthetic_sheet(3, 40, photos=2, columns=2).shape == synthetic_sheet(3, 2, columns=2).shape
+    assert synthetic_preview(3, 40, photos=2, columns=2).shape == synthetic_preview(3, 2, columns=2).shape
     empty = next(seed for seed in range(60) if not render_photo(seed, 0, frame=True).faces)
     with pytest.raises(DataError, match="none of the 1 frames shows a face"):
-        synthetic_sheet(empty, 40, photos=1, frames=True)
+        synthetic_preview(empty, 40, photos=1, frames=True)
 
 
-@pytest.mark.parametrize("existing", ["set", "sheet.png"])
+@pytest.mark.parametrize("existing", ["set", "preview.png"])
 def test_nothing_is_overwritten_unasked(tmp_path, capsys, existing):
     path = tmp_path / existing
     if path.suffix:
@@ -65,7 +80,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, capsys, existing):
     else:
         path.mkdir()
     code, _, said = run(
-        ["data", "synth", "--out", tmp_path / "set", "--count", 1, "--sheet", tmp_path / "sheet.png"], capsys
+        ["data", "synth", "--out", tmp_path / "set", "--count", 1, "--preview", tmp_path / "preview.png"], capsys
     )
     assert code == 1
     assert ("exists already" if path.suffix else "exists and is no synthetic set") in said
@@ -76,5 +91,5 @@ def test_nothing_is_overwritten_unasked(tmp_path, capsys, existing):
 def test_help_has_examples(capsys):
     code, shown, _ = run(["data", "synth", "--help"], capsys)
     assert code == 0
-    assert "--faceless" in shown
+    assert "--background" in shown
     assert "kpedge data synth --out" in shown

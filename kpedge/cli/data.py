@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kpedge.cli import convert, fetch, output, sheet, synth
+from kpedge.cli import convert, fetch, output, preview, synth
 from kpedge.cli.labels import Format, Label, Scheme, wanted_scheme
 from kpedge.cli.options import Force, Json, examples, say_prepared
 
@@ -24,9 +24,9 @@ CONVENTION_WORDS = {"face": "brows to chin", "head": "heads", "points": "by anot
 @app.command(
     epilog=examples(
         "kpedge data check photos",
-        "kpedge data check photos --sheet sheet.png",
+        "kpedge data check photos --preview preview.png",
         "kpedge data check photos --json --strict",
-        "kpedge data check export.json --sheet sheet.png",
+        "kpedge data check export.json --preview preview.png",
         "kpedge data check scans --format pts --scheme my_points.toml",
     )
 )
@@ -35,10 +35,10 @@ def check(
     scheme: Scheme = "auto",
     label_format: Format = "auto",
     label: Label = None,
-    sheet: Annotated[
+    preview: Annotated[
         Path | None, typer.Option(help="Draw a contact sheet of labelled faces into this picture.")
     ] = None,
-    faces: Annotated[int, typer.Option(min=1, help="Faces on the sheet.")] = 24,
+    faces: Annotated[int, typer.Option(min=1, help="Faces on the preview.")] = 24,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when anything is wrong.")] = False,
     force: Force = False,
     as_json: Json = False,
@@ -52,11 +52,11 @@ def check(
     from kpedge.core.files import refuse_existing
     from kpedge.core.images import check_format, write_image
     from kpedge.data.check import check as run_check
-    from kpedge.data.check import label_sheet
+    from kpedge.data.check import label_preview
 
-    if sheet is not None:
-        refuse_existing(sheet, force=force)
-        check_format(sheet)
+    if preview is not None:
+        refuse_existing(preview, force=force)
+        check_format(preview)
     with output.progress("reading photos") as update:
         report, labels = run_check(
             folder, wanted_scheme(scheme), label_format=label_format, only=label or (), progress=update
@@ -72,9 +72,9 @@ def check(
     remarks = [f"{remark.kind}: {remark}" for remark in report.remarks if remark.kind in REMARKS_SHOWN]
     output.say_some(remarks, "--json lists all")
     output.say_some([f"{problem.kind}: {problem}" for problem in report.problems], "--json lists all")
-    if sheet is not None:
-        write_image(sheet, label_sheet(labels, count=faces))
-        output.say(f"sheet: {sheet}")
+    if preview is not None:
+        write_image(preview, label_preview(labels, count=faces))
+        output.say(f"preview: {preview}")
     if report.problems and strict:
         raise DataError(f"{folder}: {len(report.problems)} problems", "mend them, or leave --strict to skip these rows")
 
@@ -105,7 +105,7 @@ def _rows_of(report: CheckReport) -> list[tuple[str, str]]:
         "kpedge data prepare photos --out data/photos",
         'kpedge data prepare photos --out data/photos --name wedding --terms "ours"',
         "kpedge data prepare photos --out data/photos --test-list held_out.txt --seed 3",
-        "kpedge data prepare landscapes --out data/landscapes --format faceless",
+        "kpedge data prepare landscapes --out data/landscapes --format background",
         "kpedge data prepare crowds --out data/crowds --frames --test 0.5",
         "kpedge data prepare youtube68 --out data/youtube68 --scheme faces21",
     )
@@ -186,6 +186,6 @@ def prepare(
 
 
 convert.register(app)
-sheet.register(app)
+preview.register(app)
 synth.register(app)
 fetch.register(app)

@@ -51,7 +51,7 @@ def evaluate(
         float, typer.Option(min=0, max=0.5, help="Move and scale boxes by up to this fraction of their size first.")
     ] = 0.0,
     label_format: Annotated[
-        str, typer.Option("--format", help="Format of a folder's labels; of a detector faceless for none.")
+        str, typer.Option("--format", help="Format of a folder's labels; of a detector background for none.")
     ] = "auto",
     max_side: Annotated[
         int | None, typer.Option(help="Detector: longer side at which photos are looked at, px. [default: the model's]")

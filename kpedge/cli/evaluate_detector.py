@@ -32,7 +32,7 @@ def evaluate_detector(
     from kpedge.core.files import write_bytes, write_json
     from kpedge.core.images import write_image
     from kpedge.evaluation.detection_metrics import IOU, measure_detections
-    from kpedge.evaluation.detection_report import find_in, load_frames, mistakes_sheet, precision_recall_png
+    from kpedge.evaluation.detection_report import find_in, load_frames, mistakes_preview, precision_recall_png
     from kpedge.evaluation.detections import LOWEST
     from kpedge.runtime.detector import FaceDetector, detector_model
 
@@ -62,9 +62,9 @@ def evaluate_detector(
         if matches.faces and len(matches.scores):
             picture = precision_recall_png(matches, threshold, model.card.name, detector.side, accuracy.smallest_px)
             write_bytes(targets["precision_recall.png"], picture)
-        sheet = mistakes_sheet(detector, frames, found, matches, threshold)
-        if sheet is not None:
-            write_image(targets["mistakes.png"], sheet)
+        preview = mistakes_preview(detector, frames, found, matches, threshold)
+        if preview is not None:
+            write_image(targets["mistakes.png"], preview)
         output.say(f"report: {out}")
     if as_json:
         output.result_json(report, indent=1)

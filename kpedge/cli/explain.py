@@ -63,7 +63,7 @@ def explain(
     from kpedge.data.labels import read_boxes
     from kpedge.export.formats import ONNX, SUFFIXES, TORCHSCRIPT, format_of, open_eager
     from kpedge.models.explain import explain as run_explanation
-    from kpedge.models.explain_sheets import pictures
+    from kpedge.models.explain_preview import pictures
     from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 
     if (box is None) == (boxes is None):

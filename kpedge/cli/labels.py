@@ -16,7 +16,7 @@ Format = Annotated[
     typer.Option(
         "--format",
         help="Format of the labels: auto, label, coco, pts, pts0, wflw, ibug68-csv, kaggle-csv, mtfl, course-lists, "
-        "voc, yolo, wider, boxes, or faceless for none.",
+        "voc, yolo, wider, boxes, or background for none.",
     ),
 ]
 Scheme = Annotated[

@@ -25,6 +25,7 @@ from kpedge.cli import (
     train,
     webcam,
 )
+from kpedge.cli.renamed import current_arguments
 from kpedge.core.errors import KpedgeError
 
 app = typer.Typer(
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # A file name or a line that the terminal cannot show stops nothing.
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(args=arguments, prog_name="kpedge")
+        app(args=current_arguments(sys.argv[1:] if arguments is None else arguments), prog_name="kpedge")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KpedgeError as problem:

@@ -80,10 +80,10 @@ def synthetic_frames(beside: Path) -> list[FrameSet]:
 
     photos = _synthetic_photos(beside, SYNTHETIC_FRAMES, frames=True)
     sets = [frame_set(photos, beside, FrameOptions(name="synthetic frames", terms=TERMS))]
-    faceless = photos / "faceless"
-    if faceless.is_dir():
+    background = photos / "background"
+    if background.is_dir():
         options = FrameOptions(name="synthetic frames without faces", terms=TERMS)
-        sets.append(frame_set(faceless, beside, options, label_format="faceless"))
+        sets.append(frame_set(background, beside, options, label_format="background"))
     return sets
 
 

@@ -16,9 +16,9 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "kpedge data synth --out synthetic --count 5000",
-            "kpedge data synth --out synthetic --count 5000 --seed 1 --faceless 400",
+            "kpedge data synth --out synthetic --count 5000 --seed 1 --background 400",
             "kpedge data synth --out frames --count 1000 --frames",
-            "kpedge data synth --out few --count 60 --sheet faces.jpg",
+            "kpedge data synth --out few --count 60 --preview faces.jpg",
         )
     )(synth)
 
@@ -31,31 +31,33 @@ def synth(
         bool,
         typer.Option("--frames", help="Whole frames with none to six faces, instead of a face or two that fill them."),
     ] = False,
-    faceless: Annotated[
-        int, typer.Option(min=0, help="Further photos without a face, in OUT/faceless: --format faceless.")
+    background: Annotated[
+        int, typer.Option(min=0, help="Further photos without a face, in OUT/background: --format background.")
     ] = 0,
-    sheet: Annotated[Path | None, typer.Option(help="Draw faces with their points into this picture.")] = None,
-    faces: Annotated[int, typer.Option(min=1, help="Faces on the sheet.")] = 40,
+    preview: Annotated[Path | None, typer.Option(help="Draw faces with their points into this picture.")] = None,
+    faces: Annotated[int, typer.Option(min=1, help="Faces on the preview.")] = 40,
     force: Force = False,
 ) -> None:
     """Render photos of parametric heads in three dimensions, with exact points, as a data folder."""
     from kpedge.core.files import refuse_existing
     from kpedge.core.images import check_format, write_image
     from kpedge.synthetic import write_synthetic
-    from kpedge.synthetic.sheet import synthetic_sheet
+    from kpedge.synthetic.preview import synthetic_preview
 
-    if sheet is not None:
-        refuse_existing(sheet, force=force)
-        check_format(sheet)
+    if preview is not None:
+        refuse_existing(preview, force=force)
+        check_format(preview)
     with output.progress("rendering") as update:
-        report = write_synthetic(out, count, seed=seed, frames=frames, faceless=faceless, force=force, progress=update)
+        report = write_synthetic(
+            out, count, seed=seed, frames=frames, background=background, force=force, progress=update
+        )
     least, median, largest = report.boxes_px
-    without = f", and {report.faceless:,} without a face in {report.path / 'faceless'}" if report.faceless else ""
+    without = f", and {report.background:,} without a face in {report.path / 'background'}" if report.background else ""
     output.say(
         f"{report.path}: {report.faces:,} faces in {report.photos:,} photos, "
         f"boxes of {least:.0f} to {largest:.0f} px, median {median:.0f}{without}"
     )
-    if sheet is not None:
-        write_image(sheet, synthetic_sheet(seed, faces, photos=count, frames=frames))
-        output.say(f"sheet: {sheet}")
+    if preview is not None:
+        write_image(preview, synthetic_preview(seed, faces, photos=count, frames=frames))
+        output.say(f"preview: {preview}")
     output.result(str(report.path))

@@ -137,7 +137,7 @@ def _detector(
             "(default: synthetic frames)"
         ),
     ] = None,
-    faceless: Annotated[
+    background: Annotated[
         list[Path] | None,
         typer.Option(help="A folder of photos that show no face; repeatable.", rich_help_panel="Data"),
     ] = None,
@@ -163,7 +163,7 @@ def _detector(
     config = _config(DETECTOR, given)
     Run(out).refuse_other(resume=resume, force=force)  # before photos are prepared for it
     sets = [frame_set(folder, out.parent) for folder in data] if data else synthetic_frames(out.parent)
-    sets += [frame_set(folder, out.parent, label_format="faceless") for folder in faceless or ()]
+    sets += [frame_set(folder, out.parent, label_format="background") for folder in background or ()]
     terminal = output.on_terminal()
     with output.progress("epoch") as update:
 
@@ -334,7 +334,7 @@ COMMANDS = {
         "Train the model to deploy: keypoints, whether there is a face at all, and how far to trust each point.",
         (
             "kpedge train stage3 --data data/photos --out runs/stage3",
-            "kpedge train stage3 --data data/photos --also data/faceless --also data/more --out runs/stage3",
+            "kpedge train stage3 --data data/photos --also data/background --also data/more --out runs/stage3",
             "torchrun --nproc-per-node 2 -m kpedge train stage3 --data data/photos --batch-size 32",
         ),
     ),
@@ -344,7 +344,7 @@ for _name, (_about, _lines) in COMMANDS.items():
 app.command(
     "detector",
     epilog=examples(
-        "kpedge train detector --data photos --faceless landscapes --out runs/detector",
+        "kpedge train detector --data photos --background landscapes --out runs/detector",
         "kpedge train detector --data data/photos --data data/crowds --resume",
         "kpedge train detector --data mine --init-from runs/detector/best.pt --epochs 20",
     ),

@@ -1,4 +1,4 @@
-"""Drawing faces on pictures, and laying pictures out on a sheet. OpenCV only, no display needed."""
+"""Drawing faces on pictures, and laying pictures out on a preview. OpenCV only, no display needed."""
 
 from __future__ import annotations
 
@@ -331,15 +331,15 @@ def contact_sheet(tiles: Sequence[Image], captions: Sequence[str], columns: int)
     (height, width), gap, line = tiles[0].shape[:2], 6, 16
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
-    sheet = np.full((gap + rows * (height + line + gap), gap + columns * (width + gap), 3), 32, np.uint8)
+    preview = np.full((gap + rows * (height + line + gap), gap + columns * (width + gap), 3), 32, np.uint8)
     letters = max(4, width // 7)
     for index, (picture, caption) in enumerate(zip(tiles, captions, strict=True)):
         row, column = divmod(index, columns)
         y, x = gap + row * (height + line + gap), gap + column * (width + gap)
-        sheet[y : y + height, x : x + width] = picture
+        preview[y : y + height, x : x + width] = picture
         shown = caption if len(caption) <= letters else "~" + caption[1 - letters :]
-        cv2.putText(sheet, shown, (x, y + height + line - 5), _FONT, 0.36, (210, 210, 210), 1, cv2.LINE_AA)
-    return sheet
+        cv2.putText(preview, shown, (x, y + height + line - 5), _FONT, 0.36, (210, 210, 210), 1, cv2.LINE_AA)
+    return preview
 
 
 def face_pictures(
@@ -352,7 +352,7 @@ def face_pictures(
     columns: int,
     side: int,
 ) -> Image:
-    """A sheet of crops: predicted points in colour, labelled points as white rings.
+    """A preview of crops: predicted points in colour, labelled points as white rings.
 
     Args:
         crops: uint8 (N, H, W, C).
@@ -361,7 +361,7 @@ def face_pictures(
         scheme: of the keypoints.
         captions: one a crop.
         columns: crops in a row.
-        side: of a crop on the sheet, pixels.
+        side: of a crop on the preview, pixels.
     """
     tiles, ring = [], max(2, round(4 * min(1.0, math.sqrt(MANY / len(scheme)))))
     for crop, labelled, found in zip(crops, truth, predicted, strict=True):

@@ -25,7 +25,7 @@ from kpedge.data.photos import UPRIGHT, PhotoHead, open_photo, photo_head
 SAME_FACE = 0.9
 """Two boxes of one photo that overlap by more than this label the same face twice."""
 SIDE, SIDE_OF_MANY = 240, 420
-"""Side of a face's picture on the sheet, pixels; of one with more than `MANY_POINTS`."""
+"""Side of a face's picture on the preview, pixels; of one with more than `MANY_POINTS`."""
 MANY_POINTS = 30
 """From here on only some points are numbered, and lines join them."""
 NUMBER_AWAY, NUMBER_SCALE = 11.0, 0.34
@@ -212,12 +212,12 @@ def _grouped(counts: Iterable[int]) -> dict[str, int]:
     return groups
 
 
-def label_sheet(labels: Labels, *, count: int = 24, columns: int = 6, side: int = 0) -> Image:
+def label_preview(labels: Labels, *, count: int = 24, columns: int = 6, side: int = 0) -> Image:
     """A contact sheet of labelled faces, spread evenly over the rows, with points and their indices.
 
     Args:
         labels: of a folder.
-        count: faces on the sheet, at most.
+        count: faces on the preview, at most.
         columns: faces in a row.
         side: of a face's picture, pixels; when 0, what the points need to be told apart.
 

@@ -228,7 +228,7 @@ def _only(labels: Labels, photos: Collection[str]) -> Labels:
     return replace(
         labels,
         rows=tuple(row for row in labels.rows if row.photo in photos),
-        faceless=tuple(photo for photo in labels.faceless if photo in photos),
+        background=tuple(photo for photo in labels.background if photo in photos),
         unlabelled={photo: boxes for photo, boxes in labels.unlabelled.items() if photo in photos},
         test=tuple(photo for photo in labels.test if photo in photos) if labels.test else None,
     )
@@ -254,13 +254,13 @@ def _held(labels: Labels, target: Target, derived: Collection[str], dropped: Cou
         if not target.boxes:
             dropped["boxes that do not follow from the points"] += row.where not in derived
         rows.append(row)
-    if not target.faceless:
-        dropped["photos without a face"] += len(labels.faceless)
+    if not target.background:
+        dropped["photos without a face"] += len(labels.background)
     dropped["regions full of faces"] += len(labels.crowded)
     return replace(
         labels,
         rows=tuple(rows),
-        faceless=labels.faceless if target.faceless else (),
+        background=labels.background if target.background else (),
         boxes_only=labels.boxes_only or not target.points,
     )
 

@@ -84,27 +84,27 @@ class FrameSampler:
         size: side of a view, pixels.
         jitter: how views are laid.
         seed: of all that is drawn.
-        faceless: how often a frame without a face is shown an epoch, on average.
+        background: how often a frame without a face is shown an epoch, on average.
     """
 
     sets: Sequence[FrameSet]
     size: int
     jitter: FrameJitter
     seed: int = 0
-    faceless: float = 1.0
+    background: float = 1.0
 
     def order(self, epoch: int) -> NDArray[np.intp]:
         """The samples of an epoch, (M, 2): number of the set and of the frame, shuffled.
 
         A frame with many faces is shown more often: as often as the root of their number, but three times at most;
-        one without as often as `faceless` says.
+        one without as often as `background` says.
         """
         rng = np.random.default_rng((self.seed, epoch, 0))
         chosen = []
         for number, source in enumerate(self.sets):
             frames = source.frames("train")
             faces = np.array([np.count_nonzero(~source.ignore[source.faces(frame)]) for frame in frames])
-            times = np.where(faces, np.clip(np.sqrt(faces), 1, 3), self.faceless)
+            times = np.where(faces, np.clip(np.sqrt(faces), 1, 3), self.background)
             times = np.floor(times + rng.random(len(times))).astype(int)
             repeated = np.repeat(frames, times)
             chosen.append(np.stack([np.full(len(repeated), number), repeated], axis=1))

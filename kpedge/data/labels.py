@@ -107,7 +107,7 @@ class Labels:
         rows: the rows that could be read, in file and line order.
         problems: the rows that could not.
         files: the label files, relative to the folder.
-        faceless: photos that show no face at all.
+        background: photos that show no face at all.
         test: the photos that the set itself keeps for testing; none when None.
         boxes_only: the rows have boxes and no points.
         convention: what the boxes hold, of `kpedge.core.boxes.CONVENTIONS`.
@@ -125,7 +125,7 @@ class Labels:
     rows: tuple[LabelRow, ...]
     problems: tuple[LabelProblem, ...]
     files: tuple[str, ...]
-    faceless: tuple[str, ...] = ()
+    background: tuple[str, ...] = ()
     test: tuple[str, ...] | None = None
     boxes_only: bool = False
     convention: str = FACE
@@ -142,7 +142,7 @@ class Labels:
         photos: dict[str, list[LabelRow]] = {}
         for row in self.rows:
             photos.setdefault(row.photo, []).append(row)
-        for photo in (*self.unlabelled, *self.faceless):
+        for photo in (*self.unlabelled, *self.background):
             photos.setdefault(photo, [])
         return photos
 
@@ -278,7 +278,7 @@ def find_label_files(root: Path) -> list[Path]:
     if not found:
         raise DataError(
             f"{root}: no {LABEL_FILE} in this folder or below it",
-            "other sets: --format; photos that show no face: --format faceless",
+            "other sets: --format; photos that show no face: --format background",
         )
     return found
 
@@ -344,7 +344,7 @@ def read_photo_list(path: Path, labels: Labels) -> tuple[list[str], list[LabelPr
     Raises:
         DataError: the file is missing or not text, or names a photo that neither exists nor is labelled.
     """
-    labelled = {row.photo for row in labels.rows} | set(labels.faceless)
+    labelled = {row.photo for row in labels.rows} | set(labels.background)
     photos: list[str] = []
     problems: list[LabelProblem] = []
     for number, line in text_lines(path):

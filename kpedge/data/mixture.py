@@ -69,7 +69,7 @@ class Mixture:
         if self.negatives and not any(len(sampler.source.negatives("train")) for sampler in self.samplers):
             raise DataError(
                 f"{first.path}: no negatives to train on",
-                "prepare the set with --negatives, or add one of faceless photos (--format faceless)",
+                "prepare the set with --negatives, or add one of background photos (--format background)",
             )
 
     def plan(self, epoch: int) -> NDArray[np.int64]:

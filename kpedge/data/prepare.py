@@ -39,7 +39,7 @@ BOXES = (LABELLED, POINTS)
 Progress = Callable[[int, int], None]
 """Called with (photos done, photos in all)."""
 
-NEGATIVES, NEGATIVES_FACELESS = 3, 8
+NEGATIVES, NEGATIVES_BACKGROUND = 3, 8
 """Negatives taken of a photo with faces, and of one without, where `PrepareOptions.negatives` is None."""
 
 
@@ -320,7 +320,7 @@ class _Packing:
                     unlabelled[digest],
                     self._overhangs[self._splits[photo]] or every,
                     self._owed[self._splits[photo]],
-                    options.negatives or (NEGATIVES if boxes else NEGATIVES_FACELESS),
+                    options.negatives or (NEGATIVES if boxes else NEGATIVES_BACKGROUND),
                     options.rule,
                 )
                 for box in negatives:

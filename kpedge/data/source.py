@@ -26,13 +26,13 @@ TERMS = "rendered by kpedge; they show nobody"
 """Terms of photos that kpedge rendered."""
 RECORD = "synthetic.json"
 """File in a folder of photos that kpedge rendered."""
-FACELESS = "faceless"
+BACKGROUND_FOLDER = "background"
 """Folder of rendered photos without a face, in a folder of rendered photos."""
 
 
 def terms_of(source: Path, terms: str) -> str:
     """The terms of a folder's photos: those given, or for photos that kpedge rendered its own."""
-    root = source.parent if source.name == FACELESS else source
+    root = source.parent if source.name == BACKGROUND_FOLDER else source
     return TERMS if terms == NOT_STATED and (root / RECORD).is_file() else terms
 
 

@@ -244,7 +244,7 @@ def _attempt(path: Path, paths: Sequence[Path], going: dict[Path, Recorder], act
 
 
 def stills(video: Path, frames: int, count: int = 8, columns: int = 4) -> Image:
-    """Pictures of a video of so many frames, spread over it, each with its time: a sheet, uint8 (H, W, 3).
+    """Pictures of a video of so many frames, spread over it, each with its time: a preview, uint8 (H, W, 3).
 
     Raises:
         SourceError: the video cannot be read.

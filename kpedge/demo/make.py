@@ -112,12 +112,12 @@ def measure_accuracy(trained: Path, source: PreparedSet) -> tuple[dict[str, Meas
 
 
 SHOWN = 12
-"""Most faces on a sheet of predictions."""
+"""Most faces on a preview of predictions."""
 
 
 def predictions(one: Measured, *, count: int = SHOWN, columns: int = 6, side: int = 224) -> Image:
-    """A sheet of faces in equal steps from the best measured to the worst, both among them, each with its error: found
-    points in colour, true ones as white rings.
+    """Faces in equal steps from the best measured to the worst, both among them, each with its error: found points in
+    colour, true ones as white rings.
     """
     errors = one.evaluation.accuracy.face_errors
     order = np.argsort(errors, kind="stable")

@@ -211,7 +211,7 @@ def _parity(parity: dict[str, Any]) -> str:
 
 
 def _sheet(document: dict[str, Any]) -> str:
-    """How the faces of the sheet of predictions were chosen."""
+    """How the faces of the preview of predictions were chosen."""
     trained, released = document["accuracy"]["synthetic"]
     shown = min(SHOWN, trained["faces"])
     return (
@@ -288,7 +288,7 @@ def _next(out: Path) -> str:
         ("The video once more", f"kpedge webcam {own('video/scene.mp4')} --pose"),
         ("A photo of yours", "kpedge predict photo.jpg --out drawn"),
         ("The proof once more", f"kpedge verify {own('models/demo.onnx')} {own('models/demo.torchscript.pt')}"),
-        ("Look at the labels", f"kpedge data check {own('synthetic')} --sheet sheet.png"),
+        ("Look at the labels", f"kpedge data check {own('synthetic')} --preview preview.png"),
         ("Train in earnest, on labelled photos", "kpedge train stage3 --data photos --out runs/mine"),
         (
             "The same, from the weights of this demo",

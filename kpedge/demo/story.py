@@ -32,7 +32,7 @@ from kpedge.demo.make import (
 from kpedge.demo.report import page
 from kpedge.demo.scene import Scene
 from kpedge.demo.settings import DemoSettings
-from kpedge.synthetic.sheet import synthetic_sheet
+from kpedge.synthetic.preview import synthetic_preview
 
 SCRATCH = "prepared"
 """Folder of the prepared set: it is large, soon made again, and removed in the end."""
@@ -40,7 +40,7 @@ SCRATCH = "prepared"
 VIDEOS = ("faces.mp4", "faces.webm")
 """The annotated video, for players and for browsers; the page shows stills where OpenCV cannot write the second."""
 
-SHEET = 24
+PREVIEW = 24
 """Faces on the picture of synthetic ones."""
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
@@ -166,7 +166,7 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
     pictures = make_folder(folder / "pictures")
     with log.step() as step:
         made = make_faces(folder / "synthetic", settings, step.progress)
-        write_image(pictures / "synthetic.jpg", synthetic_sheet(settings.face_seed, SHEET, columns=6))
+        write_image(pictures / "synthetic.jpg", synthetic_preview(settings.face_seed, PREVIEW, columns=6))
         step.result = f"{made.faces:,} faces in {made.photos:,} photos, each with {len(FACES21)} exact points"
     with log.step() as step:
         source = prepare_faces(folder / "synthetic", folder / SCRATCH, settings, step.progress)

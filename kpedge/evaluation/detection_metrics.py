@@ -192,7 +192,7 @@ def measure_detections(
                 "average_precision": average_precision(part) if part.faces else None,
             }
         )
-    faceless = [frame for frame in found if not len(frame.truth)]
+    background = [frame for frame in found if not len(frame.truth)]
     precision, recall = matches.at(threshold)
     counted = bool(matches.faces)
     return (
@@ -204,8 +204,8 @@ def measure_detections(
             precision=precision if counted else None,
             recall=recall if counted else None,
             false_alarms=matches.false_alarms(threshold),
-            faceless_frames=len(faceless),
-            faceless_alarms=match(faceless, smallest=0.0).false_alarms(threshold) if faceless else None,
+            faceless_frames=len(background),
+            faceless_alarms=match(background, smallest=0.0).false_alarms(threshold) if background else None,
             by_size=tuple(by_size),
             smallest_px=smallest,
         ),
@@ -213,13 +213,13 @@ def measure_detections(
     )
 
 
-def choose_threshold(matches: Matches, faceless: Sequence[Matches], *, alarms: float) -> float:
+def choose_threshold(matches: Matches, background: Sequence[Matches], *, alarms: float) -> float:
     """The score with the highest F1 of precision and recall among those that raise at most so many false alarms a
     frame in frames without a face, rounded up to two decimals.
 
     Args:
         matches: in frames with faces.
-        faceless: in frames without, one for each size at which they were looked at; with no frame at all, only F1
+        background: in frames without, one for each size at which they were looked at; with no frame at all, only F1
             counts.
         alarms: false alarms a frame that are allowed, at each size.
     """
@@ -229,5 +229,5 @@ def choose_threshold(matches: Matches, faceless: Sequence[Matches], *, alarms: f
         precision, recall = matches.at(threshold)
         return 2 * precision * recall / max(precision + recall, 1e-9)
 
-    allowed = [score for score in candidates if all(one.false_alarms(score) <= alarms for one in faceless)]
+    allowed = [score for score in candidates if all(one.false_alarms(score) <= alarms for one in background)]
     return max(allowed or candidates[-1:], key=f1)

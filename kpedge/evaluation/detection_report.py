@@ -35,9 +35,9 @@ from kpedge.evaluation.detections import find_in_frames, find_in_image
 from kpedge.runtime.detector import FaceDetector, FrameModel
 
 LABELLED, FOUND, ALARM = (255, 255, 255), (120, 255, 120), (80, 80, 255)
-"""Colours of boxes on a sheet, blue-green-red: labelled, found, and found where there is none."""
+"""Colours of boxes on a preview, blue-green-red: labelled, found, and found where there is none."""
 AROUND = 1.5
-"""How far a picture on a sheet reaches beyond its box on each side, in sides of the box."""
+"""How far a picture on a preview reaches beyond its box on each side, in sides of the box."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,7 +217,7 @@ def precision_recall_png(matches: Matches, threshold: float, name: str, side: in
     return bytes(plots.to_png(figure))
 
 
-def mistakes_sheet(
+def mistakes_preview(
     detector: FaceDetector,
     frames: list[LabelledFrame],
     found: list[FrameDetections],
@@ -227,7 +227,7 @@ def mistakes_sheet(
     count: int = 24,
     side: int = 200,
 ) -> Image | None:
-    """A sheet of the worst: the false alarms with the highest scores, then the largest faces that were missed.
+    """A preview of the worst: the false alarms with the highest scores, then the largest faces that were missed.
 
     Labelled boxes are white, found ones green, the false alarm in question red; a caption tells which, the score or the
     side in pixels, and the photo. None when there is no mistake.

@@ -174,7 +174,7 @@ def error_curve_png(accuracy: KeypointAccuracy, mean_face: KeypointAccuracy, nam
 
 
 def worst_faces(faces: TestFaces, evaluation: Evaluation, *, count: int = 24, side: int = 224) -> Image:
-    """A sheet of the faces with the largest error: predicted points in colour, labelled points as white rings."""
+    """A preview of the faces with the largest error: predicted points in colour, labelled points as white rings."""
     errors = evaluation.accuracy.face_errors
     order = np.argsort(-errors, kind="stable")[:count]
     return face_pictures(

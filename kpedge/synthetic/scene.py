@@ -60,7 +60,7 @@ class SyntheticPhoto:
     faces: tuple[SyntheticFace, ...]
 
 
-def render_photo(seed: int, number: int, *, frame: bool = False, faceless: bool = False) -> SyntheticPhoto:
+def render_photo(seed: int, number: int, *, frame: bool = False, background: bool = False) -> SyntheticPhoto:
     """A photo: a function of its arguments alone, whatever else is drawn before or after.
 
     Args:
@@ -68,21 +68,21 @@ def render_photo(seed: int, number: int, *, frame: bool = False, faceless: bool 
         number: of the photo in it, 0 or above.
         frame: a whole frame, 320x240 to 640x480, with up to six faces; otherwise a photo of one face or two that fills
             much of it.
-        faceless: no face at all.
+        background: no face at all.
     """
     rng = np.random.default_rng((seed, number))
     if frame:
-        return _frame(rng, faceless)
-    return _close(rng, faceless)
+        return _frame(rng, background)
+    return _close(rng, background)
 
 
-def _close(rng: np.random.Generator, faceless: bool) -> SyntheticPhoto:
+def _close(rng: np.random.Generator, background: bool) -> SyntheticPhoto:
     """A photo of one face, now and then of two."""
     size = float(np.exp(np.clip(rng.normal(math.log(80), 0.46), math.log(13), math.log(150))))
     width, height = (int(np.clip(size * rng.uniform(1.7, 3.2), 48, 420)) for _ in range(2))
     image = draw_background(rng, height, width)
     faces: list[SyntheticFace] = []
-    if not faceless:
+    if not background:
         reach = 0.30 if rng.random() < 0.06 else -0.02
         x = _between(rng, size * (0.5 - reach), width - size * (0.5 - reach))
         y = _between(rng, size * (0.55 - reach), height - size * (0.5 - reach))
@@ -96,11 +96,11 @@ def _close(rng: np.random.Generator, faceless: bool) -> SyntheticPhoto:
     return SyntheticPhoto(image, tuple(faces))
 
 
-def _frame(rng: np.random.Generator, faceless: bool) -> SyntheticPhoto:
+def _frame(rng: np.random.Generator, background: bool) -> SyntheticPhoto:
     """A whole frame, with up to six faces."""
     width, height = ((320, 240), (400, 300), (480, 360), (640, 480), (640, 360), (360, 480))[int(rng.integers(6))]
     image = draw_background(rng, height, width)
-    count = 0 if faceless else int(rng.choice((0, 1, 2, 3, 4, 6), p=(0.08, 0.42, 0.22, 0.13, 0.10, 0.05)))
+    count = 0 if background else int(rng.choice((0, 1, 2, 3, 4, 6), p=(0.08, 0.42, 0.22, 0.13, 0.10, 0.05)))
     faces: list[SyntheticFace] = []
     taken: list[tuple[float, float, float]] = []
     usual = math.exp(rng.uniform(math.log(18), math.log(0.42 * height)))

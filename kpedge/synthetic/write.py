@@ -12,14 +12,14 @@ import numpy as np
 from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.files import atomic_folder, refuse_existing, write_json, write_text
 from kpedge.data.labels import LABEL_FILE, format_row
-from kpedge.data.source import FACELESS, RECORD
+from kpedge.data.source import BACKGROUND_FOLDER, RECORD
 from kpedge.synthetic.scene import render_photo
 
 SYNTHETIC_FORM = 2
 """Version of what the renderer draws: another one draws other pictures from the same seed."""
 QUALITIES = (40, 96)
 """JPEG qualities, drawn anew for every photo."""
-_FACELESS_FROM = 10**9
+_BACKGROUND_FROM = 10**9
 """Numbers of photos without faces begin here, so that they share none with the others."""
 
 
@@ -31,14 +31,14 @@ class SyntheticReport:
         path: the folder.
         photos: photos with labels, or with `frames` all frames.
         faces: labelled faces.
-        faceless: photos without a face in the folder `faceless`.
+        background: photos without a face in the folder `background`.
         boxes_px: least, median and largest side of the faces' boxes; zeros without faces.
     """
 
     path: Path
     photos: int
     faces: int
-    faceless: int
+    background: int
     boxes_px: tuple[float, float, float]
 
 
@@ -48,7 +48,7 @@ def write_synthetic(
     *,
     seed: int = 0,
     frames: bool = False,
-    faceless: int = 0,
+    background: int = 0,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SyntheticReport:
@@ -62,9 +62,9 @@ def write_synthetic(
         count: photos with faces, at least 1.
         seed: of the set.
         frames: whole frames, instead of photos of one face or two. Frames without any face have no row, and lie in the
-            folder `faceless`.
-        faceless: further photos without a face, in the folder `faceless`: a data set of its own, of the format
-            faceless.
+            folder `background`.
+        background: further photos without a face, in the folder `background`: a data set of its own, of the format
+            background.
         force: replace a folder that is there.
         progress: called with (done, of how many).
 
@@ -72,9 +72,9 @@ def write_synthetic(
         UsageError: a count or a seed that is none.
         OutputError: the folder exists, or cannot be written.
     """
-    if count < 1 or faceless < 0:
+    if count < 1 or background < 0:
         raise UsageError(
-            f"synthetic photos: {count} with faces and {faceless} without", "ask for at least 1 with faces"
+            f"synthetic photos: {count} with faces and {background} without", "ask for at least 1 with faces"
         )
     if seed < 0:
         raise UsageError(f"the seed must be 0 or above, not {seed}")
@@ -86,15 +86,15 @@ def write_synthetic(
     rows: list[str] = []
     sides: list[float] = []
     empty = 0
-    total = count + faceless
+    total = count + background
     with atomic_folder(out) as folder:
         for number in range(total):
             without = number >= count
-            index = _FACELESS_FROM + number - count if without else number
-            photo = render_photo(seed, index, frame=frames, faceless=without)
+            index = _BACKGROUND_FROM + number - count if without else number
+            photo = render_photo(seed, index, frame=frames, background=without)
             name = f"{number - count if without else number:06}.jpg"
             if not photo.faces:
-                name = f"{FACELESS}/{'' if without else 'frame'}{name}"
+                name = f"{BACKGROUND_FOLDER}/{'' if without else 'frame'}{name}"
                 empty += 1
             path = folder / name
             rng = np.random.default_rng((seed, index, 1))
@@ -113,7 +113,7 @@ def write_synthetic(
             "kind": "frames" if frames else "photos",
             "seed": seed,
             "count": count,
-            "faceless": faceless,
+            "background": background,
             "faces": len(rows),
         }
         write_json(folder / RECORD, record)

@@ -45,6 +45,10 @@ def _knob(
     )
 
 
+RENAMED = {"faceless_times": "background_weight"}
+"""Field of the last release -> its name today."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunConfig:
     """What every run has. Each field is a flag of `kpedge train`; its meaning and unit are its help."""
@@ -117,6 +121,7 @@ class RunConfig:
             listed: dict[str, tuple[Any, ...]] = {
                 name: tuple(data[name]) for name in ("freeze", "milestones") if name in data
             }
+            data = {RENAMED.get(name, name): value for name, value in data.items()}
             return cls(**{**data, **listed, "lr_groups": groups})
         except (TypeError, ValueError, UsageError) as error:
             raise TrainingError(f"the checkpoint's configuration does not fit this kpedge: {error}") from error
@@ -216,7 +221,7 @@ class DetectorConfig(PixelConfig):
     box_weight: float = _knob(5.0, "Loss", "Weight of the boxes' loss.")
     point_weight: float = _knob(10.0, "Loss", "Weight of the five points' loss.")
     size: int = _knob(320, "Data", "Side of the views that frames are shown in, pixels.", low=64, high=4096)
-    faceless_times: float = _knob(2.0, "Data", "How often a photo without a face is shown in an epoch.", high=100)
+    background_weight: float = _knob(2.0, "Data", "How often a photo without a face is shown in an epoch.", high=100)
     whole: float = _knob(0.4, "Augmentation", "Probability that a view shows a whole frame, not one face.", high=1)
     mosaic: float = _knob(0.25, "Augmentation", "Probability of four smaller views in one.", high=1)
     blanks: float = _knob(0.15, "Augmentation", "Probability of painted black rectangles, as over people.", high=1)

@@ -150,7 +150,7 @@ def train_detector(
 
     if last is None:
         save(run.last, None, resumable=True)
-    sampler = FrameSampler(sets, config.size, config.jitter(), config.seed, config.faceless_times)
+    sampler = FrameSampler(sets, config.size, config.jitter(), config.seed, config.background_weight)
     steps_per_epoch = len(sampler.order(1)) // config.batch_size or 1
     try:
         for epoch in range(len(history) + 1, config.epochs + 1):

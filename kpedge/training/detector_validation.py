@@ -29,7 +29,7 @@ from kpedge.runtime.detector import LARGEST_ZOOM
 VALIDATION_SIDE = 320
 """Longer side at which a run is judged: the smaller the frame, the harder its faces."""
 ALARMS = 0.005
-"""False alarms a faceless photo that the threshold may raise on the validation split, at either side: half of what is
+"""False alarms a background photo that the threshold may raise on the validation split, at either side: half of what is
 promised.
 """
 
@@ -114,10 +114,10 @@ def validate_detector(model: DetectorModel, card: DetectorCard, sets: Sequence[F
     for source in sets:
         frames = source.frames("validation")
         larger += find_in_frames(eager, source, frames[source.first[frames] == source.first[frames + 1]], SIDE)
-    faceless = [frame for frame in every if not len(frame.truth)], larger
+    background = [frame for frame in every if not len(frame.truth)], larger
     threshold = choose_threshold(
         match([frame for frame in every if len(frame.truth)]),
-        [match(frames, smallest=0.0) for frames in faceless],
+        [match(frames, smallest=0.0) for frames in background],
         alarms=ALARMS,
     )
     return DetectorValidation(

@@ -71,7 +71,7 @@ class Board:
             return
         errors = result.accuracy.face_errors
         shown = np.linspace(0, len(errors) - 1, min(FACES, len(errors))).astype(int)
-        sheet = face_pictures(
+        preview = face_pictures(
             data.faces.crops[shown],
             data.faces.truth.keypoints[shown],
             result.predicted[shown],
@@ -80,7 +80,7 @@ class Board:
             columns=4,
             side=SIDE,
         )
-        self._writer.add_image("validation", sheet[:, :, ::-1].copy(), epoch, dataformats="HWC")
+        self._writer.add_image("validation", preview[:, :, ::-1].copy(), epoch, dataformats="HWC")
 
     def figures(self, record: Record, network: nn.Module, *, of: int) -> bool:
         """Write an epoch's figures and, now and then, histograms of weights and of the last step's gradients.

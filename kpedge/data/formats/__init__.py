@@ -10,11 +10,11 @@ from kpedge.core.errors import DataError, UsageError
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
 from kpedge.data.formats import (
+    background,
     boxes_csv,
     coco,
     coco_write,
     course_lists,
-    faceless,
     ibug68_csv,
     kaggle_csv,
     label,
@@ -132,7 +132,7 @@ FORMATS: dict[str, Format] = {
             points=False,
             boxes_only=True,
             unlabelled=True,
-            faceless=True,
+            background=True,
             own_test=True,
             sizes=True,
             stems=True,
@@ -150,7 +150,7 @@ FORMATS: dict[str, Format] = {
             gaps=True,
             visible=True,
             boxes_only=True,
-            faceless=True,
+            background=True,
             own_test=True,
             sizes=True,
             stems=True,
@@ -168,7 +168,7 @@ FORMATS: dict[str, Format] = {
         course_lists.looks_like,
         target=Target(course_lists.write, course_lists.place, boxes=True, gaps=True, own_test=True, words=True),
     ),
-    "faceless": Format(faceless.HOLDS, faceless.read, faceless.looks_like),
+    "background": Format(background.HOLDS, background.read, background.looks_like),
 }
 """Name -> format, in the order in which a folder is held against them: those that say most come first."""
 TARGETS = {name: form.target for name, form in FORMATS.items() if form.target is not None}
@@ -190,7 +190,7 @@ def _fitting(root: Path, scheme: KeypointScheme | None) -> list[str]:
 
 def guess_format(root: Path, scheme: KeypointScheme | None = None) -> str:
     """The format of a folder's labels: the one in which kpedge wrote it (`convert.json`), else from what lies in it;
-    photos without labels are never taken for faceless.
+    photos without labels are never taken for background.
 
     Raises:
         DataError: none fits, or it is a prepared set.
@@ -214,7 +214,7 @@ def _guess(root: Path, scheme: KeypointScheme | None) -> list[str]:
 
 def may_read(root: Path, name: str) -> bool:
     """Whether something in a folder looks like a format of `FORMATS`."""
-    return root.exists() and (bool(photos_below(root)) if name == "faceless" else FORMATS[name].looks_like(root))
+    return root.exists() and (bool(photos_below(root)) if name == "background" else FORMATS[name].looks_like(root))
 
 
 def read_format(

@@ -24,7 +24,7 @@ class Target:
         several: a photo may have several faces.
         boxes_only: faces may be without points.
         unlabelled: it has faces that are neither face nor background.
-        faceless: it has photos without a face.
+        background: it has photos without a face.
         own_test: it tells the test split itself.
         sizes: it needs the size of every photo.
         stems: its files bear the names of the photos, without their endings.
@@ -41,7 +41,7 @@ class Target:
     several: bool = True
     boxes_only: bool = False
     unlabelled: bool = False
-    faceless: bool = False
+    background: bool = False
     own_test: bool = False
     sizes: bool = False
     stems: bool = False

@@ -61,8 +61,8 @@ def refuse_unknown(root: Path, formats: Collection[str]) -> None:
     Raises:
         DataError: always.
     """
-    known = f"--format names it: {', '.join(name for name in formats if name != 'faceless')}"
-    photos_of_none = "photos that show no face: --format faceless"
+    known = f"--format names it: {', '.join(name for name in formats if name != 'background')}"
+    photos_of_none = "photos that show no face: --format background"
     if root.is_file():
         if root.suffix.lower() in SUFFIXES:
             raise DataError(f"{root}: this is a photo", "give its folder")

@@ -82,7 +82,7 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
     find, found, names = PhotoFinder(root), Collected(), Counter[str]()
     unlabelled: dict[str, list[Box]] = {}
     sizes: dict[str, tuple[float, float]] = {}
-    faceless, stems = [], {}
+    background, stems = [], {}
     for path in files:
         file = path.relative_to(root).as_posix()
         try:
@@ -101,7 +101,7 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
         wanted = [(n, one) for n, one in enumerate(objects, 1) if not only or text_of(one, "name") in only]
         found.dropped["annotations of other categories"] += len(objects) - len(wanted)
         if not objects:
-            faceless.append(photo)
+            background.append(photo)
         for number, one in wanted:
             place = f"object {number}"
             try:
@@ -118,15 +118,15 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
     if len(names) > 1 and not only:
         every = ", ".join(f"{name} ({count:,})" for name, count in names.most_common())
         remarks.append(f"all objects are taken for heads: {every}; --label chooses among them")
-    if not found.rows and not found.problems and not unlabelled and not faceless:
+    if not found.rows and not found.problems and not unlabelled and not background:
         raise DataError(f"{root}: no object called {', '.join(only)}", f"objects: {', '.join(names)}")
     return found.labels(
         root,
         scheme,
         files,
         "voc",
-        faceless=tuple(faceless),
-        test=_tests(root, stems, [*(row.photo for row in found.rows), *faceless]) or None,
+        background=tuple(background),
+        test=_tests(root, stems, [*(row.photo for row in found.rows), *background]) or None,
         boxes_only=True,
         convention=HEAD,
         unlabelled=unlabelled,

@@ -90,7 +90,7 @@ class _Reader:
     scheme: KeypointScheme
     only: frozenset[str]
     found: Collected = field(default_factory=Collected)
-    faceless: list[str] = field(default_factory=list)
+    background: list[str] = field(default_factory=list)
     classes: Counter[str] = field(default_factory=Counter)
 
     def file(self, path: Path, photo: str) -> None:
@@ -108,7 +108,7 @@ class _Reader:
             self.found.problems.append(LabelProblem(kind, file, message, photo))
             return
         if head is None:
-            self.faceless.append(photo)
+            self.background.append(photo)
             return
         for line, content in lines:
             try:
@@ -194,13 +194,13 @@ def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[s
     if len(reader.classes) > 1 and not only:
         every = ", ".join(f"{name} ({number:,})" for name, number in reader.classes.most_common())
         remarks.append(f"all classes are taken for faces: {every}; --label chooses among them")
-    read_photos = {row.photo for row in found.rows} | set(reader.faceless)
+    read_photos = {row.photo for row in found.rows} | set(reader.background)
     return found.labels(
         root,
         own,
         files,
         "yolo",
-        faceless=tuple(reader.faceless),
+        background=tuple(reader.background),
         test=tuple(sorted(_tests(root, read_photos))) or None,
         boxes_only=not count,
         convention=POINTS if count else HEAD,

@@ -1,4 +1,4 @@
-"""`kpedge data sheet`: look at samples as training sees them."""
+"""`kpedge data preview`: look at samples as training sees them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def register(app: typer.Typer) -> None:
     """Add the command to its group."""
     app.command(
         epilog=examples(
-            "kpedge data sheet data/photos --out sheet.png",
-            "kpedge data sheet data/photos --out sheet.png --recipe stage3 --faces 12 --epoch 40",
-            "kpedge data sheet data/photos --out sheet.png --negatives",
+            "kpedge data preview data/photos --out preview.png",
+            "kpedge data preview data/photos --out preview.png --recipe stage3 --faces 12 --epoch 40",
+            "kpedge data preview data/photos --out preview.png --negatives",
         )
-    )(sheet)
+    )(preview)
 
 
-def sheet(
+def preview(
     data: Annotated[Path, typer.Argument(help="A prepared set.")],
     out: Annotated[Path, typer.Option(help="The picture to write.")],
     recipe: Annotated[str, typer.Option(help="Network whose training is shown.")] = "stage3",
@@ -41,8 +41,8 @@ def sheet(
     from kpedge.core.geometry import CropRule
     from kpedge.core.images import check_format, write_image
     from kpedge.data.packed import open_set
+    from kpedge.data.preview import augmented_preview, spread
     from kpedge.data.sampling import CropSampler
-    from kpedge.data.sheet import augmented_sheet, spread
     from kpedge.training.config import RECIPES
 
     if recipe not in RECIPES:
@@ -59,6 +59,6 @@ def sheet(
     plain = CropSampler(source, size, config.colour, rule, seed=seed)
     augmented = replace(plain, jitter=config.jitter(), photometric=config.photometric())
     chosen = spread(rows, faces)
-    write_image(out, augmented_sheet(plain, augmented, chosen, range(epoch, epoch + variants)))
+    write_image(out, augmented_preview(plain, augmented, chosen, range(epoch, epoch + variants)))
     output.say(f"{len(chosen)} rows: undisturbed, then epochs {epoch} to {epoch + variants - 1} of {recipe}")
     output.result(str(out))

@@ -1,4 +1,4 @@
-"""Pictures of an explanation: heat over the crop, feature maps, kernels, and all of them on one sheet."""
+"""Pictures of an explanation: heat over the crop, feature maps, kernels, and all of them on one preview."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def pictures(explanation: Explanation, scheme: KeypointScheme) -> dict[str, Imag
 
 
 def overview(explanation: Explanation, scheme: KeypointScheme) -> Image:
-    """Everything on one sheet, uint8 (H, W, 3): the crop with its points, the heats, and for each stage, and for the
+    """Everything on one preview, uint8 (H, W, 3): the crop with its points, the heats, and for each stage, and for the
     first convolution, the strongest channels in a row.
     """
     crop = crop_tile(explanation, SMALL)
@@ -176,13 +176,13 @@ def _alone(tile: Image, caption: str, title: str) -> Image:
     return _titled(contact_sheet([tile], [caption], 1), title)
 
 
-def _titled(sheet: Image, title: str) -> Image:
-    """A sheet with a line above it, which is written smaller where it is too long."""
-    bar = np.full((_BAR, sheet.shape[1], 3), _GREY, np.uint8)
+def _titled(preview: Image, title: str) -> Image:
+    """A preview with a line above it, which is written smaller where it is too long."""
+    bar = np.full((_BAR, preview.shape[1], 3), _GREY, np.uint8)
     width = cv2.getTextSize(title, _FONT, _LETTERS, 1)[0][0]
-    scale = _LETTERS * min(1.0, (sheet.shape[1] - 12) / width)
+    scale = _LETTERS * min(1.0, (preview.shape[1] - 12) / width)
     cv2.putText(bar, title, (6, _BAR - 8), _FONT, scale, WHITE, 1, cv2.LINE_AA)
-    return np.concatenate([bar, sheet])
+    return np.concatenate([bar, preview])
 
 
 def _file_name(name: str) -> str:

@@ -13,7 +13,7 @@ from kpedge.synthetic.scene import render_photo
 _TILE = 160
 
 
-def synthetic_sheet(
+def synthetic_preview(
     seed: int, count: int, *, photos: int | None = None, frames: bool = False, columns: int = 8
 ) -> Image:
     """The largest face of each of the first photos of a set, cropped as for training, every other one with its points;

@@ -41,7 +41,7 @@ def sample_tile(sampler: CropSampler, index: int, epoch: int) -> Image:
     return tile
 
 
-def augmented_sheet(
+def augmented_preview(
     plain: CropSampler, augmented: CropSampler, indices: NDArray[np.intp], epochs: Iterable[int]
 ) -> Image:
     """Training samples, one row a face: the undisturbed crop, then the face as each epoch shows it.

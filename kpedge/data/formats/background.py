@@ -1,4 +1,4 @@
-"""`faceless`: photos that show no face, and no labels; never guessed."""
+"""`background`: photos that show no face, and no labels; never guessed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOLDS = "photos that show no face, and no labels; it has to be asked for"
 
 
 def looks_like(_root: Path) -> bool:
-    """Photos without labels are never taken for faceless."""
+    """Photos without labels are never guessed to show no face."""
     return False
 
 
@@ -27,8 +27,8 @@ def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
         raise DataError(f"{root}: no such folder")
     labels = next(root.rglob(LABEL_FILE), None)
     if labels is not None:
-        raise DataError(f"{labels} labels faces", "leave --format faceless, or give a folder without labels")
+        raise DataError(f"{labels} labels faces", "leave --format background, or give a folder without labels")
     photos = photos_below(root)
     if not photos:
         raise DataError(f"{root}: no photo in this folder or below it")
-    return Labels(root, scheme or FACES21, (), (), (), faceless=tuple(photos), format="faceless")
+    return Labels(root, scheme or FACES21, (), (), (), background=tuple(photos), format="background")
