@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,12 @@ def _is_easy(photo: SyntheticPhoto, width: int) -> bool:
     return turned < 20 and 40 <= face.box[2] - face.box[0] <= 100
 
 
+@functools.lru_cache(maxsize=1024)
+def rendered(seed: int, number: int) -> SyntheticPhoto:
+    """A synthetic photo, rendered once for all tests of a process."""
+    return render_photo(seed, number)
+
+
 def noise_photo(path: Path, seed: int = 0, size: tuple[int, int] = (160, 120)) -> None:
     """Write a picture of noise, of that width and height, and the folders that it needs."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,10 +66,10 @@ def make_photos(folder: Path, count: int, seed: int = 0, faces: int = 1) -> Path
             start, stop = rng.integers(0, 320, 2), rng.integers(0, 320, 2)
             cv2.line(image, start.tolist(), stop.tolist(), rng.integers(0, 255, 3).tolist(), 3)
         for place in range(faces):
-            photo = render_photo(seed, number)
+            photo = rendered(seed, number)
             while not _is_easy(photo, width):
                 number += 1
-                photo = render_photo(seed, number)
+                photo = rendered(seed, number)
             number += 1
             high, wide = photo.image.shape[:2]
             x, y = place * width + int(rng.integers(0, width - wide + 1)), int(rng.integers(0, 240 - high + 1))

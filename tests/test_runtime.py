@@ -1,8 +1,6 @@
-import ast
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,59 +13,12 @@ from kpedge.runtime.keypoints import KeypointPredictor
 from kpedge.runtime.sessions import OnnxModel, new_session
 
 PACKAGE = ROOT / "kpedge"
-FLOORS = {
-    "cli": 8,
-    "demo": 7,
-    "bench": 6,
-    "training": 5,
-    "export": 5,
-    "evaluation": 4,
-    "synthetic": 3,
-    "data": 2,
-    "runtime": 1,
-    "models": 1,
-}
-"""Room -> floor; the files beside the rooms are the ground floor."""
-ENTRY = ("__main__.py",)
 
 
-def imports_of(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
-def room_of(module: str) -> str:
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in FLOORS else ""
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_floor_imports_only_from_floors_below_it(path):
-    relative = path.relative_to(PACKAGE)
-    if relative.name in ENTRY or path == PACKAGE / "__init__.py":  # its names are imported when they are used
-        return
-    room = relative.parts[0] if len(relative.parts) > 1 else ""
-    floor = FLOORS.get(room, 0)
-    for module in imports_of(path):
-        if module.split(".")[0] == "kpedge" and room_of(module) != room:
-            assert FLOORS.get(room_of(module), 0) < floor or room_of(module) == "", f"{relative} imports {module}"
-        if room in ("runtime", "") and relative.name != "plots.py":
-            assert module.split(".")[0] not in ("torch", "onnx", "onnxscript", "matplotlib"), (
-                f"{relative} imports {module}"
-            )
-    if room in ("models", "data", "runtime"):
-        siblings = {room_of(module) for module in imports_of(path)} & {"models", "data", "runtime"} - {room}
-        assert not siblings, f"{relative} imports its neighbours {siblings}"
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_stay_short(path):
-    assert len(path.read_text().splitlines()) <= 400
+def test_files_stay_short():
+    """The layers are checked by import-linter (pyproject.toml)."""
+    long = {str(path): count for path in PACKAGE.rglob("*.py") if (count := len(path.read_text().splitlines())) > 400}
+    assert not long
 
 
 EDGE = """
