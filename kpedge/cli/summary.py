@@ -8,7 +8,7 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Json, Scheme, examples
-from kpedge.core.choices import BACKBONES, HEADS
+from kpedge.models.registry import BACKBONES, HEADS
 
 
 def register(app: typer.Typer) -> None:

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from kpedge.core.card import Card, DetectorCard, ModelCard
 from kpedge.core.errors import ModelError
-from kpedge.models.blocks import fold
 from kpedge.models.detector import Detector, DetectorModel
+from kpedge.models.fold import fold
 from kpedge.models.keypoint_model import KeypointModel, empty_model
 
 KpedgeModel = KeypointModel | DetectorModel
@@ -43,9 +43,19 @@ def model_from_state(card: Card, state: dict[str, Tensor], source: str) -> Kpedg
     else:
         raise ModelError(f"{source}: no model does {card.task!r}", "update kpedge")
     expected = model.state_dict()
+    if card.architecture.get("folded"):
+        state = _current_names(state, expected)
     for name, tensor in expected.items():
         if name not in state or state[name].shape != tensor.shape:
             got = tuple(state[name].shape) if name in state else "nothing"
             raise ModelError(f"{source}: {name} should have shape {tuple(tensor.shape)}, the file has {got}")
     model.load_state_dict({name: state[name] for name in expected})
     return model.eval()
+
+
+def _current_names(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Folded weights under today's names: until version 0.1.0 folding renamed layers, without changing their order."""
+    shapes = ([tensor.shape for tensor in one.values()] for one in (state, expected))
+    if state.keys() == expected.keys() or len(set(map(tuple, shapes))) > 1:
+        return state
+    return dict(zip(expected, state.values(), strict=True))

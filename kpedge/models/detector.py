@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kpedge.core.keypoints import FACES5
-from kpedge.models.blocks import ConvBlock, fold
+from kpedge.models.blocks import ConvBlock
+from kpedge.models.fold import fold
 
 STRIDES = (8, 16, 32)
 """Pixels between neighbouring cells, on each level."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from kpedge.core.choices import INITIALISATIONS
-from kpedge.core.errors import UsageError
+from kpedge.models.registry import INITIALISATIONS
 
 
 def initialise(network: nn.Module, scheme: str) -> None:
@@ -15,33 +14,46 @@ def initialise(network: nn.Module, scheme: str) -> None:
 
     PyTorch's default draws weights with variance 1 / (3 fan-in), 5.6 times less than a PReLU of slope 0.25 needs to
     pass a signal on. Over the ten layers of stage 1, which has no normalisation layers, the signal shrinks so far that
-    the output hardly depends on the picture; gradient descent then learns the last bias, the mean face, and stays
+    the output hardly depends on the image; gradient descent then learns the last bias, the mean face, and stays
     there. Kaiming's normal initialisation for that slope (He et al. 2015) keeps the variance.
 
     Args:
         network: changed in place; everything but convolutions and linear layers is left.
-        scheme: "kaiming" (He et al. 2015), "xavier" (Glorot & Bengio 2010), "orthogonal" (Saxe et al. 2014), or "torch"
-            to leave PyTorch's default.
+        scheme: a name of `INITIALISATIONS`; with "torch" nothing is changed.
 
     Raises:
         UsageError: there is no such scheme.
     """
-    if scheme not in INITIALISATIONS:
-        raise UsageError(f"--init must be one of {', '.join(INITIALISATIONS)}, not {scheme!r}")
-    if scheme == "torch":
+    set_weight = INITIALISATIONS[scheme]
+    if set_weight is keep:
         return
     slope = 0.25 if any(isinstance(layer, nn.PReLU) for layer in network.modules()) else 0.0
-    gain = nn.init.calculate_gain("leaky_relu", slope)
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            if scheme == "kaiming":
-                nn.init.kaiming_normal_(layer.weight, a=slope, nonlinearity="leaky_relu")
-            elif scheme == "xavier":
-                nn.init.xavier_normal_(layer.weight, gain=gain)
-            else:
-                nn.init.orthogonal_(layer.weight, gain=gain)
+            set_weight(layer.weight, slope)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             if name in getattr(network, "outputs", ()):
                 with torch.no_grad():
                     layer.weight.mul_(0.1)
+
+
+def kaiming(weight: Tensor, slope: float) -> object:
+    """He et al. 2015."""
+    return nn.init.kaiming_normal_(weight, a=slope, nonlinearity="leaky_relu")
+
+
+def xavier(weight: Tensor, slope: float) -> object:
+    """Glorot & Bengio 2010."""
+    return nn.init.xavier_normal_(weight, gain=nn.init.calculate_gain("leaky_relu", slope))
+
+
+def orthogonal(weight: Tensor, slope: float) -> object:
+    """Saxe et al. 2014."""
+    return nn.init.orthogonal_(weight, gain=nn.init.calculate_gain("leaky_relu", slope))
+
+
+def keep(weight: Tensor, slope: float) -> object:
+    """PyTorch's default: the weight stays as it is."""
+    del slope
+    return weight

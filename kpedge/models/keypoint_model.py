@@ -11,47 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from kpedge.core.card import ModelCard
-from kpedge.core.choices import NORMALISATIONS
-from kpedge.core.errors import ModelError, UsageError
-from kpedge.models.blocks import fold
+from kpedge.core.errors import ModelError
+from kpedge.models.fold import fold
+from kpedge.models.registry import NORMALISATIONS
 from kpedge.models.stage1 import Stage1
 from kpedge.models.stage2 import RawOutput, Stage2
 from kpedge.models.stage3 import Stage3
 
 ARCHITECTURES: dict[str, type[Stage1] | type[Stage2]] = {"stage1": Stage1, "stage2": Stage2, "stage3": Stage3}
 """Name in a card -> network, built from the number of keypoints and, by keyword, options."""
-
-
-class PerCropNormalisation(nn.Module):
-    """Each crop minus its mean, divided by its standard deviation: brightness and contrast no longer matter.
-
-    A grey level is added to the deviation, so that the noise of a flat crop is not blown up to full contrast.
-    """
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """float32 (N, C, H, W) to the same shape."""
-        centred = pixels - pixels.mean(dim=(1, 2, 3), keepdim=True)
-        variance = centred.square().mean(dim=(1, 2, 3), keepdim=True)
-        return centred / (variance.sqrt() + 1.0)
-
-
-class FixedNormalisation(nn.Module):
-    """Pixels from 0 to 255 to values from -1 to 1."""
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """float32 (N, C, H, W) to the same shape."""
-        return pixels / 127.5 - 1.0
-
-
-def new_normalisation(name: str) -> nn.Module:
-    """A normalisation by name.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
-    if name not in NORMALISATIONS:
-        raise UsageError(f"--normalise must be one of {', '.join(NORMALISATIONS)}, not {name!r}")
-    return {"crop": PerCropNormalisation, "fixed": FixedNormalisation, "none": nn.Identity}[name]()
 
 
 class KeypointModel(nn.Module):
@@ -77,7 +45,7 @@ class KeypointModel(nn.Module):
         self, network: nn.Module, mean_shape: Tensor, spread: float, *, face: bool = False, normalise: str = "crop"
     ) -> None:
         super().__init__()
-        self.normalise = new_normalisation(normalise)
+        self.normalise = NORMALISATIONS[normalise]()
         self.network = network
         self.face = face
         self.register_buffer("mean_shape", mean_shape.to(torch.float32).clone())

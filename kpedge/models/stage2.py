@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import ClassVar, TypedDict
 
 from torch import Tensor, nn
 
 from kpedge.core.card import COLOURS
-from kpedge.models.backbones import Pyramid, new_backbone
-from kpedge.models.heads import HeatmapHead, Neck, new_head
+from kpedge.models.backbones.backbone import new_backbone
+from kpedge.models.heads.head import MapShapes
+from kpedge.models.heads.neck import Neck
+from kpedge.models.registry import HEADS
 
 
 class RawOutput(TypedDict, total=False):
@@ -33,9 +35,9 @@ class Stage2(nn.Module):
 
     Args:
         keypoints: number of points K.
-        backbone: a name of `kpedge.core.choices.BACKBONES`.
-        head: a name of `kpedge.core.choices.HEADS`.
-        norm: a name of `kpedge.core.choices.NORMS`.
+        backbone: a name of `kpedge.models.registry.BACKBONES`.
+        head: a name of `kpedge.models.registry.HEADS`.
+        norm: a name of `kpedge.models.registry.NORMS`.
         width: factor of the backbone's channels.
         dropout: probability of dropping a number of the neck's vector in training.
         colour: a key of `kpedge.core.card.COLOURS`.
@@ -43,7 +45,9 @@ class Stage2(nn.Module):
 
     size = 112
     features = 128
-    outputs: tuple[str, ...] = ("head.linear", "head.last")
+    scores: ClassVar[bool] = False
+    """Whether more than the head reads the neck's vector."""
+    outputs: tuple[str, ...] = ()
     """Layers whose output is read, not rectified: they start small."""
 
     def __init__(
@@ -59,16 +63,16 @@ class Stage2(nn.Module):
     ) -> None:
         super().__init__()
         self.colour = colour
-        self.backbone = new_backbone(backbone, COLOURS[colour], norm=norm, width=width)
-        pyramid = isinstance(self.backbone, Pyramid)
+        self.backbone = new_backbone(backbone, COLOURS[colour], norm=norm, head=head, width=width)
         channels = self.backbone.channels
         sides = [-(-self.size // 2 ** (level + 2)) for level in range(len(channels))]
-        self.neck = Neck(channels, sides[-1] ** 2, features=self.features, dropout=dropout, norm=norm, joined=pyramid)
-        self.head = new_head(head, self.features, channels, sides, keypoints, norm=norm, pyramid=pyramid)
-        if isinstance(self.head, HeatmapHead) and type(self) is Stage2:
-            self.neck = None  # type: ignore[assignment]
-            if isinstance(self.backbone, Pyramid):
-                self.backbone.keep_finest()
+        maps = MapShapes(channels, sides, self.backbone.merged)
+        self.neck: Neck | None = Neck(maps, self.features, dropout=dropout, norm=norm)
+        self.head = HEADS[head](maps, self.features, keypoints, norm=norm)
+        if self.head.reads_maps and not self.scores:
+            self.neck = None
+            self.backbone.keep_finest()
+        self.outputs = (f"head.{self.head.output}", *self.outputs)
         self.relative = self.head.relative
 
     def forward(self, pixels: Tensor) -> RawOutput:

@@ -21,7 +21,8 @@ class Stage3(Stage2):
         options: as of `Stage2`.
     """
 
-    outputs = (*Stage2.outputs, "face", "error")
+    scores = True
+    outputs = ("face", "error")
 
     def __init__(self, keypoints: int, **options: str | float) -> None:
         super().__init__(keypoints, **options)  # type: ignore[arg-type]
@@ -31,6 +32,7 @@ class Stage3(Stage2):
     def forward(self, pixels: Tensor) -> RawOutput:
         """Normalised pixels, float32 (N, C, 112, 112)."""
         maps = self.backbone(pixels)
+        assert self.neck is not None, "its own layers read the vector"  # noqa: S101
         vector = self.neck(maps)
         output = self._points(vector, maps)
         output["logit"] = self.face(vector)[:, 0]

@@ -8,19 +8,10 @@ import sys
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from kpedge.core.choices import (
-    BACKBONES,
-    HEADS,
-    INITIALISATIONS,
-    LOSSES,
-    NORMALISATIONS,
-    NORMS,
-    OPTIMISERS,
-    PRECISIONS,
-    SCHEDULES,
-)
+from kpedge.core.choices import LOSSES, OPTIMISERS, PRECISIONS, SCHEDULES
 from kpedge.core.errors import TrainingError, UsageError
 from kpedge.core.text import flag
+from kpedge.models.registry import BACKBONES, HEADS, INITIALISATIONS, NORMALISATIONS, NORMS
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -167,9 +158,9 @@ class TrainConfig(PixelConfig):
     the mean face.
     """
 
-    backbone: str = _knob("plain", "Network", "The network below the head.", choices=BACKBONES)
-    head: str = _knob("coordinates", "Network", "How points are read off.", choices=HEADS)
-    norm: str = _knob("batch", "Network", "Normalisation layers.", choices=NORMS)
+    backbone: str = _knob("plain", "Network", "The network below the head.", choices=tuple(BACKBONES))
+    head: str = _knob("coordinates", "Network", "How points are read off.", choices=tuple(HEADS))
+    norm: str = _knob("batch", "Network", "Normalisation layers.", choices=tuple(NORMS))
     width: float = _knob(1.0, "Network", "Factor of the backbone's channels.", low=0.125, high=8)
     dropout: float = _knob(0.0, "Network", "Probability of dropping a feature before the head.", high=0.9)
     colour: str = _knob("grey", "Network", "What the network sees.", choices=("grey", "bgr"))
@@ -177,13 +168,13 @@ class TrainConfig(PixelConfig):
         "crop",
         "Network",
         "Pixels by each crop's own mean and deviation, by constants, or not at all.",
-        choices=NORMALISATIONS,
+        choices=tuple(NORMALISATIONS),
     )
     init: str = _knob(
         "kaiming",
         "Network",
         "Starting weights; torch is PyTorch's default, with which stage 1 collapses.",
-        choices=INITIALISATIONS,
+        choices=tuple(INITIALISATIONS),
     )
     loss: str = _knob("mse", "Loss", "Of the keypoints.", choices=LOSSES)
     keypoint_weight: float = _knob(1.0, "Loss", "Weight of the keypoints' loss.")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kpedge.models.heads import target_distributions
+from kpedge.models.heads.targets import target_distributions
 from kpedge.models.stage2 import RawOutput
 
 BETA = 0.3

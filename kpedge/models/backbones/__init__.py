@@ -1,0 +1,1 @@
+"""Backbones: from normalised pixels to feature maps of falling resolution. One file each."""

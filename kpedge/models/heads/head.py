@@ -1,0 +1,63 @@
+"""What every head is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, fx, nn
+
+from kpedge.models.backbones.backbone import Maps
+
+
+@dataclass(frozen=True, slots=True)
+class MapShapes:
+    """The feature maps that a head reads.
+
+    Attributes:
+        channels: of each map.
+        sides: of each map, cells, the finest first.
+        merged: whether each map already holds what the coarser ones say.
+    """
+
+    channels: list[int]
+    sides: list[int]
+    merged: bool
+
+
+class Head(nn.Module):
+    """Feature maps to keypoints.
+
+    Attributes:
+        relative: whether points are in units of the training shapes' deviation from their mean, else fractions of the
+            crop.
+        reads_maps: whether it reads the maps, and not the neck's vector.
+        output: name of the layer whose output is read, not rectified: it starts small.
+
+    Args of every head's constructor:
+        maps: the backbone's.
+        features: length of the neck's vector.
+        keypoints: number of points K.
+        norm: a name of `kpedge.models.registry.NORMS`.
+    """
+
+    relative: ClassVar[bool] = False
+    reads_maps: ClassVar[bool] = False
+    output: ClassVar[str] = "linear"
+
+    def __init__(self, maps: MapShapes, features: int, keypoints: int, *, norm: str) -> None:
+        super().__init__()
+
+    def forward(self, vector: Tensor | None, maps: Maps) -> tuple[Tensor, Tensor | None]:
+        """The neck's vector (N, features) and the maps to points, (N, K, 2), and the logits of distributions over
+        places, None where the head has none.
+        """
+        raise NotImplementedError
+
+
+@fx.wrap
+def cell_centres(cells: Tensor) -> Tensor:
+    """The middles of the last axis's cells as fractions of it, (cells,)."""
+    count = cells.shape[-1]
+    return (torch.arange(count, device=cells.device, dtype=cells.dtype) + 0.5) / count
