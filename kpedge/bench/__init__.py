@@ -1,1 +1,1 @@
-"""Measuring: accuracy of a model file, latency of its forms, and the reports of both."""
+"""Latency of model files, of the detector and of the live pipeline, and its reports."""

@@ -1,1 +1,1 @@
-"""The command line: each command parses, calls, and renders; nothing is computed here."""
+"""The command line: each command parses its arguments, calls the package that does the work, and prints."""

@@ -1,1 +1,1 @@
-"""What every package uses: errors, results, geometry, boxes, keypoint schemes, model cards, files, images."""
+"""What every package uses: errors, results, geometry, keypoint schemes, model cards, files, images."""

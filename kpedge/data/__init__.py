@@ -1,1 +1,1 @@
-"""Labels and photos in, training samples out."""
+"""Label formats, prepared sets, sampling, augmentation, checks, public sets."""

@@ -1,1 +1,1 @@
-"""`kpedge demo`: the whole story on synthetic faces and the sample photo, and the page that tells it."""
+"""`kpedge demo`: train, export, verify and run on synthetic faces, with a page that shows every step."""

@@ -1,1 +1,1 @@
-"""Accuracy of keypoints, face scores and detections, their reports, and comparison of runs. No torch."""
+"""Accuracy of keypoints, face scores and detections, reports, and comparison of runs. No PyTorch."""

@@ -1,1 +1,1 @@
-"""The file formats of a model: writing them, opening them, and proving that they compute the same numbers."""
+"""Model file formats: write them, open them, and verify that they compute the same numbers."""

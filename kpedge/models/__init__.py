@@ -1,1 +1,1 @@
-"""The networks, and the module that wraps one for use: raw pixels in, keypoints out."""
+"""Networks, batch-norm folding, checkpoints, and what a network looks at."""

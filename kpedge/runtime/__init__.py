@@ -1,1 +1,1 @@
-"""Running models with onnxruntime and OpenCV alone: nothing here imports torch or the onnx package."""
+"""Models run with onnxruntime and OpenCV alone: photos, videos, cameras."""

@@ -1,1 +1,1 @@
-"""Recipes, the loop, and what is measured while it runs."""
+"""Configuration, the training loop and its tasks, losses, optimizers, logging, distributed training."""
