@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import importlib
+import itertools
 import textwrap
 from pathlib import Path
 
@@ -31,10 +32,9 @@ def points_image() -> np.ndarray:
     """The sample face with numbered points, and the names next to it: uint8 (H, W, 3)."""
     image = read_image(sample_photo())
     _, box, points = parse_row((sample_folder() / "label.txt").read_text(), FACES21)
-    x1, y1, x2, y2 = box
-    margin = 0.12 * (x2 - x1)
-    scale = SIDE / (x2 - x1 + 2 * margin)
-    start = np.array([x1 - margin, y1 - margin])
+    side = box[2] - box[0]
+    scale = SIDE / (1.24 * side)
+    start = box[:2] - 0.12 * side
     matrix = np.array([[scale, 0, -scale * start[0]], [0, scale, -scale * start[1]]])
     face = cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC)
     moved = (points - start) * scale
@@ -49,8 +49,8 @@ def points_image() -> np.ndarray:
 def package_diagram() -> str:
     """The packages of kpedge as layers, each with what it is for and what it imports, as SVG.
 
-    Layers come from the contract of import-linter in pyproject.toml, descriptions from the packages' docstrings, imports
-    from the code.
+    Layers come from the contract of import-linter in pyproject.toml, descriptions from the packages' docstrings,
+    imports from the code.
     """
     graph = grimp.build_graph("kpedge", exclude_type_checking_imports=True)
     contract = parse_toml((DOCS.parent / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
@@ -64,7 +64,7 @@ def package_diagram() -> str:
             doc = str(importlib.import_module(package).__doc__).split("\n\n")[0]
             imported = [
                 other.split(".")[1]
-                for other in sum(rows[row + 1 :], [])
+                for other in itertools.chain(*rows[row + 1 :])
                 if graph.direct_import_exists(importer=package, imported=other, as_packages=True)
             ]
             parts.append(f'<rect x="{x:.0f}" y="{y}" width="{side:.0f}" height="{height}" rx="6"/>')

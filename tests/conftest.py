@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from kpedge.core.keypoints import FACES21
 from kpedge.data.labels import format_row, parse_row
@@ -91,18 +93,48 @@ def turned_jpeg(data: bytes) -> bytes:
     return data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """All cores for the whole suite, none for a few files: starting workers would take longer than it saves."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return min(os.cpu_count() or 1, 8) if whole else 0
+
+
+class Shared:
+    """Folders that are made once, whichever of the parallel processes needs them first."""
+
+    def __init__(self, tmp_path_factory: pytest.TempPathFactory, worker: str) -> None:
+        base = tmp_path_factory.getbasetemp()
+        self.root = (base if worker == "master" else base.parent) / "shared"
+        self.root.mkdir(exist_ok=True)
+
+    def folder(self, name: str, make: Callable[[Path], None]) -> Path:
+        """The folder of that name, made by `make` unless it is there."""
+        out = self.root / name
+        with FileLock(self.root / f"{name}.lock"):
+            done = self.root / f"{name}.done"
+            if not done.exists():
+                make(out)
+                done.touch()
+        return out
+
+
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Shared:
+    """What the processes of one test run share."""
+    return Shared(tmp_path_factory, worker_id)
+
+
+@pytest.fixture(scope="session")
+def photos(shared: Shared) -> Path:
     """`COUNT` photos, one synthetic face each."""
-    return make_photos(tmp_path_factory.mktemp("faces") / "photos", COUNT)
+    return shared.folder("photos", lambda out: make_photos(out, COUNT))
 
 
 @pytest.fixture(scope="session")
-def prepared(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+def prepared(photos: Path, shared: Shared) -> PreparedSet:
     """The photos, prepared."""
-    out = tmp_path_factory.mktemp("prepared") / "set"
-    prepare(photos, out, PrepareOptions(validation=0.15, test=0.15, terms="made by the tests"))
-    return open_set(out)
+    options = PrepareOptions(validation=0.15, test=0.15, terms="made by the tests")
+    return open_set(shared.folder("set", lambda out: prepare(photos, out, options)))
 
 
 EASY = {"epochs": 25, "batch_size": 8, "lr": 0.03, "warmup": 20, "threads": 1, "roll": 0.0, "scale": 0.0, "shift": 0.0}
@@ -110,24 +142,20 @@ EASY = {"epochs": 25, "batch_size": 8, "lr": 0.03, "warmup": 20, "threads": 1, "
 
 
 @pytest.fixture(scope="session")
-def trained(prepared: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(prepared: PreparedSet, shared: Shared) -> Path:
     """The folder of a short training."""
     from kpedge.training.config import TrainConfig
     from kpedge.training.loop import train
 
-    out = tmp_path_factory.mktemp("runs") / "stage1"
-    train("stage1", prepared, out, TrainConfig(**EASY))
-    return out
+    return shared.folder("run-stage1", lambda out: train("stage1", prepared, out, TrainConfig(**EASY)))
 
 
 @pytest.fixture(scope="session")
-def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(trained: Path, shared: Shared) -> Path:
     """A folder with the training's ONNX and TorchScript files and their card."""
     from kpedge.export.exporter import export_model
 
-    out = tmp_path_factory.mktemp("exported")
-    export_model(trained / "best.pt", out, ("onnx", "torchscript"))
-    return out
+    return shared.folder("exported-stage1", lambda out: export_model(trained / "best.pt", out, ("onnx", "torchscript")))
 
 
 @pytest.fixture
@@ -153,26 +181,25 @@ LEAN = {"width": 0.5, "batch_size": 16, "threads": 1, "warmup": 5, "lr": 5e-3, "
 
 
 @pytest.fixture(scope="session")
-def trained3(prepared: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained3(prepared: PreparedSet, shared: Shared) -> Path:
     """The folder of a short training of stage 3."""
     from dataclasses import replace
 
     from kpedge.training.config import RECIPES
     from kpedge.training.loop import train
 
-    out = tmp_path_factory.mktemp("runs") / "stage3"
-    train("stage3", prepared, out, replace(RECIPES["stage3"], **LEAN, epochs=30, negatives=2.0, face_weight=1.0))
-    return out
+    config = replace(RECIPES["stage3"], **LEAN, epochs=30, negatives=2.0, face_weight=1.0)
+    return shared.folder("run-stage3", lambda out: train("stage3", prepared, out, config))
 
 
 @pytest.fixture(scope="session")
-def exported3(trained3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported3(trained3: Path, shared: Shared) -> Path:
     """A folder with its ONNX and TorchScript files and their card."""
     from kpedge.export.exporter import export_model
 
-    out = tmp_path_factory.mktemp("exported3")
-    export_model(trained3 / "best.pt", out, ("onnx", "torchscript"))
-    return out
+    return shared.folder(
+        "exported-stage3", lambda out: export_model(trained3 / "best.pt", out, ("onnx", "torchscript"))
+    )
 
 
 @pytest.fixture
@@ -191,12 +218,16 @@ def chromium() -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
-def small_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The folder of a demo in small, and what was told while it was made."""
+def small_demo(shared: Shared) -> tuple[Path, list[str]]:
+    """The folder of a demo in small, and the lines that it printed."""
     from kpedge.demo.settings import DemoSettings
     from kpedge.demo.story import run_demo
 
-    out, told = tmp_path_factory.mktemp("demo") / "a demo", []
-    settings = DemoSettings(photos=60, epochs=10, rounds=1, calls=2, seconds=1.2, seed=1)
-    assert run_demo(out, settings, say=told.append) == out / "index.html"
-    return out, told
+    def make(out: Path) -> None:
+        lines: list[str] = []
+        settings = DemoSettings(photos=60, epochs=10, rounds=1, calls=2, seconds=1.2, seed=1)
+        assert run_demo(out / "a demo", settings, say=lines.append) == out / "a demo" / "index.html"
+        (out / "lines.json").write_text(json.dumps(lines))
+
+    folder = shared.folder("demo", make)
+    return folder / "a demo", json.loads((folder / "lines.json").read_text())
