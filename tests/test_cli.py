@@ -64,7 +64,7 @@ def test_completion_can_be_shown():
         (
             ["predict", "a.png", "--box", "1,2,3,4", "--model", "stage99"],
             1,
-            "neither a model file nor a released model",
+            "no such file, run folder or released model",
         ),
         (["predict", "--boxes", "{tmp}/none.txt", "--model", "{model}"], 1, "none.txt: no such file"),
         (["train", "stage1", "--data", "{photos}", "--epochs", "0"], 2, "--epochs must be at least 1"),

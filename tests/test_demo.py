@@ -12,6 +12,7 @@ import pytest
 from kpedge.cli.main import main
 from kpedge.core.errors import MissingExtraError, OutputError, UsageError
 from kpedge.core.faces import Face
+from kpedge.core.files import WRITTEN
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.demo import checks
@@ -202,7 +203,7 @@ def test_the_folder_holds_what_the_report_says(small):
     for name, size in document["files"].items():
         assert (small / name).stat().st_size == size, name
     there = {str(path.relative_to(small)) for path in small.rglob("*") if path.is_file()}
-    own = {name for name in there if not name.startswith("synthetic/")} - {"index.html", "report.json"}
+    own = {name for name in there if not name.startswith("synthetic/")} - {"index.html", "report.json", WRITTEN}
     assert own == set(document["files"])
     assert "synthetic/label.txt" in there
     assert {"models/demo.onnx", "models/demo.torchscript.pt", "video/faces.mp4", "run/curves.png"} <= there
@@ -240,15 +241,17 @@ def test_its_faces_are_none_that_the_released_models_were_trained_on(small):
     assert np.abs(ours.astype(float) - preview).mean() < 5 < np.abs(ours.astype(float) - other).mean()
 
 
-def test_a_demo_is_not_overwritten_unasked(small, capsys):
-    before = (small / "report.json").read_bytes()
-    assert main(["demo", "--out", str(small)]) == 1
+def test_a_demo_may_be_replaced_until_somebody_changes_it(small, tmp_path, capsys):
+    check_target(small, force=False)
+    shutil.copytree(small, tmp_path / "demo")
+    (tmp_path / "demo" / "notes.txt").write_text("mine")
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 1
     captured = capsys.readouterr()
-    assert "holds a demo already" in captured.err
+    assert "holds a demo" in captured.err
     assert "--force" in captured.err
     assert "1/8" not in captured.err, "nothing is done first"
-    assert (small / "report.json").read_bytes() == before
-    check_target(small, force=True)
+    assert (tmp_path / "demo" / "notes.txt").read_text() == "mine"
+    check_target(tmp_path / "demo", force=True)
 
 
 def test_what_is_no_demo_is_never_replaced(tmp_path):
@@ -289,7 +292,7 @@ def test_a_folder_that_appears_meanwhile_is_left_alone(small, tmp_path, monkeypa
 
     monkeypatch.setattr("kpedge.demo.story._follow_faces", meanwhile)
     monkeypatch.setattr("kpedge.demo.story.page", lambda *_: "")
-    with pytest.raises(OutputError, match="holds a demo already"):
+    with pytest.raises(OutputError, match="holds a demo"):
         run_demo(out, SMALL)
     assert (out / "mine").read_text() == "mine"
     assert list(tmp_path.iterdir()) == [out]

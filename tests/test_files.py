@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from kpedge.core.errors import OutputError
-from kpedge.core.files import atomic_folder, make_folder, refuse_existing, write_bytes
+from kpedge.core.files import atomic_folder, make_folder, record_output, refuse_existing, write_bytes
 
 LIMITED = """
 import resource, signal, sys
@@ -87,3 +87,21 @@ def test_existing_files_are_kept_unless_forced(tmp_path):
         refuse_existing(tmp_path / "a")
     refuse_existing(tmp_path / "a", force=True)
     refuse_existing(tmp_path / "b")
+
+
+def test_what_kpedge_wrote_may_be_replaced_until_somebody_changes_it(tmp_path):
+    file, folder = tmp_path / "a", tmp_path / "folder"
+    file.write_text("ours")
+    write_bytes(folder / "below" / "b", b"ours")
+    for path in (file, folder):
+        record_output(path)
+        refuse_existing(path)
+    (tmp_path / "c").write_text("the user's")
+    write_bytes(folder / "below" / "c", b"the user's")
+    file.write_text("changed")
+    for path in (file, folder, tmp_path / "c"):
+        with pytest.raises(OutputError, match="exists already"):
+            refuse_existing(path)
+    file.write_text("ours again")
+    record_output(file)
+    refuse_existing(file)

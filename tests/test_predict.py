@@ -30,6 +30,11 @@ def documents(capsys):
     return [json.loads(line) for line in captured.out.splitlines()], captured.err
 
 
+def names_in(folder):
+    """The visible files of a folder."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def is_the_sample(face):
     overlap = iou(np.array([face["box"]]), ROW.box[None])[0, 0]
     off = np.linalg.norm(np.array(face["keypoints"]) - ROW.keypoints, axis=1).mean() / SIDE
@@ -47,13 +52,18 @@ def empty_picture(tmp_path):
 def test_the_face_of_the_sample_is_found(capsys):
     assert main(["predict", str(PHOTO), "--json"]) == 0
     (document,), told = documents(capsys)
-    assert document.keys() == {"image", "faces"}
-    assert document["image"] == str(PHOTO)
+    assert document.keys() == {"image", "size", "scheme", "faces"}
+    assert (document["image"], document["size"], document["scheme"]) == (str(PHOTO), [512, 512], "faces21")
     (face,) = document["faces"]
     assert is_the_sample(face)
     assert face["score"] > 0.9
     assert len(face["errors"]) == 21
-    assert told == ""
+    assert told == "1 image, 1 face\n"
+
+
+def test_the_names_of_the_keypoints_are_given_on_request(capsys):
+    assert main(["predict", str(PHOTO), "--json", "--names"]) == 0
+    assert documents(capsys)[0][0]["names"] == list(FACES21.points)
 
 
 def test_a_folder_is_searched_to_the_end(tmp_path, empty_picture, capsys):
@@ -72,9 +82,10 @@ def test_a_folder_is_searched_to_the_end(tmp_path, empty_picture, capsys):
     for document in (found[0], found[2]):
         (face,) = document["faces"]
         assert is_the_sample(face)
-    assert len(told.splitlines()) == 2
     assert f"{root}/a/broken.jpg: the picture is cut off" in told
-    assert "1 of 4 photos could not be used" in told
+    assert "3 images (1 without a face), 2 faces" in told
+    assert f"not read: {root}/a/notes.txt" in told
+    assert "1 of 4 photos skipped: 1 × the picture is cut off" in told
 
 
 def test_a_photo_that_is_named_twice_is_searched_once(tmp_path, capsys):
@@ -88,7 +99,18 @@ def test_a_folder_without_photos_is_named(tmp_path, capsys):
     assert main(["predict", str(tmp_path), "--json"]) == 1
     found, told = documents(capsys)
     assert found == []
-    assert told == f"error: {tmp_path}: no photo in this folder or below it\n"
+    assert told.startswith(f"error: {tmp_path}: no photo in this folder or below it")
+    assert "label.txt" in told
+
+
+def test_a_video_is_for_webcam(tmp_path, capsys):
+    video = tmp_path / "clip.MP4"
+    video.write_bytes(b"")
+    assert main(["predict", str(video)]) == 2
+    assert f"kpedge webcam {video}" in documents(capsys)[1]
+    shutil.copy(PHOTO, tmp_path)
+    assert main(["predict", str(tmp_path), "--json"]) == 0
+    assert f"kpedge webcam {video}" in documents(capsys)[1]
 
 
 def test_pictures_are_drawn_only_where_they_are_wanted(tmp_path, empty_picture, monkeypatch, capsys):
@@ -97,13 +119,13 @@ def test_pictures_are_drawn_only_where_they_are_wanted(tmp_path, empty_picture, 
     assert main(["predict", str(PHOTO), "--json"]) == 0
     assert list((tmp_path / "here").iterdir()) == []
     assert main(["predict", str(PHOTO), str(empty_picture), "--json", "--out", "drawn"]) == 0
-    assert sorted(path.name for path in (tmp_path / "here" / "drawn").iterdir()) == [f"{PHOTO.stem}.png", "none.png"]
+    assert names_in(tmp_path / "here" / "drawn") == [PHOTO.name, "none.png"], "a JPEG for a JPEG"
     assert main(["predict", str(PHOTO)]) == 0
     found, told = documents(capsys)
     assert len(found) == 4
-    assert f"picture: predictions/{PHOTO.stem}.png" in told
-    drawn, photo = read_image(tmp_path / "here" / "predictions" / f"{PHOTO.stem}.png"), read_image(PHOTO)
-    changed = np.argwhere((drawn != photo).any(axis=2))[:, ::-1]
+    assert f"annotated copy: predictions/{PHOTO.name}" in told
+    drawn, photo = read_image(tmp_path / "here" / "predictions" / PHOTO.name), read_image(PHOTO)
+    changed = np.argwhere((np.abs(drawn.astype(int) - photo) > 40).any(axis=2))[:, ::-1]
     assert len(changed) > 100
     assert (changed.min(axis=0) > ROW.box[:2] - 0.3 * SIDE).all()
     assert (changed.max(axis=0) < ROW.box[2:] + 0.3 * SIDE).all()
@@ -111,7 +133,7 @@ def test_pictures_are_drawn_only_where_they_are_wanted(tmp_path, empty_picture, 
 
 
 def test_no_file_is_overwritten_unasked(tmp_path, capsys):
-    out, target = tmp_path / "out", tmp_path / "out" / f"{PHOTO.stem}.png"
+    out, target = tmp_path / "out", tmp_path / "out" / PHOTO.name
     out.mkdir()
     target.write_bytes(b"mine")
     assert main(["predict", str(PHOTO), "--out", str(out)]) == 1
@@ -136,12 +158,15 @@ def test_a_folder_is_searched_again_without_the_pictures_of_the_first_time(
     tmp_path, empty_picture, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    assert main(["predict", "."]) == 0
+    for _ in range(2):
+        assert main(["predict", "."]) == 0
+        assert [document["image"] for document in documents(capsys)[0]] == ["none.png"]
+        assert names_in(tmp_path / "predictions") == ["none.png"]
+    (tmp_path / "predictions" / "none.png").write_bytes(empty_picture.read_bytes() + b"edited")
     assert main(["predict", "."]) == 1
     assert "predictions/none.png exists already" in documents(capsys)[1]
     assert main(["predict", ".", "--force"]) == 0
     assert [document["image"] for document in documents(capsys)[0]] == ["none.png"]
-    assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["none.png"]
     assert main(["predict", "predictions", "--json"]) == 0
     assert [document["image"] for document in documents(capsys)[0]] == ["predictions/none.png"]
 
@@ -160,7 +185,7 @@ def animated(tmp_path):
 def test_each_frame_of_a_gif_is_a_line_with_its_time(tmp_path, animated, capsys):
     out = tmp_path / "out"
     assert main(["predict", str(animated), "--out", str(out)]) == 0
-    found, told = documents(capsys)
+    found, _ = documents(capsys)
     assert [(line["image"], line["frame"], line["time_s"]) for line in found] == [
         (str(animated), 0, 0.0),
         (str(animated), 1, 0.3),
@@ -168,25 +193,22 @@ def test_each_frame_of_a_gif_is_a_line_with_its_time(tmp_path, animated, capsys)
     (first,), (second,) = (line["faces"] for line in found)
     assert is_the_sample(first)
     assert np.abs(np.array(second["box"]) - first["box"] - [40, 20, 40, 20]).max() < 0.1 * SIDE
-    assert sorted(path.name for path in out.iterdir()) == ["film-0000.png", "film-0001.png"]
-    assert told.count("picture: ") == 2
+    assert names_in(out / "film") == ["0000.png", "0001.png"]
 
 
-def test_pictures_of_frames_do_not_replace_others(tmp_path, animated, empty_picture, capsys):
-    still = tmp_path / "film-0001.jpg"
-    shutil.copy(PHOTO, still)
+def test_copies_of_photos_with_one_name_do_not_replace_each_other(tmp_path, animated, capsys):
+    (tmp_path / "other").mkdir()
+    for name in ("film.jpg", "other/film.JPG"):
+        shutil.copy(PHOTO, tmp_path / name)
     out = tmp_path / "out"
-    assert main(["predict", str(still), str(animated), "--out", str(out)]) == 0
-    assert len(documents(capsys)[0]) == 3
-    assert sorted(path.name for path in out.iterdir()) == ["film-0000.png", "film-0001-2.png", "film-0001.png"]
-    (out / "film-0000.png").unlink()
-    (out / "film-0001-2.png").unlink()
-    before = (out / "film-0001.png").read_bytes()
-    assert main(["predict", str(animated), "--out", str(out)]) == 1
+    arguments = ["predict", str(animated), str(tmp_path / "film.jpg"), str(tmp_path / "other"), "--out", str(out)]
+    assert main(arguments) == 0
+    assert names_in(out) == ["film", "film-2.jpg", "film.jpg"]
+    (out / "film" / "mine.txt").write_text("mine")
+    assert main(arguments) == 1
     found, told = documents(capsys)
-    assert found == [], "it is told before the work"
-    assert "film-0001.png exists already" in told
-    assert (out / "film-0001.png").read_bytes() == before
+    assert len(found) == 4, "the second time, none"
+    assert f"{out / 'film'} exists already" in told
 
 
 def test_a_gif_that_is_cut_off_gives_no_line(tmp_path, animated, capsys):
@@ -205,7 +227,7 @@ def test_a_gif_that_is_cut_off_gives_no_line(tmp_path, animated, capsys):
         (["--max-side", "31"], 2, "--max-side must be at least 32, not 31"),
         (["--detector", "stage3"], 2, "stage3 finds face keypoints, no faces in a picture"),
         (["--detector", "stage1"], 2, "stage1 finds keypoints, no faces in a picture"),
-        (["--detector", "{tmp}/none.onnx"], 1, "none.onnx: neither a model file nor a released model"),
+        (["--detector", "{tmp}/none.onnx"], 1, "none.onnx: no such file, run folder or released model"),
         (["--detector", "{sample}/label.txt"], 3, "label.txt: onnxruntime cannot load it"),
         (["--model", "detector"], 2, "it finds no keypoints"),
         (["--model", "stage1", "--threshold", "0.5"], 2, "stage1 has no face score"),

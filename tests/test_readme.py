@@ -77,7 +77,7 @@ def test_what_the_commands_write_is_there(place):
         "runs/stage3/best.pt",
         "report/worst.png",
         "models/stage3.onnx",
-        "predictions/eileen_collins.png",
+        "predictions/eileen_collins.jpg",
     ):
         assert (place / name).stat().st_size > 1000, name
 

@@ -266,6 +266,8 @@ def test_frames_without_faces_have_no_row(tmp_path):
 
 def test_a_set_is_not_overwritten_unasked(tmp_path):
     write_synthetic(tmp_path / "set", 1)
+    write_synthetic(tmp_path / "set", 1, seed=1)
+    (tmp_path / "set" / "label.txt").write_text("corrected by hand\n")
     with pytest.raises(OutputError, match="exists already"):
         write_synthetic(tmp_path / "set", 2)
     assert write_synthetic(tmp_path / "set", 2, force=True).photos == 2
@@ -276,14 +278,32 @@ def test_a_set_is_not_overwritten_unasked(tmp_path):
     assert (tmp_path / "mine" / "photo.jpg").read_bytes() == b"precious"
 
 
-def test_an_interrupted_set_leaves_nothing(tmp_path):
+def test_an_interrupted_set_is_continued(tmp_path, monkeypatch):
     def stop(done, _total):
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_synthetic(tmp_path / "set", 4, progress=stop)
-    assert not list(tmp_path.iterdir())
+        write_synthetic(tmp_path / "set", 4, seed=9, progress=stop)
+    assert not (tmp_path / "set").exists()
+    with next(tmp_path.glob(".set*/journal.jsonl")).open("a") as journal:
+        journal.write('{"rows": [')  # cut off by a crash
+    rendered = []
+    monkeypatch.setattr(
+        "kpedge.synthetic.write.render_photo",
+        lambda seed, index, **how: (rendered.append(index), render_photo(seed, index, **how))[1],
+    )
+    write_synthetic(tmp_path / "set", 4, seed=9)
+    assert rendered == [2, 3]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    write_synthetic(tmp_path / "whole", 4, seed=9)
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "set" / path.name).read_bytes(), path.name
+    with pytest.raises(KeyboardInterrupt):
+        write_synthetic(tmp_path / "other", 4, seed=9, progress=stop)
+    rendered.clear()
+    write_synthetic(tmp_path / "other", 3, seed=8)
+    assert rendered == [0, 1, 2], "another set is not mixed with it"
 
 
 @pytest.mark.parametrize(("count", "seed", "background"), [(0, 0, 0), (1, -1, 0), (1, 0, -1)])

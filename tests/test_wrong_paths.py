@@ -61,9 +61,6 @@ def test_a_folder_that_is_no_synthetic_set_is_never_replaced(said, tmp_path):
     for force in ((), ("--force",)):
         text = said("data", "synth", "--out", folder, "--count", 1, *force)
         assert "exists and is no synthetic set — name another folder" in text
-    assert main(["data", "synth", "--out", str(tmp_path / "s"), "--count", "1"]) == 0
-    text = said("data", "synth", "--out", tmp_path / "s", "--count", 1)
-    assert "exists already — name another folder, or add --force to replace it" in text
 
 
 def test_figures_of_a_folder_say_that_all_its_faces_count(tmp_path, capsys):

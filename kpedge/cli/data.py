@@ -49,7 +49,7 @@ def check(
     the points, size of the photos, boxes.
     """
     from kpedge.core.errors import DataError
-    from kpedge.core.files import refuse_existing
+    from kpedge.core.files import record_output, refuse_existing
     from kpedge.core.images import check_format, write_image
     from kpedge.data.check import check as run_check
     from kpedge.data.check import label_preview
@@ -74,6 +74,7 @@ def check(
     output.say_some([f"{problem.kind}: {problem}" for problem in report.problems], "--json lists all")
     if preview is not None:
         write_image(preview, label_preview(labels, count=faces))
+        record_output(preview)
         output.say(f"preview: {preview}")
     if report.problems and strict:
         raise DataError(f"{folder}: {len(report.problems)} problems", "mend them, or leave --strict to skip these rows")

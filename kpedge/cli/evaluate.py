@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Force, Json, Threads, examples, report_files
+from kpedge.cli.options import Force, Json, Threads, examples, report_files, write_report
 from kpedge.cli.output import percent
 
 if TYPE_CHECKING:
@@ -73,8 +73,6 @@ def evaluate(
     from kpedge.core.card import DetectorCard
     from kpedge.core.errors import UsageError
     from kpedge.core.extras import importable
-    from kpedge.core.files import write_bytes, write_json
-    from kpedge.core.images import write_image
     from kpedge.core.model_zoo import resolve_model
     from kpedge.data.packed import is_prepared
     from kpedge.evaluation.evaluate import evaluate as run_evaluation
@@ -138,11 +136,14 @@ def evaluate(
         **evaluation.to_dict(card),
     }
     if out:
-        write_json(targets["report.json"], report)
-        write_bytes(targets["error_curve.png"], error_curve_png(accuracy, mean_face, card.name))
-        write_image(targets["worst.png"], worst_faces(faces, evaluation))
+        contents: dict[str, Any] = {
+            "report.json": report,
+            "error_curve.png": error_curve_png(accuracy, mean_face, card.name),
+            "worst.png": worst_faces(faces, evaluation),
+        }
         if evaluation.face:
-            write_bytes(targets["scores.png"], score_curves_png(evaluation.face, card.name))
+            contents["scores.png"] = score_curves_png(evaluation.face, card.name)
+        write_report(targets, contents)
         output.say(f"report: {out}")
     if as_json:
         output.result_json(report, indent=1)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kpedge.cli import output
-from kpedge.cli.options import report_files
+from kpedge.cli.options import report_files, write_report
 from kpedge.cli.output import percent
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ def evaluate_detector(
     as_json: bool,
 ) -> None:
     """Measure a detector, print the figures, and write report and pictures where a folder is given."""
-    from kpedge.core.files import write_bytes, write_json
-    from kpedge.core.images import write_image
     from kpedge.evaluation.detection_metrics import IOU, measure_detections
     from kpedge.evaluation.detection_report import find_in, load_frames, mistakes_preview, precision_recall_png
     from kpedge.evaluation.detections import LOWEST
@@ -58,13 +56,15 @@ def evaluate_detector(
         **accuracy.to_dict(),
     }
     if out:
-        write_json(targets["report.json"], report)
+        contents: dict[str, Any] = {"report.json": report}
         if matches.faces and len(matches.scores):
-            picture = precision_recall_png(matches, threshold, model.card.name, detector.side, accuracy.smallest_px)
-            write_bytes(targets["precision_recall.png"], picture)
+            contents["precision_recall.png"] = precision_recall_png(
+                matches, threshold, model.card.name, detector.side, accuracy.smallest_px
+            )
         preview = mistakes_preview(detector, frames, found, matches, threshold)
         if preview is not None:
-            write_image(targets["mistakes.png"], preview)
+            contents["mistakes.png"] = preview
+        write_report(targets, contents)
         output.say(f"report: {out}")
     if as_json:
         output.result_json(report, indent=1)

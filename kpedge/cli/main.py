@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,20 @@ compare.register(app)
 explain.register(app)
 summary.register(app)
 environment.register(app)
+
+
+def _unwrap_help(group: typer.Typer | None) -> None:
+    """Join the lines of each paragraph in the commands' help: the terminal wraps them, not the docstrings."""
+    if group is None:
+        return
+    for command in group.registered_commands:
+        paragraphs = inspect.cleandoc(command.help or command.callback.__doc__ or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for child in group.registered_groups:
+        _unwrap_help(child.typer_instance)
+
+
+_unwrap_help(app)
 
 
 def _version(wanted: bool) -> None:

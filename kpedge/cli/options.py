@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,6 +43,23 @@ def report_files(out: Path | None, names: Iterable[str], *, force: bool) -> dict
     for target in targets.values():
         refuse_existing(target, force=force)
     return targets
+
+
+def write_report(targets: dict[str, Path], contents: dict[str, Any]) -> None:
+    """Write the files of a report: bytes as they are, images, and all else as JSON. Another run may replace them."""
+    import numpy as np
+
+    from kpedge.core.files import record_output, write_bytes, write_json
+    from kpedge.core.images import write_image
+
+    for name, content in contents.items():
+        if isinstance(content, bytes):
+            write_bytes(targets[name], content)
+        elif isinstance(content, np.ndarray):
+            write_image(targets[name], content)
+        else:
+            write_json(targets[name], content)
+        record_output(targets[name])
 
 
 def parse_box(text: str) -> list[float]:

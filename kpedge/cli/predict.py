@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ import typer
 from kpedge.cli import output
 from kpedge.cli.options import Force, Threads, examples, parse_box
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from kpedge.core.text import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from kpedge.runtime.keypoints import KeypointPredictor
 
 
+DEFAULT_OUT = "predictions"
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
@@ -28,158 +33,229 @@ def register(app: typer.Typer) -> None:
             "kpedge predict photo.jpg",
             "kpedge predict photos --json --max-side 1280",
             "kpedge predict face.jpg --box 150,130,305,285",
-            "kpedge predict --boxes photos/label.txt --out drawn",
+            "kpedge predict --boxes photos/label.txt --out annotated",
             "kpedge predict photos/I/000007.jpg --boxes photos/I/label.txt --model runs/stage1/best.pt --json",
         )
     )(predict)
 
 
-FRAME = re.compile(r"-\d{4,}$")
-"""How the names of an animated picture's frames end."""
-
-
-def _picture_files(photos: list[Path], out: Path) -> dict[Path, Path]:
-    """A file of its own for each photo: its name, with a number behind it where another photo has that name, or a frame
-    of an animated one would have it.
-    """
-    from kpedge.core.images import ANIMATED
-
-    animated = {photo.stem for photo in photos if photo.suffix.lower() in ANIMATED}
-    taken: set[str] = set()
-    files: dict[Path, Path] = {}
-    for photo in photos:
-        names = (f"{photo.stem}{'' if number == 1 else f'-{number}'}" for number in count(1))
-        name = next(name for name in names if name not in taken and FRAME.sub("", name) not in animated - {name})
-        taken.add(name)
-        files[photo] = out / f"{name}.png"
-    return files
-
-
-def _files_there(photo: Path, file: Path) -> list[Path]:
-    """The files that the pictures of a photo would replace."""
-    from kpedge.core.images import ANIMATED
-
-    if photo.suffix.lower() not in ANIMATED:
-        return [file] if file.exists() else []
-    others = sorted(file.parent.glob("*.png"))
-    return [other for other in others if other.stem != file.stem == FRAME.sub("", other.stem)]
+JPEGS = frozenset({".jpg", ".jpeg", ".jfif"})
+"""Photos with these endings get a JPEG as their annotated copy, others a PNG."""
+VIDEOS = frozenset({".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"})
+"""File name endings of videos, which `kpedge webcam` reads."""
+LISTED = 5
+"""File names in a line of the summary, at most."""
 
 
 def predict(
     images: Annotated[
         list[Path] | None,
-        typer.Argument(help="Photos, animated GIFs, or folders of them. With --boxes: all that the file names."),
+        typer.Argument(help="Photos, animated GIFs, or folders of them. With --boxes: all photos that FILE names."),
     ] = None,
-    model: Annotated[str, typer.Option(help="A model file, or the name of a released model.")] = DEFAULT_MODEL,
+    model: Annotated[
+        str, typer.Option(help="Keypoint model: a file, a run folder or a released name.")
+    ] = DEFAULT_MODEL,
     detector: Annotated[
-        str, typer.Option(help="What finds the faces where no box is given: a file or a released model.")
+        str, typer.Option(help="Detector that finds the faces: a file, a run folder or a released name.")
     ] = DEFAULT_DETECTOR,
     max_side: Annotated[
         int | None,
         typer.Option(
-            help="Longer side, px, at which photos are searched: faces under about 16 px there are missed; "
-            "twice the side takes four times as long. [default: the detector's]"
+            help="Longer side in pixels at which photos are searched: faces under about 16 px there are missed; "
+            "doubling it takes four times as long. [default: the detector's]"
         ),
     ] = None,
     boxes: Annotated[
         Path | None,
-        typer.Option(help="File with a face a row, `name x1 y1 x2 y2 …`, photos beside it; label.txt fits."),
+        typer.Option(
+            help="File with one face per row, `name x1 y1 x2 y2 …`, photo names relative to it; a label.txt fits."
+        ),
     ] = None,
     box: Annotated[list[str] | None, typer.Option(help="x1,y1,x2,y2 in pixels, for every photo; repeatable.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the pictures. (default: predictions)")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help=f"Folder for annotated copies. (default: {DEFAULT_OUT}; none with --json)")
+    ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="JSON lines only: no pictures, unless --out is given.")
+        bool, typer.Option("--json", help="JSON lines only: no annotated copies, unless --out is given.")
     ] = False,
+    names: Annotated[bool, typer.Option("--names", help="Add the keypoints' names to each JSON line.")] = False,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Score from which on a box shows a face. [default: the model's]")
+        float | None,
+        typer.Option(min=0, max=1, help="Lowest score at which a box counts as a face. [default: the model's]"),
     ] = None,
     keep_rejected: Annotated[
         bool,
-        typer.Option("--keep-rejected", help="Give points of given boxes that show no face; list found ones."),
+        typer.Option(
+            "--keep-rejected", help="Keep boxes that the model rejects: given ones with points, detected ones without."
+        ),
     ] = False,
     threads: Threads = 1,
     force: Force = False,
 ) -> None:
-    """Find faces and their keypoints in photos: one JSON line a photo on standard output, and a picture of each.
+    """Find faces and their keypoints in photos: one line of JSON per photo on standard output, and an annotated copy.
 
-    Without --box or --boxes the faces are searched for. A given box that shows no face gets no points; a found one is
-    left out. ONNX files need neither PyTorch nor a GPU. Given boxes are squares around the face from brows to chin.
+    Without --box or --boxes faces are detected first. A detected box that turns out not to be a face is dropped; a
+    given one is listed without points. Given boxes are squares around the face, from the brows to the chin. ONNX
+    models need neither PyTorch nor a GPU.
     """
-    from kpedge.core.drawing import draw_face
-    from kpedge.core.errors import DataError, ImageError, KpedgeError, UsageError
-    from kpedge.core.faces import ImageFaces
-    from kpedge.core.files import refuse_existing
-    from kpedge.core.images import read_pictures, write_image
-    from kpedge.core.model_zoo import resolve_model
-    from kpedge.export.formats import open_model
-    from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
+    from kpedge.core.errors import UsageError
 
+    if not (images or boxes):
+        raise UsageError("no photo is given", "name a photo or a folder of photos, or give --boxes FILE")
     if keep_rejected and threshold is not None:
         raise UsageError("--keep-rejected and --threshold contradict each other", "give one of them")
     if box and boxes:
         raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
     searching = not (box or boxes)
-    folder = out or (None if as_json else Path("predictions"))
     if not searching and max_side is not None:
         raise UsageError("--max-side is for searching; boxes are given", "leave one of them out")
+    folder = out or (None if as_json else Path(DEFAULT_OUT))
+    photos, unread = _find_photos(images or [], folder)
+
+    from kpedge.core.drawing import draw_face
+    from kpedge.core.errors import DataError, ImageError, KpedgeError
+    from kpedge.core.faces import ImageFaces
+    from kpedge.core.files import record_output
+    from kpedge.core.images import read_pictures, write_image
+    from kpedge.core.model_zoo import resolve_model
+    from kpedge.export.formats import open_model
+    from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
+
     opened = keypoint_model(open_model(resolve_model(model), threads=threads))
-    every = keep_rejected and opened.card.has_score and not searching
-    predictor = KeypointPredictor(opened, threshold=0.0 if every else threshold)
+    scheme = opened.card.scheme
+    keep_all = keep_rejected and opened.card.has_score and not searching
+    predictor = KeypointPredictor(opened, threshold=0.0 if keep_all else threshold)
     if searching:
-        photos = _photos(images or [], folder)
         find = _searching(predictor, detector, max_side, threads, keep_rejected)
     else:
-        photos, find = _given(predictor, images or [], box or [], boxes)
-    drawn = _picture_files(photos, folder) if folder else {}
-    originals = {photo.resolve() for photo in photos}
-    for photo, file in drawn.items():
-        for target in _files_there(photo, file):
-            if target.resolve() in originals:
-                raise UsageError(f"the picture of {photo} would replace the photo {target}", "give another --out")
-            refuse_existing(target, force=force)
-    broken = 0
+        photos, find = _given(predictor, photos, box or [], boxes)
+    copies = _annotated_copies(photos, folder, force=force) if folder else {}
+    tally = _Tally()
     with output.progress("photos", streams=True) as update:
         for done, photo in enumerate(photos, 1):
             try:
                 # Boxes of a label file count pixels as they are stored; a person reads a box off a viewer.
-                for picture in read_pictures(photo, stored=boxes is not None):
-                    faces = find(photo, picture.image)
-                    place = {} if picture.frame is None else {"frame": picture.frame, "time_s": picture.time_s}
-                    output.result_json({**ImageFaces(str(photo), faces).to_dict(), **place})
-                    if photo in drawn:
-                        target = drawn[photo]
-                        if picture.frame is not None:
-                            target = target.with_name(f"{target.stem}-{picture.frame:04}.png")
+                for image in read_pictures(photo, stored=boxes is not None):
+                    faces = find(photo, image.image)
+                    result = ImageFaces(
+                        str(photo), faces, image.image.shape[1::-1], scheme.name, scheme.points if names else None
+                    )
+                    output.result_json(result.to_dict() | image.position())
+                    tally.add(len(faces))
+                    if photo in copies:
+                        file = copies[photo] if image.frame is None else copies[photo] / f"{image.frame:04}.png"
                         for face in faces:
-                            draw_face(picture.image, face, predictor.model.card.scheme)
-                        write_image(target, picture.image)
-                        output.say(f"picture: {target}")
+                            draw_face(image.image, face, scheme)
+                        write_image(file, image.image)
+                        record_output(file)
             except (ImageError, DataError) as problem:
-                output.error(problem if isinstance(problem, ImageError) else DataError(f"{photo}: {problem}"))
-                broken += 1
+                message = str(problem).removeprefix(f"{photo}: ")
+                output.error(type(problem)(f"{photo}: {message}", problem.advice))
+                tally.skipped[message] += 1
             update(done, len(photos))
-    if broken:
-        raise KpedgeError(f"{broken} of {len(photos)} photos could not be used", "they are named above")
+    output.say(tally.summary() + _where(copies, folder))
+    if unread:
+        output.say(_unread_line(unread))
+    if skipped := tally.skipped.total():
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in tally.skipped.most_common(LISTED))
+        raise KpedgeError(f"{skipped} of {format_count(len(photos), 'photo')} skipped: {reasons}")
 
 
-def _photos(named: list[Path], out: Path | None) -> list[Path]:
-    """The photos that are named, and those in folders that are named, each once; without pictures that an earlier call
-    left in a folder `out` below them.
+@dataclass(slots=True)
+class _Tally:
+    """What the summary counts: images, their faces, images without any, and skipped photos by reason."""
+
+    images: int = 0
+    faces: int = 0
+    empty: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, faces: int) -> None:
+        """Count an image."""
+        self.images += 1
+        self.faces += faces
+        self.empty += not faces
+
+    def summary(self) -> str:
+        """The counts in words."""
+        without = f" ({self.empty:,} without a face)" if self.empty else ""
+        return f"{format_count(self.images, 'image')}{without}, {format_count(self.faces, 'face')}"
+
+
+def _where(copies: dict[Path, Path], folder: Path | None) -> str:
+    """The end of the summary: where the annotated copies are."""
+    if not copies:
+        return ""
+    return f"; annotated copy: {next(iter(copies.values()))}" if len(copies) == 1 else f"; annotated copies: {folder}"
+
+
+def _find_photos(named: list[Path], out: Path | None) -> tuple[list[Path], list[Path]]:
+    """The photos that are named, and those in and below folders that are named, each once; and the files there that are
+    no photos. Annotated copies that an earlier call left in a folder `out` below them are neither.
+
+    Raises:
+        UsageError: a video is named.
+        ImageError: there is no photo in a folder.
     """
     from kpedge.core.errors import ImageError, UsageError
-    from kpedge.core.images import pictures_below
+    from kpedge.core.images import ANIMATED, SUFFIXES
 
-    if not named:
-        raise UsageError("no photo is given", "name a photo or a folder of photos")
     photos: list[Path] = []
+    unread: list[Path] = []
     for path in named:
-        below = pictures_below(path) if path.is_dir() else [path]
+        if not path.is_dir():
+            if path.suffix.lower() in VIDEOS:
+                raise UsageError(f"{path} is a video", f"use: kpedge webcam {path}")
+            photos.append(path)
+            continue
+        below = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         if out and path.resolve() in out.resolve().parents:
-            below = [photo for photo in below if out.resolve() not in photo.resolve().parents]
-        if not below:
-            raise ImageError(f"{path}: no photo in this folder or below it")
-        photos += below
-    return list(dict.fromkeys(photos))
+            below = [file for file in below if out.resolve() not in file.resolve().parents]
+        found = [file for file in below if file.suffix.lower() in SUFFIXES | ANIMATED]
+        others = [file for file in below if file.suffix.lower() not in SUFFIXES | ANIMATED]
+        if not found:
+            raise ImageError(f"{path}: no photo in this folder or below it", _unread_line(others) if others else "")
+        photos += found
+        unread += others
+    return list(dict.fromkeys(photos)), list(dict.fromkeys(unread))
+
+
+def _unread_line(files: list[Path]) -> str:
+    """A line about files in a folder that are no photos; how to read the videos among them."""
+    listed = ", ".join(str(file) for file in files[:LISTED])
+    more = f" and {len(files) - LISTED:,} more" if len(files) > LISTED else ""
+    video = next((file for file in files if file.suffix.lower() in VIDEOS), None)
+    return f"not read: {listed}{more}" + (f"; for a video: kpedge webcam {video}" if video else "")
+
+
+def _annotated_copies(photos: list[Path], out: Path, *, force: bool) -> dict[Path, Path]:
+    """Photo -> its annotated copy: a file with its name, and a number where another photo has that name; for an
+    animated image a folder for its frames.
+
+    Raises:
+        UsageError: a copy would replace one of the photos.
+        OutputError: it would replace another file of the user's, and `force` is off.
+    """
+    from kpedge.core.errors import UsageError
+    from kpedge.core.files import refuse_existing
+    from kpedge.core.images import ANIMATED
+
+    originals = {photo.resolve() for photo in photos}
+    taken: set[str] = set()
+    copies: dict[Path, Path] = {}
+    for photo in photos:
+        suffix = photo.suffix.lower()
+        ending = ".jpg" if suffix in JPEGS else "" if suffix in ANIMATED else ".png"
+        names = (f"{photo.stem}{'' if number == 1 else f'-{number}'}{ending}" for number in count(1))
+        name = next(name for name in names if name.lower() not in taken)
+        taken.add(name.lower())
+        copies[photo] = out / name
+        if copies[photo].resolve() in originals:
+            raise UsageError(
+                f"the annotated copy of {photo} would replace the photo {copies[photo]}", "give another --out"
+            )
+        refuse_existing(copies[photo], force=force)
+    return copies
 
 
 def _searching(

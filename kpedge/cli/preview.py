@@ -37,7 +37,7 @@ def preview(
     from dataclasses import replace
 
     from kpedge.core.errors import DataError, UsageError
-    from kpedge.core.files import refuse_existing
+    from kpedge.core.files import record_output, refuse_existing
     from kpedge.core.geometry import CropRule
     from kpedge.core.images import check_format, write_image
     from kpedge.data.packed import open_set
@@ -60,5 +60,6 @@ def preview(
     augmented = replace(plain, jitter=config.jitter(), photometric=config.photometric())
     chosen = spread(rows, faces)
     write_image(out, augmented_preview(plain, augmented, chosen, range(epoch, epoch + variants)))
+    record_output(out)
     output.say(f"{len(chosen)} rows: undisturbed, then epochs {epoch} to {epoch + variants - 1} of {recipe}")
     output.result(str(out))

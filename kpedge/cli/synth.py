@@ -39,7 +39,7 @@ def synth(
     force: Force = False,
 ) -> None:
     """Render photos of parametric heads in three dimensions, with exact points, as a data folder."""
-    from kpedge.core.files import refuse_existing
+    from kpedge.core.files import record_output, refuse_existing
     from kpedge.core.images import check_format, write_image
     from kpedge.synthetic import write_synthetic
     from kpedge.synthetic.preview import synthetic_preview
@@ -59,5 +59,6 @@ def synth(
     )
     if preview is not None:
         write_image(preview, synthetic_preview(seed, faces, photos=count, frames=frames))
+        record_output(preview)
         output.say(f"preview: {preview}")
     output.result(str(report.path))

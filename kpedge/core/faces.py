@@ -82,16 +82,28 @@ class Face:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageFaces:
-    """All faces of one picture.
+    """All faces of an image.
 
     Attributes:
-        image: the picture's path, as it was given.
+        image: its path, as it was given.
         faces: in the order of the boxes.
+        size: width and height, pixels.
+        scheme: name of the keypoint scheme.
+        names: of the keypoints, in their order; None to leave them out.
     """
 
     image: str
     faces: tuple[Face, ...]
+    size: tuple[int, int]
+    scheme: str
+    names: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The document that `kpedge predict` prints, one a line."""
-        return {"image": self.image, "faces": [face.to_dict() for face in self.faces]}
+        """The document that `kpedge predict` prints, one per line."""
+        return {
+            "image": self.image,
+            "size": list(self.size),
+            "scheme": self.scheme,
+            **({} if self.names is None else {"names": list(self.names)}),
+            "faces": [face.to_dict() for face in self.faces],
+        }

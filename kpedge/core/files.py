@@ -5,6 +5,7 @@ user's file.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -23,6 +24,8 @@ except ModuleNotFoundError:  # Python 3.10
 
 HEADROOM = 64_000_000
 """Bytes of the disk that large files leave free."""
+WRITTEN = ".kpedge-written"
+"""List of the files in a folder that kpedge wrote, as `sha256sum` prints it."""
 
 
 def read_bytes(path: Path, problem: type[KpedgeError], missing: str = "no such file", *, limit: int = -1) -> bytes:
@@ -62,14 +65,56 @@ def output_error(path: Path, error: OSError) -> OutputError:
 
 
 def refuse_existing(path: Path, *, force: bool = False) -> None:
-    """Stop before work is done whose result would overwrite a file.
+    """Stop before work is done whose result would overwrite a file or folder of the user's. What kpedge wrote itself
+    (`record_output`), and nobody changed since, may be replaced.
 
     Raises:
-        OutputError: the path exists and `force` is off.
+        OutputError: the path exists, is not kpedge's own output, and `force` is off.
     """
-    if path.exists() and not force:
+    if path.exists() and not force and not is_own_output(path):
         kind = "folder" if path.is_dir() else "file"
         raise OutputError(f"{path} exists already", f"name another {kind}, or add --force to replace it")
+
+
+def record_output(path: Path) -> None:
+    """Record a file, or a whole folder, as written by kpedge: its SHA-256, in the list `WRITTEN` of its folder.
+
+    Raises:
+        OutputError: the list cannot be written.
+    """
+    if path.is_dir():
+        lines = "".join(f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in _files_below(path))
+        write_text(path / WRITTEN, lines)
+        return
+    target = path.parent / WRITTEN
+    try:
+        with target.open("a", encoding="utf-8", errors="surrogateescape") as stream:
+            stream.write(f"{sha256(path)}  {path.name}\n")
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
+def is_own_output(path: Path) -> bool:
+    """Whether kpedge wrote a file, or every file of a folder, and it is unchanged."""
+    folder = path if path.is_dir() else path.parent
+    files = _files_below(path) if path.is_dir() else [path]
+    try:
+        state = (folder / WRITTEN).stat()
+        recorded = _recorded(folder / WRITTEN, (state.st_mtime_ns, state.st_size))
+        return all(recorded.get(file.relative_to(folder).as_posix()) == sha256(file) for file in files)
+    except OSError:
+        return False
+
+
+@functools.lru_cache(maxsize=8)
+def _recorded(written: Path, _state: tuple[int, int]) -> dict[str, str]:
+    """File name -> SHA-256 of a list as it is in this state."""
+    lines = written.read_text("utf-8", errors="surrogateescape").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != WRITTEN)
 
 
 def make_folder(path: Path) -> Path:
@@ -144,6 +189,29 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, json.dumps(document, indent=1) + "\n")
 
 
+def replace_folder(new: Path, path: Path) -> None:
+    """Move a folder into the place of another one on the same disk, or of none; a failure leaves the old one.
+
+    Raises:
+        OutputError: it cannot be moved.
+    """
+    path = path.resolve()  # a link stays a link
+    old = path.with_name(f".{path.name}.{os.getpid()}.old") if path.exists() else None
+    try:
+        if old:
+            path.replace(old)
+        try:
+            new.replace(path)
+        except OSError:
+            if old:
+                old.replace(path)
+            raise
+        if old:
+            shutil.rmtree(old)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
@@ -158,17 +226,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
         temporary.chmod(0o755)
         yield temporary
-        if path.exists():
-            old = temporary.with_suffix(".old")
-            path.replace(old)
-            try:
-                temporary.replace(path)
-            except OSError:
-                old.replace(path)
-                raise
-            shutil.rmtree(old)
-        else:
-            temporary.replace(path)
+        replace_folder(temporary, path)
     except OSError as error:
         raise output_error(path, error) from error
     finally:

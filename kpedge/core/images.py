@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -113,6 +114,10 @@ class Picture:
     image: Image
     frame: int | None = None
     time_s: float | None = None
+
+    def position(self) -> dict[str, Any]:
+        """Frame and time as plain JSON types; empty for a photo."""
+        return {} if self.frame is None else {"frame": self.frame, "time_s": self.time_s}
 
 
 def read_pictures(path: Path, *, stored: bool = False) -> Iterator[Picture]:

@@ -12,6 +12,8 @@ _CHECKOUT = _PACKAGE.parent
 
 DEFAULT_MODEL = "stage3"
 DEFAULT_DETECTOR = "detector"
+BEST = "best.pt"
+"""The best checkpoint of a run folder."""
 
 
 def models_folder() -> Path:
@@ -30,7 +32,7 @@ def sample_photo() -> Path:
 
 
 def released() -> list[str]:
-    """Names of the released models that are at hand as ONNX."""
+    """Names of the released models that are installed."""
     return sorted(path.stem for path in models_folder().glob("*.onnx"))
 
 
@@ -39,18 +41,24 @@ def released_keypoint_models() -> list[str]:
     return [name for name in released() if name != DEFAULT_DETECTOR]
 
 
-def resolve_model(name: str) -> Path:
-    """A model file by path, or the ONNX file of a released model by name.
+def resolve_model(name: str | Path) -> Path:
+    """The file of a model: a path as it is, the best checkpoint of a run folder, or a released model's ONNX file.
 
     Raises:
-        ModelError: neither a file nor a released model.
+        ModelError: it is none of these.
     """
     path = Path(name)
-    if path.is_file():
-        return path
+    for file in (path, path / BEST):
+        if file.is_file():
+            return file
     released_file = models_folder() / f"{name}.onnx"
-    if "/" not in name and released_file.is_file():
+    if path.name == str(name) and released_file.is_file():
         return released_file
+    if path.is_dir():
+        files = [file.name for pattern in ("*.onnx", "*.pt") for file in sorted(path.glob(pattern))]
+        raise ModelError(
+            f"{path}: a folder without {BEST}", f"give one of its files: {', '.join(files)}" if files else ""
+        )
     raise ModelError(
-        f"{name}: neither a model file nor a released model", f"released: {', '.join(released()) or 'none'}"
+        f"{name}: no such file, run folder or released model", f"released: {', '.join(released()) or 'none'}"
     )

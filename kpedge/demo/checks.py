@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kpedge.core.errors import MissingExtraError, OutputError
 from kpedge.core.extras import EXTRAS, installed, pip_line
+from kpedge.core.files import is_own_output
 
 FORM = 1
 """Version of `report.json`."""
@@ -33,12 +34,12 @@ def check_extras() -> None:
 
 
 def check_target(out: Path, *, force: bool) -> None:
-    """Stop where a demo may not be written.
+    """Stop where a demo may not be written: where there is something else than a demo, or one that was changed.
 
     Raises:
-        OutputError: there is one and `force` is off, or there is something else.
+        OutputError: there is a changed demo and `force` is off, or there is something else.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())) or is_own_output(out):
         return
     try:
         known = "kpedge_demo" in json.loads((out / REPORT).read_bytes())
@@ -47,4 +48,7 @@ def check_target(out: Path, *, force: bool) -> None:
     if not known:
         raise OutputError(f"{out} exists and is no demo", "choose another --out: --force replaces demos only")
     if not force:
-        raise OutputError(f"{out} holds a demo already", "add --force to replace it, or choose another --out")
+        raise OutputError(
+            f"{out} holds a demo, and files that kpedge did not write",
+            "add --force to replace it, or choose another --out",
+        )

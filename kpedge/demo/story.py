@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kpedge.core.files import atomic_folder, make_folder, write_json, write_text
+from kpedge.core.files import atomic_folder, make_folder, record_output, write_json, write_text
 from kpedge.core.images import write_image
 from kpedge.core.keypoints import FACES21
 from kpedge.core.machine import describe
@@ -157,6 +157,7 @@ def run_demo(
         }
         write_json(folder / REPORT, document)
         write_text(folder / PAGE, page(folder, out, document))
+        record_output(folder)
         check_target(out, force=force)  # again: minutes have passed
     return out / PAGE
 
