@@ -85,6 +85,11 @@ def make_photos(folder: Path, count: int, seed: int = 0, faces: int = 1) -> Path
     return folder
 
 
+def names_in(folder: Path) -> list[str]:
+    """The visible files and folders in a folder."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def turned_jpeg(data: bytes) -> bytes:
     """A JPEG with an EXIF orientation of 6: stored on its side, to be turned right by a quarter when shown."""
     header = b"MM\x00\x2a\x00\x00\x00\x08\x00\x01"  # big-endian TIFF with one entry

@@ -6,7 +6,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLE
+from conftest import SAMPLE, names_in
 from fake_detector import Fake
 from PIL import Image as Pillow
 
@@ -28,11 +28,6 @@ def documents(capsys):
     """The JSON lines, and what was told."""
     captured = capsys.readouterr()
     return [json.loads(line) for line in captured.out.splitlines()], captured.err
-
-
-def names_in(folder):
-    """The visible files of a folder."""
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def is_the_sample(face):
