@@ -8,6 +8,7 @@ one name are the same point, and a scheme says which points of others follow fro
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from kpedge.core.errors import UsageError
 from kpedge.core.scheme import FloatArray, Group, KeypointScheme, read_scheme
 
 SCHEMES_FOLDER = Path(__file__).resolve().parent / "schemes"
-BUILT_IN = ("faces5", "kaggle15", "faces21", "ibug68", "wflw98")
-"""The schemes that come with kpedge."""
+BUILT_IN = tuple(
+    sorted((path.stem for path in SCHEMES_FOLDER.glob("*.toml")), key=lambda name: (int(re.sub(r"\D", "", name)), name))
+)
+"""The schemes that come with kpedge, each a file in `schemes/` named after its number of points; the fewest first."""
 
 
 @functools.cache
