@@ -1,4 +1,4 @@
-"""A web server on this machine that does what a test tells it to, also what no server should."""
+"""A web server on this machine that does what a test asks for, including what no server should."""
 
 from __future__ import annotations
 
@@ -13,38 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 
-@dataclass
-class Web:
-    """The server.
-
-    Attributes:
-        steps: path -> what to do at each request, the last for all that follow.
-        asked: (path, headers) of each request.
-        over: set when the test ends: what stalls, stalls until then.
-    """
-
-    steps: dict[str, list[Step]] = field(default_factory=dict)
-    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
-    port: int = 0
-
-    def at(self, path: str, *steps: Step) -> str:
-        """Answer at a path with these steps; gives the address."""
-        self.steps[path] = list(steps)
-        return f"http://127.0.0.1:{self.port}{path}"
-
-    def ranges(self) -> list[str]:
-        """The `Range` header of each request, "" where there was none."""
-        return [headers.get("Range", "") for _, headers in self.asked]
-
-
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         web: Web = self.server.web  # type: ignore[attr-defined]
         web.asked.append((self.path, dict(self.headers.items())))
-        steps = web.steps.get(self.path, [status(404)])
+        steps = web.steps.get(self.path, [raw(404)])
         step = steps.pop(0) if len(steps) > 1 else steps[0]
         self.close_connection = True
         with contextlib.suppress(OSError):  # the client has gone
@@ -63,80 +38,73 @@ class Handler(BaseHTTPRequestHandler):
 Step = Callable[[Handler], None]
 
 
-def _part(handler: Handler, data: bytes, etag: str, modified: str) -> bytes:
-    """Send the head of an answer that honours `Range` and `If-Range`; gives what its body has to be."""
-    tags = {**({"ETag": etag} if etag else {}), **({"Last_Modified": modified} if modified else {})}
-    asked, condition = handler.headers.get("Range"), handler.headers.get("If-Range")
-    if asked and condition in (None, etag, modified):
-        start = int(asked.removeprefix("bytes=").removesuffix("-"))
-        if start >= len(data):
-            handler.head(416, Content_Range=f"bytes */{len(data)}", Content_Length=0)
-            return b""
-        span = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        handler.head(206, Content_Range=span, Content_Length=len(data) - start, **tags)
-        return data[start:]
-    handler.head(200, Content_Length=len(data), Accept_Ranges="bytes", **tags)
-    return data
+@dataclass
+class Web:
+    """The server.
+
+    Attributes:
+        steps: path -> what to do at each request, the last for all that follow.
+        asked: (path, headers) of each request.
+        over: set when the test ends: what stalls, stalls until then.
+    """
+
+    steps: dict[str, list[Step]] = field(default_factory=dict)
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+    port: int = 0
+
+    def at(self, path: str, *steps: Step) -> str:
+        """Answer at a path with these steps; returns the address."""
+        self.steps[path] = list(steps)
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def ranges(self) -> list[str]:
+        """The `Range` header of each request, "" without one."""
+        return [headers.get("Range", "") for _, headers in self.asked]
 
 
-def good(data: bytes, etag: str = '"one"', modified: str = "") -> Step:
-    """The file, or the rest of it."""
-    return lambda handler: handler.wfile.write(_part(handler, data, etag, modified))
-
-
-def cut(data: bytes, after: int, etag: str = '"one"', modified: str = "") -> Step:
-    """The connection is closed after so many bytes."""
-    return lambda handler: handler.wfile.write(_part(handler, data, etag, modified)[:after])
-
-
-def stall(data: bytes, after: int, etag: str = '"one"') -> Step:
-    """Nothing comes after so many bytes."""
+def good(data: bytes, after: int | None = None, then: Callable[[Handler], object] = lambda _: None) -> Step:
+    """The file, or the rest of it as `Range` asks; only its first `after` bytes, and then something else."""
 
     def step(handler: Handler) -> None:
-        handler.wfile.write(_part(handler, data, etag, "")[:after])
+        start = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        if start >= len(data) > 0:
+            handler.head(416, Content_Range=f"bytes */{len(data)}", Content_Length=0)
+            return
+        span = {"Content_Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
+        handler.head(206 if start else 200, Content_Length=len(data) - start, **span)
+        handler.wfile.write(data[start:][:after])
         handler.wfile.flush()
-        handler.server.web.over.wait(60)  # type: ignore[attr-defined]
+        then(handler)
 
     return step
 
 
-def reset(data: bytes, after: int, etag: str = '"one"') -> Step:
+def cut(data: bytes, after: int) -> Step:
+    """The connection is closed after so many bytes."""
+    return good(data, after)
+
+
+def stall(data: bytes, after: int) -> Step:
+    """Nothing comes after so many bytes."""
+    return good(data, after, lambda handler: handler.server.web.over.wait(60))  # type: ignore[attr-defined]
+
+
+def reset(data: bytes, after: int) -> Step:
     """The connection is reset after so many bytes."""
 
-    def step(handler: Handler) -> None:
-        handler.wfile.write(_part(handler, data, etag, "")[:after])
-        handler.wfile.flush()
+    def close(handler: Handler) -> None:
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         handler.connection.close()
 
-    return step
+    return good(data, after, close)
 
 
-def deaf(data: bytes, after: int | None = None) -> Step:
-    """The file from its beginning, whatever `Range` says."""
-
-    def step(handler: Handler) -> None:
-        handler.head(200, Content_Length=len(data))
-        handler.wfile.write(data[:after])
-
-    return step
-
-
-def lies(data: bytes, announced: int) -> Step:
-    """The file, with a wrong Content-Length."""
-
-    def step(handler: Handler) -> None:
-        handler.head(200, Content_Length=announced)
-        handler.wfile.write(data)
-
-    return step
-
-
-def chunked(data: bytes, *, whole: bool = True, etag: str = "") -> Step:
+def chunked(data: bytes, *, whole: bool = True) -> Step:
     """The file, of a length that is not announced."""
 
     def step(handler: Handler) -> None:
-        handler.head(200, Transfer_Encoding="chunked", **({"ETag": etag} if etag else {}))
+        handler.head(200, Transfer_Encoding="chunked")
         for start in range(0, len(data), 1000):
             block = data[start : start + 1000]
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(block), block))
@@ -147,25 +115,13 @@ def chunked(data: bytes, *, whole: bool = True, etag: str = "") -> Step:
 
 
 def raw(code: int, body: bytes = b"", **headers: object) -> Step:
-    """Any answer."""
+    """Any answer; a wrong `Content_Length` is sent as it stands."""
 
     def step(handler: Handler) -> None:
-        handler.head(code, Content_Length=len(body), **headers)
+        handler.head(code, **{"Content_Length": len(body), **headers})
         handler.wfile.write(body)
 
     return step
-
-
-def status(code: int, **headers: object) -> Step:
-    """An answer without a body."""
-    return raw(code, **headers)
-
-
-def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the proxies of this machine out of the environment."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @contextlib.contextmanager
@@ -185,3 +141,14 @@ def serving() -> Iterator[Web]:
         server.shutdown()
         thread.join(30)
         server.server_close()
+
+
+@contextlib.contextmanager
+def serving_without_proxies() -> Iterator[Web]:
+    """A server; the proxies of this machine are not used, and no pause is waited for."""
+    with pytest.MonkeyPatch.context() as patch, serving() as web:
+        for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.upper(), raising=False)
+        patch.setattr("kpedge.data.download.time.sleep", lambda _: None)
+        yield web

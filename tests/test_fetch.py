@@ -1,282 +1,382 @@
-import contextlib
 import hashlib
 import json
-import shutil
-import threading
-from collections import namedtuple
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
-from fake_web import chunked, cut, good, lies, serving, stall, status, without_proxies
+from fake_web import cut, good, raw, serving_without_proxies, stall
 from test_unpack import tar_bytes, zip_bytes
 
-from kpedge.core.errors import ArchiveError, ChecksumError, DownloadError, OutputError, UsageError
-from kpedge.data.catalogue import Checksum, PublicSet, RemoteFile, public_set
-from kpedge.data.download import Patience
-from kpedge.data.fetch import fetch, file_name, from_elsewhere, own_set
-from kpedge.data.fetched import RECORD
+from kpedge.cli.fetch import parse_size
+from kpedge.cli.main import main
+from kpedge.core.errors import ArchiveError, ChecksumError, DataError, DownloadError, OutputError, UsageError
+from kpedge.data import catalogue
+from kpedge.data.catalogue import PublicSet, RemoteFile, public_set
+from kpedge.data.fetch import RECORD, custom_set, fetch, file_name, override
 
 ZIP = zip_bytes(("photos/a.jpg", bytes(range(256)) * 2000), ("photos/label.txt", b"a.jpg 0 0 9 9\n"))
 TAR = tar_bytes(("more/b.jpg", bytes(range(256)) * 2000))
 TABLE = b"image,x1,y1,x2,y2\n"
-QUICK = Patience(stall_s=20, tries=2, sleep=lambda _: None)
+PAGE = b"<!doctype html><p>please log in"
+FROM_ZIP = {"photos/a.jpg", "photos/label.txt", RECORD}
+MANUAL = PublicSet("walls", "Faces on walls", "http://walls.example/", "to be asked for", label_format="label")
 
 
 def sha256(data):
-    return Checksum("sha256", hashlib.sha256(data).hexdigest())
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 @pytest.fixture
-def web(monkeypatch):
-    without_proxies(monkeypatch)
-    with serving() as server:
+def web():
+    with serving_without_proxies() as server:
         yield server
 
 
 def new_set(web, **contents):
-    """A set of files that the server has, with all that is known of them."""
+    """A set of files that the server has, with their checksums and sizes."""
     files = []
     for name, data in contents.items():
-        url = web.at(f"/{name}", good(data))
+        url = web.at(f"/{name}", good(data)) if web else f"http://known.example/{name}"
         files.append(RemoteFile(url, name, len(data), sha256(data), "the test"))
     return PublicSet("drawn", "Drawn faces", "http://drawn.example/", "ours", label_format="label", files=tuple(files))
 
 
-def run(source, out, **options):
-    return fetch(source, out, patience=QUICK, **options)
+def without_checksums(source):
+    return replace(source, files=tuple(replace(file, checksum=None, size=None) for file in source.files))
 
 
 def names(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_set_of_several_files_is_downloaded_checked_and_unpacked(web, tmp_path):
-    seen = []
+def test_a_set_of_several_files_is_downloaded_verified_and_unpacked_once(web, tmp_path):
+    seen, out = [], tmp_path / "set"
     source = new_set(web, zip=ZIP, tar=TAR, table=TABLE)
-    fetched = run(source, tmp_path / "set", progress=lambda *state: seen.append(state))
-    assert names(tmp_path / "set") == {"photos/a.jpg", "photos/label.txt", "more/b.jpg", "table", RECORD}
-    assert fetched.new
-    assert fetched.unpacked == 4
-    assert [file.checked for file in fetched.files] == ["sha256"] * 3
+    fetched = fetch(source, out, progress=lambda *state: seen.append(state))
+    assert names(out) == FROM_ZIP | {"more/b.jpg", "table"}
+    assert (fetched.new, fetched.unpacked) == (True, 4)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert list(dict.fromkeys(what for what, _, _ in seen)) == ["zip", "tar", "table", "unpacking zip", "unpacking tar"]
-    record = json.loads((tmp_path / "set" / RECORD).read_text())
+    record = json.loads((out / RECORD).read_text())
     assert record["terms"] == "ours"
-    assert record["files"][1] == {
-        "name": "tar",
-        "url": source.files[1].url,
-        "size": len(TAR),
-        "sha256": sha256(TAR).value,
-        "checked": "sha256",
-    }
+    file = {"name": "tar", "url": source.files[1].url, "size": len(TAR), "sha256": sha256(TAR)[7:], "checked": "sha256"}
+    assert record["files"][1] == file
+    (out / "mine.txt").write_text("kept")
+    again = fetch(source, out)
+    assert (again.new, again.files) == (False, fetched.files)
+    assert len(web.asked) == 3
 
 
-def test_a_second_run_does_nothing(web, tmp_path):
-    source = new_set(web, zip=ZIP)
-    first = run(source, tmp_path / "set")
-    (tmp_path / "set" / "mine.txt").write_text("kept")
-    again = run(source, tmp_path / "set")
-    assert not again.new
-    assert again.files == first.files
-    assert len(web.asked) == 1
-    assert (tmp_path / "set" / "mine.txt").exists()
-    run(source, tmp_path / "set", force=True)
-    assert len(web.asked) == 2
-    assert not (tmp_path / "set" / "mine.txt").exists()
-
-
-def test_the_same_set_from_a_mirror_is_the_same_set(web, tmp_path):
-    source = new_set(web, zip=ZIP)
-    run(source, tmp_path / "set")
-    assert not run(from_elsewhere(source, web.at("/mirror", good(ZIP)), None), tmp_path / "set").new
-
-
-def test_a_stopped_run_goes_on_with_the_file_that_was_missing(web, tmp_path):
-    source = new_set(web, zip=ZIP, tar=TAR)
-    web.at("/tar", cut(TAR, 1000), status(404))
-    with pytest.raises(DownloadError, match="404"):
-        run(source, tmp_path / "set")
-    assert not (tmp_path / "set").exists()
-    web.at("/tar", good(TAR))
-    web.asked.clear()
-    run(source, tmp_path / "set")
-    assert [(path, headers.get("Range")) for path, headers in web.asked] == [("/tar", "bytes=1000-")]
-    assert [path.name for path in tmp_path.iterdir()] == ["set"]
-
-
-@pytest.mark.parametrize(
-    "step",
-    [
-        good(ZIP[::-1]),
-        lies(ZIP, len(ZIP) - 9),
-        lies(ZIP, len(ZIP) + 9),
-        chunked(ZIP + b"more"),
-        good(ZIP[:-1] + b"x"),
-    ],
-    ids=["other content", "announces less", "announces more", "sends more", "one byte"],
-)
-def test_what_is_not_as_promised_leaves_nothing(web, tmp_path, step):
-    source = new_set(web, zip=ZIP)
-    web.at("/zip", step)
-    with pytest.raises(ChecksumError):
-        run(source, tmp_path / "set")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("data", [zip_bytes(("good", b"good"), ("../evil", b"evil")), ZIP[:-30], b"PK\x03\x04" * 9])
-def test_an_archive_that_is_evil_or_broken_leaves_nothing(web, tmp_path, data):
-    with pytest.raises(ArchiveError):
-        run(new_set(web, zip=data), tmp_path / "set")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_only_the_file_that_is_wrong_comes_again(web, tmp_path):
-    source = new_set(web, zip=ZIP, tar=TAR, table=TABLE)
-    web.at("/tar", good(TAR[:-1] + b"x"), good(TAR))
-    with pytest.raises(ChecksumError):
-        run(source, tmp_path / "set")
-    run(source, tmp_path / "set")
-    assert [path for path, _ in web.asked] == ["/zip", "/tar", "/tar", "/table"]
-    assert [path.name for path in tmp_path.iterdir()] == ["set"]
-
-
-def test_only_the_archive_that_is_broken_comes_again(web, tmp_path):
-    source = new_set(web, zip=ZIP, tar=TAR)
-    source = replace(source, files=tuple(replace(file, checksum=None, size=None) for file in source.files))
-    web.at("/zip", good(ZIP[:-30]), good(ZIP))
-    with pytest.raises(ArchiveError, match="zip: the archive is broken"):
-        run(source, tmp_path / "set", unverified=True)
-    run(source, tmp_path / "set", unverified=True)
-    assert [path for path, _ in web.asked] == ["/zip", "/tar", "/zip"]
-    assert (tmp_path / "set" / "more" / "b.jpg").is_file()
-
-
-def test_two_archives_with_the_same_file_are_refused(web, tmp_path):
-    with pytest.raises(ArchiveError, match="comes twice"):
-        run(new_set(web, one=ZIP, two=ZIP), tmp_path / "set")
-    with pytest.raises(ArchiveError, match="of its own"):
-        run(new_set(web, one=zip_bytes((RECORD, b"{}"))), tmp_path / "set")
-
-
-def test_a_folder_that_was_not_fetched_is_never_replaced(web, tmp_path):
+def test_a_folder_with_other_content_is_replaced_only_if_it_was_fetched_and_with_force(web, tmp_path):
+    out = tmp_path / "set"
+    fetch(new_set(web, zip=ZIP), out)
+    with pytest.raises(OutputError, match="Drawn faces"):
+        fetch(new_set(web, tar=TAR), out)
+    fetch(new_set(web, tar=TAR), out, force=True)
+    assert names(out) == {"more/b.jpg", RECORD}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_text("mine")
-    (tmp_path / "file").write_text("mine")
-    (tmp_path / "fake").mkdir()
-    (tmp_path / "fake" / RECORD).write_text('{"files": []}')
-    for name in ("mine", "file", "fake"):
-        for force in (False, True):
-            with pytest.raises(OutputError, match="exists already and was not fetched"):
-                run(new_set(web, zip=ZIP), tmp_path / name, force=force)
-    assert (tmp_path / "mine" / "photo.jpg").read_text() == "mine"
-    assert web.asked == []
-    (tmp_path / "empty").mkdir()
-    assert run(new_set(web, zip=ZIP), tmp_path / "empty").new
+    for force in (False, True):
+        with pytest.raises(OutputError, match="was not fetched"):
+            fetch(new_set(web, tar=TAR), tmp_path / "mine", force=force)
+    assert names(tmp_path / "mine") == {"photo.jpg"}
 
 
-def test_another_set_is_replaced_only_when_asked(web, tmp_path):
-    run(new_set(web, zip=ZIP), tmp_path / "set")
-    other = replace(new_set(web, tar=TAR), name="other")
-    with pytest.raises(OutputError, match="holds another set: Drawn faces"):
-        run(other, tmp_path / "set")
-    assert "photos/a.jpg" in names(tmp_path / "set")
-    run(other, tmp_path / "set", force=True)
-    assert names(tmp_path / "set") == {"more/b.jpg", RECORD}
+def test_a_download_that_breaks_off_is_continued_and_files_that_are_there_are_not_fetched_again(web, tmp_path):
+    source = new_set(web, tar=TAR, zip=ZIP)
+    web.at("/zip", raw(503))
+    with pytest.raises(DownloadError, match="503"):
+        fetch(source, tmp_path / "set", tries=2)
+    assert [path.name for path in tmp_path.iterdir()] == [".set.download"]
+    web.at("/zip", good(ZIP))
+    fetch(source, tmp_path / "set")
+    assert [path for path, _ in web.asked].count("/tar") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_a_file_without_a_checksum_is_taken_only_when_asked_and_held_to_from_then_on(web, tmp_path):
-    source = own_set(web.at("/faces.zip", good(ZIP)), None)
-    with pytest.raises(UsageError, match=r"no checksum of faces\.zip is known") as caught:
-        run(source, tmp_path / "set")
+@pytest.mark.parametrize("data", [zip_bytes(("../evil", b"")), ZIP[:-30], PAGE, zip_bytes((RECORD, b"{}")), b""])
+@pytest.mark.parametrize("how", ["download", "archive"])
+def test_what_is_not_a_sound_archive_leaves_nothing(web, tmp_path, data, how):
+    given = tmp_path / "faces.zip"
+    given.write_bytes(data)
+    source = MANUAL if how == "archive" else custom_set(web.at("/faces.zip", good(data)), None)
+    with pytest.raises(ArchiveError, match=r"faces\.zip") as caught:
+        fetch(source, tmp_path / "set", archives=[given] if how == "archive" else (), unverified=True)
+    assert caught.value.exit_code == 3
+    assert given.read_bytes() == data
+    assert [path.name for path in tmp_path.iterdir()] == ["faces.zip"]
+
+
+def test_a_file_without_a_known_checksum_needs_consent(web, tmp_path):
+    source = without_checksums(new_set(web, zip=ZIP))
+    with pytest.raises(UsageError, match="no checksum of zip") as caught:
+        fetch(source, tmp_path / "set")
     assert "--unverified" in caught.value.advice
     assert web.asked == []
-    fetched = run(source, tmp_path / "set", unverified=True)
-    assert (fetched.files[0].sha256, fetched.files[0].checked) == (sha256(ZIP).value, "")
-    assert not run(source, tmp_path / "set").new
-    with pytest.raises(OutputError, match="holds another set"):
-        run(own_set(web.at("/other/faces.zip", good(ZIP)), None), tmp_path / "set", unverified=True)
-    web.at("/faces.zip", good(TAR))  # changed on the server
-    with pytest.raises(ChecksumError, match=f"instead of {sha256(ZIP).value}"):
-        run(source, tmp_path / "set", force=True)
-    assert "photos/a.jpg" in names(tmp_path / "set")
+    fetched = fetch(source, tmp_path / "set", unverified=True)
+    assert (fetched.files[0].checked, fetched.files[0].sha256) == ("", sha256(ZIP)[7:])
+    assert not fetch(source, tmp_path / "set", unverified=True).new
+    with pytest.raises(ChecksumError):
+        fetch(override(source, None, sha256(TAR)), tmp_path / "other")
 
 
-def test_an_md5_is_enough_and_recorded_as_such(web, tmp_path):
-    source = own_set(web.at("/f.zip", good(ZIP)), Checksum("md5", hashlib.md5(ZIP).hexdigest()))
-    assert run(source, tmp_path / "set").files[0].checked == "md5"
+def test_a_set_that_needs_a_browser_says_so(tmp_path):
+    with pytest.raises(UsageError, match="cannot be downloaded") as caught:
+        fetch(MANUAL, tmp_path / "set")
+    assert "kpedge data fetch walls --archive FILE" in caught.value.advice
 
 
-def test_a_set_that_has_to_be_got_by_hand_says_where(tmp_path):
-    with pytest.raises(UsageError, match="aflw cannot be fetched") as caught:
-        run(public_set("aflw"), tmp_path / "set")
-    assert public_set("aflw").page in caught.value.advice
-    assert caught.value.advice.endswith("kpedge data fetch aflw --archive FILE")
-    with pytest.raises(UsageError) as caught:
-        run(public_set("wflw"), tmp_path / "set")
-    assert caught.value.advice.endswith("kpedge data fetch wflw --archive FILE --archive FILE")
+def test_a_mirror_is_held_against_the_catalogues_checksum(web, tmp_path):
+    source = new_set(web, zip=ZIP)
+    assert fetch(override(source, web.at("/mirror", good(ZIP)), None), tmp_path / "set").files[0].checked == "sha256"
+    with pytest.raises(ChecksumError):
+        fetch(override(source, web.at("/evil", good(TAR)), None), tmp_path / "other")
+    for other, checksum in ((public_set("wider-face"), None), (public_set("wflw"), None), (source, sha256(TAR))):
+        with pytest.raises(UsageError):
+            override(other, "http://h/x", checksum)
 
 
-def test_another_address_or_checksum_has_to_fit_the_set():
-    lfw, wider = public_set("lfw"), public_set("wider-face")
-    assert from_elsewhere(lfw, None, None) is lfw
-    moved = from_elsewhere(lfw, "http://mirror.example/x", lfw.files[0].checksum)
-    assert moved.files[0].url == "http://mirror.example/x"
-    assert moved.files[0].checksum == lfw.files[0].checksum
-    with pytest.raises(UsageError, match="lfw has the sha256 055f7d9c"):
-        from_elsewhere(lfw, None, sha256(b""))
-    with pytest.raises(UsageError, match="wider-face has 3 files"):
-        from_elsewhere(wider, "http://mirror.example/x", None)
-    with pytest.raises(UsageError, match="aflw has 0 files"):
-        from_elsewhere(public_set("aflw"), "http://mirror.example/x", None)
-    assert from_elsewhere(public_set("mtfl"), None, sha256(b"")).verified
+def test_file_names_come_from_the_address_and_are_harmless():
+    for url, name in {"/a/b.zip?x=1": "b.zip", "/": "download", "/%2e%2e%2f.x": "x", "/a b%00": "a_b_"}.items():
+        assert file_name(f"http://h{url}") == name
+
+
+# archives that the user has downloaded
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """Puts an archive where a browser would; no test with it may open a connection."""
+    monkeypatch.setattr(socket, "socket", None)
+    (tmp_path / "downloads").mkdir()
+
+    def put(name, data):
+        path = tmp_path / "downloads" / name
+        path.write_bytes(data)
+        return path
+
+    return put
+
+
+def test_archives_of_a_set_that_needs_a_browser_are_unpacked_and_left_alone(given, tmp_path):
+    archives, out = [given("photos.zip", ZIP), given("more.tar", TAR), given("boxes.csv", TABLE)], tmp_path / "set"
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in archives]
+    fetched = fetch(MANUAL, out, archives=archives)
+    assert names(out) == FROM_ZIP | {"more/b.jpg", "boxes.csv"}
+    assert [file.checked for file in fetched.files] == ["", "", ""]
+    assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in archives] == before
+    assert not fetch(MANUAL, out, archives=archives[::-1]).new
+    with pytest.raises(OutputError, match="Faces on walls"):
+        fetch(MANUAL, out, archives=archives[:1])
+    fetch(MANUAL, out, archives=archives[:1], force=True)
+    assert names(out) == FROM_ZIP
+
+
+def test_archives_are_matched_by_content_or_name_and_verified(given, tmp_path):
+    source = new_set(None, **{"one.zip": ZIP, "two.tar": TAR, "boxes.csv": TABLE})
+    archives = [given("b.bin", TAR), given("boxes.csv", TABLE), given("ONE (2).zip", ZIP)]
+    fetched = fetch(source, tmp_path / "set", archives=archives)
+    assert [(file.name, file.checked) for file in fetched.files] == [
+        *(("two.tar", "sha256"), ("boxes.csv", "sha256"), ("one.zip", "sha256"))
+    ]
+    plain = without_checksums(source)
+    archives = [given("two (1).tar", TAR), given("One.zip", ZIP), given("BOXES.csv", TABLE)]
+    assert [file.checked for file in fetch(plain, tmp_path / "plain", archives=archives).files] == ["", "", ""]
+    one = new_set(None, faces=ZIP)
+    assert fetch(one, tmp_path / "one", archives=[given("download(3)", ZIP)]).files[0].name == "faces"
+    assert not fetch(one, tmp_path / "one").new, "a download would be the same set"
+    for data in (ZIP[:-9], ZIP[:-1] + b"x", PAGE):
+        with pytest.raises(ChecksumError, match="the test"):
+            fetch(one, tmp_path / "other", archives=[given("faces", data)])
+
+
+def test_archives_that_do_not_fit_the_set_are_named(given, tmp_path):
+    source, out = new_set(None, **{"one.zip": ZIP, "two.tar": TAR}), tmp_path / "set"
+    one, three = given("one.zip", ZIP), given("three.csv", TABLE)
+    for archives, words in {
+        (one,): r"2 files \(one\.zip, two\.tar\), not 1",
+        (one, three): r"three\.csv: neither name nor content",
+        (one, given("copy.zip", ZIP)): r"one\.zip and .*copy\.zip",
+    }.items():
+        with pytest.raises(UsageError, match=words):
+            fetch(source, out, archives=archives)
+    with pytest.raises(DataError, match="no such file"):
+        fetch(MANUAL, out, archives=[tmp_path / "none.zip"])
+    with pytest.raises(DataError, match="is a folder") as caught:
+        fetch(MANUAL, out, archives=[tmp_path / "downloads"])
+    assert "kpedge data check" in caught.value.advice
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_an_archive_in_the_folder_that_would_be_replaced_is_not_lost(given, tmp_path, link):
+    out = tmp_path / "set"
+    fetch(MANUAL, out, archives=[given("one.zip", ZIP)])
+    inside = out / "two.tar"
+    if link:
+        inside.symlink_to(given("two.tar", TAR))
+    else:
+        inside.write_bytes(TAR)
+    with pytest.raises(UsageError, match="will be replaced"):
+        fetch(MANUAL, out, archives=[inside], force=True)
+    assert inside.read_bytes() == TAR
+
+
+# the commands
+
+
+@pytest.fixture
+def known(web, monkeypatch):
+    sets = {"drawn": new_set(web, faces=ZIP), "walls": MANUAL}
+    monkeypatch.setattr(catalogue, "catalogue", lambda: sets)
+
+
+def test_fetch_shows_the_terms_what_came_and_the_next_step(known, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "fetch", "drawn"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "drawn\n"
+    for words in ("terms: ours", f"{len(ZIP):,} bytes, SHA-256 {sha256(ZIP)[7:]}, sha256 verified"):
+        assert words in said.err
+    assert said.err.endswith("next: kpedge data check drawn --format label\n")
+    assert main(["data", "fetch", "drawn"]) == 0
+    assert "up to date" in capsys.readouterr().err
+    (tmp_path / "other.tar").write_bytes(TAR)
+    assert main(["data", "fetch", "walls", "--archive", "other.tar"]) == 0
+    assert "warning: no label labels in walls" in capsys.readouterr().err
+
+
+def test_fetch_takes_your_own_archive(web, tmp_path, capsys):
+    command = ["data", "fetch", "--url", web.at("/own.zip", good(ZIP)), "--out", str(tmp_path / "set")]
+    assert main(command) == 2
+    for flag in (["--sha256", sha256(ZIP)[7:].upper()], ["--md5", hashlib.md5(ZIP).hexdigest()], ["--unverified"]):
+        assert main([*command, *flag]) == 0
+        assert names(tmp_path / "set") == FROM_ZIP
+        assert main([*command, *flag, "--force"]) == 0
 
 
 @pytest.mark.parametrize(
-    ("url", "name"),
+    ("arguments", "code", "words"),
     [
-        ("http://host/a/faces.zip?x=1#y", "faces.zip"),
-        ("http://host/a%20b/fa%20c%2Fes.zip", "es.zip"),
-        ("http://host/", "download"),
-        ("http://host", "download"),
-        ("http://host/..", "download"),
-        ("http://host/%2e%2e%2f.hidden", "hidden"),
-        ("http://host/" + "a" * 300, "a" * 100),
-        ("http://host/c:\\x", "c__x"),
+        ([], 2, "nothing to fetch"),
+        (["none"], 2, "'none'"),
+        (["--url", "http://h/x"], 2, "--out"),
+        (["--url", "file:///etc/passwd", "--out", "out"], 2, "not an http or https address"),
+        (["drawn", "--sha256", "12"], 2, "'12'"),
+        (["drawn", "--sha256", "0" * 64], 2, "drawn has the sha256"),
+        (["drawn", "--sha256", "0" * 64, "--md5", "0" * 32], 2, "--md5"),
+        (["drawn", "--max-size", "big"], 2, "500MB"),
+        (["--archive", "page.zip"], 2, "--archive needs the name"),
+        (["walls", "--archive", "page.zip", "--url", "http://h/x"], 2, "--archive needs"),
+        (["drawn", "--out", "used"], 1, "was not fetched"),
+        (["--url", "{web}/none", "--out", "out", "--unverified"], 1, "HTTP 404"),
+        (["--url", "{web}/page", "--out", "out", "--unverified"], 1, "a web page"),
+        (["--url", "{web}/faces", "--out", "out", "--unverified", "--max-size", "1kB"], 1, "--max-size"),
+        (["--url", "{web}/faces", "--out", "out", "--sha256", "0" * 64], 3, "do not use it"),
+        (["--url", "{web}/x.zip", "--out", "out", "--unverified"], 3, "not an archive"),
+        (["walls", "--archive", "page.zip"], 3, "not an archive"),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_the_name_of_a_file_never_is_a_path(url, name):
-    assert file_name(url) == name
+def test_bad_input_gets_one_clear_line_and_its_exit_code(
+    web, known, tmp_path, monkeypatch, capsys, arguments, code, words
+):
+    monkeypatch.chdir(tmp_path)
+    web.at("/page", raw(200, PAGE, Content_Type="text/html"))
+    web.at("/x.zip", good(PAGE))
+    (tmp_path / "page.zip").write_bytes(PAGE)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "mine").touch()
+    assert main(["data", "fetch", *(text.format(web=f"http://127.0.0.1:{web.port}") for text in arguments)]) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert words in said.err
+    assert "Traceback" not in said.err
+    assert not (tmp_path / "out").exists()
 
 
-def test_room_on_the_disk_is_asked_for_before(web, tmp_path, monkeypatch):
-    source = new_set(web, zip=ZIP)
-    large = replace(source, files=(replace(source.files[0], size=10**9),))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "free")(10**9))
-    with pytest.raises(OutputError, match=r"2,000,000,000 bytes or so are needed, 1,000,000,000 are free"):
-        run(large, tmp_path / "set")
-    assert web.asked == []
+def test_sizes_are_read_as_people_write_them():
+    for text, size in {"1": 1, "500MB": 5 * 10**8, "1.5 gb": 15 * 10**8, "2T": 2 * 10**12}.items():
+        assert parse_size(text) == size
+    for text in ("", "0", "-1", "MB", "1 XB", "1e9", "0x10"):
+        with pytest.raises(Exception, match="500MB"):
+            parse_size(text)
 
 
-def test_two_runs_do_not_write_into_one_download(web, tmp_path):
-    source = new_set(web, zip=ZIP)
-    web.at("/zip", stall(ZIP, 100))
-    begun = threading.Event()
+def test_list_shows_every_set_and_one_in_detail(capsys):
+    assert main(["data", "list"]) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 120
+    text = " ".join(said.split())
+    for one in catalogue.catalogue().values():
+        assert all(part in text for part in (f"{one.name}: {one.title}", one.page, one.terms, one.label_format))
+    assert main(["data", "list", "wflw"]) == 0
+    assert "7,500 faces to train on and 2,500 to test" in " ".join(capsys.readouterr().out.split())
+    assert main(["data", "list", "--json"]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == list(catalogue.catalogue())
+    assert main(["data", "list", "none"]) == 2
 
-    def first():
-        with contextlib.suppress(DownloadError):
-            fetch(
-                source,
-                tmp_path / "set",
-                patience=replace(QUICK, tries=1, stall_s=60),
-                progress=lambda *_: begun.set(),
-            )
 
-    thread = threading.Thread(target=first)
-    thread.start()
-    assert begun.wait(60)
-    with pytest.raises(OutputError, match="another run is downloading into it"):
-        run(source, tmp_path / "set")
-    web.over.set()
-    thread.join(60)
-    web.at("/zip", good(ZIP))
-    assert run(source, tmp_path / "set").new
+COMMAND = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in the background ignore it
+from kpedge.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(web, out, **options):
+    """`kpedge data fetch` in a process of its own."""
+    url = f"http://127.0.0.1:{web.port}/faces"
+    command = [sys.executable, "-c", COMMAND, "data", "fetch", "--url", url, "--out", out, "--sha256", sha256(ZIP)[7:]]
+    return subprocess.Popen(command, **options)
+
+
+def test_the_next_run_continues_one_that_was_stopped(web, tmp_path):
+    web.at("/faces", stall(ZIP, len(ZIP) - 1))
+    assert len(ZIP) > 1000
+    process = start(web, tmp_path / "set", stderr=subprocess.PIPE, text=True)
+    part = tmp_path / ".set.download" / "faces.part"
+    for _ in range(600):
+        if part.is_file():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Traceback" not in err
+    web.at("/faces", good(ZIP))
+    assert start(web, tmp_path / "set").wait(60) == 0
+    assert names(tmp_path / "set") == FROM_ZIP
+
+
+def test_a_terminal_gets_a_bar_of_bytes(web, tmp_path):
+    data = ZIP
+    web.at("/faces", cut(data, 700), good(data))
+    leader, follower = pty.openpty()
+    process = start(
+        web, tmp_path / "set", stderr=follower, stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "100"}
+    )
+    os.close(follower)
+    shown = b""
+    while select.select([leader], [], [], 60)[0]:
+        try:
+            block = os.read(leader, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not block:
+            break
+        shown += block
+    os.close(leader)
+    assert process.wait(60) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert re.search(r"unpacking faces .*512\.0/512\.0 kB", text)
+    assert "try 2 of 5 in 1 s" in text

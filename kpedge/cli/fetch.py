@@ -1,10 +1,9 @@
-"""`kpedge data list` and `kpedge data fetch`: public sets, and getting them."""
+"""`kpedge data list` and `kpedge data fetch`: find public datasets and download them."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import get_terminal_size
@@ -15,6 +14,7 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples
+from kpedge.core.text import format_count
 
 if TYPE_CHECKING:
     from kpedge.data.catalogue import PublicSet
@@ -42,28 +42,28 @@ def list_sets(
     name: Annotated[str, typer.Argument(help="Only this set. (default: all)", show_default=False)] = "",
     as_json: Json = False,
 ) -> None:
-    """List public sets of faces: what they hold, how kpedge reads them, their terms, and where to get them."""
+    """List public face datasets: contents, label format, terms, and where to get them."""
     from kpedge.data.catalogue import catalogue, public_set
 
     sets = [public_set(name)] if name else list(catalogue().values())
     if as_json:
         output.result_json([one.to_dict() for one in sets], indent=1)
         return
-    for heading, wanted in (("kpedge data fetch NAME gets:", True), ("to be got by hand:", False)):
-        chosen = [one for one in sets if bool(one.files) == wanted]
-        if chosen and not name:
+    for heading, downloadable in (("kpedge data fetch NAME downloads:", True), ("download yourself:", False)):
+        listed = [one for one in sets if bool(one.files) == downloadable]
+        if listed and not name:
             output.result(heading)
-        for one in chosen:
+        for one in listed:
             output.result(f"  {one.name}: {one.title}")
-            for line in _described(one, short=not name):
-                output.result(_wrapped(line))
+            for line in _describe(one, short=not name):
+                output.result(_wrap(line))
     if not name:
         output.say("more about one of them: kpedge data list NAME")
-        output.say("once you have one by hand: kpedge data fetch NAME --archive FILE")
-        output.say("a set's own terms hold: read its page before you use it, above all in a product")
+        output.say("after you have downloaded one yourself: kpedge data fetch NAME --archive FILE")
+        output.say("each set has its own terms: read its page before you use it, above all in a product")
 
 
-def _described(one: PublicSet, *, short: bool) -> list[str]:
+def _describe(one: PublicSet, *, short: bool) -> list[str]:
     """A set in a few lines."""
     counts = [
         f"{one.photos:,} photos" if one.photos is not None else "",
@@ -91,8 +91,8 @@ def _described(one: PublicSet, *, short: bool) -> list[str]:
     ]
 
 
-def _wrapped(line: str) -> str:
-    """A line that fits the terminal, indented; addresses stay in one piece."""
+def _wrap(line: str) -> str:
+    """A line that fits the terminal, indented; addresses are not broken."""
     columns = max(60, min(120, get_terminal_size().columns))
     indent = " " * 6
     return fill(
@@ -101,147 +101,97 @@ def _wrapped(line: str) -> str:
 
 
 def parse_size(text: str) -> int:
-    """A number of bytes, as `500MB` or `4 GB` or `1000000`.
+    """Parse a number of bytes such as `500MB` or `4 GB` or `1000000`.
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: it is not one.
     """
     match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?)b?", text.strip().lower())
     value = int(float(match[1]) * UNITS[match[2]]) if match else 0
     if value < 1:
-        raise typer.BadParameter(f"{text!r} is no size such as 500MB or 4GB")
+        raise typer.BadParameter(f"{text!r} is not a size such as 500MB or 4GB")
     return value
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="A set that `kpedge data list` names.", show_default=False)] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder to make. (default: NAME, here)", show_default=False)] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Another address: a mirror of the set, or an archive of your own.")
+    name: Annotated[str, typer.Argument(help="A set from `kpedge data list`.", show_default=False)] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to create. (default: NAME in the current folder)", show_default=False)
     ] = None,
+    url: Annotated[str | None, typer.Option(help="Another address: a mirror of the set, or your own archive.")] = None,
     archive: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--archive", help="A file of the set that you have downloaded, instead of a download; repeatable."
-        ),
+        typer.Option("--archive", help="A file of the set that you have downloaded already; repeatable."),
     ] = None,
-    sha256: Annotated[str | None, typer.Option(help="What the file's SHA-256 has to be.")] = None,
-    md5: Annotated[str | None, typer.Option(help="Its MD5, which guards against accidents only.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 that the file must have.")] = None,
+    md5: Annotated[str | None, typer.Option(help="MD5 that the file must have; guards against accidents only.")] = None,
     unverified: Annotated[
-        bool, typer.Option("--unverified", help="Take a file of which no checksum is known, and print its SHA-256.")
+        bool, typer.Option("--unverified", help="Accept a file without a known checksum, and print its SHA-256.")
     ] = False,
-    max_size: Annotated[str, typer.Option(help="Longest file, where its size is not known.")] = "4GB",
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without a byte that are a stall.")] = 30.0,
-    tries: Annotated[int, typer.Option(min=1, help="Failures in a row after which to give up.")] = 5,
+    max_size: Annotated[str, typer.Option(help="Largest download if the size is not known.")] = "4GB",
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without data after which to reconnect.")] = 30.0,
+    tries: Annotated[int, typer.Option(min=1, help="Connections that may fail.")] = 5,
     force: Force = False,
 ) -> None:
-    """Download a public set, or an archive of your own, check it, and unpack it.
+    """Download a public set, or your own archive, verify it, and unpack it.
 
-    Stop it at any time: the same command goes on where it was. Proxies are those of https_proxy, http_proxy, no_proxy.
-    With --archive nothing is downloaded, and your file stays where and as it is.
+    Stop it at any time; the same command continues. Proxies are taken from https_proxy, http_proxy and no_proxy.
+    With --archive nothing is downloaded, and your file is only read.
     """
     from kpedge.core.errors import UsageError
-    from kpedge.data.archives import fetch_archives
-    from kpedge.data.catalogue import given_checksum, public_set
-    from kpedge.data.download import Patience
+    from kpedge.data.catalogue import parse_checksum, public_set
+    from kpedge.data.fetch import custom_set, override
     from kpedge.data.fetch import fetch as run_fetch
-    from kpedge.data.fetch import from_elsewhere, own_set
     from kpedge.data.formats import FORMATS, may_read
 
-    if archive and url is not None:
-        raise UsageError("--archive and --url are two ways to have the same files", "give one of them")
-    if archive and not name:
-        raise UsageError("--archive needs the name of its set", "kpedge data list names them")
-    if not name and url is None:
-        raise UsageError("nothing is named to fetch", "give a name that kpedge data list shows, or --url")
-    if not name and out is None:
-        raise UsageError("--url alone needs a folder", "add --out")
+    if archive and (url is not None or not name):
+        raise UsageError("--archive needs the name of its set, and no --url", "see: kpedge data list")
+    if not name and (url is None or out is None):
+        raise UsageError("nothing to fetch", "give a name from kpedge data list, or --url and --out")
     if sha256 is not None and md5 is not None:
-        raise UsageError("--sha256 and --md5 are two checksums of one file", "give --sha256 alone, it is the stronger")
+        raise UsageError("--sha256 and --md5 cannot be combined", "use --sha256, it is stronger")
     limit = parse_size(max_size)
-    checksum = None
-    if sha256 is not None or md5 is not None:
-        checksum = given_checksum("sha256", sha256) if sha256 is not None else given_checksum("md5", md5 or "")
-    source = public_set(name) if name else own_set(url or "", checksum)
-    if name and not archive:
-        source = from_elsewhere(source, url, checksum)
+    kind, text = ("md5", md5) if md5 is not None else ("sha256", sha256)
+    checksum = parse_checksum(kind, text) if text is not None else None
+    source = override(public_set(name), url, checksum) if name else custom_set(url or "", checksum)
     folder = out or Path(name)
     if source.terms and (source.files or archive):
         output.say(f"{source.title}\nterms: {source.terms}\npage:  {source.page}")
-    if archive:
-        with _byte_progress("reading") as update:
-            fetched = fetch_archives(source, archive, folder, checksum=checksum, force=force, progress=update)
-    else:
-        with _told_how_to_go_on(), _byte_progress("connecting") as update:
-            fetched = run_fetch(
-                source,
-                folder,
-                unverified=unverified,
-                force=force,
-                max_size=limit,
-                patience=Patience(stall_s=timeout, tries=tries),
-                progress=update,
-                say=output.say,
-            )
-    unknown = (
-        "no checksum of it is known: nothing tells whether it is as it was published"
-        if archive
-        else "not verified; next time, give this with --sha256"
-    )
+    with _byte_progress() as update:
+        fetched = run_fetch(
+            source,
+            folder,
+            archives=archive or (),
+            unverified=unverified,
+            force=force,
+            max_size=limit,
+            timeout=timeout,
+            tries=tries,
+            progress=update,
+            notify=output.say,
+        )
     for file in fetched.files if fetched.new else ():
-        state = f"the {file.checked} holds" if file.checked else unknown
-        output.say(f"{file.name}: {file.size:,} bytes, SHA-256 {file.sha256}\n{' ' * len(file.name)}  {state}")
-    done = (
-        f"{fetched.unpacked:,} file{'s' * (fetched.unpacked != 1)}" if fetched.new else "there already, nothing to do"
-    )
-    output.say(f"{folder}: {done}")
+        state = f"{file.checked} verified" if file.checked else "not verified: its checksum was not known"
+        output.say(f"{file.name}: {file.size:,} bytes, SHA-256 {file.sha256}, {state}")
+    output.say(f"{folder}: {format_count(fetched.unpacked, 'file')}" if fetched.new else f"{folder}: up to date")
     output.result(str(folder))
-    known, place = source.label_format, folder / source.folder
-    if known in FORMATS and not may_read(place, known):
-        output.say(f"warning: nothing in {place} reads as {known}: is it the right archive, and all of them?")
+    labels = folder / source.folder
+    if source.label_format in FORMATS and not may_read(labels, source.label_format):
+        output.say(f"warning: no {source.label_format} labels in {labels}: is it the right archive, and all of them?")
     else:
         output.say(f"next: {source.next_step(folder)}")
 
 
 @contextlib.contextmanager
-def _told_how_to_go_on() -> Iterator[None]:
-    """Tell who stops a download that nothing is lost."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        output.say("stopped; the same command goes on from here")
-        raise
-
-
-@contextlib.contextmanager
-def _byte_progress(first: str) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress bar of bytes on a terminal, which begins with the word `first`, and nothing elsewhere.
-
-    Yields:
-        A function that takes (what is done, bytes done, of how many or None).
-    """
+def _byte_progress() -> Iterator[Callable[[str, int, int | None], None] | None]:
+    """A progress bar of bytes on a terminal: a function of (what is done, bytes, of how many); None elsewhere."""
     if not output.on_terminal():
-        yield lambda *_arguments: None
+        yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task(first, total=None)
-        shown = ""
-
-        def update(what: str, done: int, total: int | None) -> None:
-            nonlocal shown
-            if what != shown:  # bytes of an earlier run are not part of the speed
-                bar.reset(task, total=total, completed=done, description=what)
-                shown = what
-            bar.update(task, completed=done, total=total)
-
-        yield update
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(24), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("connecting", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

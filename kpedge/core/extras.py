@@ -9,6 +9,7 @@ from types import ModuleType
 from kpedge.core.errors import MissingExtraError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
+    "data": ("pooch",),
     "train": ("torch", "torchvision", "tensorboard", "matplotlib"),
     "export": ("torch", "onnx", "onnxscript"),
     "serve": ("starlette", "uvicorn"),

@@ -9,40 +9,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kpedge.core.errors import DataError, UsageError
+from kpedge.core.errors import UsageError
 from kpedge.core.files import parse_toml
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
 DIGITS = {"sha256": 64, "md5": 32}
-"""Kind of a checksum -> how many hexadecimal digits it has."""
+"""Kind of checksum -> how many hexadecimal digits it has; MD5 guards against accidents only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checksum:
-    """What a file's content must hash to.
-
-    Attributes:
-        kind: "sha256", or "md5", which guards against accidents and not against malice.
-        value: lower-case hexadecimal digits.
-    """
-
-    kind: str
-    value: str
-
-    def __post_init__(self) -> None:
-        if self.kind not in DIGITS:
-            raise UsageError(f"no checksum is called {self.kind!r}", f"known: {', '.join(DIGITS)}")
-        if not re.fullmatch(rf"[0-9a-f]{{{DIGITS[self.kind]}}}", self.value):
-            raise UsageError(f"{self.value!r} is no {self.kind}", f"it has {DIGITS[self.kind]} hexadecimal digits")
-
-
-def given_checksum(kind: str, text: str) -> Checksum:
-    """A checksum as people paste it: in any case, with blanks around it.
+def parse_checksum(kind: str, text: str) -> str:
+    """A checksum as people paste it, in the form `sha256:HEX`.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one.
     """
-    return Checksum(kind, text.strip().lower())
+    value = text.strip().lower()
+    if not re.fullmatch(rf"[0-9a-f]{{{DIGITS[kind]}}}", value):
+        raise UsageError(f"{text!r} is not a checksum of the kind {kind}", f"it has {DIGITS[kind]} hexadecimal digits")
+    return f"{kind}:{value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +36,15 @@ class RemoteFile:
     Attributes:
         url: its address, http or https.
         name: what it is called here.
-        size: bytes; None where it is not known.
-        checksum: None where none is known.
+        size: bytes; None if it is not known.
+        checksum: of its content, as `sha256:HEX` or `md5:HEX`; None if none is known.
         checksum_from: who published size and checksum.
     """
 
     url: str
     name: str
     size: int | None = None
-    checksum: Checksum | None = None
+    checksum: str | None = None
     checksum_from: str = ""
 
 
@@ -71,17 +55,17 @@ class PublicSet:
     Attributes:
         name: what the commands call it.
         title: its own name.
-        page: where people get it, and read its terms.
+        page: where people get it and read its terms.
         terms: its terms, in one line.
-        photos, faces: how many; None where that is not known for certain.
-        points: of a face; 0 where it has none.
+        photos, faces: how many; None if that is not known for certain.
+        points: keypoints per face; 0 if it has none.
         boxes: whether faces have boxes.
-        scheme: the keypoint scheme of its points; "" where kpedge has none.
-        label_format: what `--format` has to be; "" where kpedge cannot read the labels as they come.
-        folder: where the labels lie in what `fetch` unpacks; "" at its top.
+        scheme: the keypoint scheme of its points; "" if kpedge has none.
+        label_format: the value of `--format`; "" if kpedge cannot read the labels as they come.
+        folder: where the labels are in what `fetch` unpacks; "" for the top.
         note: what else there is to know.
-        archives: how many files its page offers, where that is known and `files` does not say it; else 0.
-        files: what `fetch` downloads and unpacks; empty where it has to be got by hand.
+        archives: how many files its page offers, if that is known and `files` is empty.
+        files: what `fetch` downloads; empty if it needs an account, a form or a browser.
     """
 
     name: str
@@ -113,11 +97,11 @@ class PublicSet:
 
     @property
     def with_archives(self) -> str:
-        """The command that takes the set from files that were downloaded by hand."""
+        """The command that unpacks files of the set that the user has downloaded."""
         return f"kpedge data fetch {self.name}" + " --archive FILE" * max(1, self.archives, len(self.files))
 
     def next_step(self, out: Path) -> str:
-        """The command that looks at the set, once it lies in `out`."""
+        """The command to run on the set once it is in `out`."""
         place = (out / self.folder).as_posix()
         if " " in place:
             place = f'"{place}"'
@@ -134,43 +118,28 @@ class PublicSet:
         return document
 
 
-def _remote_file(table: Mapping[str, Any]) -> RemoteFile:
-    fields = dict(table)
-    sums = [Checksum(kind, fields.pop(kind)) for kind in DIGITS if kind in fields]
-    return RemoteFile(**fields, checksum=sums[0] if sums else None)
-
-
-def parse_catalogue(text: str) -> dict[str, PublicSet]:
-    """The sets of a catalogue, by name, in its order.
-
-    Raises:
-        DataError: the text is no catalogue.
-    """
-    try:
-        tables = parse_toml(text)
-        sets = {}
-        for name, table in tables.items():
-            fields = dict(table)
-            files = tuple(_remote_file(file) for file in fields.pop("files", ()))
-            sets[name] = PublicSet(name, label_format=fields.pop("format", ""), files=files, **fields)
-    except (TypeError, ValueError, UsageError) as error:
-        raise DataError(f"the catalogue of public sets is broken: {error}", "install kpedge again") from error
-    return sets
-
-
 @functools.cache
 def catalogue() -> Mapping[str, PublicSet]:
     """All public sets that kpedge knows, by name."""
-    return parse_catalogue(CATALOGUE.read_text(encoding="utf-8"))
+    sets = {}
+    for name, table in parse_toml(CATALOGUE.read_text(encoding="utf-8")).items():
+        files = tuple(_remote_file(file) for file in table.pop("files", ()))
+        sets[name] = PublicSet(name, label_format=table.pop("format", ""), files=files, **table)
+    return sets
+
+
+def _remote_file(table: dict[str, Any]) -> RemoteFile:
+    checksum = next((parse_checksum(kind, table.pop(kind)) for kind in DIGITS if kind in table), None)
+    return RemoteFile(**table, checksum=checksum)
 
 
 def public_set(name: str) -> PublicSet:
     """A public set by name.
 
     Raises:
-        UsageError: none is called so.
+        UsageError: there is none of this name.
     """
     known = catalogue()
     if name not in known:
-        raise UsageError(f"no public set is called {name!r}", "kpedge data list names them")
+        raise UsageError(f"no public set is called {name!r}", "see: kpedge data list")
     return known[name]

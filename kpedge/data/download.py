@@ -1,307 +1,214 @@
-"""A file over HTTP, whole and checked: resumed where it broke off, retried, counted and hashed while it comes.
-
-What has come lies in `NAME.part`, beside it `NAME.json` says of which version of which address that is the beginning.
-Both stay when a download is stopped, and the next one goes on from there.
-"""
+"""Download one file over HTTP with pooch and requests: retried, resumed, verified, and only then given its name."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
-from kpedge.core.errors import ChecksumError, DownloadError
-from kpedge.core.files import output_error, refuse_full_disk, write_json
-from kpedge.data.catalogue import Checksum
-from kpedge.data.transfer import CHUNK, Answer, Interruption, ask, check_url
+from kpedge import __version__
+from kpedge.core.errors import ChecksumError, DownloadError, UsageError
+from kpedge.core.extras import importable
+from kpedge.core.files import output_error, refuse_full_disk
+from kpedge.data.catalogue import RemoteFile
 
-LIMIT = 4_000_000_000
-"""Bytes of the longest file that is taken where nobody says how long it is to be."""
-WORTHWHILE = 1_000_000
-"""Bytes that a try has to bring if the tries before it are to be forgotten."""
+pooch: Any = importable("pooch", "data")
+requests: Any = importable("requests", "data")
+pooch.get_logger().setLevel("WARNING")
 
-Progress = Callable[[int, int | None], None]
-"""Told how many bytes have come, of how many; None where that is not known."""
-Say = Callable[[str], None]
+MAX_SIZE = 4_000_000_000
+"""Bytes of a file whose size is not known, at most."""
+CHUNK = 1 << 14
+"""Bytes read at once; those of the last, incomplete block are lost when a connection breaks."""
+TEMPORARY = (408, 416, 425, 429, 500, 502, 503, 504)
+"""HTTP status codes after which another try may succeed."""
 
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to put up with a bad connection.
-
-    Attributes:
-        stall_s: seconds without a byte after which a connection is given up.
-        tries: failures in a row, none of which brought much, after which the download is given up.
-        pause_s: seconds before the second try; doubled before each further one.
-        longest_s: seconds that a pause takes at most. A server that asks for more is not waited for.
-        sleep: what pauses.
-    """
-
-    stall_s: float = 30.0
-    tries: int = 5
-    pause_s: float = 1.0
-    longest_s: float = 60.0
-    sleep: Callable[[float], None] = field(default=time.sleep, compare=False)
+Progress = Callable[[str, int, "int | None"], None]
+"""Called with what is being done, how many bytes are done, and how many there are (None if unknown)."""
+Notify = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Downloaded:
-    """A file that is there, whole.
-
-    Attributes:
-        path: where it lies.
-        size: bytes.
-        sha256: of its content, whether or not that was known before.
-        resumed_from: bytes that an earlier run had left.
-    """
-
-    path: Path
-    size: int
-    sha256: str
-    resumed_from: int
+def check_url(url: str) -> None:
+    """Raise `UsageError` unless `url` is a complete http or https address without a password."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or not url.isascii() or re.search(r"[\s\x00-\x1f\x7f]", url):
+        raise UsageError(f"{url!r} is not an http or https address", "use http://HOST/PATH or https://HOST/PATH")
+    if parts.username is not None or parts.password is not None:
+        raise UsageError("the address contains a user name or password", "download the file yourself: --archive FILE")
 
 
 def download(
-    url: str,
-    path: Path,
+    file: RemoteFile,
+    folder: Path,
     *,
-    checksum: Checksum | None = None,
-    size: int | None = None,
-    limit: int = LIMIT,
-    patience: Patience | None = None,
+    max_size: int = MAX_SIZE,
+    timeout: float = 30.0,
+    tries: int = 5,
     progress: Progress | None = None,
-    say: Say | None = None,
-) -> Downloaded:
-    """Download a file, or the rest of it.
+    notify: Notify | None = None,
+) -> Path:
+    """Download a file into a folder.
+
+    A part that an earlier run left is continued if the file's checksum is known, because only then a mixture of two
+    versions would be noticed.
 
     Args:
-        url: its address.
-        path: where it will lie; its folder has to exist.
-        checksum: what its content must hash to; None takes what comes.
-        size: its bytes, where they are known.
-        limit: bytes that it may have at most where `size` is not known.
-        patience: with bad connections.
-        progress: told what has come.
-        say: told of failures that are tried again.
+        file: what to download; its checksum, if known, is verified before the file gets its name.
+        folder: where it goes.
+        max_size: bytes at most if `file.size` is None.
+        timeout: seconds without a byte after which a connection is dropped.
+        tries: connections that may fail before giving up; the pause between them doubles from one second.
+        progress: called as bytes arrive.
+        notify: called with a line about each failed try.
 
     Raises:
-        UsageError: the address is none that may be asked.
-        DownloadError: it cannot be had. What has come stays for the next run.
-        ChecksumError: it is not what was promised. Nothing of it stays.
-        OutputError: the disk is full, or not writable.
+        DownloadError: the server does not deliver the file. A part of it stays for the next run.
+        ChecksumError: what arrived is not the file. Nothing of it stays.
+        OutputError: the disk is full or not writable.
     """
-    check_url(url)
-    patience = patience or Patience()
-    part = _Part(path, url, checksum)
-    if path.is_file() and part.url_fits:
-        part.take_whole()
-    resumed = part.length
-    pieces = resumed > 0
-    if resumed and say:
-        say(f"{path.name}: {resumed:,} bytes are there already")
-    for last in (False, True):
-        pieces |= _complete(part, limit, size, patience, progress, say)
-        wrong = part.wrong(size)
-        if not wrong:
-            break
-        part.restart()
-        if last or not pieces:
-            raise ChecksumError(f"{url}: {wrong}", "the file was changed, on the server or on its way: do not use it")
-        # Pieces from several runs or connections may not fit together: once more from the start.
-        resumed = 0
-        if say:
-            say(f"{path.name}: {wrong}; begins anew")
-    return Downloaded(part.keep(), part.length, part.sha256.hexdigest(), resumed)
-
-
-def _complete(
-    part: _Part, limit: int, size: int | None, patience: Patience, progress: Progress | None, say: Say | None
-) -> bool:
-    """Ask until the part is whole; True where it took more than one connection."""
-    failures, furthest, joined = 0, part.length, False
-    while not part.whole:
+    check_url(file.url)
+    notify = notify or (lambda _: None)
+    if file.checksum is None:
+        (folder / file.name).unlink(missing_ok=True)  # pooch would take it for the download
+    transfer = _Transfer(file, folder, max_size, timeout, progress)
+    failures, mixed = 0, False
+    while True:
         try:
-            _attempt(part, limit, size, patience.stall_s, progress)
-        except Interruption as stop:
-            failures = 0 if part.length - furthest >= WORTHWHILE else failures
-            furthest, failures, joined = max(furthest, part.length), failures + 1, joined or part.length > 0
-            if failures >= patience.tries:
-                raise DownloadError(
-                    f"{part.url}: {stop}; given up after {failures} tries in a row",
-                    f"run the same command later, it goes on from {part.length:,} bytes",
-                ) from stop
-            wait = patience.pause_s * 2 ** (failures - 1) if stop.wait_s is None else stop.wait_s
-            if stop.wait_s is not None and wait > patience.longest_s:
-                raise DownloadError(
-                    f"{part.url}: {stop}, and asks to come back in {wait:.0f} s", "run the same command later"
-                ) from stop
-            wait = min(wait, patience.longest_s)
-            if say:
-                say(f"{part.path.name}: {stop}; try {failures + 1} of {patience.tries} in {wait:.0f} s")
-            patience.sleep(wait)
-    return joined
+            return Path(pooch.retrieve(file.url, file.checksum, file.name, folder, downloader=transfer))
+        except requests.RequestException as error:
+            failures += 1
+            reason, advice = _explain(error, timeout)
+            if advice or failures >= tries:
+                tried = "" if advice else f"; gave up after {failures} tries"
+                raise DownloadError(f"{file.url}: {reason}{tried}", advice or "run the command again later") from error
+            pause = 2.0 ** (failures - 1)
+            notify(f"{file.name}: {reason}; try {failures + 1} of {tries} in {pause:.0f} s")
+            time.sleep(pause)
+        except ValueError as error:  # from pooch: the checksum differs
+            if mixed or not transfer.resumed:
+                raise ChecksumError(
+                    f"{file.url}: the content does not match {file.checksum}",
+                    "the file was changed, on the server or on its way: do not use it",
+                ) from error
+            mixed = True
+            notify(f"{file.name}: its parts do not fit together; starting over")
 
 
-def _attempt(part: _Part, limit: int, size: int | None, stall_s: float, progress: Progress | None) -> None:
-    """Ask once for what is missing, and take what comes."""
-    if part.length and not part.validator and not part.checksum:
-        part.restart()  # nothing could tell whether the rest belongs to the beginning
-    with ask(part.url, start=part.length, validator=part.validator, timeout_s=stall_s) as answer:
-        if not answer.satisfied:
-            if answer.total == part.length:
-                part.whole = True
-                return
-            part.restart()
-            raise Interruption("the server's file is shorter than what has come; begins anew")
-        if answer.start == 0:
-            part.restart()
-        elif answer.start != part.length or part.is_of_another(answer):
-            part.restart()
-            raise Interruption("the file on the server has changed; begins anew")
-        announced, most = answer.total, limit if size is None else size
-        if announced is not None and size is not None and announced != size:
-            part.restart()
-            raise ChecksumError(
-                f"{part.url}: the server announces {announced:,} bytes instead of {size:,}",
-                "the file was changed, or this is another one",
-            )
-        if announced is not None and announced > most:
-            raise _too_long(part.url, announced, size, limit)
-        refuse_full_disk(part.path.parent, (announced or part.length) - part.length, "are still to come")
-        part.begin(answer)
-        with part.appending():
-            for block in answer.blocks():
-                if part.length + len(block) > most:
-                    length = part.length + len(block)
-                    part.restart()
-                    raise _too_long(part.url, length, size, limit)
-                part.add(block)
-                if progress:
-                    progress(part.length, announced if size is None else size)
-        expected = max(answer.end or 0, announced or 0, size or 0)
-        if part.length < expected:
-            raise Interruption(f"the server ended after {part.length:,} of {expected:,} bytes")
-        part.whole = True
-
-
-def _too_long(url: str, length: int, size: int | None, limit: int) -> DownloadError:
-    if size is not None:
-        return ChecksumError(f"{url}: the server sends more than the {size:,} bytes that the file has", "do not use it")
-    return DownloadError(f"{url}: {length:,} bytes or more, over the limit of {limit:,}", "raise it with --max-size")
-
-
-class _Part:
-    """The beginning of a file that has come so far, its hashes, and of which version it is.
+class _Transfer:
+    """A downloader for pooch that continues `NAME.part` and checks each response before its body.
 
     Attributes:
-        length: bytes that have come.
-        whole: whether the server says that nothing is missing.
+        resumed: whether the last download continued a part.
     """
 
-    def __init__(self, path: Path, url: str, checksum: Checksum | None) -> None:
-        self.path, self.url, self.checksum = path, url, checksum
-        self.part, self._notes = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.json")
-        self._stream: Any = None
-        notes = self._read_notes()
-        self.url_fits = notes.get("url") == url
-        self.validator = str(notes.get("validator", "")) if self.url_fits else ""
-        total = notes.get("total")
-        self._total = total if isinstance(total, int) and self.url_fits else None
-        self._forget()
-        if self.url_fits and self.part.is_file():
-            self._hash(self.part)
+    def __init__(self, file: RemoteFile, folder: Path, max_size: int, timeout: float, progress: Any) -> None:
+        self.file, self.limit = file, max_size if file.size is None else file.size
+        self.part, self.timeout, self.progress = folder / f"{file.name}.part", timeout, progress
+        self.resumed = False
+        self.response: Any = None
 
-    def _read_notes(self) -> dict[str, Any]:
+    def __call__(self, url: str, output: str, _pooch: Any) -> None:
         try:
-            notes = json.loads(self._notes.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none, or half of one: the part is of unknown origin
-            return {}
-        return notes if isinstance(notes, dict) else {}
+            self.stream = self.part.open("ab" if self.file.checksum else "wb")
+        except OSError as error:
+            raise output_error(self.part, error) from error
+        with self.stream:
+            self.size, self.total = self.stream.tell(), 0
+            self.resumed = self.size > 0
+            headers = {"Accept-Encoding": "identity", "User-Agent": f"kpedge/{__version__}"}
+            if self.resumed:
+                headers["Range"] = f"bytes={self.size}-"
+            http = pooch.HTTPDownloader(
+                chunk_size=CHUNK, timeout=self.timeout, headers=headers, hooks={"response": self.inspect}
+            )
+            try:
+                http(url, self, None)
+            finally:  # pooch leaves the connection open when it fails
+                if self.response is not None:
+                    self.response.close()
+        if self.size < self.total:
+            raise requests.ConnectionError(f"ended after {self.size:,} of {self.total:,} bytes")
+        self.part.replace(output)
 
-    def _forget(self) -> None:
-        self.length, self.whole = 0, False
-        self.sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)
-
-    def _hash(self, path: Path) -> None:
-        with path.open("rb") as stream:
-            while block := stream.read(CHUNK):
-                self._count(block)
-
-    def _count(self, block: bytes) -> None:
-        self.length += len(block)
-        self.sha256.update(block)
-        if self.checksum and self.checksum.kind == "md5":
-            self._md5.update(block)
-
-    def take_whole(self) -> None:
-        """Take the file that an earlier run completed for the part."""
-        self._forget()
-        self._hash(self.path)
-        self.path.replace(self.part)
-        self.whole = True
+    def inspect(self, response: Any, **_: Any) -> None:
+        """Check a response before its body is read."""
+        url, self.response = response.url, response
+        if response.is_redirect:
+            target = urljoin(url, response.headers["location"])
+            if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+                raise DownloadError(f"{url}: the server redirects from https to {target}", "do not use this server")
+            return
+        if response.status_code == 416:  # the part is too long
+            self.restart()
+        if not response.ok:  # the downloader raises
+            return
+        is_page = response.headers.get("content-type", "").startswith("text/html")
+        if is_page or response.status_code not in (200, 206 if self.resumed else 200):
+            what = "a web page" if is_page else f"HTTP {response.status_code}"
+            raise DownloadError(
+                f"{url}: the server sends {what} instead of the file",
+                "it may have moved or need a login: open the address in a browser",
+            )
+        if response.status_code == 200:
+            self.restart()
+        self.total = max(self.size + int(response.headers.get("content-length", 0)), self.file.size or 0)
+        self.check_limit(self.total)
+        refuse_full_disk(self.part.parent, self.total - self.size, "are still to come")
 
     def restart(self) -> None:
-        """Throw away what has come."""
-        if self._stream is not None:
-            self._stream.close()
-        self._forget()
-        self.validator, self._total = "", None
-        self.part.unlink(missing_ok=True)
-        self._notes.unlink(missing_ok=True)
+        """Drop what has arrived."""
+        self.stream.truncate(0)
+        self.size, self.resumed = 0, False
 
-    def is_of_another(self, answer: Answer) -> bool:
-        """Whether an answer is a part of another version of the file."""
-        other_tag = bool(self.validator and answer.validator and answer.validator != self.validator)
-        return other_tag or (None not in (self._total, answer.total) and self._total != answer.total)
+    def check_limit(self, size: int) -> None:
+        """Raise an error if so many bytes are too many."""
+        if size <= self.limit:
+            return
+        self.restart()
+        if self.file.size is not None:
+            raise ChecksumError(f"{self.file.url}: more than the {self.limit:,} bytes of the file", "do not use it")
+        raise DownloadError(f"{self.file.url}: more than {self.limit:,} bytes", "raise the limit with --max-size")
 
-    def begin(self, answer: Answer) -> None:
-        """Note of which version the following bytes are."""
-        self.validator, self._total = answer.validator or self.validator, answer.total
-        notes = {"url": self.url, "validator": self.validator, "total": self._total}
-        write_json(self._notes, notes)
-
-    def appending(self) -> Any:
-        """The open file that `add` writes to."""
+    def write(self, block: bytes) -> None:
+        """Take what arrived: to pooch's downloader this object is the file."""
+        self.check_limit(self.size + len(block))
         try:
-            self._stream = self.part.open("ab")
-        except OSError as error:
-            raise output_error(self.part, error) from error
-        return self._stream
-
-    def add(self, block: bytes) -> None:
-        """Write what came."""
-        try:
-            self._stream.write(block)
-            self._stream.flush()
+            self.stream.write(block)
+            self.stream.flush()
         except OSError as error:
             with suppress(OSError):  # closing tries to write the rest once more
-                self._stream.close()
+                self.stream.close()
             raise output_error(self.part, error) from error
-        self._count(block)
+        self.size += len(block)
+        if self.progress:
+            self.progress(self.file.name, self.size, self.total or None)
 
-    def wrong(self, size: int | None) -> str:
-        """What is not as promised; "" where all is."""
-        if size is not None and self.length != size:
-            return f"has {self.length:,} bytes instead of {size:,}"
-        if self.checksum is None:
-            return ""
-        found = (self.sha256 if self.checksum.kind == "sha256" else self._md5).hexdigest()
-        kind, value = self.checksum.kind, self.checksum.value
-        return "" if found == value else f"the {kind} is {found} instead of {value}"
+    def flush(self) -> None:
+        """Do nothing: `write` flushes."""
 
-    def keep(self) -> Path:
-        """Give the whole file its name."""
-        try:
-            with self.part.open("r+b") as stream:
-                os.fsync(stream.fileno())
-            self.part.replace(self.path)
-        except OSError as error:
-            raise output_error(self.path, error) from error
-        return self.path
+
+def _explain(error: Any, timeout: float) -> tuple[str, str]:
+    """Why a request failed, and what to do about it; no advice if another try may succeed."""
+    moved = "the file may have moved: see the page of the set"
+    if isinstance(error, requests.exceptions.SSLError):
+        return str(error), "check the clock; name a company's own certificates in REQUESTS_CA_BUNDLE"
+    if isinstance(error, requests.HTTPError):
+        code = error.response.status_code
+        advice = "it may need a login: see the page of the set, then use --archive" if code in (401, 403) else moved
+        return f"HTTP {code} {error.response.reason or ''}".rstrip(), "" if code in TEMPORARY else advice
+    if isinstance(error, requests.Timeout) or "timed out" in str(error):
+        return f"no data for {timeout:g} s", ""
+    cause: BaseException = error
+    while cause.__context__ is not None:  # requests wraps urllib3, which wraps the system's error
+        cause = cause.__context__
+    proxy = "the proxy: " if isinstance(error, requests.exceptions.ProxyError) else ""
+    passing = isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError))
+    return proxy + (" ".join(str(cause).split()) or type(cause).__name__), "" if passing else moved

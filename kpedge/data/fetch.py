@@ -1,73 +1,92 @@
-"""A public set, or an archive of one's own: downloaded, checked and unpacked into a folder, whole or not at all.
+"""Fetch a public set, or your own archive: download, verify, unpack into a folder that appears whole or not at all.
 
-What has been downloaded waits in `.NAME.download` beside the folder until all is unpacked; a run that was stopped goes
-on from there. `fetched.json` in the folder records what came from where.
+Downloads wait in `.NAME.download` next to the folder until all are unpacked, so that a run that was stopped can be
+continued. `fetched.json` in the folder records what came from where.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import json
 import re
 import shutil
-import urllib.parse
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from kpedge.core.errors import ArchiveError, ChecksumError, OutputError, UsageError
-from kpedge.core.files import make_folder, output_error, refuse_full_disk
-from kpedge.data.catalogue import Checksum, PublicSet, RemoteFile
-from kpedge.data.download import LIMIT, Patience, Say, download
-from kpedge.data.fetched import (
-    Fetched,
-    FetchedFile,
-    Progress,
-    named,
-    put_in_place,
-    read_record,
-    refuse_other,
-    there_already,
-)
-from kpedge.data.transfer import check_url
-from kpedge.data.unpack import Limits
+from kpedge import __version__
+from kpedge.core.errors import ArchiveError, ChecksumError, DataError, OutputError, UsageError
+from kpedge.core.files import atomic_folder, make_folder, refuse_full_disk, write_json
+from kpedge.core.text import format_count
+from kpedge.data.catalogue import PublicSet, RemoteFile
+from kpedge.data.download import MAX_SIZE, Notify, Progress, check_url, download, pooch
+from kpedge.data.unpack import SUFFIXES, is_archive, unpack
+
+RECORD = "fetched.json"
 
 
-def own_set(url: str, checksum: Checksum | None) -> PublicSet:
-    """A set that is in no catalogue: one archive, or one file, from an address of one's own.
+@dataclass(frozen=True, slots=True)
+class FetchedFile:
+    """A file that was downloaded, or given with `--archive`.
+
+    Attributes:
+        name: what it is called in the catalogue, or its own name.
+        url: where it came from; `file:` for an archive that was given.
+        size: bytes.
+        sha256: of its content.
+        checked: the kind of checksum that was verified; "" if none was known.
+    """
+
+    name: str
+    url: str
+    size: int
+    sha256: str
+    checked: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What `fetch` did: the folder, the files, how many files came out of them, and whether that is new."""
+
+    out: Path
+    files: tuple[FetchedFile, ...]
+    unpacked: int
+    new: bool
+
+
+def custom_set(url: str, checksum: str | None) -> PublicSet:
+    """A set for an address that is not in the catalogue.
 
     Raises:
-        UsageError: the address cannot be asked.
+        UsageError: the address is not valid.
     """
     check_url(url)
     return PublicSet("", url, url, "", label_format="auto", files=(RemoteFile(url, file_name(url), checksum=checksum),))
 
 
 def file_name(url: str) -> str:
-    """What to call the file of an address."""
-    last = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")[2]
+    """A file name for an address."""
+    last = unquote(urlsplit(url).path).rpartition("/")[2]
     return re.sub(r"[^A-Za-z0-9._-]", "_", last).lstrip(".")[-100:] or "download"
 
 
-def from_elsewhere(source: PublicSet, url: str | None, checksum: Checksum | None) -> PublicSet:
-    """A set whose file comes from another address, or is held against a checksum that the catalogue lacks.
+def override(source: PublicSet, url: str | None, checksum: str | None) -> PublicSet:
+    """A set whose only file comes from another address, or has a checksum that the catalogue lacks.
 
     Raises:
-        UsageError: the set has several files or none, or has another checksum.
+        UsageError: the set does not have one file, or has another checksum.
     """
     if url is None and checksum is None:
         return source
     if len(source.files) != 1:
         raise UsageError(
-            f"{source.name} has {len(source.files)} files to fetch: --url and checksums are for one", "leave them out"
+            f"{source.name} has {format_count(len(source.files), 'file')}: --url and checksums are for one", "omit them"
         )
-    file = source.files[0]
+    (file,) = source.files
     if checksum and file.checksum and checksum != file.checksum:
-        raise UsageError(
-            f"{source.name} has the {file.checksum.kind} {file.checksum.value}, by {file.checksum_from}",
-            "leave the checksum out, or give --url alone, without a name",
-        )
+        raise UsageError(f"{source.name} has the {file.checksum}, published by {file.checksum_from}", "omit yours")
     if url is not None:
         check_url(url)
     return replace(source, files=(replace(file, url=url or file.url, checksum=checksum or file.checksum),))
@@ -77,136 +96,197 @@ def fetch(
     source: PublicSet,
     out: Path,
     *,
+    archives: Sequence[Path] = (),
     unverified: bool = False,
     force: bool = False,
-    max_size: int = LIMIT,
-    patience: Patience | None = None,
-    limits: Limits | None = None,
+    max_size: int = MAX_SIZE,
+    timeout: float = 30.0,
+    tries: int = 5,
     progress: Progress | None = None,
-    say: Say | None = None,
+    notify: Notify | None = None,
 ) -> Fetched:
-    """Download, check and unpack a set.
+    """Download, or take from archives, what a set consists of, verify it and unpack it.
 
     Args:
         source: the set.
         out: the folder to make.
-        unverified: take a file whose checksum nobody knows.
+        archives: the set's files, already downloaded; they are only read. None downloads.
+        unverified: download a file whose checksum is not known.
         force: replace a folder that was fetched before.
-        max_size: bytes of a file whose size is not known.
-        patience: with bad connections.
-        limits: how much may come out of an archive.
-        progress: told what is being done.
-        say: told of failures that are tried again.
+        max_size: see `download`.
+        timeout: see `download`.
+        tries: see `download`.
+        progress: called with what is being done, and bytes.
+        notify: see `download`.
 
     Raises:
-        UsageError: the set has to be got by hand, or has no checksum and `unverified` is off.
-        OutputError: `out` holds something else, or the disk is full.
-        DownloadError: a file cannot be had; what has come stays for the next run.
-        ChecksumError: a file is not what was promised.
+        UsageError: the set cannot be downloaded, or archives do not fit it.
+        DataError: an archive cannot be read.
+        OutputError: `out` holds something else, or cannot be written.
+        DownloadError: a file cannot be downloaded.
+        ChecksumError: a file is not the one it should be.
         ArchiveError: an archive is broken or not safe.
     """
-    if not source.files:
-        raise UsageError(
-            f"{source.name} cannot be fetched: it has to be got by hand",
-            f"from {source.page}, then: {source.with_archives}",
-        )
     out = out.resolve()
-    record = read_record(out)
-    source = _with_known_checksums(source, record)
-    if record and not force and _fits(record, source):
-        return there_already(out, record)
-    refuse_other(out, record, source, force=force)
-    unknown = [file.name for file in source.files if file.checksum is None]
-    if unknown and not unverified:
-        raise UsageError(
-            f"no checksum of {', '.join(unknown)} is known, so nothing tells whether it was changed",
-            "give one with --sha256, or take what comes with --unverified, and keep the SHA-256 that is then printed",
-        )
     waiting = out.with_name(f".{out.name}.download")
+    if archives:
+        if any(out in path.resolve().parents or out in path.absolute().parents for path in archives):
+            raise UsageError(f"an archive lies in {out}, which will be replaced", "move it elsewhere first")
+        files = _match_archives(source, archives)
+        expected = [file for file, _ in files]
+    else:
+        _check_downloadable(source, unverified)
+        expected = [_describe(file, None) for file in source.files]
+    record = _read_record(out)
+    there = tuple(FetchedFile(**file) for file in record.get("files", ()))
+    if there and not force:
+        if record.get("name") == source.name and _same(expected, there):
+            return Fetched(out, there, int(record.get("unpacked", 0)), new=False)
+        raise OutputError(
+            f"{out} holds {record.get('title') or 'another set'}, fetched from other files",
+            "choose another --out, or add --force to replace it",
+        )
+    if not there and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists and was not fetched", "choose another --out; it is never replaced")
+    make_folder(out.parent)
+    if archives:
+        return _unpack_all(source, files, out, progress)
     make_folder(waiting)
-    with _alone(waiting):
-        _needs_space(waiting, source)
-        arrived: list[tuple[FetchedFile, Path]] = []
-        try:
-            for file in source.files:
-                there = download(
-                    file.url,
-                    waiting / file.name,
-                    checksum=file.checksum,
-                    size=file.size,
-                    limit=max_size,
-                    patience=patience,
-                    progress=None if progress is None else named(progress, file.name),
-                    say=say,
-                )
-                kind = file.checksum.kind if file.checksum else ""
-                arrived.append((FetchedFile(file.name, file.url, there.size, there.sha256, kind), there.path))
-            fetched = put_in_place(source, arrived, out, limits=limits, progress=progress, refused=_throw_away)
-        except (ChecksumError, ArchiveError):
-            with contextlib.suppress(OSError):  # not empty: other files of the set wait in it
-                waiting.rmdir()
-            raise
+    refuse_full_disk(waiting, 2 * sum(file.size or 0 for file in source.files), "or so are needed")
+    files = []
+    try:
+        for file in source.files:
+            path = download(
+                file, waiting, max_size=max_size, timeout=timeout, tries=tries, progress=progress, notify=notify
+            )
+            files.append((_describe(file, path), path))
+        fetched = _unpack_all(source, files, out, progress)
+    except (ChecksumError, ArchiveError):  # what waits is of no use
         shutil.rmtree(waiting, ignore_errors=True)
+        raise
+    shutil.rmtree(waiting, ignore_errors=True)
     return fetched
 
 
-def _throw_away(path: Path) -> None:
-    """Remove a download that cannot be unpacked, with the notes on it."""
-    path.unlink()
-    path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+def _check_downloadable(source: PublicSet, unverified: bool) -> None:
+    if not source.files:
+        raise UsageError(
+            f"{source.name} cannot be downloaded by a program",
+            f"get it from {source.page}, then: {source.with_archives}",
+        )
+    unknown = [file.name for file in source.files if file.checksum is None]
+    if unknown and not unverified:
+        raise UsageError(
+            f"no checksum of {', '.join(unknown)} is known, so a change would not be noticed",
+            "add --sha256, or --unverified to accept any content",
+        )
 
 
-def _with_known_checksums(source: PublicSet, record: dict[str, Any]) -> PublicSet:
-    """The set, with the SHA-256 of an earlier fetch from the same address where no other is known."""
-    known = {file["url"]: file["sha256"] for file in record.get("files", ())}
-    files = tuple(
-        replace(file, checksum=Checksum("sha256", known[file.url]))
-        if file.checksum is None and file.url in known
-        else file
-        for file in source.files
+def _describe(file: RemoteFile, path: Path | None) -> FetchedFile:
+    """The record of a file; before it is there, as far as the catalogue knows it."""
+    kind, _, value = (file.checksum or "").partition(":")
+    if path is None:
+        return FetchedFile(file.name, file.url, file.size or 0, value if kind == "sha256" else "", kind)
+    digest = pooch.file_hash(str(path))
+    return FetchedFile(file.name, file.url, path.stat().st_size, digest, kind)
+
+
+def _same(expected: Sequence[FetchedFile], there: Sequence[FetchedFile]) -> bool:
+    """Whether the files that were fetched are those expected: by SHA-256, or by address if none is known."""
+    recorded = {file.name: file for file in there}
+    return recorded.keys() == {file.name for file in expected} and all(
+        file.sha256 == recorded[file.name].sha256 if file.sha256 else file.url == recorded[file.name].url
+        for file in expected
     )
-    return replace(source, files=files)
 
 
-def _fits(record: dict[str, Any], source: PublicSet) -> bool:
-    """Whether a folder holds just what is asked for."""
-    there = [(file["name"], file["url"], file["sha256"]) for file in record["files"]]
-    if len(there) != len(source.files) or record.get("name") != source.name:
-        return False
-    for file, (name, url, digest) in zip(source.files, there, strict=True):
-        # An archive that was given, of which nothing is known, contradicts nothing.
-        same = url.startswith("file:") or file.url == url
-        if file.checksum and file.checksum.kind == "sha256":
-            same = file.checksum.value == digest
-        if file.name != name or not same:
-            return False
-    return True
+def _unpack_all(
+    source: PublicSet, files: Sequence[tuple[FetchedFile, Path]], out: Path, progress: Progress | None
+) -> Fetched:
+    """Unpack all files into the folder, with the record; a file that is not an archive is copied."""
+    unpacked = 0
+    with atomic_folder(out) as folder:
+        for file, path in files:
+            if is_archive(path) or path.name.lower().endswith(SUFFIXES):
+                unpacked += unpack(
+                    path, folder, progress=partial(progress, f"unpacking {path.name}") if progress else None
+                )
+            else:
+                shutil.copyfile(path, folder / file.name)
+                unpacked += 1
+            if (folder / RECORD).exists():
+                raise ArchiveError(f"{path.name} contains a {RECORD} of its own", "unpack it yourself")
+        document = {
+            "name": source.name,
+            "title": source.title,
+            "page": source.page,
+            "terms": source.terms,
+            "format": source.label_format,
+            "scheme": source.scheme,
+            "files": [asdict(file) for file, _ in files],
+            "unpacked": unpacked,
+            "kpedge": __version__,
+        }
+        write_json(folder / RECORD, document)
+    return Fetched(out, tuple(file for file, _ in files), unpacked, new=True)
 
 
-def _needs_space(waiting: Path, source: PublicSet) -> None:
-    """Stop before a download for which, unpacked, there is no room; photos take as much room again."""
-    there = sum(path.stat().st_size for path in waiting.iterdir() if path.is_file())
-    needed = 2 * sum(file.size or 0 for file in source.files) - there
-    refuse_full_disk(waiting.parent, needed, "or so are needed")
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second run away from the same downloads."""
+def _read_record(out: Path) -> dict[str, Any]:
+    """What an earlier run recorded in the folder; empty if there was none."""
     try:
-        import fcntl
-    except ModuleNotFoundError:  # Windows has no such locks
-        yield
-        return
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise output_error(folder, error) from error
-    try:
+        document = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        valid = all(set(file) == set(FetchedFile.__slots__) for file in document["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return document if valid else {}
+
+
+def _match_archives(source: PublicSet, archives: Sequence[Path]) -> list[tuple[FetchedFile, Path]]:
+    """Which file of the set each archive is, by content or name; verified if a checksum is known."""
+    if source.files and len(archives) != len(source.files):
+        names = ", ".join(file.name for file in source.files)
+        raise UsageError(
+            f"{source.name} has {format_count(len(source.files), 'file')} ({names}), not {len(archives)}",
+            f"give all of them: {source.with_archives}",
+        )
+    matches: dict[str, tuple[FetchedFile, Path]] = {}
+    for path in archives:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder", f"if it is unpacked already, go on with: {source.next_step(path)}")
+        if not path.is_file():
+            raise DataError(f"{path}: no such file", f"--archive takes a file downloaded from {source.page}")
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"{folder}: another run is downloading into it", "wait for it to end") from None
-        yield
-    finally:
-        os.close(handle)
+            digest = pooch.file_hash(str(path))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        file = _file_of(source, path, digest)
+        kind, _, value = (file.checksum or "").partition(":")
+        if kind and pooch.file_hash(str(path), kind) != value:
+            raise ChecksumError(
+                f"{path}: its {kind} is not {value}, published by {file.checksum_from or 'you'}",
+                f"it is cut off, or another file: download it again from {source.page}",
+            )
+        if file.name in matches:
+            raise UsageError(f"{matches[file.name][1]} and {path} are both {file.name}", "give each file once")
+        url = path.resolve().as_uri()
+        matches[file.name] = (FetchedFile(file.name, url, path.stat().st_size, digest, kind), path)
+    return list(matches.values())
+
+
+def _file_of(source: PublicSet, path: Path, digest: str) -> RemoteFile:
+    """The file of a set that an archive is: by content, else by name, to which browsers append a number."""
+    if not source.files:
+        return RemoteFile("", path.name)
+    if len(source.files) == 1:
+        return source.files[0]
+    plain = re.sub(r"\s*\(\d+\)(?=\.|$)", "", path.name).lower()
+    for file in source.files:
+        if file.checksum == f"sha256:{digest}":
+            return file
+    for file in source.files:
+        if file.name.lower() == plain:
+            return file
+    names = ", ".join(file.name for file in source.files)
+    raise UsageError(
+        f"{path}: neither name nor content shows which file of {source.name} it is", f"name it as: {names}"
+    )
