@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kpedge.core.boxes import box_of_points, turned_box
+from kpedge.core.boxes import box_of_points
 from kpedge.core.files import write_text
 from kpedge.core.geometry import box_overlaps_image, box_size, iou
 from kpedge.core.images import read_image
@@ -68,8 +68,8 @@ def measure(folder: Path, photo_list: Path | None, side: int, detector: str, mod
             answers = {
                 "labelled": predictor(image, [row.box])[0],
                 "detected": predictor(image, [one.box])[0],
-                "detected, upright": predictor(image, [turned_box(one.box, roll)], rolls=[roll])[0],
-                WAYS[3]: predictor(image, [turned_box(one.box, large)], rolls=[large])[0],
+                "detected, upright": predictor(image, [one.box], rolls=[roll])[0],
+                WAYS[3]: predictor(image, [one.box], rolls=[large])[0],
             }
             second = box_of_points(answers["detected"].keypoints)
             answers[WAYS[4]] = predictor(image, [second])[0]

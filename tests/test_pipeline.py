@@ -9,14 +9,14 @@ import pytest
 from conftest import SAMPLE
 from fake_detector import Fake, box_of, find_bright, picture
 
-from kpedge.core.boxes import BOX_BELOW, box_of_points, convention_middle, turned_box
+from kpedge.core.boxes import BOX_BELOW, box_of_points, convention_middle
 from kpedge.core.geometry import crop_transform, iou, transform_points
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN
 from kpedge.core.model_zoo import resolve_model
 from kpedge.data.labels import read_labels
 from kpedge.runtime.detector import TILE, FaceDetector, detector_model
-from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
+from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model, rotated_box
 from kpedge.runtime.pipeline import BATCH, SMALL_ROLL, FacePipeline
 from kpedge.runtime.sessions import OnnxModel
 
@@ -144,7 +144,7 @@ def test_a_small_roll_is_left_in_the_crop(degrees):
 def test_the_box_of_a_turned_face_keeps_the_mean_of_the_points_in_place(degrees):
     box = np.array([40.0, 30.0, 100.0, 90.0])
     roll = math.radians(degrees)
-    turned = turned_box(box, roll)
+    turned = rotated_box(box, roll)
     assert np.allclose(turned[2:] - turned[:2], 60)
     mean = convention_middle(box[None])[0]
     rule = OnnxModel(resolve_model("stage3")).card.crop
@@ -152,8 +152,8 @@ def test_the_box_of_a_turned_face_keeps_the_mean_of_the_points_in_place(degrees)
     assert np.allclose(transform_points(crop_transform(turned, 112, rule, roll=roll), mean), upright)
     middle = (turned[:2] + turned[2:]) / 2
     assert np.linalg.norm(middle - mean) == pytest.approx(BOX_BELOW * 60)
-    assert np.array_equal(turned_box(box, 0.0), box)
-    assert np.allclose(turned_box(box, 2 * math.pi), box)
+    assert np.array_equal(rotated_box(box, 0.0), box)
+    assert np.allclose(rotated_box(box, 2 * math.pi), box)
 
 
 def test_a_second_look_is_cut_around_the_points_of_the_first():
@@ -187,7 +187,7 @@ def test_a_box_that_the_turn_takes_out_of_the_picture_is_left_out():
     points = face_at((0, 160), 80, 90)
     points[:, 0] += 3 - box_of_points(points)[2]
     box = box_of_points(points)
-    assert box[2] > 0 > turned_box(box, math.radians(90))[2] + 1
+    assert box[2] > 0 > rotated_box(box, math.radians(90))[2] + 1
     predictor = Watched(points)
     pipe = FacePipeline(FaceDetector(Finder([box], [points[FIVE]]), side=320), predictor, keep_rejected=True)
     assert pipe(picture(320, 320)) == ()

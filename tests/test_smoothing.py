@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from kpedge.core.errors import UsageError
 from kpedge.core.keypoints import FACES21_MEAN
-from kpedge.runtime.smoothing import LONGEST_GAP, Smoothing, SmoothState, smooth
+from kpedge.runtime.smoothing import MAX_GAP, Smoothing, SmoothState, smooth
 
 RATE = 30.0
 SIDE = 120.0
-USUAL = Smoothing()
+DEFAULT = Smoothing()
 quickly = settings(deadline=None, max_examples=40)
 
 
@@ -20,7 +20,7 @@ def faces(count: int = 1) -> np.ndarray:
     return SIDE * FACES21_MEAN + (200, 200) + np.arange(count)[:, None, None] * (150, 0)
 
 
-def run(frames: np.ndarray, parameters: Smoothing = USUAL, rate: float = RATE, side: float = SIDE) -> np.ndarray:
+def run(frames: np.ndarray, parameters: Smoothing = DEFAULT, rate: float = RATE, side: float = SIDE) -> np.ndarray:
     """Frames (T, F, K, 2) through the filter."""
     state, out = SmoothState.start(frames[0]), [frames[0]]
     for points in frames[1:]:
@@ -70,7 +70,7 @@ def test_at_a_steady_speed_points_are_at_most_a_set_distance_behind(speed):
     behind = (frames - run(frames))[-1, 0]
     assert np.allclose(behind[:, 1], 0, atol=1e-6)
     assert (behind[:, 0] > 0).all()
-    assert (behind[:, 0] < SIDE / (2 * math.pi * USUAL.beta)).all()
+    assert (behind[:, 0] < SIDE / (2 * math.pi * DEFAULT.beta)).all()
     assert (behind[:, 0] < max(step[0], SIDE * 0.001)).all()  # and by less than a frame
 
 
@@ -131,42 +131,40 @@ def test_faces_do_not_touch_each_other():
         assert np.allclose(together[:, number], run(frames[:, number : number + 1])[:, 0], rtol=0, atol=1e-9)
 
 
-def test_states_are_taken_apart_and_joined():
+def test_states_follow_their_faces():
     frames = noise(10, count=3)
     state = SmoothState.start(frames[0])
     for points in frames[1:9]:
-        _, state = smooth(state, points, np.full(3, SIDE), 1 / RATE, USUAL)
-    whole, _ = smooth(state, frames[9], np.full(3, SIDE), 1 / RATE, USUAL)
-    mixed = SmoothState.joined([state.take([2]), SmoothState.start(frames[9][[1]]), state.take([0])])
-    assert len(mixed) == 3
-    given, _ = smooth(mixed, frames[9][[2, 1, 0]], np.full(3, SIDE), 1 / RATE, USUAL)
+        _, state = smooth(state, points, np.full(3, SIDE), 1 / RATE, DEFAULT)
+    whole, _ = smooth(state, frames[9], np.full(3, SIDE), 1 / RATE, DEFAULT)
+    assert state.select([0, 1, 2], frames[9]) is state
+    mixed = state.select([2, -1, 0], frames[9][[2, 1, 0]])
+    given, _ = smooth(mixed, frames[9][[2, 1, 0]], np.full(3, SIDE), 1 / RATE, DEFAULT)
     assert np.allclose(given[[0, 2]], whole[[2, 0]], rtol=0, atol=1e-12)
     assert np.allclose(given[1], frames[9][1], rtol=0, atol=1e-12)
 
 
-def test_no_faces_are_no_trouble():
+def test_no_faces():
     state = SmoothState.start(np.empty((0, 21, 2)))
-    given, after = smooth(state, np.empty((0, 21, 2)), np.empty(0), 1 / RATE, USUAL)
-    assert given.shape == (0, 21, 2)
-    assert len(after) == 0
-    assert after.expected(1 / RATE).shape == (0, 21, 2)
-    assert len(SmoothState.joined([after, SmoothState.start(faces(2))])) == 2
+    given, after = smooth(state, np.empty((0, 21, 2)), np.empty(0), 1 / RATE, DEFAULT)
+    assert given.shape == after.predict(1 / RATE).shape == (0, 21, 2)
+    assert len(after.select([-1, -1], faces(2)).points) == 2
 
 
-@pytest.mark.parametrize("gap", [LONGEST_GAP + 0.01, 60.0, math.inf])
+@pytest.mark.parametrize("gap", [MAX_GAP + 0.01, 60.0, math.inf])
 def test_after_a_gap_it_begins_anew(gap):
     state = SmoothState.start(faces(2))
-    _, state = smooth(state, faces(2) + 9, np.full(2, SIDE), 1 / RATE, USUAL)
-    given, after = smooth(state, faces(2) + 50, np.full(2, SIDE), gap, USUAL)
+    _, state = smooth(state, faces(2) + 9, np.full(2, SIDE), 1 / RATE, DEFAULT)
+    given, after = smooth(state, faces(2) + 50, np.full(2, SIDE), gap, DEFAULT)
     assert (given == faces(2) + 50).all()
-    assert (after.expected(1.0) == faces(2) + 50).all()
+    assert (after.predict(1.0) == faces(2) + 50).all()
 
 
 @pytest.mark.parametrize("dt", [0.0, -0.4, 1e-9])
 def test_broken_time_stamps_do_not_freeze_the_points(dt):
     state, points = SmoothState.start(faces()), faces()
     for _ in range(60):
-        points, state = smooth(state, faces() + 5, np.full(1, SIDE), dt, USUAL)
+        points, state = smooth(state, faces() + 5, np.full(1, SIDE), dt, DEFAULT)
     assert np.isfinite(points).all()
     assert np.allclose(points, faces() + 5, atol=0.1)
 
@@ -178,7 +176,7 @@ def test_irregular_steps_are_followed_as_regular_ones():
     last = 0.0
     for time in times:
         truth = faces() + 0.3 * SIDE * math.sin(math.pi * time)
-        points, state = smooth(state, truth, np.full(1, SIDE), time - last, USUAL)
+        points, state = smooth(state, truth, np.full(1, SIDE), time - last, DEFAULT)
         off.append(np.abs(points - truth).max())
         last = time
     assert max(off) < 0.02 * SIDE  # it moves by up to 0.09 in a step
@@ -188,7 +186,7 @@ def test_degenerate_points_give_numbers():
     one_place = np.full((2, 21, 2), 7.0)
     state = SmoothState.start(one_place)
     for _ in range(3):
-        given, state = smooth(state, one_place + 1, np.array([0.0, 1e-9]), 1 / RATE, USUAL)
+        given, state = smooth(state, one_place + 1, np.array([0.0, 1e-9]), 1 / RATE, DEFAULT)
         assert np.isfinite(given).all()
 
 
@@ -196,40 +194,40 @@ def test_what_is_expected_goes_on_as_the_face_did():
     step = np.array([3.0, -2.0])
     state = SmoothState.start(faces(2))
     for number in range(1, 60):
-        points, state = smooth(state, faces(2) + number * step, np.full(2, SIDE), 1 / RATE, USUAL)
-    assert np.allclose(state.expected(1 / RATE), points + step, atol=0.02)
-    assert np.allclose(state.expected(2 / RATE), points + 2 * step, atol=0.04)
-    assert np.allclose(state.expected(0.0), points)
+        points, state = smooth(state, faces(2) + number * step, np.full(2, SIDE), 1 / RATE, DEFAULT)
+    assert np.allclose(state.predict(1 / RATE), points + step, atol=0.02)
+    assert np.allclose(state.predict(2 / RATE), points + 2 * step, atol=0.04)
+    assert np.allclose(state.predict(0.0), points)
 
 
 def test_what_is_expected_of_a_still_face_shakes_no_more_than_its_points():
     frames = noise(300)
     state, given, expected = SmoothState.start(frames[0]), [], []
     for points in frames[1:]:
-        steady, state = smooth(state, points, np.full(1, SIDE), 1 / RATE, USUAL)
+        steady, state = smooth(state, points, np.full(1, SIDE), 1 / RATE, DEFAULT)
         given.append(steady)
-        expected.append(state.expected(1 / RATE))
+        expected.append(state.predict(1 / RATE))
     assert np.std(expected[60:], axis=0).mean() < 1.15 * np.std(given[60:], axis=0).mean()
 
 
 def test_nothing_given_is_written_to_and_nothing_is_shared():
     points, state = faces(2), SmoothState.start(faces(2))
     before = points.copy(), state.points.copy()
-    given, after = smooth(state, points, np.full(2, SIDE), 1 / RATE, USUAL)
-    again, _ = smooth(after, points + 1, np.full(2, SIDE), 1 / RATE, USUAL)
+    given, after = smooth(state, points, np.full(2, SIDE), 1 / RATE, DEFAULT)
+    again, _ = smooth(after, points + 1, np.full(2, SIDE), 1 / RATE, DEFAULT)
     given[:] = 0
     assert (points == before[0]).all()
     assert (state.points == before[1]).all()
-    assert (smooth(after, points + 1, np.full(2, SIDE), 1 / RATE, USUAL)[0] == again).all()
+    assert (smooth(after, points + 1, np.full(2, SIDE), 1 / RATE, DEFAULT)[0] == again).all()
     points[:] = -1
     assert (state.points == before[1]).all()
 
 
 def test_points_of_any_layout_and_type_are_taken():
     state, wanted = SmoothState.start(faces(2)), faces(2) + 3
-    there, _ = smooth(state, wanted, np.full(2, SIDE), 1 / RATE, USUAL)
+    there, _ = smooth(state, wanted, np.full(2, SIDE), 1 / RATE, DEFAULT)
     strided = np.asfortranarray(wanted)
-    assert (smooth(state, strided, np.full(2, SIDE), 1 / RATE, USUAL)[0] == there).all()
+    assert (smooth(state, strided, np.full(2, SIDE), 1 / RATE, DEFAULT)[0] == there).all()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from fake_live import clip_frames, counting_tracker, empty, errors_by_face, scen
 from kpedge.bench.clip import Sway
 from kpedge.core.boxes import box_of_points
 from kpedge.core.geometry import box_size
-from kpedge.runtime.tracker import FIND_WITHIN, HURRIED, STEPS
+from kpedge.runtime.tracker import FIND_WITHIN, HURRIED, STAGES
 
 FACE = (160, 120, 80)
 
@@ -176,38 +176,33 @@ def test_a_search_looks_at_new_faces_only(tracker):
     assert sum(tracker.predictor.model.runs) == frames + 1, "once more when it was found, and in no later search"
 
 
-def test_the_clock_tells_what_a_frame_took(tracker):
+def test_the_stages_of_a_frame_are_timed(tracker):
     image = scene(FACE)[0]
     tracker(image, 0.0)
-    assert set(tracker.clock.seconds) <= set(STEPS)
-    assert {"detect", "crop", "keypoints", "track", "smooth"} <= set(tracker.clock.seconds)
+    assert set(tracker.stage_seconds) <= set(STAGES)
+    assert {"detect", "crop", "keypoints", "track", "smooth"} <= set(tracker.stage_seconds)
     tracker(image, 0.01)
-    assert "detect" not in tracker.clock.seconds, "nothing of the frame before"
-    assert {"crop", "keypoints", "track", "smooth"} <= set(tracker.clock.seconds)
-    assert all(seconds >= 0 for seconds in tracker.clock.seconds.values())
+    assert "detect" not in tracker.stage_seconds, "nothing of the frame before"
+    assert {"crop", "keypoints", "track", "smooth"} <= set(tracker.stage_seconds)
+    assert all(seconds >= 0 for seconds in tracker.stage_seconds.values())
 
 
 def drifting(tracker, side):
     """Make the keypoint model of a tracker see a face of its own in boxes that are too small, unsure of it."""
-    look = tracker._look
+    predict, state_type = tracker._predict, type(tracker._state)
 
     def drift(image, boxes, rolls):
-        looks = look(image, boxes, rolls)
+        found = predict(image, boxes, rolls)
         for row in np.flatnonzero(box_size(boxes) < 0.8 * side):
-            zoom = box_size(boxes[row]) / box_size(looks.boxes[row])
-            looks.points[row] = boxes[row, :2] + zoom * (looks.points[row] - looks.boxes[row, :2])
-            looks.boxes[row], looks.scores[row] = box_of_points(looks.points[row]), 0.9
-            looks.errors[row] = 0.06 * box_size(boxes[row])
-        return looks
+            zoom = box_size(boxes[row]) / box_size(found.boxes[row])
+            found.points[row] = boxes[row, :2] + zoom * (found.points[row] - found.boxes[row, :2])
+            found.boxes[row], found.scores[row] = box_of_points(found.points[row]), 0.9
+            found.errors[row] = 0.06 * box_size(boxes[row])
+        return found
 
-    tracker._look, expected = drift, tracker._smoother.expected
-
-    def shrunk(ids, after):
-        tracker._smoother.expected = expected
-        points = expected(ids, after)
-        return points + 0.3 * (points.mean(axis=1, keepdims=True) - points)
-
-    tracker._smoother.expected = shrunk
+    tracker._predict = drift
+    points = tracker._state.points + 0.3 * (tracker._state.points.mean(axis=1, keepdims=True) - tracker._state.points)
+    tracker._state = state_type(points, tracker._state.speeds, tracker._state.velocity)
 
 
 @pytest.mark.parametrize("max_faces", [1, 5])

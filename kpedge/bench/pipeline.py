@@ -1,18 +1,20 @@
-"""How long the live pipeline takes for a frame, step by step, beside stage 1 on one crop.
+"""How long the live pipeline takes per frame, stage by stage, compared with its keypoint network and with stage 1.
 
-A clip of swaying faces is decoded, tracked and drawn as `kpedge webcam` does it, on one thread. Clips with one face
-and with many take turns, round after round, each beside the released stage 1, so that a machine whose speed drifts
-slows all alike; what is compared are ratios within a round.
+A clip of swaying faces is decoded, tracked and drawn as `kpedge webcam` does it, on one thread. Clips with one face and
+with many take turns, round after round, each next to the released stage 1, and each frame next to a run of its network
+alone, so that a machine whose speed drifts slows all alike; what is compared are ratios of neighbours.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import cv2
@@ -27,12 +29,14 @@ from kpedge.runtime.overlay import Layers, draw_overlay
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.sources.open import open_source
 from kpedge.runtime.timing import time_calls
-from kpedge.runtime.tracker import STEPS, FaceTracker
+from kpedge.runtime.tracker import STAGES, FaceTracker
 
 FACES = (1, 2, 5, 10)
 FACE_SIDE = 70.0
 """Side of a face's box in every clip, pixels: ten of them have room."""
-ALL_STEPS = ("decode", *STEPS, "draw")
+SHOWN = 6
+"""Frames that the comparison with the network repeats: few, as a frame that was just decoded lies in the cache."""
+ALL_STEPS = ("decode", *STAGES, "draw")
 NOT_COUNTED = ("decode", "draw")
 """Steps that are the video's and the screen's, not the tracker's."""
 
@@ -49,6 +53,10 @@ class PipelineLatency:
         total_ms: their sum.
         tracking_ms: the sum without decoding and drawing.
         ratio: `tracking_ms` in stage 1's time for a crop, the median over the rounds.
+        network_ratio: time of a tracked frame, without a search, in that of a run of its network on as many crops, the
+            median over the frames; NaN where every frame was searched.
+        calls: Python functions called for such a frame.
+        files: of kpedge, that they are in.
     """
 
     faces: int
@@ -58,6 +66,9 @@ class PipelineLatency:
     total_ms: float
     tracking_ms: float
     ratio: float
+    network_ratio: float
+    calls: int
+    files: int
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON types."""
@@ -112,16 +123,18 @@ def bench_pipeline(
     crop = random_crops(1, small.card.usual_shape)
     steps = {count: dict.fromkeys(ALL_STEPS, 0.0) for count in counts}
     found, ratios = dict.fromkeys(counts, 0), {count: list[float]() for count in counts}
+    to_network = {count: list[float]() for count in counts}
     with one_cv2_thread(), tempfile.TemporaryDirectory() as folder:
         clips = {count: Path(folder) / f"{count}.avi" for count in counts}
+        layouts = {count: FaceClip(count, side=FACE_SIDE, sway=Sway()) for count in counts}
         for count, path in clips.items():
-            clip = FaceClip(count, side=FACE_SIDE, sway=Sway())
-            write_clip(path, clip, warmup + frames)
+            write_clip(path, layouts[count], warmup + frames)
         trackers = {count: FaceTracker(max_faces=count + 1, threads=threads) for count in counts}
         for turn in range(rounds * len(counts)):
             count = counts[turn % len(counts)]
             reference = float(np.mean(time_calls(lambda: small(crop), warmup=20, count=200)))
             own, seen = _turn(clips[count], trackers[count], warmup)
+            to_network[count] += _to_network(trackers[count], layouts[count], frames)
             found[count] += seen
             for step, seconds in own.items():
                 steps[count][step] += seconds
@@ -134,6 +147,7 @@ def bench_pipeline(
         every = rounds * frames
         mean = {step: round(1000 * seconds / every, 4) for step, seconds in steps[count].items()}
         tracking = sum(value for step, value in mean.items() if step not in NOT_COUNTED)
+        calls = traced_calls(trackers[count], layouts[count])
         rows.append(
             PipelineLatency(
                 count,
@@ -143,6 +157,9 @@ def bench_pipeline(
                 round(sum(mean.values()), 4),
                 round(tracking, 4),
                 round(float(np.median(ratios[count])), 2),
+                round(float(np.median(to_network[count] or [np.nan])), 2),
+                len(calls),
+                len({file for file in calls if "kpedge" in Path(file).parts}),
             )
         )
     return rows
@@ -151,20 +168,58 @@ def bench_pipeline(
 def _turn(clip: Path, tracker: FaceTracker, warmup: int) -> tuple[dict[str, float], int]:
     """Seconds by step, and faces, over the frames of a clip but the first ones."""
     tracker.reset()
-    scheme = tracker.predictor.model.card.scheme
     steps, found = dict.fromkeys(ALL_STEPS, 0.0), 0
     with closing(open_source(str(clip))) as frames:
         for frame in frames:
             faces = tracker(frame.image, frame.time_s)
             began = time.perf_counter()
-            draw_overlay(frame.image, faces, scheme, Layers())
+            draw_overlay(frame.image, faces, tracker.scheme, Layers())
             drawing = time.perf_counter() - began
             if frame.number < warmup:
                 continue
             found += len(faces)
-            for step, seconds in {"decode": frame.decode_s, **tracker.clock.seconds, "draw": drawing}.items():
+            for step, seconds in {"decode": frame.decode_s, **tracker.stage_seconds, "draw": drawing}.items():
                 steps[step] += seconds
     return steps, found
+
+
+def _to_network(tracker: FaceTracker, clip: FaceClip, frames: int) -> list[float]:
+    """The time of each tracked frame, without a search, in that of a run of its network on as many crops after it."""
+    tracker.reset()
+    images = [clip.frame(number) for number in range(SHOWN)]
+    model, ratios = tracker.predictor.model, []
+    crops = random_crops(len(tracker(images[0], 0.0)) or 1, model.card.usual_shape)
+    for number in range(1, frames + 1):
+        image = images[SHOWN - 1 - abs(number % (2 * SHOWN - 2) - SHOWN + 1)]  # there and back
+        began = time.perf_counter()
+        tracker(image, number / RATE)
+        tracked = time.perf_counter()
+        model(crops)
+        if "detect" not in tracker.stage_seconds:
+            ratios.append((tracked - began) / (time.perf_counter() - tracked))
+    return ratios
+
+
+def traced_calls(tracker: FaceTracker, clip: FaceClip) -> list[str]:
+    """The files of all Python functions that are called, in order, for a frame of a clip that is tracked, not
+    searched.
+    """
+    tracker.reset()
+    files: list[str] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            files.append(frame.f_code.co_filename)
+
+    for number in range(5):
+        image, before = clip.frame(number), sys.getprofile()
+        files.clear()
+        sys.setprofile(note)
+        try:
+            tracker(image, number / RATE)
+        finally:
+            sys.setprofile(before)
+    return files
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,7 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
     output.say(f"{clip}, 1 thread, {rounds} rounds of {frames} frames after {warmup} to warm up; ms a frame")
     _say_machine(where)
     output.table(
-        ("faces", *ALL_STEPS, "total", "tracking", "in stage 1's time"),
+        ("faces", *ALL_STEPS, "total", "tracking", "x stage 1", "x its network", "calls", "files"),
         [
             (
                 str(row.faces),
@@ -203,6 +203,9 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
                 f"{row.total_ms:.2f}",
                 f"{row.tracking_ms:.2f}",
                 f"{row.ratio:.2f}",
+                f"{row.network_ratio:.2f}",
+                str(row.calls),
+                str(row.files),
             )
             for row in rows
         ],

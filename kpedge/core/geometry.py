@@ -38,6 +38,8 @@ MAX_COORDINATE = 1e6
 """Coordinates beyond this, in pixels, are an error in a label, not a picture."""
 MIN_SIDE = 1e-3
 """A box narrower than this, in pixels, has no area worth cutting."""
+GRID = 2**24
+"""Steps in a pixel to which a crop's transform is rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +151,22 @@ def crop_transform(
     Returns:
         float64 (2, 3).
     """
-    centre_x, centre_y, side = crop_square(box, rule)
-    centre_x += shift[0] * side
-    centre_y += shift[1] * side
-    zoom = size / (side * scale)
+    x, y, side = crop_square(box, rule)
+    return square_transform(x + shift[0] * side, y + shift[1] * side, side * scale, size, roll=roll, mirror=mirror)
+
+
+def square_transform(
+    x: float, y: float, side: float, size: int, *, roll: float = 0.0, mirror: bool = False
+) -> Transform:
+    """`crop_transform` for the square of a side around (x, y), image pixels."""
+    zoom = size / side
     cos, sin = zoom * math.cos(roll), zoom * math.sin(roll)
     middle = (size - 1) / 2
     flip = -1.0 if mirror else 1.0
     return np.array(
         [
-            [flip * cos, flip * sin, middle - flip * (cos * centre_x + sin * centre_y)],
-            [-sin, cos, middle - (-sin * centre_x + cos * centre_y)],
+            [flip * cos, flip * sin, middle - flip * (cos * x + sin * y)],
+            [-sin, cos, middle - (-sin * x + cos * y)],
         ]
     )
 
@@ -187,18 +194,6 @@ def compose(second: Transform, first: Transform) -> Transform:
 def transform_points(transform: Transform, points: NDArray[np.floating[Any]]) -> Points:
     """Points (..., 2) taken through a transform, float64."""
     return np.asarray(points @ transform[:, :2].T + transform[:, 2], dtype=np.float64)
-
-
-def to_complex(points: NDArray[np.floating[Any]]) -> NDArray[np.complex128]:
-    """Points (..., K, 2) as x + iy, (..., K), without a copy where that can be: moving them is a sum then, turning and
-    zooming a product.
-    """
-    return np.ascontiguousarray(points, dtype=np.float64).view(np.complex128)[..., 0]
-
-
-def from_complex(points: NDArray[np.complex128]) -> Points:
-    """The inverse of `to_complex`."""
-    return points.view(np.float64).reshape(*points.shape, 2)
 
 
 @functools.lru_cache(maxsize=8)
@@ -252,12 +247,9 @@ def shrunk_region(
     Returns:
         The region, and its first cell (x, y).
     """
-    spans = []
-    for first, stop, limit in zip(low, high, (image.shape[1], image.shape[0]), strict=True):
-        cells = -(-limit // factor)
-        first = min(max(first, 0), cells - 1)
-        spans.append((first, min(max(stop, first + 1), cells)))
-    (x1, x2), (y1, y2) = spans
+    across, down = -(-image.shape[1] // factor), -(-image.shape[0] // factor)
+    x1, y1 = min(max(low[0], 0), across - 1), min(max(low[1], 0), down - 1)
+    x2, y2 = min(max(high[0], x1 + 1), across), min(max(high[1], y1 + 1), down)
     region: NDArray[Any] = image[y1 * factor : y2 * factor, x1 * factor : x2 * factor]
     if factor > 1:
         columns, rows = x2 - x1, y2 - y1
@@ -293,26 +285,29 @@ def crop(image: Image, transform: Transform, size: int, *, border: str = "replic
         uint8 (size, size, 3) or, in grey, (size, size, 1).
     """
     factor = shrink_factor(transform, image)
+    (a, b, x), (c, d, y) = invert(transform).tolist()
+    if factor > 1:  # from the crop to cells: `compose` with `shrink_transform`
+        part, offset = 1 / factor, (factor - 1) / 2 / factor
+        a, b, x, c, d, y = part * a, part * b, part * x - offset, part * c, part * d, part * y - offset
     # On a grid of 2^-24 cells all that follows is exact in float64 when the origin moves by whole cells, and OpenCV
     # gets the same numbers: a crop is the same, to the last bit, from the photo and from a region cut out of it.
-    whole = compose(shrink_transform(factor), invert(transform)) if factor > 1 else invert(transform)
-    from_crop = [[round(number * 2**24) / 2**24 for number in row] for row in whole.tolist()]
-    low, high = [], []
-    for along_x, along_y, start in from_crop:
-        middle = start + (along_x + along_y) * (size - 1) / 2
-        reach = (abs(along_x) + abs(along_y)) * size / 2
-        low.append(math.floor(middle - reach) - 1)
-        high.append(math.floor(middle + reach) + 3)
-    region, origin = shrunk_region(image, (low[0], low[1]), (high[0], high[1]), factor)
+    a, b, x = round(a * GRID) / GRID, round(b * GRID) / GRID, round(x * GRID) / GRID
+    c, d, y = round(c * GRID) / GRID, round(d * GRID) / GRID, round(y * GRID) / GRID
+    half, middle_x, middle_y = size / 2, x + (a + b) * (size - 1) / 2, y + (c + d) * (size - 1) / 2
+    reach_x, reach_y = (abs(a) + abs(b)) * half, (abs(c) + abs(d)) * half
+    region, (left, top) = shrunk_region(
+        image,
+        (math.floor(middle_x - reach_x) - 1, math.floor(middle_y - reach_y) - 1),
+        (math.floor(middle_x + reach_x) + 3, math.floor(middle_y + reach_y) + 3),
+        factor,
+    )
     if colour == "grey":
-        region = np.asarray(cv2.cvtColor(region, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
-    for row, first in zip(from_crop, origin, strict=True):
-        row[2] -= first
+        region = cv2.cvtColor(region, cv2.COLOR_BGR2GRAY)  # type: ignore[assignment]
     warped = cv2.warpAffine(
         region,
-        np.array(from_crop),
+        np.array([[a, b, x - left], [c, d, y - top]]),
         (size, size),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=BORDERS[border],
     )
-    return np.asarray(warped, dtype=np.uint8).reshape(size, size, -1)
+    return warped.reshape(size, size, -1)  # type: ignore[return-value]

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from kpedge.core.errors import DataError
 from kpedge.core.files import parse_toml, read_bytes
-from kpedge.core.geometry import to_complex
 
 FloatArray = NDArray[np.floating[Any]]
 Group = tuple[int, ...]
@@ -122,9 +121,9 @@ class KeypointScheme:
         """
         if not self.mirror:
             return np.full(keypoints.shape[:-2], np.nan)
-        direction = np.angle(to_complex(keypoints).dot(self._across))
-        if np.isfinite(direction).all():
-            return np.asarray(direction)
+        across = self._across @ keypoints
+        if np.isfinite(across).all():
+            return np.asarray(np.arctan2(across[..., 1], across[..., 0]))
         left, right = np.array(self.mirror).T
         pairs = keypoints[..., right, :] - keypoints[..., left, :]
         known = np.isfinite(pairs).all(axis=-1, keepdims=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.boxes import FACE, boxes_of_points
-from kpedge.core.geometry import iou, to_complex
+from kpedge.core.geometry import iou
 from kpedge.core.keypoints import FACES21, FACES21_MEAN, convert_points
 from kpedge.data.labels import LabelProblem, LabelRow, Labels
 
@@ -76,12 +76,17 @@ def labelled(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(points).all(axis=-1))
 
 
+def _to_complex(points: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """Points (..., K, 2) as x + iy: rotating and scaling is one product."""
+    return np.ascontiguousarray(points, dtype=np.float64).view(np.complex128)[..., 0]
+
+
 def fit_mean_face(anatomy: NDArray[np.float64]) -> Fits:
     """Fit the mean face, moved, turned and scaled (least squares), to points (N, 21, 2) of faces21, NaN if unknown."""
     known = labelled(anatomy)
-    mean = to_complex(FACES21_MEAN)
+    mean = _to_complex(FACES21_MEAN)
     weight = known / np.maximum(known.sum(axis=1, keepdims=True), 1)
-    points = np.where(known, to_complex(np.where(known[..., None], anatomy, 0.0)), 0)
+    points = np.where(known, _to_complex(np.where(known[..., None], anatomy, 0.0)), 0)
     around = np.where(known, points - (points * weight).sum(axis=1, keepdims=True), 0)
     shape = np.where(known, mean - (mean * weight).sum(axis=1, keepdims=True), 0)
     spread = (np.abs(shape) ** 2).sum(axis=1) * (np.abs(around) ** 2).sum(axis=1)
@@ -107,7 +112,7 @@ def odd_faces(rows: Sequence[LabelRow], fits: Fits) -> list[LabelProblem]:
 
 def _upright(points: NDArray[np.float64], roll: NDArray[np.float64]) -> NDArray[np.complex128]:
     """Points (N, K, 2) as x + iy, turned so that the fit has no roll; as they are where that is not known."""
-    turned = to_complex(points) * np.exp(-1j * np.where(np.isfinite(roll), roll, 0))[:, None]
+    turned = _to_complex(points) * np.exp(-1j * np.where(np.isfinite(roll), roll, 0))[:, None]
     return np.asarray(turned)
 
 

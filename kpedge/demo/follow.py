@@ -109,7 +109,7 @@ def follow(scene: Scene, video: Path, progress: Progress) -> tuple[list[tuple[Fa
     with one_cv2_thread():
         for frame, faces in track(video, tracker):
             found.append(faces)
-            for step, seconds in {"decode": frame.decode_s, **tracker.clock.seconds}.items():
+            for step, seconds in {"decode": frame.decode_s, **tracker.stage_seconds}.items():
                 spent[step] = spent.get(step, 0.0) + seconds
             progress(len(found), scene.frames)
     steps_ms = {step: round(1000 * seconds / len(found), 3) for step, seconds in spent.items()}

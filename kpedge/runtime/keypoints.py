@@ -1,29 +1,33 @@
-"""From a picture and boxes to keypoints: preprocess, run, postprocess."""
+"""From an image and boxes to keypoints: preprocess, run, postprocess. And from keypoints to the next boxes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kpedge.core.boxes import BOX_BELOW, BOX_SIDE, FEWEST, box_of_points, convention_middle
 from kpedge.core.card import ERROR_NAME, KEYPOINTS_NAME, SCORE_NAME, ModelCard, Outputs
 from kpedge.core.errors import DataError, UsageError
 from kpedge.core.faces import Face
-from kpedge.core.geometry import (
-    Image,
-    Transform,
-    as_box,
-    box_overlaps_image,
-    crop,
-    crop_transform,
-    from_complex,
-    invert,
-    to_complex,
-)
+from kpedge.core.geometry import Image, Transform, as_box, box_overlaps_image, crop, invert, square_transform
+from kpedge.core.keypoints import FACES21, FACES21_MEAN, conversion
+from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.sessions import Model
+
+Floats = NDArray[np.float64]
+
+SAME_CONVENTION = 0.08
+"""How far the box that follows from a model's mean face may be from that of its crops, in sides, for the model to count
+as trained on boxes of our convention. The released ones are 0.035 off."""
+SCALES = (1.0, 0.8, 1.25)
+"""Sides, in that of a detected box, at which a face is looked for where nothing says how a model's boxes relate to
+it.
+"""
 
 
 class CropModel(Protocol):
@@ -48,6 +52,123 @@ def keypoint_model(model: Model) -> CropModel:
     if not isinstance(model.card, ModelCard):
         raise UsageError(f"{model.card.name} is a {model.card.task}: it finds no keypoints", "give a stage 1, 2 or 3")
     return cast(CropModel, model)
+
+
+class PointBoxes:
+    """Boxes and rolls of faces from their points, for a model: where to cut the next crop.
+
+    Where faces21's points all follow from the model's, and its mean face says that it was trained on boxes of our
+    convention, they follow as they do there. Else they follow from the similarity transform that takes the mean face
+    nearest to the points (least squares): whatever a set's boxes hold, crops show faces as in training.
+
+    Attributes:
+        gives_size: whether the model's points determine how large a face is; one point alone does not.
+        relates_to_ours: whether they determine how the model's boxes relate to ours; points of which faces21 has none
+        do
+            not.
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        scheme, count = card.scheme, len(card.scheme)
+        weights = np.full(count, 1 / count)
+        mean = weights @ card.mean_shape
+        around = card.mean_shape - mean
+        spread = float((around * around).sum())
+        self.gives_size = spread > 0
+        self._side = 1 / (1 + 2 * card.crop.widen)
+        anatomy = conversion(scheme, FACES21)
+        self.relates_to_ours = len(anatomy.known) >= FEWEST
+        self._own = _own_convention(card.mean_shape, scheme, self._side) if self.relates_to_ours else None
+        self._exact = anatomy.is_whole and self._own is None
+        # Linear in the points, x and y in turn: their mean, and a vector that rotates with the face.
+        self._to_anatomy: NDArray[Any] | None = None
+        if self._exact:
+            shares = np.zeros((len(FACES21), count))
+            for share, group in zip(shares, anatomy.groups, strict=True):
+                share[list(group)] = 1 / len(group)
+            if scheme.points != FACES21.points:
+                self._to_anatomy = np.kron(shares, np.eye(2)).T
+            rows = np.array([np.full(len(FACES21), 1 / len(FACES21)) @ shares, _across(FACES21) @ shares])
+            self._linear = np.kron(rows.T, np.eye(2))
+        else:
+            fit = around / spread if self.gives_size else np.zeros_like(around)
+            self._linear = np.kron(np.array([weights, np.zeros(count)]).T, np.eye(2))
+            self._linear[:, 2] = fit.reshape(-1)
+            self._linear[:, 3] = (fit[:, ::-1] * (-1, 1)).reshape(-1)
+            self._below_x, self._below_y = (0.5 - mean).tolist()
+
+    def __call__(self, points: Floats) -> tuple[Floats, list[float]]:
+        """Boxes (N, 4), in the pixels of points (N, K, 2), all known, and N rolls, radians, so that a crop of a box
+        with its roll shows the face as the model's training crops did.
+        """
+        boxes, rolls = [], []
+        for flat in points.reshape(len(points), 2 * points.shape[1]):  # plain numbers: there are few faces
+            x, y, cos, sin = flat.dot(self._linear).tolist()
+            roll = math.atan2(sin, cos)
+            if self._exact:
+                anatomy = flat if self._to_anatomy is None else flat.dot(self._to_anatomy)
+                side = BOX_SIDE * math.sqrt(max(float(anatomy.dot(anatomy)) - len(FACES21_MEAN) * (x * x + y * y), 0.0))
+            else:
+                size = math.hypot(cos, sin)
+                side = self._side * size
+                x += self._below_x * cos - self._below_y * sin + BOX_BELOW * side * math.sin(roll)
+                y += self._below_x * sin + self._below_y * cos - BOX_BELOW * side * math.cos(roll)
+            half, y = side / 2, y + BOX_BELOW * side
+            boxes.append((x - half, y - half, x + half, y + half))
+            rolls.append(roll)
+        return np.array(boxes).reshape(-1, 4), rolls
+
+    def from_detector(self, boxes: Floats, rolls: Floats) -> Floats:
+        """Boxes (N, 4) of our convention, as a detector gives them, of faces rotated by rolls (N,), as boxes of the
+        model's own; as they are where it is unknown how those differ.
+        """
+        if self._own is None:
+            return boxes
+        scale, shift_x, shift_y = self._own
+        cos, sin = np.cos(rolls), np.sin(rolls)
+        side = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+        x, y = shift_x * side, (shift_y + BOX_BELOW - BOX_BELOW * scale) * side
+        centres = convention_middle(boxes) + np.array([cos * x - sin * y, sin * x + cos * y]).T
+        return np.asarray(np.tile(centres, 2) + (scale * side)[:, None] * (-0.5, BOX_BELOW - 0.5, 0.5, BOX_BELOW + 0.5))
+
+
+def _across(scheme: KeypointScheme) -> Floats:
+    """Weights (K,) of the points in the vector that joins the left and the right ones."""
+    across = np.zeros(len(scheme))
+    for left, right in scheme.mirror:
+        across[left], across[right] = -1, 1
+    return across
+
+
+def _own_convention(mean_shape: Floats, scheme: KeypointScheme, side: float) -> tuple[float, float, float] | None:
+    """How a model's boxes, of `side` in the middle of its crops, differ from those of our convention: their side, and
+    how far their middle is moved (x, y), in sides of ours; None where they do not.
+    """
+    x1, y1, x2, _ = box_of_points(mean_shape, scheme).tolist()
+    if not x2 > x1:
+        return None
+    ours = x2 - x1
+    scale, x, y = side / ours, (0.5 - x1 - ours / 2) / ours, (0.5 - y1 - ours / 2) / ours
+    same = abs(scale - 1) < SAME_CONVENTION and math.hypot(x, y) < SAME_CONVENTION
+    return None if same else (scale, x, y)
+
+
+def scaled_boxes(boxes: Floats) -> Floats:
+    """Boxes (N, 4) in each size of `SCALES`, (N, G, 4)."""
+    middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    half = half[:, None] * np.array(SCALES)[:, None]
+    return np.concatenate([middle[:, None] - half, middle[:, None] + half], axis=2)
+
+
+def rotated_box(box: Floats, roll: float) -> Floats:
+    """The box (4,) that lies in the upright crop of a face rotated by `roll` radians as other boxes do in theirs: the
+    mean of the points stays, the middle is below it along the face, not the image.
+    """
+    if not roll:
+        return box
+    below = BOX_BELOW * float(box[3] - box[1])
+    x, y = -below * math.sin(roll), below * (math.cos(roll) - 1)
+    return np.asarray(box + np.array([x, y, x, y]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +209,7 @@ class KeypointPredictor:
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"the threshold must be from 0 to 1, not {threshold:g}")
         self.model = model
+        self._crops_shape = model.card.input_shape
         self.threshold = (model.card.threshold or 0.0) if threshold is None else threshold
 
     def __call__(
@@ -98,7 +220,7 @@ class KeypointPredictor:
         Args:
             image: uint8 (H, W, 3), blue-green-red.
             boxes: each x1 y1 x2 y2, pixels of the image.
-            rolls: in-plane rotation of each face, radians, which is taken out of its crop; 0 when None.
+            rolls: in-plane rotation of each face, radians, which is removed from its crop; 0 when None.
 
         Raises:
             DataError: a box is not one, or lies outside the image.
@@ -107,24 +229,31 @@ class KeypointPredictor:
             return ()
         checked = np.array([as_box(box) for box in boxes])
         height, width = image.shape[:2]
-        for box in checked:
-            if not box_overlaps_image(box, width, height):
+        angles = [0.0] * len(checked) if rolls is None else rolls
+        for box, roll in zip(checked, angles, strict=True):
+            if not box_overlaps_image(rotated_box(box, roll), width, height):
                 text = ",".join(f"{value:g}" for value in box)
                 raise DataError(f"box {text} lies outside the image of {width}x{height}")
-        crops, transforms = self.preprocess(image, checked, rolls)
+        crops, transforms = self.preprocess(image, checked, angles)
         return self.postprocess(self.model(crops), checked, transforms)
 
     def preprocess(
-        self, image: Image, boxes: NDArray[np.float64], rolls: Sequence[float] | None = None
+        self, image: Image, boxes: Floats, rolls: Sequence[float] | None = None
     ) -> tuple[NDArray[np.uint8], list[Transform]]:
-        """The crops of boxes (N, 4), turned upright, uint8 (N, H, W, C), and the transforms that cut them."""
+        """The upright crops of boxes (N, 4), uint8 (N, H, W, C), and the transforms that cut them, image to crop."""
         card = self.model.card
-        turns = [0.0] * len(boxes) if rolls is None else rolls
-        transforms = [
-            crop_transform(box, card.size, card.crop, roll=roll) for box, roll in zip(boxes, turns, strict=True)
-        ]
-        crops = [crop(image, way, card.size, border=card.crop.border, colour=card.colour) for way in transforms]
-        return np.array(crops), transforms
+        size, widened, border, colour = card.size, 1 + 2 * card.crop.widen, card.crop.border, card.colour
+        crops, transforms = np.empty((len(boxes), *self._crops_shape), np.uint8), []
+        for place, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+            roll = rolls[place] if rolls is not None else 0.0
+            x, y = (x1 + x2) / 2, (y1 + y2) / 2
+            if roll:  # the middle of `rotated_box`
+                below = BOX_BELOW * (y2 - y1)
+                x, y = x - below * math.sin(roll), y + below * (math.cos(roll) - 1)
+            transform = square_transform(x, y, widened * max(x2 - x1, y2 - y1), size, roll=roll)
+            crops[place] = crop(image, transform, size, border=border, colour=colour)
+            transforms.append(transform)
+        return crops, transforms
 
     def postprocess(
         self, outputs: Outputs, boxes: NDArray[np.float64], transforms: Sequence[Transform]
@@ -142,17 +271,13 @@ class KeypointPredictor:
         return tuple(faces)
 
     def locate(self, outputs: Outputs, transforms: Sequence[Transform]) -> Located:
-        """A model's outputs for crops in pixels of the image, for all crops at once."""
-        size, turns, starts = self.model.card.size, [], []
-        for way in transforms:  # they move, turn and zoom: in complex numbers a product and a sum
-            (along, _, x), (across, _, y) = invert(way).tolist()
-            turns.append(complex(along, across))
-            starts.append(complex(x, y))
-        turn = np.array(turns)[:, None]
-        found = to_complex(outputs[KEYPOINTS_NAME])
-        whole = found * size - (0.5 + 0.5j)  # `fractions_to_pixels` of x and y
-        keypoints = from_complex(whole * turn + np.array(starts)[:, None])
-        errors = None
-        if ERROR_NAME in outputs:
-            errors = outputs[ERROR_NAME].astype(np.float64) * (size * np.abs(turn))
+        """A model's outputs for crops in pixels of the image."""
+        size, fractions = self.model.card.size, outputs[KEYPOINTS_NAME]
+        keypoints, scales = np.empty(fractions.shape), []
+        for place, transform in enumerate(transforms):
+            (a, b, x), (c, d, y) = invert(transform).tolist()
+            zoom = np.array([[size * a, size * c], [size * b, size * d], [x - (a + b) / 2, y - (c + d) / 2]])
+            np.add(fractions[place].dot(zoom[:2]), zoom[2], out=keypoints[place])
+            scales.append(size * math.hypot(a, c))
+        errors = outputs[ERROR_NAME] * np.array(scales)[:, None] if ERROR_NAME in outputs else None
         return Located(keypoints, outputs.get(SCORE_NAME), errors)

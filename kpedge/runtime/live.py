@@ -119,7 +119,7 @@ def run_live(
             tracker.predictor.threshold, layers = controls.threshold, controls.layers
             tracker.pose = pose or layers.pose
             faces = tracker(frame.image, frame.time_s)
-            steps = {"decode": frame.decode_s, **tracker.clock.seconds}
+            steps = {"decode": frame.decode_s, **tracker.stage_seconds}
             report.add(steps, len(faces))
             rate = meter.tick(time.monotonic())
             live = LiveFrame(source.name, frame, faces, scheme, steps, rate, layers)

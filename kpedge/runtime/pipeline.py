@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.boxes import GUESSES, PointBoxes, guessed, turned_box
 from kpedge.core.faces import Face
 from kpedge.core.geometry import MIN_SIDE, Box, Image, box_overlaps_image
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector
-from kpedge.runtime.keypoints import KeypointPredictor
+from kpedge.runtime.keypoints import SCALES, KeypointPredictor, PointBoxes, rotated_box, scaled_boxes
 from kpedge.runtime.models import open_finders
 
 BATCH = 64
@@ -56,9 +55,9 @@ class FacePipeline:
         )
         self.keep_rejected = keep_rejected
         card = self.predictor.model.card
-        self._boxes = PointBoxes(card.scheme, card.mean_shape, card.crop)
+        self._boxes = PointBoxes(card)
         self._first: KeypointPredictor | None = None
-        if card.has_score and self._boxes.tells_size and not self._boxes.knows_faces:
+        if card.has_score and self._boxes.gives_size and not self._boxes.relates_to_ours:
             self._first = KeypointPredictor(self.predictor.model, threshold=0.0)  # the next looks decide
 
     def __call__(self, image: Image) -> tuple[Face, ...]:
@@ -73,16 +72,16 @@ class FacePipeline:
         scheme = self.detector.model.card.scheme
         found = self.detector(image)
         rolls = np.array([float(scheme.roll(one.points)) for one in found])
-        boxes = self._boxes.of_faces(np.array([one.box for one in found]).reshape(-1, 4), rolls)
+        boxes = self._boxes.from_detector(np.array([one.box for one in found]).reshape(-1, 4), rolls)
         if self._first is None:
             faces = self._look(image, enumerate(zip(boxes, rolls.tolist(), strict=True)), self.predictor)
         else:
             faces = self._guess(image, boxes, rolls, self._first)
-        for _ in range(0 if not self._boxes.tells_size else 1 if self._first is None else 2):
+        for _ in range(0 if not self._boxes.gives_size else 1 if self._first is None else 2):
             again = [place for place, face in faces.items() if len(face.keypoints)]
             if again:
-                boxes, rolls = self._boxes(np.array([faces[place].keypoints for place in again]))
-                nearer = zip(again, zip(boxes, rolls.tolist(), strict=True), strict=True)
+                boxes, turns = self._boxes(np.array([faces[place].keypoints for place in again]))
+                nearer = zip(again, zip(boxes, turns, strict=True), strict=True)
                 faces |= self._look(image, nearer, self.predictor)
         given = (replace(face, box=found[place].box) for place, face in faces.items())
         return tuple(face for face in given if self.keep_rejected or len(face.keypoints))
@@ -91,10 +90,10 @@ class FacePipeline:
         self, image: Image, boxes: NDArray[np.float64], rolls: NDArray[np.float64], predictor: KeypointPredictor
     ) -> dict[int, Face]:
         """The answers for the best of several sizes of each box, by number."""
-        several = zip(guessed(boxes).reshape(-1, 4), np.repeat(rolls, len(GUESSES)).tolist(), strict=True)
+        several = zip(scaled_boxes(boxes).reshape(-1, 4), np.repeat(rolls, len(SCALES)).tolist(), strict=True)
         best: dict[int, Face] = {}
         for number, face in self._look(image, enumerate(several), predictor).items():
-            place = number // len(GUESSES)
+            place = number // len(SCALES)
             if place not in best or (face.score or 0) > (best[place].score or 0):
                 best[place] = face
         return best
@@ -107,9 +106,8 @@ class FacePipeline:
         shown: list[tuple[int, Box, float]] = []
         for number, (box, roll) in boxes:
             roll = roll if abs(roll) > SMALL_ROLL else 0.0
-            turned = turned_box(box, roll)
-            if box[2] - box[0] >= MIN_SIDE and box_overlaps_image(turned, width, height):
-                shown.append((number, turned, roll))
+            if box[2] - box[0] >= MIN_SIDE and box_overlaps_image(rotated_box(box, roll), width, height):
+                shown.append((number, box, roll))
         faces: dict[int, Face] = {}
         for start in range(0, len(shown), BATCH):
             part: Sequence[tuple[int, Box, float]] = shown[start : start + BATCH]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -105,6 +105,7 @@ class OnnxModel:
             )
         self.card: Card = card_from_json(metadata[METADATA_KEY], str(path))
         self._check_signature(path)
+        self._names = list(self.card.outputs)
 
     def _check_signature(self, path: Path) -> None:
         inputs, outputs = (
@@ -124,6 +125,4 @@ class OnnxModel:
 
     def __call__(self, inputs: NDArray[np.uint8]) -> Outputs:
         """Crops or frames, uint8 (N, H, W, C), to the outputs that the card names."""
-        names = list(self.card.outputs)
-        values: list[Any] = self.session.run(names, {self.card.input_name: inputs})
-        return {name: np.asarray(value, dtype=np.float32) for name, value in zip(names, values, strict=True)}
+        return dict(zip(self._names, self.session.run(self._names, {self.card.input_name: inputs}), strict=True))

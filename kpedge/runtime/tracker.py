@@ -7,7 +7,9 @@ once after a face was lost; one that comes back gets its number again.
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.boxes import GUESSES, PointBoxes, guessed, turned_box
 from kpedge.core.card import ModelCard
 from kpedge.core.errors import UsageError
 from kpedge.core.faces import Face, Pose
-from kpedge.core.geometry import Image, box_overlaps_image, box_size, iou, mean_weights
+from kpedge.core.geometry import Image, iou, mean_weights
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector
-from kpedge.runtime.keypoints import KeypointPredictor, Located
+from kpedge.runtime.keypoints import SCALES, KeypointPredictor, PointBoxes, scaled_boxes
 from kpedge.runtime.models import FOLLOWED, open_finders
 from kpedge.runtime.pose import head_poses
-from kpedge.runtime.smoothing import FaceSmoother, Smoothing
-from kpedge.runtime.steps import StepClock
+from kpedge.runtime.smoothing import Smoothing, SmoothState, smooth
 from kpedge.runtime.tracks import Track, doubles, owners, returning
+
+Floats = NDArray[np.float64]
 
 SIDE = 320
 """Longer side, pixels, at which a video's frames are searched unless the user asks for another."""
@@ -57,47 +59,39 @@ AGREED_IOU = 0.7
 """Overlap of a found box with a followed one below which both are looked at."""
 BETTER = 0.9
 """Of the expected error of a followed face, below which a rival takes its place."""
-STEPS = ("detect", "crop", "keypoints", "track", "smooth", "pose")
-"""What a tracker times, in its order."""
+STAGES = ("detect", "crop", "keypoints", "track", "smooth", "pose")
+"""What a tracker times, in order."""
 
 
 @dataclass(slots=True, eq=False)
-class _Looks:
-    """What the keypoint model says of N places; one outside the image, or too small, has a score of 0.
+class _Candidates:
+    """What the keypoint model finds in N boxes; one outside the image, or too small, has a score of 0.
 
     Attributes:
         points: float64 (N, K, 2), pixels of the image.
         boxes: float64 (N, 4), those of the points.
         scores: float (N,).
-        errors: float64 (N, K), expected errors of the points, pixels; 0 where the model does not tell them.
-        tells_errors: whether it does.
+        errors: float64 (N, K), expected errors of the points, pixels; 0 where the model does not give them.
+        has_errors: whether it does.
     """
 
-    points: NDArray[np.float64]
-    boxes: NDArray[np.float64]
+    points: Floats
+    boxes: Floats
     scores: NDArray[np.floating[Any]]
-    errors: NDArray[np.float64]
-    tells_errors: bool = False
+    errors: Floats
+    has_errors: bool = False
 
     @classmethod
-    def nothing(cls, count: int, points: int) -> _Looks:
+    def none(cls, count: int, points: int) -> _Candidates:
         """No face of K points in any of so many places."""
         return cls(np.zeros((count, points, 2)), np.zeros((count, 4)), np.zeros(count), np.zeros((count, points)))
 
-    @classmethod
-    def of(cls, located: Located, boxes: PointBoxes) -> _Looks:
-        """What was located."""
-        points, scores, errors = located.keypoints, located.scores, located.errors
-        scores = np.ones(len(points), np.float32) if scores is None else scores
-        told = np.zeros(points.shape[:2]) if errors is None else errors
-        return cls(points, boxes.boxes(points), scores, told, errors is not None)
-
-    def spread(self, rows: Sequence[int], count: int) -> _Looks:
-        """These looks as some rows of so many; nothing is seen in the others."""
-        whole = _Looks.nothing(count, self.points.shape[1])
-        for few, all_rows in zip(self._values, whole._values, strict=True):
-            all_rows[rows] = few
-        whole.tells_errors = self.tells_errors
+    def scatter(self, rows: Sequence[int], count: int) -> _Candidates:
+        """These as some rows of so many; nothing is found in the others."""
+        whole = _Candidates.none(count, self.points.shape[1])
+        for few, every in zip(self._values, whole._values, strict=True):
+            every[rows] = few
+        whole.has_errors = self.has_errors
         return whole
 
     @property
@@ -109,7 +103,7 @@ class _Looks:
         self.points, self.boxes = self.points[rows], self.boxes[rows]
         self.scores, self.errors = self.scores[rows], self.errors[rows]
 
-    def take_over(self, row: int, other: int) -> None:
+    def replace_row(self, row: int, other: int) -> None:
         """Put what was found in one place in that of another."""
         for values in self._values:
             values[row] = values[other]
@@ -126,7 +120,6 @@ class FaceTracker:
         smooth: whether the points that are given are steadied.
         pose: whether faces tell how heads are turned.
         scheme: of the points.
-        clock: how long each of `STEPS` took for the last frame.
         tracks: the faces that are followed, and those lost a moment ago, by number.
     """
 
@@ -174,11 +167,12 @@ class FaceTracker:
         )
         card = self.predictor.model.card
         self.scheme = card.scheme
-        self._boxes = PointBoxes(card.scheme, card.mean_shape, card.crop)
+        self._boxes = PointBoxes(card)
+        self._mean = mean_weights(len(card.scheme))
         self._doubted = max(DOUBTFUL, DOUBTED * _validation_error(card))
         if not card.has_score:
             raise UsageError(f"{card.name} cannot follow faces: it has no face score", "give a stage 3")
-        if not self._boxes.tells_size:
+        if not self._boxes.gives_size:
             raise UsageError(
                 f"{card.name} cannot follow faces: one point does not tell how large a face is",
                 "give a model with two points or more",
@@ -191,18 +185,27 @@ class FaceTracker:
         self.find_within = find_within
         self.smooth = smoothing is not None
         self.pose = pose
-        self.clock = StepClock()
         self.tracks: list[Track] = []
         self._next_id = 1
         self._searched_s = self._last_s = -math.inf
         self._size = (0, 0)
-        self._smoother = FaceSmoother(smoothing or Smoothing())
+        self._smoothing = smoothing or Smoothing()
+        self._state: SmoothState | None = None
+        self._followed: list[Track] = []
         self._doubtful = False
+        self._marks: list[tuple[str, float]] = []
+
+    @property
+    def stage_seconds(self) -> dict[str, float]:
+        """How long each of `STAGES` took for the last frame."""
+        seconds: dict[str, float] = {}
+        for (_, before), (stage, now) in itertools.pairwise(self._marks):
+            seconds[stage] = seconds.get(stage, 0.0) + now - before
+        return seconds
 
     def reset(self) -> None:
         """Forget every face; no number is given twice."""
-        self.tracks = []
-        self._smoother.reset()
+        self.tracks, self._followed, self._state = [], [], None
         self._doubtful = False
         self._searched_s = self._last_s = -math.inf
 
@@ -219,37 +222,42 @@ class FaceTracker:
             self.reset()
         passed = time_s - self._last_s
         self._last_s, self._size = time_s, size
-        self.clock.start()
-        self.tracks = [one for one in self.tracks if time_s - one.seen_s <= REMEMBERED]
-        followed = [one for one in self.tracks if not one.lost]
-        boxes, rolls = np.empty((0, 4)), np.empty(0)
-        if followed:
-            ahead = self._smoother.expected([one.id for one in followed], passed)
-            boxes, rolls = self._boxes(ahead)
-        rivals: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+        self._marks = [("", time.perf_counter())]
+        self.tracks = [track for track in self.tracks if time_s - track.seen_s <= REMEMBERED]
+        followed = self._followed if passed <= REMEMBERED else []
+        if followed and self._state is not None:
+            boxes, rolls = self._boxes(self._state.predict(passed))
+        else:
+            boxes, rolls = np.empty((0, 4)), []
+        rivals: list[int] = []
         if self._is_search_due(time_s, len(followed)):
             self._searched_s = time_s
             new, turns, rivals = self._search(image, boxes, self.max_faces - len(followed))
-            boxes, rolls = np.concatenate([boxes, new]), np.concatenate([rolls, turns])
-        self.clock.lap("track")
-        looks = self._look(image, boxes, rolls)
-        seen, changed = self._sort(followed, looks, rivals, time_s)
-        rows = [row for row, _ in seen]
-        points, boxes = looks.points[rows], looks.boxes[rows]
-        self.clock.lap("track")
+            boxes, rolls = np.concatenate([boxes, new]), rolls + turns
+        self._marks.append(("track", time.perf_counter()))
+        found = self._predict(image, boxes, rolls)
+        seen, restarted = self._sort(followed, found, rivals, time_s)
+        rows, tracks = [row for row, _ in seen], [track for _, track in seen]
+        points, boxes = found.points, found.boxes
+        if rows != list(range(len(points))):
+            points, boxes = points[rows], boxes[rows]
+        self._marks.append(("track", time.perf_counter()))
         # Smoothed points also say where to look next: crops cut around the model's own would shake, and it with them.
-        smoothed = self._smoother([one.id for _, one in seen], points, box_size(boxes), passed, changed)
+        before = [row if row < len(followed) and row not in restarted else -1 for row in rows]
+        state = SmoothState.start(points) if self._state is None else self._state.select(before, points)
+        smoothed, self._state = smooth(state, points, boxes[:, 2] - boxes[:, 0], passed, self._smoothing)
+        self._followed = tracks
         if self.smooth:
-            points, boxes = smoothed, self._boxes.boxes(smoothed)
-        self.clock.lap("smooth")
+            points, (boxes, _) = smoothed, self._boxes(smoothed)
+        self._marks.append(("smooth", time.perf_counter()))
         poses: list[Pose | None] = [None] * len(seen)
         if self.pose:
             poses = head_poses(points, self.scheme, size)
-            self.clock.lap("pose")
-        return tuple(
-            Face(box, own, float(looks.scores[row]), looks.errors[row] if looks.tells_errors else None, one.id, pose)
-            for (row, one), box, own, pose in zip(seen, boxes, points, poses, strict=True)
-        )
+            self._marks.append(("pose", time.perf_counter()))
+        scores, faces = found.scores.tolist(), []
+        for row, track, box, own, pose in zip(rows, tracks, boxes, points, poses, strict=True):
+            faces.append(Face(box, own, scores[row], found.errors[row] if found.has_errors else None, track.id, pose))
+        return tuple(faces)
 
     def _is_search_due(self, time_s: float, followed: int) -> bool:
         if followed >= self.max_faces and not self._doubtful:
@@ -258,88 +266,93 @@ class FaceTracker:
         within = min(HURRIED, self.find_within) if hurried else self.find_within
         return time_s - self._searched_s >= within - 1e-6  # a frame that is due is not put off by rounding
 
-    def _search(
-        self, image: Image, followed: NDArray[np.float64], room: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    def _search(self, image: Image, followed: Floats, room: int) -> tuple[Floats, list[float], list[int]]:
         """Where else to look for faces, given boxes of those that are followed: boxes (N, 4), rolls (N,), and for each
         the followed face that it may be the better place for, -1 for a new face.
 
         Boxes follow from the points of a first look at what the detector found, and are nearer to those that the
         keypoint model was trained on.
         """
-        found = self.detector(image)
-        self.clock.lap("detect")
-        rolls = np.array([float(self.detector.model.card.scheme.roll(one.points)) for one in found])
-        boxes = self._boxes.of_faces(np.array([one.box for one in found]).reshape(-1, 4), rolls)
+        detections = self.detector(image)
+        self._marks.append(("detect", time.perf_counter()))
+        rolls = np.array([float(self.detector.model.card.scheme.roll(one.points)) for one in detections])
+        boxes = self._boxes.from_detector(np.array([one.box for one in detections]).reshape(-1, 4), rolls)
         whose = owners(boxes, followed)
         known = np.flatnonzero(whose >= 0)
         wanted = whose < 0
         if len(known):
             wanted[known] = iou(boxes[known], followed)[np.arange(len(known)), whose[known]] < AGREED_IOU
-        boxes, rolls, whose = boxes[wanted], rolls[wanted], whose[wanted]
-        if self._boxes.knows_faces:
-            looks = self._look(image, boxes, rolls)
-            good = looks.scores >= self.predictor.threshold
-        else:  # at several sizes, the best one goes on, and the next look decides whether it is a face
-            looks = self._look(image, guessed(boxes).reshape(-1, 4), np.repeat(rolls, len(GUESSES)))
-            looks.keep(np.argmax(looks.scores.reshape(-1, len(GUESSES)), axis=1) + len(GUESSES) * np.arange(len(boxes)))
-            good = looks.scores > 0
+        boxes, turns, whose = boxes[wanted], rolls[wanted].tolist(), whose[wanted]
+        if self._boxes.relates_to_ours:
+            found = self._predict(image, boxes, turns)
+            good = found.scores >= self.predictor.threshold
+        else:  # at several sizes, the best one goes on, and the next crop decides whether it is a face
+            found = self._predict(image, scaled_boxes(boxes).reshape(-1, 4), np.repeat(turns, len(SCALES)).tolist())
+            found.keep(np.argmax(found.scores.reshape(-1, len(SCALES)), axis=1) + len(SCALES) * np.arange(len(boxes)))
+            good = found.scores > 0
         good &= (whose >= 0) | (np.cumsum(good & (whose < 0)) <= room)
-        return *self._boxes(looks.points[good]), whose[good]
+        return *self._boxes(found.points[good]), whose[good].tolist()
 
-    def _look(self, image: Image, boxes: NDArray[np.float64], rolls: NDArray[np.float64]) -> _Looks:
-        """What the keypoint model says of boxes (N, 4) that are turned by rolls (N,)."""
+    def _predict(self, image: Image, boxes: Floats, rolls: list[float]) -> _Candidates:
+        """What the keypoint model finds in boxes (N, 4) of faces rotated by rolls (N,)."""
         height, width = image.shape[:2]
-        turned = [turned_box(box, roll) for box, roll in zip(boxes, rolls.tolist(), strict=True)]
         shown = [
             row
-            for row, box in enumerate(turned)
-            if box[2] - box[0] >= SMALLEST and box_overlaps_image(box, width, height)
+            for row, (x1, y1, x2, y2) in enumerate(boxes.tolist())
+            if x2 - x1 >= SMALLEST and x1 < width - 0.5 and y1 < height - 0.5 and x2 > -0.5 and y2 > -0.5
         ]
-        if not shown:
-            return _Looks.nothing(len(boxes), len(self.scheme))
         whole = len(shown) == len(boxes)
-        crops, transforms = self.predictor.preprocess(
-            image, np.array(turned if whole else [turned[row] for row in shown]), rolls[shown].tolist()
-        )
-        self.clock.lap("crop")
+        if not shown:
+            return _Candidates.none(len(boxes), len(self.scheme))
+        if not whole:
+            boxes, rolls = boxes[shown], [rolls[row] for row in shown]
+        crops, transforms = self.predictor.preprocess(image, boxes, rolls)
+        self._marks.append(("crop", time.perf_counter()))
         outputs = self.predictor.model(crops)
-        self.clock.lap("keypoints")
-        looks = _Looks.of(self.predictor.locate(outputs, transforms), self._boxes)
-        return looks if whole else looks.spread(shown, len(boxes))
+        self._marks.append(("keypoints", time.perf_counter()))
+        located = self.predictor.locate(outputs, transforms)
+        points, scores, errors = located.keypoints, located.scores, located.errors
+        found = _Candidates(
+            points,
+            self._boxes(points)[0],
+            np.ones(len(points)) if scores is None else scores,
+            np.zeros(points.shape[:2]) if errors is None else errors,
+            errors is not None,
+        )
+        return found if whole else found.scatter(shown, len(boxes))
 
     def _sort(
-        self, followed: Sequence[Track], looks: _Looks, rivals: NDArray[np.intp], time_s: float
+        self, followed: Sequence[Track], found: _Candidates, rivals: Sequence[int], time_s: float
     ) -> tuple[list[tuple[int, Track]], list[int]]:
-        """Decide which rows of looks show a face, and whose: first those that were followed, then rivals of those and
-        new ones. A better rival takes the row of the face that it is.
+        """Decide which candidates show a face, and whose: first those that were followed, then rivals of those and new
+        ones. A better rival takes the row of the face that it is.
 
         Returns:
-            Rows with their faces, by number; and the numbers of the faces whose rows were taken.
+            Rows with their faces, by number; and the rows that a rival took.
         """
         # Plain numbers: there are few faces, and a call of NumPy costs as much as twenty of these.
         count, threshold = len(followed), self.predictor.threshold
-        scores, doubt = looks.scores.tolist(), looks.errors.dot(mean_weights(len(self.scheme))).tolist()
-        sides = (looks.boxes[:, 2] - looks.boxes[:, 0]).tolist()
+        scores, doubt = found.scores.tolist(), found.errors.dot(self._mean).tolist()
+        sides = (found.boxes[:, 2] - found.boxes[:, 0]).tolist()
         good = []
         for row, (score, side) in enumerate(zip(scores, sides, strict=True)):
-            fits = side >= SMALLEST
             if row < count:
-                before = float(followed[row].box[2] - followed[row].box[0])
-                fits = fits and score >= KEPT * threshold and side < JUMP * before and before < JUMP * side
+                before = followed[row].side
+                fits = score >= KEPT * threshold and side < JUMP * before and before < JUMP * side
             else:
-                fits = fits and score >= threshold
+                fits = score >= threshold
             doubt[row] /= max(side, SMALLEST)
-            good.append(fits)
-        changed = []
-        for row, owner in enumerate(rivals.tolist(), count):
+            good.append(fits and side >= SMALLEST)
+        restarted = []
+        for row, owner in enumerate(rivals, count):
             if owner >= 0 and good[row] and (not good[owner] or doubt[row] < BETTER * doubt[owner]):
-                looks.take_over(owner, row)
-                doubt[owner], good[owner] = doubt[row], True
-                changed.append(followed[owner].id)
+                found.replace_row(owner, row)
+                doubt[owner], sides[owner], good[owner] = doubt[row], sides[row], True
+                restarted.append(owner)
             good[row] = good[row] and owner < 0
         rows = [row for row, fits in enumerate(good) if fits]
-        rows = [row for row, double in zip(rows, doubles(looks.boxes[rows]), strict=True) if not double]
+        if len(rows) > 1:
+            rows = [row for row, double in zip(rows, doubles(found.boxes[rows]), strict=True) if not double]
         for track in followed:
             track.lost = True
         seen = [(row, followed[row]) for row in rows if row < count]
@@ -349,13 +362,16 @@ class FaceTracker:
             track.lost = False
         new = [row for row in rows if row >= count]
         if new:
-            lost = [one for one in self.tracks if one.lost]
-            for row, known in zip(new, returning(looks.boxes[new], lost), strict=True):
+            lost = [track for track in self.tracks if track.lost]
+            for row, known in zip(new, returning(found.boxes[new], lost), strict=True):
                 seen.append((row, known or self._new_track(time_s)))
+        self._doubtful = False
         for row, track in seen:
-            track.box, track.seen_s, track.lost = looks.boxes[row], time_s, False
-        self._doubtful = any(doubt[row] > self._doubted for row, _ in seen)
-        return sorted(seen, key=lambda pair: pair[1].id), changed
+            track.box, track.side, track.seen_s, track.lost = found.boxes[row], sides[row], time_s, False
+            self._doubtful |= doubt[row] > self._doubted
+        if len(seen) > 1:
+            seen.sort(key=lambda pair: pair[1].id)
+        return seen, restarted
 
     def _new_track(self, time_s: float) -> Track:
         track = Track(self._next_id, np.zeros(4), time_s)

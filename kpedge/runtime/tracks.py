@@ -29,12 +29,14 @@ class Track:
         box: float64 (4,), pixels of the frame: that of its last points.
         seen_s: when it was last seen, seconds.
         lost: whether it has not been found since.
+        side: of its box, pixels.
     """
 
     id: int
     box: NDArray[np.float64]
     seen_s: float
     lost: bool = False
+    side: float = 0.0
 
 
 def shared(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
