@@ -180,7 +180,14 @@ def test_eval_gives_tables_pictures_and_json_from_a_set_and_from_photos(exported
     model = str(exported / "stage1.onnx")
     assert main(["eval", model, "--data", str(prepared.path), "--out", str(tmp_path / "report")]) == 0
     text = capsys.readouterr().out
-    for words in ("mean error, of the box", "pupils' distance", "faces over 10 %", "mean face", "nose_tip", "30 to 60"):
+    for words in (
+        "mean error, of the box",
+        "pupils' distance",
+        "faces with error > 10 %",
+        "mean shape",
+        "nose_tip",
+        "30 to 60",
+    ):
         assert words in text
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["split"] == "test"

@@ -135,7 +135,7 @@ def test_eval_tells_faces_from_negatives(exported3, prepared, tmp_path, capsys):
     assert main([*command, "--out", str(tmp_path / "report")]) == 0
     shown = capsys.readouterr().out
     assert "faces found" in shown
-    assert "negatives told" in shown
+    assert "non-faces rejected" in shown
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["face_score"]["negatives"] == len(prepared.negatives("validation"))
     assert report["expected_errors"]["rank_correlation"] > 0

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kpedge.cli import output
+from kpedge.cli.evaluation_tables import show_accuracy, show_groups, show_score
 from kpedge.cli.options import Force, Json, Threads, examples, report_files, write_report
 from kpedge.cli.output import percent
+from kpedge.core.text import format_count
 
 if TYPE_CHECKING:
-    from kpedge.core.scheme import KeypointScheme
-    from kpedge.evaluation.evaluate import Evaluation
-    from kpedge.evaluation.keypoint_metrics import KeypointAccuracy
-
-
-MANY = 30
-"""Keypoints from which on the table is one of parts, and of the worst ones."""
-WORST = 10
+    from kpedge.core.card import ModelCard
+    from kpedge.evaluation.evaluate import Evaluation, TestFaces
+    from kpedge.evaluation.groups import Group
 
 
 def register(app: typer.Typer) -> None:
@@ -32,42 +28,57 @@ def register(app: typer.Typer) -> None:
             "kpedge eval runs/stage1/best.pt --data data/photos --split validation",
             "kpedge eval export/stage1.onnx --data data/photos --box-noise 0.05 --out report --json",
             "kpedge eval detector --data photos --list photos/test_images.txt --max-side 320 --out report",
+            "kpedge eval stage3 --data photos --by age:20,40,60 --by gender --table people.csv",
+            "kpedge eval stage3 --data photos --by yaw:15,30,45 --by light",
         ),
     )(evaluate)
 
 
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(help="Checkpoint, TorchScript or ONNX file, or the name of a released model.")
-    ],
+    model: Annotated[str, typer.Argument(help="A model file, a run folder, or the name of a released model.")],
     data: Annotated[Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos.")],
     split: Annotated[
-        str | None, typer.Option(help="Of a prepared set: train, validation or test. (default: test)")
+        str | None, typer.Option(help="Split of a prepared set: train, validation or test. (default: test)")
     ] = None,
     photo_list: Annotated[
-        Path | None, typer.Option("--list", help="Of a folder: only the photos on this list.")
+        Path | None, typer.Option("--list", help="File that names the photos of a folder to use, one per line.")
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Split the figures by a column of the label files or of --table, or by light or yaw; repeatable. "
+            "COLUMN:20,40,60 cuts numbers into bands."
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="CSV file with a header and a row per photo, its name first, for --by.")
     ] = None,
     box_noise: Annotated[
         float, typer.Option(min=0, max=0.5, help="Move and scale boxes by up to this fraction of their size first.")
     ] = 0.0,
     label_format: Annotated[
-        str, typer.Option("--format", help="Format of a folder's labels; of a detector background for none.")
+        str,
+        typer.Option("--format", help="Label format of a folder; background: photos without faces."),
     ] = "auto",
     max_side: Annotated[
-        int | None, typer.Option(help="Detector: longer side at which photos are looked at, px. [default: the model's]")
+        int | None,
+        typer.Option(help="Detector: longer side at which photos are searched, pixels. [default: the model's]"),
     ] = None,
     as_labelled: Annotated[
-        bool, typer.Option("--as-labelled", help="Detector: hold against a set's own boxes, not against ours.")
+        bool, typer.Option("--as-labelled", help="Detector: compare with the labelled boxes as they are.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for report.json and pictures: curves, the worst mistakes.")
+        Path | None, typer.Option(help="Folder for report.json and images: curves, the worst mistakes.")
     ] = None,
     threads: Threads = 1,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Measure keypoint errors on labelled faces, each figure beside that of the mean face; or how well a detector finds
-    faces in whole photos.
+    """Measure a model on labelled faces next to the mean-shape baseline, or how well a detector finds faces in photos.
+
+    The mean-shape baseline predicts the average face for every box: a model that is no better has learned nothing. With
+    --by, error and recall are given for each group of faces with their 95 % confidence intervals. Groups are what the
+    labels say: they can be wrong, and faces of one group can also be harder for other reasons, such as their size.
     """
     from kpedge.cli.evaluate_detector import evaluate_detector
     from kpedge.core.card import DetectorCard
@@ -86,7 +97,7 @@ def evaluate(
     any_model = open_model(path, threads=threads)
     if isinstance(any_model.card, DetectorCard):
         if box_noise:
-            raise UsageError("--box-noise disturbs given boxes; a detector is given none", "leave it out")
+            raise UsageError("--box-noise moves given boxes; a detector is given none", "leave it out")
         evaluate_detector(
             path,
             any_model,
@@ -95,6 +106,8 @@ def evaluate(
             photo_list=photo_list,
             max_side=max_side,
             as_labelled=as_labelled,
+            by=by or [],
+            table=table,
             label_format=label_format,
             out=out,
             force=force,
@@ -119,11 +132,11 @@ def evaluate(
     if split == "train" and is_prepared(data):
         output.say("warning: the train split is what models are trained on: these figures say nothing about new faces")
     evaluation = run_evaluation(opened, faces, card)
-    accuracy, mean_face = evaluation.accuracy, evaluation.mean_face
+    groups = _measure_groups(by or [], table, data, faces, evaluation, card)
     if evaluation.converted:
         output.say(
-            f"{data} and the model ({card.scheme.name}) have other points: what follows are the figures of the "
-            f"{evaluation.compared} points of {evaluation.scheme.name} that both tell"
+            f"{data} and the model ({card.scheme.name}) have different points: the figures are those of the "
+            f"{evaluation.compared} points of {evaluation.scheme.name} that both have"
         )
     report = {
         "model": str(path),
@@ -134,11 +147,12 @@ def evaluate(
         "box_noise": box_noise,
         "left_out": [str(problem) for problem in problems],
         **evaluation.to_dict(card),
+        **({"groups": {name: [group.to_dict() for group in rows] for name, rows in groups.items()}} if groups else {}),
     }
     if out:
         contents: dict[str, Any] = {
             "report.json": report,
-            "error_curve.png": error_curve_png(accuracy, mean_face, card.name),
+            "error_curve.png": error_curve_png(evaluation.accuracy, evaluation.mean_face, card.name),
             "worst.png": worst_faces(faces, evaluation),
         }
         if evaluation.face:
@@ -149,79 +163,40 @@ def evaluate(
         output.result_json(report, indent=1)
         return
 
-    show(card.name, evaluation.scheme, accuracy, mean_face)
+    show_accuracy(card.name, evaluation)
     show_score(evaluation, card.threshold)
+    for name, rows in groups.items():
+        show_groups(name, rows)
+    output.say("")
+    for line in verdict(model, path, data, card.name, evaluation):
+        output.say(line)
 
 
-def show(name: str, scheme: KeypointScheme, accuracy: KeypointAccuracy, mean_face: KeypointAccuracy) -> None:
-    """Tables: the headline figures, by size of the face, by keypoint; of many keypoints by part of the face, and the
-    worst.
-    """
-    rows = [
-        ("mean error, of the box", percent(accuracy.nme_box), percent(mean_face.nme_box)),
-        ("mean error, of the pupils' distance", percent(accuracy.nme_pupil), percent(mean_face.nme_pupil)),
-        ("mean squared error, 112-px crop", f"{accuracy.mse_112:.2f}", f"{mean_face.mse_112:.2f}"),
-        ("faces over 10 %", percent(accuracy.failure_rate), percent(mean_face.failure_rate)),
-        ("area under the error curve", f"{accuracy.auc:.3f}", f"{mean_face.auc:.3f}"),
-    ]
-    output.table((f"{accuracy.faces} faces", name, "mean face"), rows)
-    if accuracy.pupil_left_out:
-        output.say(
-            f"left out of the pupils' row: {accuracy.pupil_left_out} faces, pupils under a tenth of the box apart"
-        )
-    output.result("")
-    sizes = []
-    for ours, theirs in zip(accuracy.by_size, mean_face.by_size, strict=True):
-        upper = "and more" if ours["to_px"] is None else f"to {ours['to_px']:.0f}"
-        figures = (str(ours["faces"]), percent(ours["nme_box"]), percent(theirs["nme_box"]))
-        sizes.append((f"{ours['from_px']:.0f} {upper}", *figures))
-    output.table(("box size, px", "faces", name, "mean face"), sizes)
-    output.result("")
-    points = [
-        (f"{index:2} {point}", accuracy.by_point[index], mean_face.by_point[index])
-        for index, point in enumerate(scheme.points)
-        if math.isfinite(accuracy.by_point[index])
-    ]
-    if len(points) > MANY:
-        rows = [
-            (f"{part} ({len(members)})", _percent_of(accuracy, members), _percent_of(mean_face, members))
-            for part, members in scheme.parts.items()
+def _measure_groups(
+    by: list[str], table: Path | None, data: Path, faces: TestFaces, evaluation: Evaluation, card: ModelCard
+) -> dict[str, tuple[Group, ...]]:
+    """Column -> the figures of its groups."""
+    from kpedge.evaluation.groups import groups_of_faces, measure_groups
+
+    found = None if evaluation.scores is None else evaluation.scores >= (card.threshold or 0.0)
+    groups = {}
+    for column in by:
+        name, names = groups_of_faces(column, data if data.is_dir() else data.parent, faces, table)
+        groups[name] = measure_groups(names, evaluation.accuracy.face_errors, found)
+    return groups
+
+
+def verdict(model: str, path: Path, data: Path, name: str, evaluation: Evaluation) -> list[str]:
+    """What came out in one line, and the next command."""
+    accuracy, baseline = evaluation.accuracy, evaluation.mean_face
+    error = f"{name}: mean error {percent(accuracy.nme_box)} of the box on {format_count(accuracy.faces, 'face')}"
+    if not accuracy.beats(baseline):
+        return [
+            f"warning: {error}, no better than the mean-shape baseline of {percent(baseline.nme_box)}: "
+            "on these faces the model has learned nothing"
         ]
-        output.table(("part (keypoints)", name, "mean face"), rows)
-        output.result("")
-        points = sorted(points, key=lambda row: -row[1])[:WORST]
-        output.say(f"the {WORST} worst of {len(scheme)} keypoints; --json and --out have all")
-    output.table(
-        ("keypoint", name, "mean face"),
-        [(point, percent(float(ours)), percent(float(theirs))) for point, ours, theirs in points],
-    )
-
-
-def _percent_of(accuracy: KeypointAccuracy, members: tuple[int, ...]) -> str:
-    """The mean error of a part's points, as far as they are known."""
-    known = [float(error) for error in accuracy.by_point[list(members)] if math.isfinite(error)]
-    return percent(sum(known) / len(known) if known else None)
-
-
-def show_score(evaluation: Evaluation, threshold: float | None) -> None:
-    """A table of what the face score and the expected errors are worth, for a model that has them."""
-    if evaluation.found is None:
-        return
-    rows = [("faces found", percent(evaluation.found))]
-    if evaluation.face:
-        face = evaluation.face
-        rows += [
-            (f"negatives told ({face.negatives:,})", percent(face.negative_accuracy)),
-            ("area under the ROC curve", f"{face.auc:.5f}"),
-            ("average precision", f"{face.average_precision:.5f}"),
-            ("calibration error of the score", f"{face.calibration_error:.4f}"),
-        ]
-    if evaluation.forecast:
-        forecast = evaluation.forecast
-        rows += [
-            ("expected and made errors, rank correlation", f"{forecast.rank_correlation:.2f}"),
-            ("error of the half trusted most", percent(forecast.kept_half_nme)),
-            ("error of the other half", percent(forecast.dropped_half_nme)),
-        ]
-    output.result("")
-    output.table((f"face score, threshold {threshold or 0:g}", "value"), rows)
+    gain = 1 - accuracy.nme_box / baseline.nme_box
+    line = f"{error}, {gain:.0%} better than the mean-shape baseline of {percent(baseline.nme_box)}"
+    if path.suffix == ".onnx":
+        return [line, f"next: kpedge predict PHOTOS --model {model}"]
+    return [line, f"next: kpedge export {path} --out models --data {data}"]

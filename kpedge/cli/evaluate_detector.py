@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kpedge.cli import output
+from kpedge.cli.evaluation_tables import show_groups
 from kpedge.cli.options import report_files, write_report
 from kpedge.cli.output import percent
 
 if TYPE_CHECKING:
     from kpedge.evaluation.detection_metrics import DetectionAccuracy
+    from kpedge.evaluation.detection_report import LabelledFrame
+    from kpedge.evaluation.groups import Group
     from kpedge.runtime.sessions import Model
 
 
@@ -23,12 +28,14 @@ def evaluate_detector(
     photo_list: Path | None,
     max_side: int | None,
     as_labelled: bool,
+    by: list[str],
+    table: Path | None,
     label_format: str,
     out: Path | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Measure a detector, print the figures, and write report and pictures where a folder is given."""
+    """Measure a detector, print the figures, and write report and images if a folder is given."""
     from kpedge.evaluation.detection_metrics import IOU, measure_detections
     from kpedge.evaluation.detection_report import find_in, load_frames, mistakes_preview, precision_recall_png
     from kpedge.evaluation.detections import LOWEST
@@ -45,6 +52,7 @@ def evaluate_detector(
         output.say(f"left out: {problem}")
     threshold = model.card.threshold or 0.0
     accuracy, matches = measure_detections(found, threshold)
+    groups = _measure_groups(by, table, data, frames, matches.faces_at(threshold))
     report = {
         "model": str(path),
         "weights_sha256": model.card.weights_sha256,
@@ -54,6 +62,7 @@ def evaluate_detector(
         "iou": IOU,
         "left_out": [str(problem) for problem in (*problems, *unreadable)],
         **accuracy.to_dict(),
+        **({"groups": {name: [group.to_dict() for group in rows] for name, rows in groups.items()}} if groups else {}),
     }
     if out:
         contents: dict[str, Any] = {"report.json": report}
@@ -70,6 +79,24 @@ def evaluate_detector(
         output.result_json(report, indent=1)
         return
     _show(model.card.name, detector.side, accuracy)
+    for name, rows in groups.items():
+        show_groups(name, rows)
+
+
+def _measure_groups(
+    by: list[str], table: Path | None, data: Path, frames: list[LabelledFrame], found: dict[tuple[int, int], bool]
+) -> dict[str, tuple[Group, ...]]:
+    """Column -> the recall of its groups, of the faces that count."""
+    from kpedge.evaluation.groups import measure_groups, read_groups
+
+    rows = [
+        (frames[frame].name, *(frames[frame].lines[face] if frames[frame].lines else ("", 0))) for frame, face in found
+    ]
+    groups = {}
+    for column in by:
+        name, names = read_groups(column, data if data.is_dir() else data.parent, rows, table)
+        groups[name] = measure_groups(names, found=np.array(list(found.values()), dtype=bool))
+    return groups
 
 
 def _show(name: str, side: int, accuracy: DetectionAccuracy) -> None:
@@ -79,8 +106,8 @@ def _show(name: str, side: int, accuracy: DetectionAccuracy) -> None:
         ("average precision at IoU 0.5", _number(accuracy.average_precision)),
         (f"precision at the threshold, {accuracy.threshold:g}", percent(accuracy.precision)),
         ("recall there", percent(accuracy.recall)),
-        ("false alarms a photo", f"{accuracy.false_alarms:.3f}"),
-        (f"false alarms a photo without a face ({accuracy.faceless_frames:,})", _number(accuracy.faceless_alarms)),
+        ("false positives per photo", f"{accuracy.false_alarms:.3f}"),
+        (f"false positives per photo without faces ({accuracy.faceless_frames:,})", _number(accuracy.faceless_alarms)),
     ]
     output.table(("what", name), rows)
     if not accuracy.faces:

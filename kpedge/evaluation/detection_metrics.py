@@ -52,6 +52,7 @@ class Matches:
         hit: bool (D,), whether it found a face.
         frame: int (D,), number of its frame.
         box: int (D,), its number in that frame.
+        face: int (D,), number of the face that it hit in that frame; -1 of none.
         missed: (frame, face) of each face that no box found.
         faces: faces that count.
         frames: frames, with and without faces.
@@ -61,6 +62,7 @@ class Matches:
     hit: NDArray[np.bool_]
     frame: NDArray[np.intp]
     box: NDArray[np.intp]
+    face: NDArray[np.intp]
     missed: tuple[tuple[int, int], ...]
     faces: int
     frames: int
@@ -70,6 +72,12 @@ class Matches:
         chosen = self.hit[self.scores >= threshold]
         hits = int(np.count_nonzero(chosen))
         return (hits / len(chosen) if len(chosen) else 1.0), hits / max(self.faces, 1)
+
+    def faces_at(self, threshold: float) -> dict[tuple[int, int], bool]:
+        """(frame, face) of each face that counts -> whether a box from a score on found it."""
+        hits = zip(self.frame, self.face, self.scores, strict=True)
+        found = {(int(frame), int(face)): bool(score >= threshold) for frame, face, score in hits if face >= 0}
+        return dict(sorted((dict.fromkeys(self.missed, False) | found).items()))
 
     def false_alarms(self, threshold: float) -> float:
         """False alarms a frame, of the boxes from a score on."""
@@ -87,7 +95,7 @@ def match(
         largest: faces from this side on do not count.
         needed: IoU of a hit.
     """
-    rows: list[tuple[float, bool, int, int]] = []
+    rows: list[tuple[float, int, int, int]] = []  # score, face, frame, box
     missed: list[tuple[int, int]] = []
     faces = 0
     for number, frame in enumerate(found):
@@ -103,19 +111,20 @@ def match(
                 best = np.where(free, overlaps[box], -1.0)
                 if best.max() >= needed:
                     free[best.argmax()] = False
-                    rows.append((score, True, number, int(box)))
+                    rows.append((score, int(best.argmax()), number, int(box)))
                     continue
                 if (overlaps[box][~counts] >= needed).any():
                     continue
             if smallest <= own[box] < largest:
-                rows.append((score, False, number, int(box)))
+                rows.append((score, -1, number, int(box)))
         missed += [(number, int(face)) for face in np.flatnonzero(free)]
     rows.sort(key=lambda row: -row[0])
     return Matches(
         scores=np.array([row[0] for row in rows], dtype=np.float64),
-        hit=np.array([row[1] for row in rows], dtype=bool),
+        hit=np.array([row[1] >= 0 for row in rows], dtype=bool),
         frame=np.array([row[2] for row in rows], dtype=np.intp),
         box=np.array([row[3] for row in rows], dtype=np.intp),
+        face=np.array([row[1] for row in rows], dtype=np.intp),
         missed=tuple(missed),
         faces=faces,
         frames=len(found),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kpedge.core.drawing import contact_sheet
 from kpedge.core.errors import DataError, ImageError, UsageError
 from kpedge.core.extras import importable
-from kpedge.core.geometry import Image, box_size, iou, resize_to
+from kpedge.core.geometry import Image, box_size, resize_to
 from kpedge.core.images import read_image
 from kpedge.core.model_zoo import sample_photo
 from kpedge.data.formats import AUTO, read_format
@@ -49,12 +49,14 @@ class LabelledFrame:
         read: gives its pixels, uint8 (H, W, 3).
         boxes: float64 (G, 4), all its faces, pixels of it.
         ignore: bool (G,), faces that do not count.
+        lines: label file, relative to the data folder, and line of its first faces; empty where they are not known.
     """
 
     name: str
     read: Callable[[], Image]
     boxes: NDArray[np.float64]
     ignore: NDArray[np.bool_]
+    lines: tuple[tuple[str, int], ...] = ()
 
 
 def load_frames(
@@ -118,6 +120,7 @@ def load_frames(
                     functools.partial(open_photo, labels, photo),
                     np.concatenate([own, hidden]),
                     np.arange(len(own) + len(hidden)) >= len(own),
+                    tuple((row.file, row.line) for row in rows),
                 )
             )
     if not frames:
@@ -237,15 +240,7 @@ def mistakes_preview(
         for frame, box, score, hit in zip(matches.frame, matches.box, matches.scores, matches.hit, strict=True)
         if not hit and score >= threshold
     ]
-    low = [
-        (int(frame), int(box))
-        for frame, box, score, hit in zip(matches.frame, matches.box, matches.scores, matches.hit, strict=True)
-        if hit and score < threshold
-    ]
-    missed = [
-        *matches.missed,
-        *((frame, int(iou(found[frame].boxes[[box]], found[frame].truth)[0].argmax())) for frame, box in low),
-    ]
+    missed = [place for place, hit in matches.faces_at(threshold).items() if not hit]
     missed.sort(key=lambda place: -float(box_size(found[place[0]].truth[place[1]])))
     tiles: list[Image] = []
     captions: list[str] = []

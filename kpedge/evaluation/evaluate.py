@@ -31,8 +31,10 @@ class TestFaces:
         crops: uint8 (N, H, W, C).
         truth: their labels.
         where: for each face the photo it comes from.
+        lines: for each face the label file, relative to the data folder, and its line there; empty where they are not
+            known.
         negatives: crops that show no face, uint8 (M, H, W, C); None where the data has none.
-        converted: whether the labels are of another scheme than the model, so that those points count that follow.
+        converted: whether the labels are of another scheme than the model, so that only the points that follow count.
     """
 
     __test__ = False  # not a test case, whatever pytest makes of the name
@@ -40,11 +42,18 @@ class TestFaces:
     crops: NDArray[np.uint8]
     truth: KeypointTruth
     where: tuple[str, ...]
+    lines: tuple[tuple[str, int], ...] = ()
     negatives: NDArray[np.uint8] | None = None
     converted: bool = False
 
     def __len__(self) -> int:
         return len(self.crops)
+
+    @property
+    def rows(self) -> list[tuple[str, str, int]]:
+        """Photo, label file and line of each face; an empty file where it is not known."""
+        lines = self.lines or [("", 0)] * len(self)
+        return [(photo, *line) for photo, line in zip(self.where, lines, strict=True)]
 
 
 def disturb_boxes(boxes: NDArray[np.float64], noise: float, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -76,7 +85,7 @@ def faces_of_split(
     sides = np.array([crop_square(box, rule)[2] for box in shown.boxes[indices]])
     where = tuple(source.photos[photo] for photo in source.photo[indices])
     truth = KeypointTruth(keypoints, sides, source.boxes[indices], source.scheme)
-    return TestFaces(crops, truth, where, sampler.batch(negatives)[0] if len(negatives) else None)
+    return TestFaces(crops, truth, where, negatives=sampler.batch(negatives)[0] if len(negatives) else None)
 
 
 def in_common(faces: TestFaces, scheme: KeypointScheme, source: str) -> TestFaces:
@@ -112,8 +121,9 @@ def in_common(faces: TestFaces, scheme: KeypointScheme, source: str) -> TestFace
     if not some.any():
         raise DataError(f"{source}: no face is labelled with a point that {scheme.name} has, too", advice)
     truth = KeypointTruth(keypoints[some], faces.truth.crop_side[some], faces.truth.boxes[some], measured)
-    where = tuple(faces.where[face] for face in np.flatnonzero(some))
-    return replace(faces, crops=faces.crops[some], truth=truth, where=where, converted=True)
+    kept = np.flatnonzero(some)
+    where, lines = (tuple(values[face] for face in kept) if values else () for values in (faces.where, faces.lines))
+    return replace(faces, crops=faces.crops[some], truth=truth, where=where, lines=lines, converted=True)  # type: ignore[arg-type]
 
 
 def predict_all(predict: Predict, crops: NDArray[np.uint8], batch_size: int = 64) -> Outputs:
@@ -155,6 +165,7 @@ class Evaluation:
         accuracy: how far they are from the labels.
         mean_face: the same for the mean face, which any model has to beat.
         face: how the score tells faces from negatives; None where the model has no score or the data no negatives.
+        scores: (N,), face score of each face; None where the model has none.
         found: share of the faces whose score reaches the threshold; None where the model has no score.
         forecast: what the expected errors are worth; None where the model expects none.
         converted: as of the faces.
@@ -165,6 +176,7 @@ class Evaluation:
     accuracy: KeypointAccuracy
     mean_face: KeypointAccuracy
     face: FaceAccuracy | None = None
+    scores: NDArray[np.float32] | None = None
     found: float | None = None
     forecast: ErrorForecast | None = None
     converted: bool = False
@@ -229,6 +241,7 @@ def evaluate(predict: Predict, faces: TestFaces, card: ModelCard) -> Evaluation:
         accuracy,
         mean_face,
         face=face,
+        scores=scores,
         found=float((scores >= threshold).mean()),
         forecast=judge_forecast(expected, predicted, faces.truth),
         converted=faces.converted,

@@ -18,6 +18,8 @@ MSE_SIZE = 112
 """Side of the crop, pixels, in whose units the mean squared error is given, whatever the model's input size."""
 FAILURE = 0.10
 """A face whose mean error exceeds this fraction of its box has failed; also the end of the error curve."""
+NO_BETTER = 0.98
+"""A mean error above this fraction of the mean shape's means that the model learned nothing."""
 PUPIL_LIMIT = 0.1
 """Faces whose pupils are closer than this fraction of the box (profiles) are left out of the inter-ocular error."""
 SIZE_EDGES = (0.0, 30.0, 60.0, 120.0, float("inf"))
@@ -71,6 +73,10 @@ class KeypointAccuracy:
     by_point: NDArray[np.float64]
     by_size: tuple[dict[str, Any], ...]
     face_errors: NDArray[np.float64]
+
+    def beats(self, baseline: KeypointAccuracy) -> bool:
+        """Whether the mean error is clearly below that of a baseline, such as the mean shape (`NO_BETTER`)."""
+        return self.nme_box < NO_BETTER * baseline.nme_box
 
     def headline(self) -> dict[str, Any]:
         """The figures that fit on a card."""

@@ -52,7 +52,7 @@ def faces_of_folder(
     by_photo = labels.by_photo()
     card, predictor = model.card, KeypointPredictor(model)
     rng = np.random.default_rng(0)
-    crops, keypoints, boxes, sides, where = [], [], [], [], []
+    crops, keypoints, boxes, sides, where, lines = [], [], [], [], [], []
     problems = list(labels.problems)
     for photo in by_photo if photos is None else photos:
         try:
@@ -73,10 +73,11 @@ def faces_of_folder(
                 sides.append(crop_square(box, card.crop)[2])
                 keypoints.append(pixels_to_fractions(transform_points(way, row.keypoints), card.size))
                 where.append(photo)
+                lines.append((row.file, row.line))
     if not crops:
         raise DataError(f"{labels.root}: no face with labelled points to measure on")
     truth = KeypointTruth(np.array(keypoints), np.array(sides), np.array(boxes), labels.scheme)
-    return TestFaces(np.concatenate(crops), truth, tuple(where)), problems
+    return TestFaces(np.concatenate(crops), truth, tuple(where), tuple(lines)), problems
 
 
 def first_split(data: Path) -> str:
