@@ -12,6 +12,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "data": ("pooch",),
     "train": ("torch", "torchvision", "tensorboard", "matplotlib"),
     "export": ("torch", "onnx", "onnxscript"),
+    "video": ("av",),
     "serve": ("starlette", "uvicorn"),
 }
 """The modules that each extra of `pyproject.toml` brings (tests hold the two against each other)."""
