@@ -13,7 +13,7 @@ from fake_capture import BROKEN, END, FAIL, WAIT_S, Computer, FakeCamera, Hangin
 from kpedge.core.errors import SourceError, UsageError
 from kpedge.runtime.sources import devices, live
 from kpedge.runtime.sources.camera import CameraSystem
-from kpedge.runtime.sources.devices import find_camera, list_cameras, format_cameras
+from kpedge.runtime.sources.devices import find_camera, format_cameras, list_cameras
 from kpedge.runtime.sources.live import FAILURES, HANGING, LiveSource, RetryPolicy
 from kpedge.runtime.sources.open import open_source
 from kpedge.runtime.sources.opencv import CaptureReader

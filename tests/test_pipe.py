@@ -102,7 +102,7 @@ def test_broken_images_are_left_out_and_reported_once(said, realtime):
 @pytest.mark.parametrize("data", [b"", b"RIFF, or anything" * 200, UNDECODABLE * 3], ids=["empty", "junk", "broken"])
 @pytest.mark.parametrize("realtime", [False, True])
 def test_input_without_images_is_an_error(data, realtime):
-    with pytest.raises(SourceError, match="standard input|^-"):
+    with pytest.raises(SourceError, match=r"standard input|^-"):
         list(open_source("-", stdin=io.BytesIO(data), realtime=realtime))
 
 

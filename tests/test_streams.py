@@ -211,7 +211,9 @@ def test_name_and_password_are_used_and_never_shown(server, said):
     assert "cret" not in " ".join([*said, str(caught.value), caught.value.advice])
 
 
-def test_a_video_on_a_server_gives_every_frame(server, tmp_path):
+@pytest.mark.parametrize("decoder", ["pyav", "opencv"])
+def test_a_video_on_a_server_gives_every_frame(server, tmp_path, monkeypatch, decoder):
+    monkeypatch.setattr(stream_module, "has_pyav", lambda: decoder == "pyav")
     path = tmp_path / "a.mkv"
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 30, (64, 48))
     for number in range(20):
