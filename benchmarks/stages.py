@@ -13,7 +13,7 @@ import numpy as np
 from kpedge.core.files import write_json
 from kpedge.core.machine import cpu_name, versions
 from kpedge.core.model_zoo import models_folder, released_keypoint_models
-from kpedge.export.inputs import random_crops
+from kpedge.export.test_inputs import random_crops
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.timing import time_calls
 

@@ -1,12 +1,13 @@
 import json
 import re
+import shutil
 
 import pytest
 
 from kpedge.bench.latency import EAGER, RUNTIME, SCRIPT, BenchOptions, LatencyRow, bench_latency
 from kpedge.bench.report import FAR, cells, header, latency_figure, latency_png, markdown
 from kpedge.cli.main import main
-from kpedge.core.errors import ParityError, UsageError
+from kpedge.core.errors import ParityError
 from kpedge.core.machine import describe
 
 QUICK = BenchOptions(batches=(1, 3), threads=(1, 2), rounds=2, calls=3, warmup=1)
@@ -20,33 +21,38 @@ def measured(exported):
 def test_every_form_and_setting_has_a_row(measured):
     card, rows = measured
     assert card.name == "stage1"
-    settings = {(row.form, row.threads, row.batch) for row in rows if row.device == "cpu"}
+    settings = {(row.backend, row.threads, row.batch) for row in rows if row.device == "cpu"}
     assert settings == {(form, t, b) for form in (EAGER, SCRIPT, RUNTIME) for t in (1, 2) for b in (1, 3)}
     for row in rows:
         if row.device == "cpu":
             assert row.calls == 6
             assert 0 < row.median_ms <= row.p95_ms
             assert row.ratio > 0
-            assert row.ratio == 1 or row.form != EAGER
+            assert row.ratio == 1 or row.backend != EAGER
 
 
 def test_the_gpu_rows_say_why_they_are_empty(measured):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    notes = {row.form: row.note for row in measured[1] if row.device == "cuda"}
+    notes = {row.backend: row.note for row in measured[1] if row.device == "cuda"}
     assert notes[EAGER] == notes[SCRIPT] == "no CUDA device"
     assert notes[RUNTIME] in ("no CUDA device", "this onnxruntime has no CUDA provider")
 
 
 def test_what_is_not_given_is_said(exported, monkeypatch):
     _, rows = bench_latency([exported / "stage1.onnx"], QUICK)
-    notes = {row.form: row.note for row in rows if row.device == "cpu"}
+    notes = {row.backend: row.note for row in rows if row.device == "cpu"}
     assert notes == {EAGER: "no file with PyTorch weights", SCRIPT: "no TorchScript file", RUNTIME: ""}
     monkeypatch.setattr("kpedge.bench.latency.installed", lambda module: module != "torch")
     _, rows = bench_latency([exported / "stage1.onnx"], QUICK)
-    notes = {row.form: row.note for row in rows if row.device == "cpu"}
+    notes = {row.backend: row.note for row in rows if row.device == "cpu"}
     assert notes == {EAGER: "PyTorch is not installed", SCRIPT: "PyTorch is not installed", RUNTIME: ""}
+
+
+def test_torchscript_is_traced_where_only_a_checkpoint_is_given(exported, trained):
+    _, rows = bench_latency([exported / "stage1.onnx", trained / "best.pt"], QUICK)
+    assert all(row.median_ms for row in rows if row.device == "cpu")
 
 
 def test_files_of_two_models_are_not_compared(exported, prepared, tmp_path):
@@ -58,9 +64,11 @@ def test_files_of_two_models_are_not_compared(exported, prepared, tmp_path):
         bench_latency([exported / "stage1.onnx", other], QUICK)
 
 
-def test_two_files_of_one_format_are_refused(exported):
-    with pytest.raises(UsageError, match="same format"):
-        bench_latency([exported / "stage1.onnx"] * 2, QUICK)
+def test_two_files_of_one_format_are_timed_side_by_side(exported, tmp_path):
+    other = shutil.copy(exported / "stage1.onnx", tmp_path / "other.onnx")
+    _, rows = bench_latency([exported / "stage1.onnx", other], QUICK)
+    timed = {row.backend for row in rows if row.median_ms}
+    assert timed == {f"{RUNTIME}, stage1.onnx", f"{RUNTIME}, other.onnx"}
 
 
 def test_the_header_tells_what_the_figures_depend_on(measured):

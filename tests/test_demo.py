@@ -210,7 +210,7 @@ def test_the_folder_holds_what_the_report_says(small):
     assert document["training"]["recipe"]["epochs"] == SMALL.epochs
     assert document["parity"]["worst"]["largest"] <= document["parity"]["worst"]["tolerance"]
     assert {one["model"] for one in document["accuracy"]["sample"]} == {"trained just now", "released stage3"}
-    forms = [row["form"] for row in document["latency"]["rows"]]
+    forms = [row["backend"] for row in document["latency"]["rows"]]
     assert forms[:3] == ["PyTorch eager", "TorchScript", "onnxruntime"]
     assert "onnxruntime, released stage3" in forms
     assert read_image(small / "pictures" / "synthetic.jpg").shape[1] > 600

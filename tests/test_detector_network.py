@@ -223,7 +223,7 @@ def test_a_detectors_card_survives_json():
     ]
     assert "threshold" not in new_card().to_dict()
     assert card.extents == {"boxes": FRAME_EXTENT, "scores": 1.0, "points": FRAME_EXTENT}
-    assert all(size % card.stride == 0 for size in card.probe_shape[:2])
+    assert all(size % card.stride == 0 for size in card.dummy_input_shape[:2])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is on the shelf does what its card, the README and the docs say."""
+"""Released models do what their card, the README and the docs say."""
 
 import json
 import re
@@ -12,10 +12,20 @@ from conftest import ROOT, SAMPLE
 from kpedge.core.geometry import iou
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES5, FACES21, convert_points
-from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL, models_folder, released, released_keypoint_models
+from kpedge.core.model_zoo import (
+    DEFAULT_DETECTOR,
+    DEFAULT_MODEL,
+    models_folder,
+    released,
+    released_keypoint_models,
+    resolve_weights,
+)
 from kpedge.data.labels import read_labels
-from kpedge.export.formats import open_model
+from kpedge.export.load import open_eager, open_model
+from kpedge.export.parity import check_parity, check_same_model
+from kpedge.export.test_inputs import random_crops
 from kpedge.export.verify import verify
+from kpedge.models.fold import unfolded_layers
 from kpedge.runtime.detector import FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 
@@ -24,25 +34,29 @@ RESULTS = ROOT / "benchmarks" / "results"
 KEYPOINT_NAMES = released_keypoint_models()
 
 
-def test_the_shelf_is_in_order():
+def test_the_released_models_are_complete():
     assert NAMES == ["detector", "stage1", "stage2", "stage3"]
     assert (DEFAULT_MODEL, DEFAULT_DETECTOR) == ("stage3", "detector")
     assert KEYPOINT_NAMES == ["stage1", "stage2", "stage3"]
     assert models_folder() == ROOT / "export"
     files = {path.name for path in models_folder().iterdir()}
-    assert files == {f"{name}{suffix}" for name in NAMES for suffix in (".onnx", ".torchscript.pt", ".json")}
+    assert files == {
+        f"{name}{suffix}" for name in NAMES for suffix in (".onnx", ".torchscript.pt", ".safetensors", ".json")
+    }
 
 
-def test_the_wheel_carries_every_onnx_file_with_its_card_and_the_sample():
+def test_the_wheel_carries_onnx_files_weights_cards_and_the_sample():
     text = (ROOT / "pyproject.toml").read_text()
     included = dict(re.findall(r'^"(.+)" = "kpedge/_shipped/(.+)"$', text, re.MULTILINE))
-    wanted = {f"export/{name}{suffix}" for name in NAMES for suffix in (".onnx", ".json")} | {"data/sample"}
+    wanted = {f"export/{name}{suffix}" for name in NAMES for suffix in (".onnx", ".safetensors", ".json")} | {
+        "data/sample"
+    }
     assert included.keys() == wanted
     assert all((ROOT / source).exists() for source in included)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_released_files_hold_their_proof(name):
+def test_released_files_are_verified(name):
     checks = verify([models_folder() / f"{name}.onnx", models_folder() / f"{name}.torchscript.pt"])
     assert all(check.card_matches for check in checks)
     card = json.loads((models_folder() / f"{name}.json").read_text())
@@ -55,6 +69,17 @@ def test_released_files_hold_their_proof(name):
         assert card["accuracy"]["test"]["faces"] == 363
     assert {row.inputs for check in checks for row in check.rows} == {"random"}
     assert any("real" in key for key in card["parity"]["largest_difference"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_released_weights_compute_what_the_released_files_do(name):
+    """They were rebuilt from the files, with the layers that export folds away."""
+    reference = open_model(models_folder() / f"{name}.onnx")
+    rebuilt = open_eager(resolve_weights(name))
+    check_same_model({"file": reference.card, "weights": rebuilt.card})
+    crops = random_crops(16, reference.card.dummy_input_shape, seed=5)
+    assert check_parity("weights", rebuilt, reference, {"random": crops}, extents=reference.card.extents)
+    assert name == "stage1" or unfolded_layers(rebuilt.module)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".torchscript.pt"])

@@ -23,7 +23,7 @@ from kpedge.core.scheme import KeypointScheme, scheme_of_names
 from kpedge.data.labels import format_row
 from kpedge.data.mixture import in_scheme
 from kpedge.data.packed import open_set
-from kpedge.export.formats import open_model
+from kpedge.export.load import open_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 from kpedge.runtime.overlay import Layers, draw_overlay
 from kpedge.runtime.pipeline import FacePipeline

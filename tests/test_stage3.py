@@ -16,7 +16,7 @@ from kpedge.core.keypoints import FACES21
 from kpedge.data.labels import read_labels
 from kpedge.data.packed import open_set
 from kpedge.data.prepare import PrepareOptions, prepare
-from kpedge.export.formats import open_eager, open_model
+from kpedge.export.load import open_eager, open_model
 from kpedge.export.verify import verify
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.runtime.keypoints import KeypointPredictor

@@ -19,7 +19,7 @@ from kpedge.core.errors import ModelError, UsageError
 from kpedge.core.geometry import Image, resize_to
 from kpedge.core.images import read_image
 from kpedge.core.model_zoo import resolve_model, sample_photo
-from kpedge.export.inputs import random_crops
+from kpedge.export.test_inputs import random_crops
 from kpedge.runtime.detector import FaceDetector, detector_model, preprocess
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.timing import time_calls
@@ -95,7 +95,7 @@ def bench_detection(
     finder = FaceDetector(detector_model(model), side=max(FRAME))
     fed = preprocess(frame, finder.model.card.stride)
     small = OnnxModel(resolve_model(REFERENCE))
-    crop = random_crops(1, small.card.usual_shape)
+    crop = random_crops(1, small.card.nominal_input_shape)
     contestants: list[tuple[str, str, int | None, Callable[[], object]]] = [
         (REFERENCE, "one crop", None, lambda: small(crop)),
         (model.card.name, "frame to faces", len(finder(frame)), lambda: finder(frame)),

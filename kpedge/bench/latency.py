@@ -1,6 +1,6 @@
-"""How long a model takes in each of its forms, measured in interleaved rounds.
+"""How long a model takes in each of its file formats, measured in interleaved rounds.
 
-All forms are timed in turn, round after round, so that a machine whose speed drifts slows all of them alike; what is
+All are timed in turn, round after round, so that a machine whose speed drifts slows all alike; what is
 compared are ratios within a round. GPU times end with a synchronise.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,17 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.card import Card
-from kpedge.core.errors import UsageError
 from kpedge.core.extras import importable, installed
-from kpedge.export.formats import ONNX, TORCHSCRIPT, format_of, open_eager, open_model
-from kpedge.export.inputs import random_crops
+from kpedge.export.export_format import ExportSource
+from kpedge.export.load import CHECKPOINT, ONNX, TORCHSCRIPT, format_of, open_eager, open_model
 from kpedge.export.parity import check_same_model
+from kpedge.export.registry import FORMATS
+from kpedge.export.test_inputs import random_crops
+from kpedge.export.torch_model import TorchModel
 from kpedge.runtime.sessions import Model, OnnxModel
 from kpedge.runtime.timing import time_calls
 
 EAGER = "PyTorch eager"
 SCRIPT = "TorchScript"
 RUNTIME = "onnxruntime"
+BACKENDS = {TORCHSCRIPT: SCRIPT, ONNX: RUNTIME}
+"""Format -> what its rows are called, where that is not the format's own name."""
 CUDA_PROVIDER = "CUDAExecutionProvider"
 
 
@@ -38,9 +43,9 @@ class BenchOptions:
     Attributes:
         batches: batch sizes.
         threads: CPU thread counts.
-        rounds: how often every form has its turn.
+        rounds: how often every file has its turn.
         calls: timed calls in a turn.
-        warmup: calls before the timed ones in each turn, which also put the other form's threads to sleep.
+        warmup: calls before the timed ones in each turn, which also put the others' threads to sleep.
     """
 
     batches: tuple[int, ...] = (1,)
@@ -52,21 +57,22 @@ class BenchOptions:
 
 @dataclass(frozen=True, slots=True)
 class LatencyRow:
-    """One form of the model at one setting.
+    """One file of the model at one setting.
 
     Attributes:
-        form: PyTorch eager, TorchScript or onnxruntime; of another model onnxruntime with its name.
+        backend: PyTorch eager, TorchScript, onnxruntime, or a format's name; with a file's name where there are several
+            of a kind, and with a model's where it is another.
         device: "cpu" or "cuda".
         threads: CPU threads; 0 on a GPU, where they do not matter.
         batch: crops a call.
         calls: timed calls.
         median_ms, p95_ms: of a call, milliseconds; None where it was not measured.
         ratio: PyTorch eager's time divided by this one's, the median over the rounds, same device, threads and batch;
-            always that of the model in its forms.
+            always that of the model itself.
         note: why there is no figure.
     """
 
-    form: str
+    backend: str
     device: str
     threads: int
     batch: int
@@ -95,63 +101,68 @@ def bench_latency(
     beside: Mapping[str, Path] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Card, list[LatencyRow]]:
-    """Time the forms of one model.
+    """Time the files of one model.
 
     Args:
-        files: of the same model: an ONNX file, a TorchScript file, a checkpoint. Eager PyTorch is built from the
-            checkpoint, or from the weights in the TorchScript file.
+        files: of the same model, of any format, several of one too. Eager PyTorch is built from a checkpoint, or from
+            the weights in a TorchScript file.
         options: how to measure.
         beside: name -> ONNX file of another model, which takes its turn on the CPU in the same rounds.
         progress: told (rounds done, rounds).
 
     Raises:
         ParityError: the files were made from different weights.
-        UsageError: two files have the same format.
         MissingExtraError: PyTorch is missing and no file is ONNX.
 
     Returns:
         The model's card, and a row for each form and setting; those that cannot be measured here say why.
     """
-    by_format = {format_of(path): path for path in files}
-    if len(by_format) < len(files):
-        raise UsageError(
-            "two of the files have the same format", "give one file of each: a model in its forms is timed"
-        )
-    weights = next((path for kind, path in by_format.items() if kind != ONNX), None)
-    onnx_file, script_file = by_format.get(ONNX), by_format.get(TORCHSCRIPT)
+    kinds = {path: format_of(path) for path in dict.fromkeys(files)}
     no_torch = "" if installed("torch") else "PyTorch is not installed"
-    cards = {str(path): open_model(path).card for kind, path in by_format.items() if kind == ONNX or not no_torch}
-    if not cards:
+    runnable = [path for path, kind in kinds.items() if not (no_torch and kind in (CHECKPOINT, TORCHSCRIPT))]
+    if not runnable:
         importable("torch", "train")
+    cards = {str(path): open_model(path).card for path in runnable}
     check_same_model(cards)
     card = next(iter(cards.values()))
     # One module serves every setting; an onnxruntime session has its number of threads built in.
+    weights = next((path for kind in (CHECKPOINT, TORCHSCRIPT) for path in kinds if kinds[path] == kind), None)
     eager = open_eager(weights) if weights and not no_torch else None
-    script = open_model(script_file) if script_file and not no_torch else None
-    absent = "no file with PyTorch weights"
+    without_eager = no_torch or ("" if weights else "no file with PyTorch weights")
+    scripts = {name: open_model(path) for name, path in _named(kinds, TORCHSCRIPT).items() if not no_torch}
+    if eager and not scripts:
+        scripts = {SCRIPT: _traced(eager)}
+    sessions = {name: path for kind in FORMATS if kind != TORCHSCRIPT for name, path in _named(kinds, kind).items()}
     contestants: list[_Contestant] = []
     rows: list[LatencyRow] = []
 
-    def enter(form: str, device: str, threads: int, batch: int, call: Callable[[], object] | None, note: str) -> None:
-        row = LatencyRow(form, device, threads, batch, note=note)
+    def enter(
+        backend: str, device: str, threads: int, batch: int, call: Callable[[], object] | None, note: str = ""
+    ) -> None:
+        row = LatencyRow(backend, device, threads, batch, note=note)
         rows.append(row)
         if call is not None and not note:
             contestants.append(_Contestant(row, call, []))
 
     for batch in options.batches:
-        crops = random_crops(batch, card.usual_shape)
+        crops = random_crops(batch, card.nominal_input_shape)
         for threads in options.threads:
-            call = _torch_call(eager, crops, threads) if eager else None
-            enter(EAGER, "cpu", threads, batch, call, no_torch or ("" if weights else absent))
-            call = _torch_call(script, crops, threads) if script else None
-            enter(SCRIPT, "cpu", threads, batch, call, no_torch or ("" if script_file else "no TorchScript file"))
-            session = _onnx_call(onnx_file, crops, threads) if onnx_file else None
-            enter(RUNTIME, "cpu", threads, batch, session, "" if onnx_file else "no ONNX file")
+            enter(EAGER, "cpu", threads, batch, _torch_call(eager, crops, threads) if eager else None, without_eager)
+            for name, script in scripts.items():
+                enter(name, "cpu", threads, batch, _torch_call(script, crops, threads))
+            if not scripts:
+                enter(SCRIPT, "cpu", threads, batch, None, no_torch or "no TorchScript file")
+            for name, path in sessions.items():
+                model = open_model(path, threads=threads)
+                enter(name, "cpu", threads, batch, functools.partial(model, crops))
+            if not sessions:
+                enter(RUNTIME, "cpu", threads, batch, None, "no ONNX file")
             for name, path in (beside or {}).items():
                 model = OnnxModel(path, threads=threads)
-                other = random_crops(batch, model.card.usual_shape)
-                enter(f"{RUNTIME}, {name}", "cpu", threads, batch, functools.partial(model, other), "")
-        _enter_gpu(enter, weights, script_file, onnx_file, crops, no_torch or ("" if weights else absent))
+                other = random_crops(batch, model.card.nominal_input_shape)
+                enter(f"{RUNTIME}, {name}", "cpu", threads, batch, functools.partial(model, other))
+        onnx_file = next((path for path, kind in kinds.items() if kind == ONNX), None)
+        _enter_gpu(enter, weights, _named(kinds, TORCHSCRIPT).get(SCRIPT), onnx_file, crops, without_eager)
 
     was_collecting = gc.isenabled()
     gc.disable()
@@ -166,7 +177,24 @@ def bench_latency(
         if was_collecting:
             gc.enable()
     measured = _finish(contestants)
-    return card, [measured.get((row.form, row.device, row.threads, row.batch), row) for row in rows]
+    return card, [measured.get((row.backend, row.device, row.threads, row.batch), row) for row in rows]
+
+
+def _named(kinds: Mapping[Path, str], kind: str) -> dict[str, Path]:
+    """Files of a format by what their rows are called: the backend, and where there are several the file too."""
+    files = [path for path, one in kinds.items() if one == kind]
+    name = BACKENDS.get(kind, kind)
+    return {name if len(files) == 1 else f"{name}, {path.name}": path for path in files}
+
+
+def _traced(eager: TorchModel) -> TorchModel:
+    """The model as `kpedge export --format torchscript` writes it."""
+    with tempfile.TemporaryDirectory(prefix="kpedge-bench-") as folder:
+        path = Path(folder) / f"model{FORMATS[TORCHSCRIPT].suffix}"
+        FORMATS[TORCHSCRIPT].write(ExportSource(eager.module.folded(), eager.card, lambda: np.empty(0, np.uint8)), path)
+        model = open_model(path)
+    assert isinstance(model, TorchModel)  # noqa: S101
+    return model
 
 
 def _torch_call(model: Model, crops: NDArray[np.uint8], threads: int) -> Callable[[], object]:
@@ -179,11 +207,6 @@ def _torch_call(model: Model, crops: NDArray[np.uint8], threads: int) -> Callabl
         return model(crops)
 
     return call
-
-
-def _onnx_call(path: Path, crops: NDArray[np.uint8], threads: int) -> Callable[[], object]:
-    model = OnnxModel(path, threads=threads)
-    return lambda: model(crops)
 
 
 def _enter_gpu(
@@ -201,12 +224,12 @@ def _enter_gpu(
         import torch
 
         note = "" if torch.cuda.is_available() else "no CUDA device"
-    for form, path in ((EAGER, weights), (SCRIPT, script_file)):
+    for backend, path in ((EAGER, weights), (SCRIPT, script_file)):
         call = None
         if not note and path is not None:
-            opened = open_eager(path) if form == EAGER else open_model(path)
+            opened = open_eager(path) if backend == EAGER else open_model(path)
             call = _cuda_call(opened, crops)
-        enter(form, "cuda", 0, batch, call, note or ("" if path else "no TorchScript file"))
+        enter(backend, "cuda", 0, batch, call, note or ("" if path else "no TorchScript file"))
     import onnxruntime
 
     if CUDA_PROVIDER not in onnxruntime.get_available_providers():
@@ -254,7 +277,7 @@ def _finish(contestants: Sequence[_Contestant]) -> dict[tuple[str, str, int, int
     eager = {
         (item.row.device, item.row.threads, item.row.batch): [float(np.median(d)) for d in item.rounds]
         for item in contestants
-        if item.row.form == EAGER
+        if item.row.backend == EAGER
     }
     rows = {}
     for item in contestants:
@@ -263,8 +286,8 @@ def _finish(contestants: Sequence[_Contestant]) -> dict[tuple[str, str, int, int
         reference = eager.get((row.device, row.threads, row.batch))
         own = [float(np.median(durations)) for durations in item.rounds]
         ratio = None if reference is None else float(np.median([a / b for a, b in zip(reference, own, strict=True)]))
-        rows[row.form, row.device, row.threads, row.batch] = LatencyRow(
-            row.form,
+        rows[row.backend, row.device, row.threads, row.batch] = LatencyRow(
+            row.backend,
             row.device,
             row.threads,
             row.batch,

@@ -24,7 +24,7 @@ from kpedge.bench.clip import RATE, SIZE, FaceClip, Sway
 from kpedge.bench.detection_latency import REFERENCE
 from kpedge.core.errors import KpedgeError
 from kpedge.core.model_zoo import resolve_model
-from kpedge.export.inputs import random_crops
+from kpedge.export.test_inputs import random_crops
 from kpedge.runtime.overlay import Layers, draw_overlay
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.sources.open import open_source
@@ -120,7 +120,7 @@ def bench_pipeline(
         progress: told (turns done, turns).
     """
     small = OnnxModel(resolve_model(REFERENCE))
-    crop = random_crops(1, small.card.usual_shape)
+    crop = random_crops(1, small.card.nominal_input_shape)
     steps = {count: dict.fromkeys(ALL_STEPS, 0.0) for count in counts}
     found, ratios = dict.fromkeys(counts, 0), {count: list[float]() for count in counts}
     to_network = {count: list[float]() for count in counts}
@@ -188,7 +188,7 @@ def _to_network(tracker: FaceTracker, clip: FaceClip, frames: int) -> list[float
     tracker.reset()
     images = [clip.frame(number) for number in range(SHOWN)]
     model, ratios = tracker.predictor.model, []
-    crops = random_crops(len(tracker(images[0], 0.0)) or 1, model.card.usual_shape)
+    crops = random_crops(len(tracker(images[0], 0.0)) or 1, model.card.nominal_input_shape)
     for number in range(1, frames + 1):
         image = images[SHOWN - 1 - abs(number % (2 * SHOWN - 2) - SHOWN + 1)]  # there and back
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Rendering latency measurements: a header, a Markdown table, a picture."""
+"""Rendering latency measurements: a header, a Markdown table, a plot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kpedge.bench.latency import BenchOptions, LatencyRow
 from kpedge.core.card import Card
 from kpedge.core.extras import importable, installed
 
-HEADERS = ("form", "device", "threads", "batch", "median ms", "p95 ms", "times faster than eager")
+HEADERS = ("backend", "device", "threads", "batch", "median ms", "p95 ms", "times faster than eager")
 
 
 def header(card: Card, options: BenchOptions, where: dict[str, Any]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def header(card: Card, options: BenchOptions, where: dict[str, Any]) -> dict[str
         gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return {
         "model": card.name,
-        "input": list(card.usual_shape),
+        "input": list(card.nominal_input_shape),
         "weights_sha256": card.weights_sha256,
         "machine": {**where, "gpu": gpu},
         "rounds": options.rounds,
@@ -52,7 +52,7 @@ def cells(rows: Sequence[LatencyRow]) -> list[tuple[str, ...]]:
     """The rows as text, under `HEADERS`."""
     return [
         (
-            row.form,
+            row.backend,
             row.device,
             str(row.threads) if row.threads else "–",
             str(row.batch),
@@ -73,11 +73,11 @@ def markdown(head: dict[str, Any], rows: Sequence[LatencyRow]) -> str:
 
 
 FAR = 4.0
-"""A 95th percentile beyond so many longest medians is told by an arrow: the bars would be too short to compare."""
+"""A 95th percentile beyond this many longest medians is shown by an arrow: the bars would be too short to compare."""
 
 
 def latency_png(head: dict[str, Any], rows: Sequence[LatencyRow]) -> bytes:
-    """The picture of the measured rows, PNG. Raises as `latency_figure`."""
+    """A plot of the measured rows, PNG. Raises as `latency_figure`."""
     return bytes(importable("kpedge.core.plots", "train").to_png(latency_figure(head, rows)))
 
 
@@ -91,12 +91,12 @@ def latency_figure(head: dict[str, Any], rows: Sequence[LatencyRow]) -> Any:
     plots = importable("kpedge.core.plots", "train")
     shown = [row for row in rows if row.median_ms is not None and row.p95_ms is not None][::-1]
     figure, (axis,) = plots.new_figure(1, (8.5, 1.4 + 0.38 * max(1, len(shown))))
-    colours = {form: f"C{index}" for index, form in enumerate(dict.fromkeys(row.form for row in rows))}
+    colours = {backend: f"C{index}" for index, backend in enumerate(dict.fromkeys(row.backend for row in rows))}
     longest = max((row.median_ms or 0.0 for row in shown), default=1.0)
     tails = [row.p95_ms or 0.0 for row in shown]
     limit = 1.06 * max([longest, *(tail for tail in tails if tail <= FAR * longest)])
     for place, row in enumerate(shown):
-        axis.barh(place, row.median_ms, color=colours[row.form], height=0.7)
+        axis.barh(place, row.median_ms, color=colours[row.backend], height=0.7)
         if tails[place] <= limit:
             axis.plot([tails[place]], [place], "|", color="black", markersize=12)
         else:
@@ -116,4 +116,4 @@ def latency_figure(head: dict[str, Any], rows: Sequence[LatencyRow]) -> Any:
 
 def _label(row: LatencyRow) -> str:
     threads = {0: "", 1: ", 1 thread"}.get(row.threads, f", {row.threads} threads")
-    return f"{row.form}, {row.device}{threads}, batch {row.batch}"
+    return f"{row.backend}, {row.device}{threads}, batch {row.batch}"

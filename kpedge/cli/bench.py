@@ -1,4 +1,4 @@
-"""`kpedge bench`: how fast a model is in each of its forms."""
+"""`kpedge bench`: how fast a model is in each of its file formats."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "kpedge bench",
-            "kpedge bench export/stage1.onnx export/stage1.torchscript.pt --batch 1 --batch 16",
+            "kpedge bench stage1 --batch 1 --batch 16",
+            "kpedge bench models/stage3.onnx models/stage3.int8.onnx",
             "kpedge bench --out report --json",
             "kpedge bench --detect --peer yunet=face_detection_yunet_2023mar.onnx",
             "kpedge bench --pipeline --rounds 5 --calls 300",
@@ -30,13 +31,16 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Files of one model. (default: the released stage 1, all its forms)")
+        list[str] | None,
+        typer.Argument(
+            help=f"Files of one model, a run folder, or a released model's name. [default: {DEFAULT_MODEL}]"
+        ),
     ] = None,
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Crops a call; repeatable. (default: 1)")] = None,
     threads: Annotated[
         list[int] | None, typer.Option(min=1, help="CPU threads; repeatable. (default: 1 and all)")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which every form has a turn.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which every file has a turn.")] = 20,
     calls: Annotated[int, typer.Option(min=1, help="Timed calls in a turn.")] = 30,
     warmup: Annotated[int, typer.Option(min=1, help="Calls before them.")] = 10,
     detect: Annotated[
@@ -75,16 +79,11 @@ def bench(
     from kpedge.core.extras import importable
     from kpedge.core.files import write_bytes, write_json, write_text
     from kpedge.core.machine import describe, usable_cores
-    from kpedge.core.model_zoo import models_folder
-    from kpedge.export.formats import SUFFIXES
+    from kpedge.core.model_zoo import released_files
 
     if peer:
         raise UsageError("--peer is another detector to time", "add --detect")
-    chosen = files or [
-        path for suffix in SUFFIXES.values() if (path := models_folder() / f"{DEFAULT_MODEL}{suffix}").is_file()
-    ]
-    if not chosen:
-        raise UsageError("no model is given and none is released with this kpedge", "name a model file")
+    chosen = [path for name in files or [DEFAULT_MODEL] for path in released_files(name)]
     if out:
         importable("matplotlib", "train")  # before the work, not after it
     targets = report_files(out, ("latency.json", "latency.md", "latency.png"), force=force)
@@ -95,7 +94,7 @@ def bench(
         calls=calls,
         warmup=warmup,
     )
-    where = describe()  # before the rounds, whose own load it should not tell
+    where = describe()  # before the rounds, whose own load it should not report
     with output.progress("rounds") as update:
         card, rows = bench_latency(chosen, options, progress=update)
     head = header(card, options, where)
@@ -111,10 +110,13 @@ def bench(
     for line in header_lines(head):
         output.say(line)
     output.table(HEADERS, cells(rows), left=2)
+    timed = [row for row in rows if row.median_ms is not None]
+    best = min(timed, key=lambda row: (row.median_ms or 0) / row.batch)
+    output.say(f"fastest: {best.backend}, {best.device}, {(best.median_ms or 0) / best.batch:.2f} ms per crop")
 
 
 def _bench_detection(
-    files: list[Path],
+    files: list[str],
     peers: list[str],
     rounds: int,
     calls: int,
@@ -141,7 +143,7 @@ def _bench_detection(
     where = describe()
     with output.progress("rounds") as update:
         rows = bench_detection(
-            files[0] if files else resolve_model(DEFAULT_DETECTOR),
+            resolve_model(files[0] if files else DEFAULT_DETECTOR),
             named,
             rounds=rounds,
             calls=calls,

@@ -88,7 +88,7 @@ def evaluate(
     from kpedge.data.packed import is_prepared
     from kpedge.evaluation.evaluate import evaluate as run_evaluation
     from kpedge.evaluation.keypoint_report import error_curve_png, load_faces, score_curves_png, worst_faces
-    from kpedge.export.formats import open_model
+    from kpedge.export.load import open_model
     from kpedge.runtime.keypoints import keypoint_model
 
     path = resolve_model(model)

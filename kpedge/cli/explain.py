@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         epilog=examples(
-            "kpedge explain runs/stage1/best.pt face.jpg --box 150,130,305,285",
+            "kpedge explain stage3 face.jpg --box 150,130,305,285",
             "kpedge explain runs/stage3/best.pt photos/a.jpg --boxes photos/label.txt --point nose_tip --point 16",
             "kpedge explain export/stage1.torchscript.pt face.jpg --box 150,130,305,285 --layer prelu3_2",
         )
@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    model: Annotated[Path, typer.Argument(help="A checkpoint or TorchScript file.")],
+    model: Annotated[
+        str, typer.Argument(help="A run folder, a checkpoint, a TorchScript file, or a released model's name.")
+    ],
     image: Annotated[Path, typer.Argument(help="A photo.")],
     box: Annotated[str | None, typer.Option(help="x1,y1,x2,y2 in pixels: the face.")] = None,
     boxes: Annotated[
@@ -51,7 +53,7 @@ def explain(
 
     Needs PyTorch. A box is a square around the face from brows to chin.
     """
-    from kpedge.core.errors import DataError, ModelError, UsageError
+    from kpedge.core.errors import DataError, UsageError
     from kpedge.core.extras import importable
 
     importable("torch", "train")
@@ -60,19 +62,16 @@ def explain(
     from kpedge.core.files import refuse_existing
     from kpedge.core.geometry import as_box
     from kpedge.core.images import read_image, write_image
+    from kpedge.core.model_zoo import resolve_weights
     from kpedge.data.labels import read_boxes
-    from kpedge.export.formats import ONNX, SUFFIXES, TORCHSCRIPT, format_of, open_eager
+    from kpedge.export.load import open_eager
     from kpedge.models.explain import explain as run_explanation
     from kpedge.models.explain_preview import pictures
     from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 
     if (box is None) == (boxes is None):
         raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
-    if format_of(model) == ONNX:
-        twin = model.with_suffix(SUFFIXES[TORCHSCRIPT])
-        other = f"give {twin}" if twin.is_file() else "give the checkpoint that it was exported from"
-        raise ModelError(f"{model}: an ONNX file has no gradients", other)
-    opened = open_eager(model)
+    opened = open_eager(resolve_weights(model))
     scheme = opened.card.scheme
     wanted = [index for text in point for index in _point_indices(text, scheme)] if point else range(len(scheme))
     chosen = list(dict.fromkeys(wanted))

@@ -1,4 +1,4 @@
-"""`kpedge export` and `kpedge verify`: write model files, and prove them."""
+"""`kpedge export` and `kpedge verify`: write model files, and check them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples
+from kpedge.export.registry import ALL, DEFAULT_FORMATS, FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kpedge.evaluation.evaluate import TestFaces
     from kpedge.export.parity import ParityRow
     from kpedge.runtime.sessions import Model
 
@@ -24,127 +26,128 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(
         epilog=examples(
-            "kpedge export runs/stage1/best.pt --out export",
-            "kpedge export runs/stage1/best.pt --format onnx --out models --name mine --data data/photos",
+            "kpedge export",
+            "kpedge export stage3 --format onnx-fp16,onnx-int8 --out models",
+            "kpedge export runs/stage1 --format onnx --out models --name mine --data data/photos",
+            "kpedge export --list",
         )
     )(export)
     app.command(
         epilog=examples(
-            "kpedge verify export/stage1.onnx",
+            "kpedge verify stage3",
             "kpedge verify export/stage1.onnx export/stage1.torchscript.pt",
         )
     )(verify)
 
 
-def _show_parity(rows: Sequence[ParityRow]) -> None:
-    output.table(
-        ("form", "inputs", "batch", "crops", "output", "shape", "largest difference", "allowed"),
-        [
-            (
-                row.form,
-                row.inputs,
-                str(row.batch),
-                str(row.crops),
-                row.output,
-                "×".join(map(str, row.shape)),
-                f"{row.largest:.1e}",
-                f"{row.tolerance:.0e}",
-            )
-            for row in rows
-        ],
-        left=2,
-    )
-
-
-def _crops(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """Real crops for the proof, and the accuracy on a test split where there is one."""
-    from kpedge.core.errors import UsageError
-    from kpedge.core.model_zoo import sample_folder
-    from kpedge.data.packed import is_prepared
-    from kpedge.evaluation.evaluate import evaluate
-    from kpedge.evaluation.keypoint_report import first_split, labelled_faces
-    from kpedge.runtime.keypoints import keypoint_model
-
-    if len(data) > 1:
-        raise UsageError("a keypoint model takes one --data", "only a detector is measured on several sets")
-    folder, opened = data[0] if data else sample_folder(), keypoint_model(model)
-    split = first_split(folder) if is_prepared(folder) else None
-    faces, problems = labelled_faces(folder, opened, split=split)
-    for problem in problems:
-        output.say(f"left out: {problem}")
-    measured = split == "test"
-    if measured and faces.truth.scheme != opened.card.scheme:
-        output.say(
-            f"the card gets no test accuracy: {folder} has {faces.truth.scheme.name} keypoints, "
-            f"the model {opened.card.scheme.name}"
-        )
-        measured = False
-    return faces.crops, {"test": evaluate(opened, faces, opened.card).headline()} if measured else {}
-
-
-def _frames(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """Real frames for the proof, and the accuracy on the test splits of frame sets."""
-    from kpedge.evaluation.detection_report import measure_sets, probe_frames
-    from kpedge.runtime.detector import detector_model
-
-    detector = detector_model(model)
-    with output.progress("photos") as update:
-        accuracy = measure_sets(detector, data, progress=update)
-    return probe_frames(data, detector.card.usual_shape), {"test": accuracy} if accuracy else {}
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every comparison.")]
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run, as best.pt.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run folder, a checkpoint, or a released model's name. [default: the newest finished run in runs/]"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("export"),
-    kind: Annotated[str, typer.Option("--format", help="onnx, torchscript or all.")] = "all",
+    kind: Annotated[
+        str,
+        typer.Option("--format", help=f"{', '.join(FORMATS)}, several with commas between them, or {ALL}."),
+    ] = ",".join(DEFAULT_FORMATS),
     name: Annotated[str, typer.Option(help="Name of the files. [default: the recipe's]")] = "",
     data: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Real inputs for the proof: a prepared set, whose test accuracy goes into the card, or labelled "
-            "photos; of a detector frame sets. Repeatable."
+            help="Real inputs for the check: a prepared set, whose test accuracy goes into the card, or labelled "
+            "photos; for a detector frame sets. Repeatable."
         ),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Prepared set or frame set to measure int8 ranges on. [default: synthetic faces]"),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the formats and stop.")] = False,
+    verbose: Verbose = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write a checkpoint as ONNX and TorchScript, and prove that every file computes what PyTorch computes.
+    """Write a model in one or more file formats, and check that every file computes what PyTorch computes.
 
-    A file that misses its tolerance is not left behind, and the command fails with exit code 3.
+    A file that exceeds its tolerance is deleted, and the command fails with exit code 3.
     """
+    if listed:
+        _list_formats(as_json)
+        return
     from kpedge.core.extras import importable
 
     importable("torch", "export")
     from kpedge.core.card import DetectorCard
+    from kpedge.core.model_zoo import newest_run, resolve_weights
     from kpedge.export.exporter import export_model
-    from kpedge.export.formats import SUFFIXES, open_eager
+    from kpedge.export.load import open_eager
+    from kpedge.export.registry import chosen_formats
 
-    formats = tuple(SUFFIXES) if kind == "all" else (kind,)
+    formats = chosen_formats(kind)
+    if model is None:
+        checkpoint = newest_run()
+        output.say(f"exporting the newest finished run: {checkpoint}")
+    else:
+        checkpoint = resolve_weights(model)
     eager = open_eager(checkpoint)
-    real, accuracy = (_frames if isinstance(eager.card, DetectorCard) else _crops)(eager, data or [])
-    result = export_model(checkpoint, out, formats, name=name, real=real, accuracy=accuracy, force=force)
+    faces: TestFaces | None = None
+    if isinstance(eager.card, DetectorCard):
+        real, accuracy = _frames(eager, data or [])
+    else:
+        real, faces, accuracy = _faces(eager, data or [])
+    result = export_model(
+        checkpoint,
+        out,
+        formats,
+        name=name,
+        real=real,
+        faces=faces,
+        calibration=calibration,
+        accuracy=accuracy,
+        force=force,
+    )
     if as_json:
         output.result_json(
             {
                 "files": [str(path) for path in (*result.files, result.card_file)],
                 "parity": [row.to_dict() for row in result.parity],
+                "accuracy": result.accuracy,
             },
             indent=1,
         )
         return
-    _show_parity(result.parity)
+    if verbose:
+        _show_parity(result.parity)
     for path in (*result.files, result.card_file):
-        output.say(f"wrote {path} ({path.stat().st_size:,} bytes)")
+        output.result(str(path))
+    if result.parity:
+        worst = max(row.largest / row.tolerance for row in result.parity)
+        output.say(f"equal to PyTorch: {len(result.parity)} comparisons, at most {worst:.0%} of the tolerance")
+    for name_, figures in result.accuracy.items():
+        output.say(f"{name_}: {_accuracy_line(figures)}")
+    if any(FORMATS[one].limits is None for one in formats) and not isinstance(eager.card, DetectorCard):
+        output.say(f"next: kpedge predict PHOTO --model {result.files[0]}")
+    else:
+        output.say(f"next: kpedge verify {result.files[0]}")
 
 
 def verify(
-    files: Annotated[list[Path], typer.Argument(help="ONNX or TorchScript files; those of one model are compared.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Model files, or a released model's name; files of one model are compared.")
+    ],
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
-    """Repeat the proof of exported files from the files alone: no checkpoint, and for ONNX no PyTorch, is needed."""
+    """Check exported files again, from the files alone: no checkpoint, and for ONNX no PyTorch, is needed."""
+    from kpedge.core.model_zoo import resolve_model
     from kpedge.export.verify import verify as run_verify
 
-    checks = run_verify(files)
+    checks = run_verify([resolve_model(name) for name in models])
     if as_json:
         output.result_json(
             [
@@ -161,9 +164,109 @@ def verify(
             indent=1,
         )
         return
-    _show_parity([row for check in checks for row in check.rows])
+    if verbose:
+        _show_parity([row for check in checks for row in check.rows])
     for check in checks:
-        beside = {True: ", as its card says", None: ", no card beside it"}[check.card_matches]
-        output.say(f"{check.path}: holds (SHA-256 {check.sha256[:12]}…{beside})")
         for reason in check.skipped:
             output.say(f"{check.path}: {reason}")
+        card = {True: ", as its card says", None: ", no card next to it"}[check.card_matches]
+        output.result(f"{check.path}: verified ({len(check.rows)} comparisons, SHA-256 {check.sha256[:12]}…{card})")
+    output.say(f"next: kpedge bench {' '.join(models)}")
+
+
+def _list_formats(as_json: bool) -> None:
+    """`kpedge export --list`."""
+    if as_json:
+        output.result_json(
+            [
+                {
+                    "format": one.name,
+                    "file": f"NAME{one.suffix}",
+                    "for": one.purpose,
+                    "precision": one.precision,
+                    "missing": one.missing(),
+                    "install": one.install_line,
+                }
+                for one in FORMATS.values()
+            ],
+            indent=1,
+        )
+        return
+    output.table(
+        ("format", "file", "for", "here"),
+        [
+            (one.name, f"NAME{one.suffix}", one.purpose, f"missing: {one.install_line}" if one.missing() else "ready")
+            for one in FORMATS.values()
+        ],
+        left=4,
+    )
+
+
+def _accuracy_line(figures: dict[str, Any]) -> str:
+    if "frames" in figures:
+        return (
+            f"average precision {figures['average_precision']:.3f} on {figures['frames']} frames, in float32 "
+            f"{figures['average_precision_float32']:.3f}"
+        )
+    return (
+        f"mean error {figures['nme_box']:.3%} of the box on {figures['faces']} faces, in float32 "
+        f"{figures['nme_box_float32']:.3%}; {figures['decisions_changed']} face decisions change"
+    )
+
+
+def _show_parity(rows: Sequence[ParityRow]) -> None:
+    output.table(
+        ("file", "inputs", "batch", "crops", "output", "shape", "largest difference", "allowed"),
+        [
+            (
+                row.candidate,
+                row.inputs,
+                str(row.batch),
+                str(row.crops),
+                row.output,
+                "×".join(map(str, row.shape)),
+                f"{row.largest:.1e}",
+                f"{row.tolerance:.1e}",
+            )
+            for row in rows
+        ],
+        left=2,
+    )
+
+
+def _faces(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], TestFaces | None, dict[str, Any]]:
+    """Real crops for the check, labelled faces where `--data` gives some, and the accuracy on a test split."""
+    from kpedge.core.errors import UsageError
+    from kpedge.core.model_zoo import sample_folder
+    from kpedge.data.packed import is_prepared
+    from kpedge.evaluation.evaluate import evaluate, in_common
+    from kpedge.evaluation.keypoint_report import first_split, labelled_faces
+    from kpedge.runtime.keypoints import keypoint_model
+
+    if len(data) > 1:
+        raise UsageError("a keypoint model takes one --data", "only a detector is measured on several sets")
+    folder, opened = data[0] if data else sample_folder(), keypoint_model(model)
+    split = first_split(folder) if is_prepared(folder) else None
+    faces, problems = labelled_faces(folder, opened, split=split)
+    for problem in problems:
+        output.say(f"left out: {problem}")
+    accuracy = {}
+    if split == "test" and faces.truth.scheme == opened.card.scheme:
+        accuracy = {"test": evaluate(opened, faces, opened.card).headline()}
+    elif split == "test":
+        output.say(
+            f"the card gets no test accuracy: {folder} has {faces.truth.scheme.name} keypoints, "
+            f"the model {opened.card.scheme.name}"
+        )
+    return faces.crops, in_common(faces, opened.card.scheme, str(folder)) if data else None, accuracy
+
+
+def _frames(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """Real frames for the check, and the accuracy on the test splits of frame sets."""
+    from kpedge.evaluation.detection_report import measure_sets, probe_frames
+    from kpedge.runtime.detector import detector_model
+
+    detector = detector_model(model)
+    with output.progress("photos") as update:
+        accuracy = measure_sets(detector, data, progress=update)
+    return probe_frames(data, detector.card.nominal_input_shape), {"test": accuracy} if accuracy else {}

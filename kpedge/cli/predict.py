@@ -118,7 +118,7 @@ def predict(
     from kpedge.core.files import record_output
     from kpedge.core.images import read_pictures, write_image
     from kpedge.core.model_zoo import resolve_model
-    from kpedge.export.formats import open_model
+    from kpedge.export.load import open_model
     from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 
     opened = keypoint_model(open_model(resolve_model(model), threads=threads))
@@ -263,7 +263,7 @@ def _searching(
 ) -> Callable[[Path, Image], tuple[Face, ...]]:
     """A function that searches a photo for faces."""
     from kpedge.core.model_zoo import resolve_model
-    from kpedge.export.formats import open_model
+    from kpedge.export.load import open_model
     from kpedge.runtime.detector import FaceDetector, detector_model
     from kpedge.runtime.models import search_threshold
     from kpedge.runtime.pipeline import FacePipeline

@@ -34,6 +34,7 @@ SCORES_NAME = "scores"
 POINTS_NAME = "points"
 Outputs = Mapping[str, NDArray[np.float32]]
 """Name of each output of a model -> its values, in the card's order."""
+FLOAT32 = "float32"
 FRAME_PIXELS = "pixels of the frame"
 FRAME_EXTENT = 100.0
 """Pixels that count as the whole when two forms of a detector are compared."""
@@ -58,7 +59,8 @@ class Card(ABC):
         training: the sets it was trained on (name, terms, hash, counts) and the recipe.
         accuracy: split -> the headline figures measured there.
         versions: library -> version, of those that made the file; empty in a checkpoint.
-        self_test: seed and answers by which the file can be checked anywhere; see `kpedge.export.inputs`.
+        self_test: seed and answers by which the file can be checked anywhere; see `kpedge.export.test_inputs`.
+        precision: of the weights in the file.
     """
 
     input_name: ClassVar[str] = ""
@@ -74,6 +76,7 @@ class Card(ABC):
     accuracy: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     self_test: dict[str, Any] = field(default_factory=dict)
+    precision: str = FLOAT32
 
     @property
     @abstractmethod
@@ -82,13 +85,13 @@ class Card(ABC):
 
     @property
     @abstractmethod
-    def probe_shape(self) -> tuple[int, int, int]:
+    def dummy_input_shape(self) -> tuple[int, int, int]:
         """Height, width, channels of the inputs that a file is checked with."""
 
     @property
-    def usual_shape(self) -> tuple[int, int, int]:
+    def nominal_input_shape(self) -> tuple[int, int, int]:
         """Height, width, channels of the inputs that a file is timed with."""
-        return self.probe_shape
+        return self.dummy_input_shape
 
     @property
     @abstractmethod
@@ -141,6 +144,7 @@ class Card(ABC):
             "accuracy": self.accuracy,
             "versions": self.versions,
             "self_test": self.self_test,
+            **({} if self.precision == FLOAT32 else {"precision": self.precision}),
         }
 
     def to_json(self) -> str:
@@ -175,7 +179,7 @@ class ModelCard(Card):
         return (self.size, self.size, COLOURS[self.colour])
 
     @property
-    def probe_shape(self) -> tuple[int, int, int]:
+    def dummy_input_shape(self) -> tuple[int, int, int]:
         """That of a crop."""
         return self.input_shape
 
@@ -228,12 +232,12 @@ class DetectorCard(Card):
         return (None, None, COLOURS[self.colour])
 
     @property
-    def probe_shape(self) -> tuple[int, int, int]:
+    def dummy_input_shape(self) -> tuple[int, int, int]:
         """A small frame, wider than high."""
         return (2 * self.stride, 3 * self.stride, COLOURS[self.colour])
 
     @property
-    def usual_shape(self) -> tuple[int, int, int]:
+    def nominal_input_shape(self) -> tuple[int, int, int]:
         """A frame of 320 x 240 pixels, filled up to whole strides."""
         return (-(-240 // self.stride) * self.stride, -(-320 // self.stride) * self.stride, COLOURS[self.colour])
 
@@ -277,6 +281,7 @@ def card_from_dict(data: Any, source: str = "card") -> Card:
             "accuracy": dict(data["accuracy"]),
             "versions": dict(data["versions"]),
             "self_test": dict(data["self_test"]),
+            "precision": str(data.get("precision", FLOAT32)),
         }
         if common["task"] == DETECTOR:
             card: Card = DetectorCard(

@@ -10,9 +10,8 @@ from kpedge.core.errors import MissingExtraError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "data": ("pooch",),
-    "train": ("torch", "torchvision", "tensorboard", "matplotlib"),
-    "export": ("torch", "onnx", "onnxscript"),
-    "video": ("av",),
+    "train": ("torch", "torchvision", "tensorboard", "matplotlib", "safetensors"),
+    "export": ("torch", "onnx", "onnxscript", "safetensors"),
     "serve": ("starlette", "uvicorn"),
 }
 """The modules that each extra of `pyproject.toml` brings (tests hold the two against each other)."""

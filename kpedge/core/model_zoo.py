@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kpedge.core.card import EXTRA_FILE
 from kpedge.core.errors import ModelError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -14,6 +15,8 @@ DEFAULT_MODEL = "stage3"
 DEFAULT_DETECTOR = "detector"
 BEST = "best.pt"
 """The best checkpoint of a run folder."""
+WEIGHTS = ".safetensors"
+"""Ending of a released model's weights, from which it can be trained further and exported."""
 
 
 def models_folder() -> Path:
@@ -41,8 +44,12 @@ def released_keypoint_models() -> list[str]:
     return [name for name in released() if name != DEFAULT_DETECTOR]
 
 
-def resolve_model(name: str | Path) -> Path:
-    """The file of a model: a path as it is, the best checkpoint of a run folder, or a released model's ONNX file.
+def resolve_model(name: str | Path, suffix: str = ".onnx") -> Path:
+    """The file of a model: a path as it is, the best checkpoint of a run folder, or a released model's file.
+
+    Args:
+        name: a path, or a released model's name.
+        suffix: of the released model's file.
 
     Raises:
         ModelError: it is none of these.
@@ -51,7 +58,9 @@ def resolve_model(name: str | Path) -> Path:
     for file in (path, path / BEST):
         if file.is_file():
             return file
-    released_file = models_folder() / f"{name}.onnx"
+    if (path / EXTRA_FILE).is_file():  # the folder of a model that has several files
+        return path
+    released_file = models_folder() / f"{name}{suffix}"
     if path.name == str(name) and released_file.is_file():
         return released_file
     if path.is_dir():
@@ -62,3 +71,40 @@ def resolve_model(name: str | Path) -> Path:
     raise ModelError(
         f"{name}: no such file, run folder or released model", f"released: {', '.join(released()) or 'none'}"
     )
+
+
+def resolve_weights(name: str | Path) -> Path:
+    """The file with the weights of a model, for PyTorch: as `resolve_model`, of a released model the weights it was
+    exported from.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    return resolve_model(name, WEIGHTS)
+
+
+def released_files(name: str | Path) -> list[Path]:
+    """The files of a released model that can be timed, or the one that `resolve_model` returns.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    file = resolve_model(name)
+    if file.parent != models_folder() or str(name) != file.stem:
+        return [file]
+    others = (file.with_name(f"{name}{suffix}") for suffix in (WEIGHTS, ".torchscript.pt"))
+    return [file, *(other for other in others if other.is_file())]
+
+
+def newest_run(folder: Path = Path("runs")) -> Path:
+    """The best checkpoint of the newest run in a folder.
+
+    Raises:
+        ModelError: there is none.
+    """
+    runs = sorted(folder.glob(f"*/{BEST}"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        raise ModelError(
+            f"no run in {folder}/", f"give a checkpoint, or a released model: {', '.join(released()) or 'none'}"
+        )
+    return runs[-1]

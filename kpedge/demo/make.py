@@ -23,7 +23,8 @@ from kpedge.evaluation.compare import Record
 from kpedge.evaluation.evaluate import Evaluation, TestFaces, evaluate
 from kpedge.evaluation.keypoint_report import load_faces
 from kpedge.export.exporter import ExportResult, export_model
-from kpedge.export.formats import SUFFIXES, open_eager
+from kpedge.export.load import open_eager
+from kpedge.export.registry import DEFAULT_FORMATS
 from kpedge.export.verify import FileCheck, verify
 from kpedge.runtime.keypoints import CropModel, keypoint_model
 from kpedge.runtime.sessions import OnnxModel
@@ -64,7 +65,7 @@ def export_and_prove(checkpoint: Path, source: PreparedSet, out: Path) -> tuple[
     eager = keypoint_model(open_eager(checkpoint))
     faces, _ = load_faces(source.path, eager, split="test")
     figures = {"test": evaluate(eager, faces, eager.card).headline()}
-    exported = export_model(checkpoint, out, tuple(SUFFIXES), name=NAME, real=faces.crops, accuracy=figures)
+    exported = export_model(checkpoint, out, DEFAULT_FORMATS, name=NAME, real=faces.crops, accuracy=figures)
     return exported, verify(exported.files, {"real": faces.crops})
 
 

@@ -103,9 +103,9 @@ def page(folder: Path, out: Path, document: dict[str, Any]) -> str:
         speed=text(_speed(document)),
         latency=table(
             "One crop, one thread",
-            ("form", "median, ms", "95 %, ms", "eager's time over this"),
+            ("backend", "median, ms", "95 %, ms", "eager's time over this"),
             [
-                (text(row["form"]), f"{row['median_ms']:.3f}", f"{row['p95_ms']:.3f}", f"{row['ratio']:.2f}")
+                (text(row["backend"]), f"{row['median_ms']:.3f}", f"{row['p95_ms']:.3f}", f"{row['ratio']:.2f}")
                 for row in document["latency"]["rows"]
             ],
         ),

@@ -201,7 +201,7 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
         )
     with log.step() as step:
         head, timed = measure_latency(exported.files, folder / "benchmark", settings, step.progress)
-        step.result = "a crop takes " + ", ".join(f"{row.form} {row.median_ms:.2f} ms" for row in timed[:3])
+        step.result = "a crop takes " + ", ".join(f"{row.backend} {row.median_ms:.2f} ms" for row in timed[:3])
     shutil.rmtree(folder / SCRATCH)
     return {
         "faces": {

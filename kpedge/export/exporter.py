@@ -1,10 +1,11 @@
-"""Export, gated: a file that does not compute what PyTorch computes is not left behind."""
+"""Export: a file that does not compute what PyTorch computes is not left behind."""
 
 from __future__ import annotations
 
-import json
+import copy
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,36 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kpedge.core.card import Card
 from kpedge.core.errors import UsageError
-from kpedge.core.files import refuse_existing, sha256, write_bytes, write_text
-from kpedge.core.machine import cpu_name, versions
-from kpedge.export.formats import ONNX, SUFFIXES, TORCHSCRIPT, TorchModel, open_model
-from kpedge.export.inputs import BATCH_SIZES, TOLERANCE, random_crops, record_self_test, self_test_inputs
-from kpedge.export.parity import ParityRow, check_parity
-from kpedge.export.to_onnx import ReferenceModel, onnx_bytes
-from kpedge.export.to_torchscript import torchscript_bytes
+from kpedge.core.files import atomic_folder, refuse_existing, write_bytes, write_text
+from kpedge.core.machine import versions
+from kpedge.evaluation.evaluate import TestFaces
+from kpedge.export.accuracy import check_accuracy
+from kpedge.export.calibration import calibration_inputs, samples_to_check
+from kpedge.export.card_file import CardFile, measure_latency, other_files
+from kpedge.export.export_format import ExportFormat, ExportSource
+from kpedge.export.formats.onnx import ReferenceModel
+from kpedge.export.load import ONNX
+from kpedge.export.parity import ParityRow, Runner, check_parity
+from kpedge.export.registry import FORMATS
+from kpedge.export.test_inputs import (
+    BATCH_SIZES,
+    MOST_TOLERANCE,
+    TOLERANCE,
+    random_crops,
+    record_self_test,
+    self_test_inputs,
+)
+from kpedge.export.torch_model import TorchModel
 from kpedge.models.build import KpedgeModel
 from kpedge.models.checkpoint import load_checkpoint
-from kpedge.models.keypoint_model import weights_hash
-from kpedge.runtime.timing import time_calls
+from kpedge.models.keypoint_model import KeypointModel, weights_hash
+from kpedge.synthetic import SyntheticPhoto
 
 REFERENCE_BATCHES = (1, 2, 7)
 """Batch sizes for onnx's reference evaluator, which is slow."""
+ROUNDING_FACTOR = 8
+"""How many times PyTorch's own float32 rounding error a file may differ from PyTorch."""
 MAKERS = ("torch", "onnx", "onnxscript", "numpy", "opencv-python")
 """Libraries whose version a card names."""
 
@@ -38,14 +53,16 @@ class ExportResult:
     """What an export wrote.
 
     Attributes:
-        files: the model files.
-        card_file: the card beside them.
+        files: the model files, or folders of formats that have several.
+        card_file: the card next to them.
         parity: every comparison that was made; all held.
+        accuracy: format of reduced precision -> its figures and float32's.
     """
 
     files: tuple[Path, ...]
     card_file: Path
     parity: tuple[ParityRow, ...]
+    accuracy: dict[str, dict[str, Any]]
 
 
 def export_model(
@@ -55,151 +72,157 @@ def export_model(
     *,
     name: str = "",
     real: NDArray[np.uint8] | None = None,
+    faces: TestFaces | None = None,
+    calibration: Path | None = None,
     accuracy: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> ExportResult:
-    """Write a checkpoint as ONNX, TorchScript or both, prove it, and put a card beside it.
+    """Write a checkpoint in some formats, check every file, and put a card next to them.
 
     All files are written under temporary names and checked; only when every check held do they get their own.
 
     Args:
         checkpoint: a checkpoint of kpedge.
         out: the folder to write into.
-        formats: of `SUFFIXES`.
+        formats: keys of `FORMATS`.
         name: of the files; the recipe's when empty.
-        real: crops of real faces, uint8 (N, H, W, C), to check on beside the random ones.
+        real: inputs of real faces, uint8 (N, H, W, C), to check on in addition to random ones.
+        faces: labelled faces that the accuracy of files of reduced precision is checked on; synthetic ones when None.
+        calibration: a prepared set or frame set that int8 ranges are measured on; synthetic inputs when None.
         accuracy: split -> figures, to be added to the card.
-        force: replace files that are there.
+        force: replace files that exist.
 
     Raises:
         ParityError: a file computes something else; nothing is left behind.
+        MissingExtraError: a format needs a module that is not installed.
         UsageError: an unknown format.
         OutputError: a file exists and `force` is off, or cannot be written.
     """
-    for kind in formats:
-        if kind not in SUFFIXES:
-            raise UsageError(f"no format is called {kind!r}", f"known: {', '.join(SUFFIXES)}, all")
+    chosen = {kind: FORMATS[kind] for kind in formats}
+    for one in chosen.values():
+        one.check_installed()
     loaded = load_checkpoint(checkpoint)
     name = name or loaded.card.name
     if Path(name).name != name:
         raise UsageError(f"--name {name}: a name, not a path", "give the folder with --out")
     card_file = out / f"{name}.json"
-    targets = {kind: out / f"{name}{SUFFIXES[kind]}" for kind in formats}
-    others = _other_forms(card_file, loaded.card.weights_sha256, {path.name for path in targets.values()})
+    targets = {kind: out / f"{name}{one.suffix}" for kind, one in chosen.items()}
+    others = other_files(card_file, loaded.card.weights_sha256, {path.name for path in targets.values()})
     for path in targets.values() if others else (*targets.values(), card_file):
         refuse_existing(path, force=force)
 
     model = loaded.model(str(checkpoint))
     eager = TorchModel(model, loaded.card)
+    inputs = {"random": random_crops(max(BATCH_SIZES), loaded.card.dummy_input_shape, seed=1)}
+    if real is not None:
+        inputs["real"] = real
+    tolerance = rounding_tolerance(model, eager, inputs)
+    scaled = {"scaled_output": True} if isinstance(model, KeypointModel) else {}
     card = replace(
         loaded.card,
         name=name,
-        architecture={
-            **loaded.card.architecture,
-            **({} if loaded.card.architecture["name"] == "stage1" else {"folded": True}),
-        },
+        architecture={**loaded.card.architecture, "folded": True, **scaled},
         weights_sha256=weights_hash(model),
         accuracy={**loaded.card.accuracy, **(accuracy or {})},
         versions={key: value for key, value in versions(MAKERS).items() if key != "python"},
-        self_test=record_self_test(loaded.card, eager(self_test_inputs(loaded.card))),
+        self_test=record_self_test(loaded.card, eager(self_test_inputs(loaded.card)), tolerance),
     )
-    inputs = {"random": random_crops(max(BATCH_SIZES), card.probe_shape, seed=1)}
-    if real is not None:
-        inputs["real"] = real
-    few = {kind: crops[: max(REFERENCE_BATCHES)] for kind, crops in inputs.items()}
-    rows: list[ParityRow] = []
+    source = ExportSource(model.folded(), card, lambda: calibration_inputs(card, calibration))
+    checker = _Checker(eager, inputs, tolerance, lambda: samples_to_check(card) if faces is None else faces)
     with tempfile.TemporaryDirectory(prefix="kpedge-export-") as folder:
-        lean = model.folded()
-        contents = {kind: _serialise(kind, lean, card) for kind in formats}
-        for kind, content in contents.items():
-            draft = Path(folder) / targets[kind].name
-            write_bytes(draft, content)
-            rows += check_parity(kind, open_model(draft), eager, inputs, extents=card.extents)
-            if kind == ONNX:
-                rows += check_parity(
-                    "onnx reference",
-                    ReferenceModel(content),
-                    eager,
-                    few,
-                    batch_sizes=REFERENCE_BATCHES,
-                    extents=card.extents,
-                )
-        latency = {kind: _latency(Path(folder) / path.name) for kind, path in targets.items()}
-    for kind, content in contents.items():
-        write_bytes(targets[kind], content)
-    write_text(card_file, card_text(card, tuple(targets.values()), rows, latency, others))
-    return ExportResult(tuple(targets.values()), card_file, tuple(rows))
+        drafts = {kind: Path(folder) / path.name for kind, path in targets.items()}
+        for kind, draft in drafts.items():
+            checker.write(chosen[kind], source, draft)
+        latency = {kind: measure_latency(draft) for kind, draft in drafts.items()}
+        for kind, draft in drafts.items():
+            _publish(draft, targets[kind])
+    written = CardFile(card, targets, checker.rows, tolerance, latency, checker.accuracy)
+    write_text(card_file, written.text(others))
+    return ExportResult(tuple(targets.values()), card_file, tuple(checker.rows), checker.accuracy)
 
 
-def _other_forms(card_file: Path, weights_sha256: str, replaced: set[str]) -> dict[str, Any]:
-    """The card that lies there, when it is of the same weights and describes files that stay; else nothing."""
-    try:
-        card = json.loads(card_file.read_bytes())
-        same = card["weights_sha256"] == weights_sha256
-        kept = {
-            file: entry
-            for file, entry in card["files"].items()
-            if file not in replaced and sha256(card_file.with_name(file)) == entry["sha256"]
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-    return {**card, "files": kept} if same and kept else {}
+class _Checker:
+    """Writes drafts and checks them.
 
-
-def _serialise(kind: str, model: KpedgeModel, card: Card) -> bytes:
-    return {ONNX: onnx_bytes, TORCHSCRIPT: torchscript_bytes}[kind](model, card)
-
-
-def _latency(path: Path) -> dict[str, Any]:
-    """Median and 95th percentile for one input on one thread, milliseconds."""
-    threads = torch.get_num_threads()
-    model = open_model(path, threads=1)
-    crop = random_crops(1, model.card.usual_shape)
-    durations = 1000 * time_calls(lambda: model(crop), warmup=50, count=300)
-    torch.set_num_threads(threads)
-    return {
-        "threads": 1,
-        "batch": 1,
-        "input": list(model.card.usual_shape),
-        "calls": len(durations),
-        "median_ms": round(float(np.median(durations)), 4),
-        "p95_ms": round(float(np.percentile(durations, 95)), 4),
-    }
-
-
-def card_text(
-    card: Card,
-    files: Sequence[Path],
-    rows: Sequence[ParityRow],
-    latency: Mapping[str, Any],
-    others: Mapping[str, Any],
-) -> str:
-    """The card as the JSON file beside the models: readable, with hashes, parity and latency.
-
-    Differences are fractions of an output's extent: of a frame of 100 pixels, where an output is in pixels.
-
-    `others` is the card of forms of the same weights that lie there already and stay; empty where there are none.
+    Attributes:
+        rows: comparisons that held.
+        accuracy: format of reduced precision -> figures.
     """
-    largest: dict[str, float] = {}
-    if others:
-        own = tuple(row.form for row in rows)
-        earlier = others["parity"]["largest_difference"].items()
-        largest = {key: value for key, value in earlier if not key.startswith(own)}
-    for row in rows:
-        key = f"{row.form}, {row.inputs}"
-        largest[key] = max(largest.get(key, 0.0), row.largest * TOLERANCE / row.tolerance)
-    content = {
-        **card.to_dict(),
-        "files": {
-            **(others["files"] if others else {}),
-            **{path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files},
-        },
-        "parity": {
-            "tolerance": TOLERANCE,
-            "batch_sizes": sorted({row.batch for row in rows}),
-            "largest_difference": largest,
-        },
-        "latency": {**(others["latency"] if others else {}), "cpu": cpu_name(), **latency},
-    }
-    del content["self_test"]  # 170 numbers that only a program reads; they are in the model files
-    return json.dumps(content, indent=1) + "\n"
+
+    def __init__(
+        self,
+        eager: TorchModel,
+        inputs: dict[str, NDArray[np.uint8]],
+        tolerance: float,
+        samples: Callable[[], TestFaces | Sequence[SyntheticPhoto]],
+    ) -> None:
+        self.eager, self.inputs, self.tolerance, self.samples = eager, inputs, tolerance, samples
+        self.rows: list[ParityRow] = []
+        self.accuracy: dict[str, dict[str, Any]] = {}
+
+    def write(self, target: ExportFormat, source: ExportSource, draft: Path) -> None:
+        """Write a model in a format, and hold the file against PyTorch: its values, or in reduced precision its
+        accuracy.
+        """
+        target.write(source, draft)
+        model = target.load(draft, 1)
+        if target.limits is None:
+            self._compare(target.name, model, self.inputs, BATCH_SIZES)
+            if target.name == ONNX:
+                few = {kind: crops[: max(REFERENCE_BATCHES)] for kind, crops in self.inputs.items()}
+                self._compare("onnx reference", ReferenceModel(draft.read_bytes()), few, REFERENCE_BATCHES)
+            return
+        samples = source.cached("samples", self.samples)
+        self.accuracy[target.name] = check_accuracy(target.name, model, self.eager, samples, target.limits)
+        answers = record_self_test(source.card, model(self_test_inputs(source.card)), target.recorded_tolerance)
+        _remove(draft)
+        target.write(replace(source, card=replace(source.card, precision=target.precision, self_test=answers)), draft)
+
+    def _compare(
+        self, name: str, model: Runner, inputs: Mapping[str, NDArray[np.uint8]], batch_sizes: tuple[int, ...]
+    ) -> None:
+        self.rows += check_parity(
+            name,
+            model,
+            self.eager,
+            inputs,
+            batch_sizes=batch_sizes,
+            tolerance=self.tolerance,
+            extents=self.eager.card.extents,
+        )
+
+
+def rounding_tolerance(model: KpedgeModel, eager: TorchModel, inputs: Mapping[str, NDArray[np.uint8]]) -> float:
+    """The largest difference that a float32 file may have, as a fraction of an output's extent: `TOLERANCE`, or more
+    for a network whose activations are so large that PyTorch's float32 is itself off from float64 by more than an
+    eighth of that.
+    """
+    exact = copy.deepcopy(model).double()
+    first = exact.normalise if isinstance(exact, KeypointModel) else exact.network
+    first.register_forward_pre_hook(lambda _module, arguments: tuple(one.double() for one in arguments))
+    error = 0.0
+    for crops in inputs.values():
+        fed = crops[: min(len(crops), 16)]
+        with torch.inference_mode():
+            answer = exact(torch.from_numpy(fed))
+        values = answer if isinstance(answer, tuple) else (answer,)
+        for (name, rounded), value in zip(eager(fed).items(), values, strict=True):
+            difference = np.abs(rounded - value.numpy()).max() / eager.card.extents[name]
+            error = max(error, float(difference))
+    return float(np.clip(ROUNDING_FACTOR * error, TOLERANCE, MOST_TOLERANCE))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _publish(draft: Path, target: Path) -> None:
+    """Give a checked draft its place, atomically."""
+    if draft.is_dir():
+        with atomic_folder(target) as folder:
+            shutil.copytree(draft, folder, dirs_exist_ok=True)
+    else:
+        write_bytes(target, draft.read_bytes())

@@ -1,4 +1,4 @@
-"""Comparing two forms of a model: names, then shapes, then values."""
+"""Comparing two implementations of a model: names, then shapes, then values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.card import Card, Outputs
 from kpedge.core.errors import ParityError
-from kpedge.export.inputs import BATCH_SIZES, TOLERANCE
+from kpedge.export.test_inputs import BATCH_SIZES, TOLERANCE
 
 BATCHES = 16
 """Most batches of one size that are compared."""
@@ -25,7 +25,7 @@ class ParityRow:
     """One comparison that held.
 
     Attributes:
-        form: which form of the model was compared with PyTorch (or with the recorded answers).
+        candidate: what was compared with PyTorch, or with the recorded answers.
         inputs: what it was fed.
         batch: batch size.
         crops: how many different crops were compared.
@@ -35,7 +35,7 @@ class ParityRow:
         tolerance: what was allowed.
     """
 
-    form: str
+    candidate: str
     inputs: str
     batch: int
     crops: int
@@ -50,7 +50,7 @@ class ParityRow:
 
 
 def compare(
-    form: str,
+    candidate: str,
     inputs: str,
     got: Outputs,
     expected: Mapping[str, NDArray[np.floating[Any]]],
@@ -61,7 +61,7 @@ def compare(
     """Compare named outputs.
 
     Args:
-        form: what to call the candidate.
+        candidate: what to call it.
         inputs: what it was fed.
         got: its outputs.
         expected: those of the reference.
@@ -72,21 +72,21 @@ def compare(
         ParityError: names, shapes or values differ, or a value is not finite; the message says which and by how much.
     """
     if list(got) != list(expected):
-        raise ParityError(f"{form}: outputs are called {', '.join(got)}, expected {', '.join(expected)}")
+        raise ParityError(f"{candidate}: outputs are called {', '.join(got)}, expected {', '.join(expected)}")
     rows = []
     for name, wanted in expected.items():
         value = np.asarray(got[name])
         if value.shape != wanted.shape:
-            raise ParityError(f"{form}, {inputs}: {name} has shape {value.shape}, expected {wanted.shape}")
+            raise ParityError(f"{candidate}, {inputs}: {name} has shape {value.shape}, expected {wanted.shape}")
         if not np.isfinite(value).all():
-            raise ParityError(f"{form}, {inputs}, batch {len(wanted)}: {name} holds a value that is not finite")
+            raise ParityError(f"{candidate}, {inputs}, batch {len(wanted)}: {name} holds a value that is not finite")
         allowed = tolerance * (extents or {}).get(name, 1.0)
         largest = float(np.abs(value.astype(np.float64) - wanted.astype(np.float64)).max())
         if largest > allowed:
             raise ParityError(
-                f"{form}, {inputs}, batch {len(wanted)}: {name} differs by {largest:.2e}, allowed {allowed:.0e}"
+                f"{candidate}, {inputs}, batch {len(wanted)}: {name} differs by {largest:.2e}, allowed {allowed:.1e}"
             )
-        rows.append(ParityRow(form, inputs, len(wanted), len(wanted), name, tuple(value.shape), largest, allowed))
+        rows.append(ParityRow(candidate, inputs, len(wanted), len(wanted), name, tuple(value.shape), largest, allowed))
     return rows
 
 
@@ -99,8 +99,8 @@ def batches_of(crops: NDArray[np.uint8], batch: int) -> list[NDArray[np.uint8]]:
 
 
 def check_parity(
-    form: str,
-    candidate: Runner,
+    candidate: str,
+    run: Runner,
     reference: Runner,
     inputs: Mapping[str, NDArray[np.uint8]],
     *,
@@ -108,12 +108,12 @@ def check_parity(
     tolerance: float = TOLERANCE,
     extents: Mapping[str, float] | None = None,
 ) -> list[ParityRow]:
-    """Compare a form of a model with its reference on every kind of input at every batch size.
+    """Compare a model file with its reference on every kind of input at every batch size.
 
     Args:
-        form: what to call the candidate.
-        candidate: the form that is checked.
-        reference: the form that it has to equal.
+        candidate: what to call it.
+        run: runs the model that is checked.
+        reference: runs the one that it has to equal.
         inputs: kind ("random", "real") -> crops, uint8 (N, H, W, C).
         batch_sizes: sizes to try.
         tolerance: largest difference allowed, as a fraction of an output's extent.
@@ -129,7 +129,7 @@ def check_parity(
     for kind, crops in inputs.items():
         for size in batch_sizes:
             found = [
-                compare(form, kind, candidate(fed), reference(fed), tolerance=tolerance, extents=extents)
+                compare(candidate, kind, run(fed), reference(fed), tolerance=tolerance, extents=extents)
                 for fed in batches_of(crops, size)
             ]
             for same_output in zip(*found, strict=True):
@@ -144,6 +144,6 @@ def check_same_model(cards: Mapping[str, Card]) -> None:
     Raises:
         ParityError: two do not.
     """
-    hashes = {card.weights_sha256 for card in cards.values()}
+    hashes = {card.training.get("reconstructed_from", card.weights_sha256) for card in cards.values()}
     if len(hashes) > 1:
         raise ParityError(f"{' and '.join(cards)} were made from different weights", "export them again, together")

@@ -1,4 +1,4 @@
-"""Repeating the proof later, from the files alone."""
+"""Repeating the parity check later, from the files alone."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.card import Card
+from kpedge.core.card import FLOAT32, Card
 from kpedge.core.errors import CorruptModelError
 from kpedge.core.extras import installed
-from kpedge.core.files import sha256
-from kpedge.export.formats import CHECKPOINT, ONNX, SUFFIXES, format_of, open_model
-from kpedge.export.inputs import BATCH_SIZES, random_crops, recorded_answers
+from kpedge.export.card_file import content_hash
+from kpedge.export.load import CHECKPOINT, ONNX, format_of, open_model
 from kpedge.export.parity import ParityRow, check_parity, check_same_model, compare
+from kpedge.export.registry import FORMATS
+from kpedge.export.test_inputs import BATCH_SIZES, DIGITS, TOLERANCE, random_crops, recorded_answers
 from kpedge.runtime.sessions import Model
 
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """What was proved of one file.
+    """What was checked of one file.
 
     Attributes:
         path: the file.
         kind: its format.
         sha256: its hash.
-        card_matches: True when the card beside the file names this hash; None when there is no such card.
+        card_matches: True when the card next to the file names this hash; None when there is no such card.
         rows: the comparisons; all held.
         skipped: checks that could not be made, and why.
     """
@@ -42,13 +43,12 @@ class FileCheck:
 
 
 def verify(paths: Sequence[Path], real: dict[str, NDArray[np.uint8]] | None = None) -> list[FileCheck]:
-    """Prove model files.
-
-    Each is held against the answers of PyTorch that it carries, an ONNX file also against onnx's reference evaluator
-    where onnx is installed, and files of one model against each other at every batch size.
+    """Check model files against the answers that each carries: PyTorch's, or in reduced precision its own. An ONNX file
+    is also compared with onnx's reference evaluator where onnx is installed, and float32 files of one model with each
+    other at every batch size.
 
     Args:
-        paths: ONNX or TorchScript files (a checkpoint is a reference for them; it carries no answers of its own).
+        paths: model files (a checkpoint is a reference for them; it carries no answers of its own).
         real: more inputs for the comparison of the files with each other, kind -> crops; used where the shape fits.
 
     Raises:
@@ -62,68 +62,84 @@ def verify(paths: Sequence[Path], real: dict[str, NDArray[np.uint8]] | None = No
         return checks
     cards: dict[str, Card] = {str(path): model.card for path, model in models.items()}
     check_same_model(cards)
-    first = paths[0]
-    shape = models[first].card.probe_shape
-    inputs = {"random": random_crops(max(BATCH_SIZES), shape, seed=1)}
-    inputs |= {kind: crops for kind, crops in (real or {}).items() if crops.shape[1:] == shape}
-    for index, path in enumerate(paths[1:], 1):
-        rows = check_parity(
-            f"{path.name} = {first.name}", models[path], models[first], inputs, extents=models[path].card.extents
-        )
-        old = checks[index]
-        checks[index] = replace(old, rows=(*old.rows, *rows))
+    first = next((path for path in paths if models[path].card.precision == FLOAT32), None)
+    for index, path in enumerate(paths):
+        if models[path].card.precision != FLOAT32:
+            reason = f"{models[path].card.precision}: not compared with the other files, only with its recorded answers"
+            checks[index] = replace(checks[index], skipped=(*checks[index].skipped, reason))
+        elif first is not None and path != first:
+            rows = _compare_files(path, models[path], first, models[first], real or {})
+            checks[index] = replace(checks[index], rows=(*checks[index].rows, *rows))
     return checks
+
+
+def _compare_files(
+    path: Path, model: Model, first: Path, reference: Model, real: dict[str, NDArray[np.uint8]]
+) -> list[ParityRow]:
+    shape = reference.card.dummy_input_shape
+    inputs = {"random": random_crops(max(BATCH_SIZES), shape, seed=1)}
+    inputs |= {kind: crops for kind, crops in real.items() if crops.shape[1:] == shape}
+    return check_parity(
+        f"{path.name} = {first.name}",
+        model,
+        reference,
+        inputs,
+        tolerance=max(TOLERANCE, min(float(one.card.self_test.get("tolerance", 0)) for one in (model, reference))),
+        extents=model.card.extents,
+    )
 
 
 def _verify_file(path: Path, model: Model) -> FileCheck:
     kind = format_of(path)
-    rows: list[ParityRow] = []
-    skipped: list[str] = []
+    digest = content_hash(path)
     if kind == CHECKPOINT:
-        skipped.append("a checkpoint carries no recorded answers")
-    else:
-        crops, answers, tolerance = recorded_answers(model.card, str(path))
-        # The card rounds answers to 7 digits: half a unit of the last is not the file's fault.
-        tolerance += 5e-8
-        for batch in BATCH_SIZES:
-            order = np.arange(batch) % len(crops)
-            expected = {name: values[order] for name, values in answers.items()}
-            rows += compare(
-                f"{kind} = recorded",
-                "random",
-                model(crops[order]),
-                expected,
-                tolerance=tolerance,
-                extents=model.card.extents,
-            )
-        if kind == ONNX and installed("onnx"):
-            from kpedge.export.to_onnx import ReferenceModel
+        return FileCheck(path, kind, digest, None, (), ("a checkpoint carries no recorded answers",))
+    target, rows, skipped = FORMATS[kind], [], []
+    if model.card.precision != target.precision:
+        raise CorruptModelError(f"{path}: the card says {model.card.precision}, the file is {target.precision}")
+    crops, answers, tolerance = recorded_answers(model.card, str(path), target.recorded_tolerance)
+    tolerance += 0.5 * 10**-DIGITS  # half a unit of the digits to which the card rounds answers
+    for batch in BATCH_SIZES:
+        order = np.arange(batch) % len(crops)
+        expected = {name: values[order] for name, values in answers.items()}
+        rows += compare(
+            f"{kind} = recorded",
+            "random",
+            model(crops[order]),
+            expected,
+            tolerance=tolerance,
+            extents=model.card.extents,
+        )
+    if kind == ONNX and installed("onnx"):
+        from kpedge.export.formats.onnx import ReferenceModel
 
-            reference = ReferenceModel(path.read_bytes())
-            rows += check_parity(
-                "onnx reference", reference, model, {"random": crops}, batch_sizes=(1, 2), extents=model.card.extents
-            )
-        elif kind == ONNX:
-            skipped.append("onnx is not installed: no comparison with its reference evaluator")
-    digest = sha256(path)
-    return FileCheck(path, kind, digest, _card_names(path, kind, digest), tuple(rows), tuple(skipped))
+        rows += check_parity(
+            "onnx reference",
+            ReferenceModel(path.read_bytes()),
+            model,
+            {"random": crops},
+            batch_sizes=(1, 2),
+            tolerance=tolerance,
+            extents=model.card.extents,
+        )
+    elif kind == ONNX:
+        skipped.append("onnx is not installed: no comparison with its reference evaluator")
+    return FileCheck(path, kind, digest, _card_names(path, target.suffix, digest), tuple(rows), tuple(skipped))
 
 
-def _card_names(path: Path, kind: str, digest: str) -> bool | None:
-    """Whether the card beside a file names its hash; None where there is no card or it does not name the file.
+def _card_names(path: Path, suffix: str, digest: str) -> bool | None:
+    """Whether the card next to a file names its hash; None where there is no card or it does not name the file.
 
     Raises:
         CorruptModelError: the card is broken, or names another hash.
     """
-    if kind not in SUFFIXES:
-        return None
-    card_file = path.with_name(path.name.removesuffix(SUFFIXES[kind]) + ".json")
+    card_file = path.with_name(path.name.removesuffix(suffix) + ".json")
     if not card_file.is_file():
         return None
     try:
         entry = json.loads(card_file.read_bytes())["files"].get(path.name)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptModelError(f"{card_file}: the card beside the model is damaged: {error}") from error
+        raise CorruptModelError(f"{card_file}: the card next to the model is damaged: {error}") from error
     if entry is None:
         return None
     if entry.get("sha256") != digest:

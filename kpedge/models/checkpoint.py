@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kpedge.core.card import Card, card_from_json
+from kpedge.core.card import METADATA_KEY, Card, card_from_json
 from kpedge.core.errors import CorruptModelError
+from kpedge.core.extras import importable
 from kpedge.core.files import read_bytes, write_bytes
 from kpedge.models.build import KpedgeModel, model_from_state
 from kpedge.models.keypoint_model import weights_hash
@@ -45,7 +47,7 @@ class Checkpoint:
             ModelError: weights and card do not fit together.
             CorruptModelError: the weights were changed.
         """
-        model = model_from_state(self.card, self.state, source)
+        model = model_from_state(self.card, plain_names(self.state), source)
         if weights_hash(model) != self.card.weights_sha256:
             raise CorruptModelError(
                 f"{source}: the weights are not those that its card names", "use another checkpoint"
@@ -80,9 +82,47 @@ class ForeignFileError(CorruptModelError):
         self.content = content
 
 
+def plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without the prefixes that `DistributedDataParallel` and `torch.compile` put before their names."""
+
+    def plain(name: str) -> str:
+        while (shorter := name.removeprefix("module.").removeprefix("_orig_mod.")) != name:
+            name = shorter
+        return name
+
+    return {plain(name): tensor for name, tensor in state.items()}
+
+
+def save_weights(path: Path, card: Card, state: dict[str, Tensor]) -> None:
+    """Write weights with their card as a safetensors file, which holds nothing that can run code.
+
+    Raises:
+        OutputError: it cannot be written.
+        MissingExtraError: safetensors is not installed.
+    """
+    safetensors = importable("safetensors.torch", "train")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    write_bytes(path, safetensors.save(contiguous, {METADATA_KEY: card.to_json()}))
+
+
+def _load_safetensors(data: bytes, path: Path) -> Checkpoint:
+    """A checkpoint from a safetensors file."""
+    safetensors = importable("safetensors.torch", "train")
+    try:
+        size = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+        state = safetensors.load(data)
+    except Exception as error:
+        raise CorruptModelError(f"{path}: not a safetensors file, or cut off") from error
+    if METADATA_KEY not in metadata:
+        raise ForeignFileError(f"{path}: a safetensors file, but not of kpedge", state)
+    card = card_from_json(metadata[METADATA_KEY], str(path))
+    return Checkpoint(card, state, dict(card.training.get("recipe", {})), {})
+
+
 def load_weights(path: Path) -> tuple[dict[str, Tensor], Card | None]:
     """The weights of a checkpoint of kpedge, with its card, or of any PyTorch file that holds a state dict, as it is or
-    under `state_dict` or `model`. `module.`, which DistributedDataParallel puts before names, is taken off.
+    under `state_dict` or `model`, under `plain_names`.
 
     Raises:
         CorruptModelError: as `load_checkpoint`, or the file holds no weights.
@@ -96,8 +136,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Card | None]:
                 found = found[key]
         if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
             raise
-        return {str(name).removeprefix("module."): tensor for name, tensor in found.items()}, None
-    return checkpoint.state, checkpoint.card
+        return plain_names({str(name): tensor for name, tensor in found.items()}), None
+    return plain_names(checkpoint.state), checkpoint.card
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -107,6 +147,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CorruptModelError: the file is missing, broken, not a kpedge checkpoint, or holds more than plain values.
     """
     data = read_bytes(path, CorruptModelError)
+    if path.suffix == ".safetensors":
+        return _load_safetensors(data, path)
     if not data.startswith((b"PK", b"\x80")):  # neither an archive nor, before PyTorch 1.6, a pickle
         raise CorruptModelError(f"{path}: not a checkpoint", "use a checkpoint that kpedge wrote")
     try:

@@ -38,6 +38,8 @@ class KeypointModel(nn.Module):
 
     mean_shape: Tensor
     spread: Tensor
+    scaled_output: bool
+    """Whether the last layers hold mean shape, spread and calibration, as in exported files."""
     calibration: Tensor
     """(2,): slope and offset that turn the network's logit into one whose sigmoid is a probability."""
 
@@ -48,17 +50,23 @@ class KeypointModel(nn.Module):
         self.normalise = NORMALISATIONS[normalise]()
         self.network = network
         self.face = face
+        self.scaled_output = False
         self.register_buffer("mean_shape", mean_shape.to(torch.float32).clone())
         self.register_buffer("spread", torch.tensor(spread, dtype=torch.float32))
         if face:
             self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
 
+    def _run(self, crops: Tensor) -> RawOutput:
+        """uint8 (N, H, W, C) to the network's own output."""
+        output = self.network(self.normalise(crops.permute(0, 3, 1, 2).to(torch.float32)))
+        if isinstance(output, Tensor):  # stage 1 has nothing but coordinates
+            return {"points": torch.unflatten(output, 1, (-1, 2))}
+        result: RawOutput = output
+        return result
+
     def raw(self, crops: Tensor) -> RawOutput:
-        """uint8 (N, H, W, C) to the network's own output, its points in the units of `standardise`."""
-        found = self.network(self.normalise(crops.permute(0, 3, 1, 2).to(torch.float32)))
-        if isinstance(found, Tensor):  # stage 1 has nothing but coordinates
-            return {"points": found.reshape(-1, self.mean_shape.shape[0], 2)}
-        output: RawOutput = found
+        """uint8 (N, H, W, C) to the network's output, its points in the units of `standardise`."""
+        output = self._run(crops)
         if not self.network.relative:
             output["points"] = self.standardise(output["points"])
         return output
@@ -73,13 +81,16 @@ class KeypointModel(nn.Module):
             Keypoints, float32 (N, K, 2), fractions of the crop; with `face` also the score, (N,), from 0 to 1, and
             the error that each point is expected to have, (N, K), fractions of the crop.
         """
-        output = self.raw(crops)
-        keypoints = self.mean_shape + self.spread * output["points"]
+        output = self._run(crops)
+        keypoints = output["points"]
+        if self.network.relative:
+            keypoints = self.mean_shape + self.spread * keypoints
         if not self.face:
             return keypoints
-        slope, offset = self.calibration[0], self.calibration[1]
-        score = torch.sigmoid(slope * output["logit"] + offset)
-        return keypoints, score, self.spread * output["error"]
+        logit = output["logit"]
+        if not self.scaled_output:
+            logit = self.calibration[0] * logit + self.calibration[1]
+        return keypoints, torch.sigmoid(logit), self.spread * output["error"]
 
     def standardise(self, keypoints: Tensor) -> Tensor:
         """Keypoints (N, K, 2), fractions of the crop, in the units in which they are learnt."""
@@ -89,7 +100,30 @@ class KeypointModel(nn.Module):
         """A copy without what only training needs; it computes the same numbers up to rounding."""
         twin = copy.deepcopy(self).eval()
         twin.network = fold(self.network)
+        twin._scale_output()
         return twin
+
+    def _scale_output(self) -> None:
+        """Move mean shape, spread and calibration into the last layers: fewer operations, and none that other runtimes
+        do not know.
+        """
+        network: Any = self.network
+        with torch.no_grad():
+            if network.relative:
+                last = network.get_submodule(network.outputs[0])
+                last.weight.mul_(self.spread)
+                last.bias.mul_(self.spread).add_(self.mean_shape.flatten())
+            if self.face:
+                slope, offset = self.calibration
+                network.face.weight.mul_(slope)
+                network.face.bias.mul_(slope).add_(offset)
+                self.calibration.copy_(torch.tensor([1.0, 0.0]))
+        self.mark_scaled()
+
+    def mark_scaled(self) -> None:
+        """Take the last layers' outputs for fractions of the crop and calibrated logits."""
+        network: Any = self.network
+        network.relative, self.scaled_output = False, True
 
 
 def build_network(architecture: dict[str, Any], keypoints: int) -> nn.Module:
@@ -111,13 +145,16 @@ def build_network(architecture: dict[str, Any], keypoints: int) -> nn.Module:
 
 def empty_model(card: ModelCard) -> KeypointModel:
     """The model of a card with fresh weights and a spread of 1."""
-    return KeypointModel(
+    model = KeypointModel(
         build_network(card.architecture, len(card.scheme)),
         torch.as_tensor(card.mean_shape),
         1.0,
         face=card.has_score,
         normalise=card.architecture.get("normalise", "crop"),
     )
+    if card.architecture.get("scaled_output"):
+        model.mark_scaled()
+    return model
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -20,6 +20,7 @@ class Stage1(nn.Module):
     """
 
     size = 112
+    relative = True
     outputs = ("landmarks",)
     """Layers whose output is read: they start small."""
 

@@ -35,7 +35,7 @@ class Stage3(Stage2):
         assert self.neck is not None, "its own layers read the vector"  # noqa: S101
         vector = self.neck(maps)
         output = self._points(vector, maps)
-        output["logit"] = self.face(vector)[:, 0]
+        output["logit"] = self.face(vector).squeeze(1)
         # Learning how large the errors are must not change the features that make them small.
         output["error"] = nn.functional.softplus(self.error(vector.detach())) + LEAST_ERROR
         return output

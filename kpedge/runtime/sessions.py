@@ -67,6 +67,11 @@ def providers_named(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((found, CPU)))
 
 
+def has_precision(path: Path, precision: str) -> bool:
+    """Whether the card inside a model file states this precision of the weights."""
+    return f'"precision":"{precision}"'.encode() in path.read_bytes()
+
+
 class Model(Protocol):
     """A model in any format: a card, and a call that takes crops or frames."""
 

@@ -16,6 +16,7 @@ from kpedge.core.card import Card, ModelCard
 from kpedge.core.errors import DataError, TrainingError, UsageError
 from kpedge.core.geometry import CropRule
 from kpedge.core.keypoints import conversion
+from kpedge.core.model_zoo import resolve_weights
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.mixture import Mixture, in_scheme
 from kpedge.data.packed import PreparedSet
@@ -44,12 +45,14 @@ class Start:
 
 
 def start_from(path: Path) -> Start:
-    """The weights of a checkpoint of kpedge, or of any PyTorch file that holds a state dict.
+    """The weights of a checkpoint of kpedge, of a released model by name, or of any PyTorch file that holds a state
+    dict.
 
     Raises:
+        ModelError: there is no such file or released model.
         CorruptModelError: the file is missing or broken, or holds no weights.
     """
-    state, card = load_weights(path)
+    state, card = load_weights(resolve_weights(path))
     if card is None:
         return Start(state, state_hash(state), {})
     return Start(state, card.weights_sha256, card.training)

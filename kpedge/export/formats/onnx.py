@@ -1,4 +1,4 @@
-"""Writing ONNX: one self-contained file, the card inside, no trace of the machine that made it."""
+"""ONNX: one self-contained file, the card inside, no trace of the machine that made it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,51 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from kpedge.core.card import METADATA_KEY, Card, DetectorCard, Outputs
 from kpedge.core.errors import CorruptModelError
 from kpedge.core.extras import importable
+from kpedge.core.files import write_bytes
+from kpedge.export.export_format import ExportFormat, ExportSource
+from kpedge.runtime.sessions import OnnxModel
 
 OPSET = 18
 """The lowest opset that the exporter writes without converting: a device's older onnxruntime still reads it."""
+IR_VERSION = 8
+"""The lowest that opset 18 needs; onnxruntime 1.17 and older refuse the exporter's 10."""
+MODULES = ("torch", "onnx", "onnxscript")
+
+
+def write(source: ExportSource, path: Path) -> None:
+    """Write a model as an ONNX file."""
+    write_bytes(path, onnx_bytes(source.model, source.card))
+
+
+def float32_proto(source: ExportSource) -> Any:
+    """A copy of the model as ONNX, for formats that start from it."""
+    onnx: Any = importable("onnx", "export")
+    return onnx.load_from_string(source.cached("onnx", lambda: onnx_bytes(source.model, source.card)))
+
+
+def set_card(proto: Any, card: Card) -> bytes:
+    """The content of an ONNX file with another card, checked."""
+    onnx: Any = importable("onnx", "export")
+    del proto.metadata_props[:]
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, card.to_json()
+    proto.ir_version = IR_VERSION
+    onnx.checker.check_model(proto, full_check=True)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def load(path: Path, threads: int) -> OnnxModel:
+    """Open an ONNX file, or one in onnxruntime's own format."""
+    return OnnxModel(path, threads=threads)
 
 
 @contextlib.contextmanager
@@ -35,16 +67,17 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def onnx_bytes(model: nn.Module, card: Card) -> bytes:
+def onnx_bytes(model: Any, card: Card) -> bytes:
     """A model as the content of an ONNX file: uint8 crops in, the card's outputs out, any batch size.
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
         CorruptModelError: the exporter wrote something else than was asked for.
     """
-    onnx: Any = importable("onnx", "export")
-    importable("onnxscript", "export")
-    example = torch.zeros((2, *card.probe_shape), dtype=torch.uint8)
+    torch: Any = importable("torch", "export")
+    for module in ("onnx", "onnxscript"):
+        importable(module, "export")
+    example = torch.zeros((2, *card.dummy_input_shape), dtype=torch.uint8)
     with _quiet():
         program = torch.onnx.export(
             model.eval(),
@@ -55,24 +88,34 @@ def onnx_bytes(model: nn.Module, card: Card) -> bytes:
             output_names=list(card.outputs),
             dynamic_shapes=(_free_sizes(card),),
         )
-    proto = program.model_proto  # type: ignore[union-attr]
+    proto = program.model_proto
     _strip(proto)
+    _name_free_sizes(proto, card)
     proto.graph.name = card.name
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, card.to_json()
     opsets = {item.domain: item.version for item in proto.opset_import}
     if opsets != {"": OPSET}:
         raise CorruptModelError(f"the exporter wrote opsets {opsets}, not {OPSET}", "report this with `kpedge env`")
-    onnx.checker.check_model(proto, full_check=True)
-    return bytes(proto.SerializeToString(deterministic=True))
+    return set_card(proto, card)
 
 
 def _free_sizes(card: Card) -> dict[int, Any]:
     """The axes of the input whose size is free, and what they may be."""
+    torch: Any = importable("torch", "export")
     sizes: dict[int, Any] = {0: torch.export.Dim("batch")}
     if isinstance(card, DetectorCard):
         sizes |= {1: card.stride * torch.export.Dim("rows"), 2: card.stride * torch.export.Dim("columns")}
     return sizes
+
+
+def _name_free_sizes(proto: Any, card: Card) -> None:
+    """Give the outputs' free sizes plain names, and drop the shapes in between: they hold arithmetic with symbols, on
+    which other runtimes stop, and each runtime infers them itself.
+    """
+    del proto.graph.value_info[:]
+    for output, shape in zip(proto.graph.output, card.outputs.values(), strict=True):
+        for dim, size in zip(list(output.type.tensor_type.shape.dim)[1:], shape, strict=True):
+            if size is None:
+                dim.dim_param = "cells"
 
 
 def _strip(proto: Any) -> None:
@@ -106,3 +149,15 @@ class ReferenceModel:
         """Crops or frames, uint8 (N, H, W, C), to named outputs."""
         values = self._evaluator.run(None, {self._evaluator.input_names[0]: inputs})
         return dict(zip(self._evaluator.output_names, values, strict=True))
+
+
+FORMAT = ExportFormat(
+    name="onnx",
+    suffix=".onnx",
+    purpose="onnxruntime on any processor or GPU; converters to other runtimes",
+    modules=MODULES,
+    extra="export",
+    write=write,
+    load=load,
+    matches=lambda path, _start: path.suffix == ".onnx",
+)

@@ -1,7 +1,7 @@
-"""Writing and reading TorchScript: the one file that touches `torch.jit`.
+"""TorchScript: the one file that touches `torch.jit`.
 
 PyTorch has deprecated TorchScript and does not support it from Python 3.14 on. It stays a format of kpedge for
-programs, often in C++, that load it today; new ones should take ONNX. docs/deployment.md says so too.
+programs, often in C++, that load it today; new ones should use ONNX. docs/deployment.md says so too.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from torch import nn
-
 from kpedge.core.card import EXTRA_FILE, Card, card_from_json
 from kpedge.core.errors import CorruptModelError
+from kpedge.core.extras import importable
+from kpedge.core.files import write_bytes
+from kpedge.export.export_format import ExportFormat, ExportSource
+from kpedge.export.torch_model import TorchModel
 
 T = TypeVar("T")
 
@@ -32,15 +33,38 @@ def _jit(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
         return call(*arguments, **options)
 
 
-def torchscript_bytes(model: nn.Module, card: Card) -> bytes:
+def write(source: ExportSource, path: Path) -> None:
+    """Write a model as a TorchScript file."""
+    write_bytes(path, torchscript_bytes(source.model, source.card))
+
+
+def load(path: Path, threads: int) -> TorchModel:
+    """Open a TorchScript file."""
+    importable("torch", "train").set_num_threads(threads)
+    return TorchModel(*load_torchscript(path))
+
+
+def matches(path: Path, start: bytes) -> bool:
+    """Whether a file is a TorchScript archive."""
+    if start[:2] != b"PK":
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+def torchscript_bytes(model: Any, card: Card) -> bytes:
     """A model as the content of a TorchScript file, with its card as an extra file.
 
     The model is traced with a batch of 2 and takes any batch. Debug records, which hold local paths, are left out.
     """
-    example = torch.zeros((2, *card.probe_shape), dtype=torch.uint8)
+    torch: Any = importable("torch", "export")
+    example = torch.zeros((2, *card.dummy_input_shape), dtype=torch.uint8)
     with torch.inference_mode(), _nondeterministic():
         # The first trace of a process gets plain class names, every later one mangled ones. The second is kept, so
-        # that names are always mangled and can be numbered anew.
+        # that names are always mangled and can be renumbered.
         for _ in range(2):
             traced = _jit(torch.jit.trace, model.eval(), (example,))
     buffer = io.BytesIO()
@@ -51,6 +75,7 @@ def torchscript_bytes(model: nn.Module, card: Card) -> bytes:
 @contextlib.contextmanager
 def _nondeterministic() -> Iterator[None]:
     """PyTorch's default, whatever training set before: a trace writes that flag into every convolution."""
+    torch: Any = importable("torch", "export")
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
     try:
@@ -92,6 +117,7 @@ def load_torchscript(path: Path) -> tuple[Any, Card]:
     Raises:
         CorruptModelError: broken, or not from kpedge (no card).
     """
+    torch: Any = importable("torch", "train")
     extra = {EXTRA_FILE: b""}
     try:
         module = _jit(torch.jit.load, str(path), map_location="cpu", _extra_files=extra)
@@ -103,3 +129,15 @@ def load_torchscript(path: Path) -> tuple[Any, Card]:
             "export it with: kpedge export CHECKPOINT --format torchscript",
         )
     return module.eval(), card_from_json(extra[EXTRA_FILE], str(path))
+
+
+FORMAT = ExportFormat(
+    name="torchscript",
+    suffix=".torchscript.pt",
+    purpose="programs, often in C++, that load it today; deprecated by PyTorch",
+    modules=("torch",),
+    extra="train",
+    write=write,
+    load=load,
+    matches=matches,
+)

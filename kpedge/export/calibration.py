@@ -1,0 +1,98 @@
+"""Inputs for formats of reduced precision: to calibrate ranges on, and to measure the accuracy on.
+
+Without data of the user's they are synthetic, so an export needs nothing but the model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.core.card import Card, DetectorCard, ModelCard
+from kpedge.core.geometry import (
+    crop,
+    crop_square,
+    crop_transform,
+    pixels_to_fractions,
+    resize_to,
+    transform_points,
+)
+from kpedge.core.keypoints import FACES21
+from kpedge.data.frames import open_frames
+from kpedge.data.packed import open_set
+from kpedge.evaluation.evaluate import TestFaces, faces_of_split, in_common
+from kpedge.evaluation.keypoint_metrics import KeypointTruth
+from kpedge.export.test_inputs import random_crops
+from kpedge.synthetic import SyntheticPhoto, render_photo
+
+CALIBRATION_FACES, CALIBRATION_FRAMES, NOISE = 96, 24, 8
+CHECKED_FACES, CHECKED_FRAMES = 200, 40
+"""Synthetic samples that an accuracy is measured on."""
+CALIBRATION_SEED, CHECK_SEED = 1001, 1002
+
+
+def calibration_inputs(card: Card, data: Path | None = None) -> NDArray[np.uint8]:
+    """Inputs like those in use, uint8 (N, H, W, C): of a prepared set's or frame set's training split, or synthetic
+    ones and noise.
+
+    Raises:
+        DataError: `data` is not a set of the model's kind.
+    """
+    if isinstance(card, DetectorCard):
+        if data is not None:
+            source = open_frames(data)
+            images = [source.image(int(frame)) for frame in source.frames("train")[:CALIBRATION_FRAMES]]
+        else:
+            images = [photo.image for photo in synthetic_frames(CALIBRATION_FRAMES, CALIBRATION_SEED)]
+        return np.array([_frame(image, card.nominal_input_shape) for image in images])
+    model = cast(ModelCard, card)
+    if data is not None:
+        return faces_of_split(open_set(data), "train", model.size, model.colour, model.crop).crops[:CALIBRATION_FACES]
+    noise = random_crops(NOISE, model.dummy_input_shape, seed=2)
+    return np.concatenate([synthetic_faces(model, CALIBRATION_FACES, CALIBRATION_SEED)[0], noise])
+
+
+def samples_to_check(card: Card) -> TestFaces | list[SyntheticPhoto]:
+    """Synthetic faces with their points, as far as those of the model's scheme follow from them; for a detector frames.
+
+    Raises:
+        DataError: no point of the scheme does.
+    """
+    if not isinstance(card, ModelCard):
+        return synthetic_frames(CHECKED_FRAMES, CHECK_SEED)
+    crops, truth = synthetic_faces(card, CHECKED_FACES, CHECK_SEED)
+    negatives = random_crops(CHECKED_FACES, card.dummy_input_shape, seed=3)
+    faces = TestFaces(crops, truth, ("synthetic",) * len(crops), negatives=negatives)
+    return in_common(faces, card.scheme, "synthetic faces")
+
+
+def synthetic_faces(card: ModelCard, count: int, seed: int) -> tuple[NDArray[np.uint8], KeypointTruth]:
+    """Crops of synthetic faces, uint8 (count, H, W, C), and their points."""
+    crops, keypoints, boxes = [], [], []
+    for number in range(2 * count):
+        photo = render_photo(seed, number)
+        for face in photo.faces:
+            way = crop_transform(face.box, card.size, card.crop)
+            crops.append(crop(photo.image, way, card.size, border=card.crop.border, colour=card.colour))
+            keypoints.append(pixels_to_fractions(transform_points(way, face.points), card.size))
+            boxes.append(face.box)
+        if len(crops) >= count:
+            break
+    sides = np.array([crop_square(box, card.crop)[2] for box in boxes[:count]])
+    truth = KeypointTruth(np.array(keypoints[:count]), sides, np.array(boxes[:count]), FACES21)
+    return np.array(crops[:count]), truth
+
+
+def synthetic_frames(count: int, seed: int) -> list[SyntheticPhoto]:
+    """Whole frames with synthetic faces."""
+    return [render_photo(seed, number, frame=True) for number in range(count)]
+
+
+def _frame(image: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    frame = np.zeros(shape, np.uint8)
+    shown, _ = resize_to(image, min(shape[:2]))
+    frame[: shown.shape[0], : shown.shape[1]] = shown[: shape[0], : shape[1]]
+    return frame

@@ -1,0 +1,97 @@
+"""ONNX with convolutions in 8-bit integers."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.core.extras import importable
+from kpedge.core.files import write_bytes
+from kpedge.export.export_format import AccuracyLimits, ExportFormat, ExportSource
+from kpedge.export.formats.onnx import MODULES, float32_proto, load, set_card
+from kpedge.runtime.sessions import has_precision
+
+PRECISION = "int8"
+
+
+class _Inputs:
+    """Calibration inputs, one at a time, as onnxruntime's quantiser asks for them."""
+
+    def __init__(self, name: str, inputs: NDArray[np.uint8]) -> None:
+        self._feeds = iter([{name: one[None]} for one in inputs])
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        """The next feed, None at the end."""
+        return next(self._feeds, None)
+
+
+def write(source: ExportSource, path: Path) -> None:
+    """Write a model whose convolutions compute in 8 bits: activations uint8, weights int8 with a scale a channel, the
+    ranges measured on the calibration inputs. The first convolution and the last ones, which the outputs are read from,
+    stay in float32, as do linear layers: there 8 bits cost the most accuracy.
+    """
+    onnx: Any = importable("onnx", "export")
+    quantization: Any = importable("onnxruntime.quantization", "export")
+    proto = float32_proto(source)
+    with tempfile.TemporaryDirectory(prefix="kpedge-int8-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        plain, quantised = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
+        plain.write_bytes(proto.SerializeToString())
+        try:
+            quantization.quantize_static(
+                str(plain),
+                str(quantised),
+                _Inputs(source.card.input_name, source.calibration()),
+                quant_format=quantization.QuantFormat.QDQ,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                per_channel=True,
+                op_types_to_quantize=["Conv"],
+                nodes_to_exclude=_edges(proto),
+            )
+        finally:
+            logging.disable(level)
+        write_bytes(path, set_card(onnx.load(quantised), source.card))
+
+
+def matches(path: Path, start: bytes) -> bool:
+    """Whether an ONNX file has integer weights, and its card says so."""
+    del start
+    return path.suffix == ".onnx" and b"DequantizeLinear" in path.read_bytes() and has_precision(path, PRECISION)
+
+
+def _edges(proto: Any) -> list[str]:
+    """Names of the first convolution and of those that no other convolution follows."""
+    convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
+    before: set[str] = set()  # tensors from which a convolution follows
+    last = []
+    for node in reversed(proto.graph.node):
+        follows = any(output in before for output in node.output)
+        if node.op_type == "Conv" and not follows:
+            last.append(node.name)
+        if node.op_type == "Conv" or follows:
+            before.update(node.input)
+    return [convolutions[0].name, *last] if convolutions else []
+
+
+FORMAT = ExportFormat(
+    name="onnx-int8",
+    suffix=".int8.onnx",
+    purpose="onnxruntime on processors with 8-bit instructions (VNNI, ARM dot product)",
+    modules=MODULES,
+    extra="export",
+    write=write,
+    load=load,
+    matches=matches,
+    precision=PRECISION,
+    recorded_tolerance=0.01,  # processors round, and saturate, sums of 8-bit products differently
+    limits=AccuracyLimits(error=0.02),
+)

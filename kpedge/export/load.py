@@ -1,0 +1,84 @@
+"""Opening a model file of any format. Imports PyTorch only for those that need it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kpedge.core.errors import CorruptModelError, ModelError
+from kpedge.core.extras import importable
+from kpedge.core.files import read_bytes
+from kpedge.export.registry import FORMATS
+from kpedge.export.torch_model import TorchModel
+from kpedge.runtime.sessions import Model, OnnxModel
+
+CHECKPOINT, TORCHSCRIPT, ONNX = "checkpoint", "torchscript", "onnx"
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
+
+
+def format_of(path: Path) -> str:
+    """Which format a model has, by its content: a key of `FORMATS`, or `CHECKPOINT`.
+
+    Raises:
+        CorruptModelError: there is no such file, or it is empty.
+    """
+    if path.is_dir():
+        start = b""
+    else:
+        start = read_bytes(path, CorruptModelError, limit=64)
+        if not start:
+            raise CorruptModelError(f"{path}: the file is empty")
+    if path.suffix == ".json":
+        models = [other.name for one in FORMATS.values() if (other := path.with_suffix(one.suffix)).exists()]
+        raise CorruptModelError(f"{path} is a card, not a model", f"give {' or '.join(models) or 'the model'}")
+    for name in reversed(list(FORMATS)):  # the special ones before the plain ones that they are made from
+        if FORMATS[name].matches(path, start):
+            return name
+    if path.is_dir():
+        read_bytes(path, CorruptModelError)  # which names a file in it
+    if start[:2] == b"PK" or start[:1] == b"\x80" or path.suffix in CHECKPOINT_SUFFIXES:
+        return CHECKPOINT
+    return ONNX
+
+
+def open_model(path: Path, *, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> Model:
+    """Open a model of any format.
+
+    Args:
+        path: the file, or the folder of a format that has several.
+        threads: CPU threads.
+        providers: onnxruntime's execution providers; the other formats run on the CPU.
+
+    Raises:
+        CorruptModelError: missing, broken, or not from kpedge.
+        MissingExtraError: the format needs a module that is not installed.
+    """
+    kind = format_of(path)
+    if kind == CHECKPOINT:
+        importable("torch", "train").set_num_threads(threads)
+        return open_eager(path)
+    if kind.startswith((ONNX, "ort")):
+        return OnnxModel(path, threads=threads, providers=providers)
+    return FORMATS[kind].load(path, threads)
+
+
+def open_eager(path: Path) -> TorchModel:
+    """The PyTorch model itself, from a checkpoint or from the weights inside a TorchScript file.
+
+    Raises:
+        CorruptModelError: as `open_model`.
+        ModelError: the format holds no weights for PyTorch, or they do not fit their card.
+    """
+    importable("torch", "train")
+    from kpedge.models.build import model_from_state
+    from kpedge.models.checkpoint import load_checkpoint
+
+    kind = format_of(path)
+    if kind == TORCHSCRIPT:
+        from kpedge.export.formats.torchscript import load_torchscript
+
+        module, card = load_torchscript(path)
+        return TorchModel(model_from_state(card, dict(module.state_dict()), str(path)), card)
+    if kind != CHECKPOINT:
+        raise ModelError(f"{path}: {kind} files hold no weights for PyTorch", "give the checkpoint")
+    checkpoint = load_checkpoint(path)
+    return TorchModel(checkpoint.model(str(path)), checkpoint.card)
