@@ -5,8 +5,10 @@ import queue
 import cv2
 import numpy as np
 
-from kpedge.runtime.sources.live import Patience
+from kpedge.runtime.sources.camera import CameraSystem
+from kpedge.runtime.sources.live import RetryPolicy
 from kpedge.runtime.sources.open import open_source
+from kpedge.runtime.sources.reader import Reader
 
 WAIT_S = 60.0
 """How long a test waits for a thread before it fails; none waits that long when all is well."""
@@ -18,8 +20,9 @@ def picture(number, width=64, height=48):
 
 
 def jpeg(number, width=64, height=48):
-    """The same as a JPEG."""
-    return cv2.imencode(".jpg", picture(number, width, height))[1].tobytes()
+    """The same as a JPEG, with a comment that makes it as large as one of a camera: FFmpeg looks at 2 KB first."""
+    data = cv2.imencode(".jpg", picture(number, width, height))[1].tobytes()
+    return data[:2] + b"\xff\xfe" + (3002).to_bytes(2, "big") + bytes(3000) + data[2:]
 
 
 def shade(image):
@@ -27,43 +30,37 @@ def shade(image):
     return round(float(image.mean()))
 
 
-class ListCapture:
+class ListReader(Reader):
     """A file: frames with time stamps; None is a frame that cannot be decoded.
 
     Args:
         images: frames.
-        times_ms: their time stamps.
-        properties: others.
+        times_s: their time stamps.
         on_grab: called before each frame.
     """
 
-    def __init__(self, images, times_ms=None, properties=None, on_grab=lambda: None):
-        self.images = list(images)
-        self.times_ms = times_ms or [40.0 * number for number in range(len(self.images))]
-        self.properties = {cv2.CAP_PROP_FPS: 25.0, cv2.CAP_PROP_FRAME_COUNT: len(self.images), **(properties or {})}
-        self.on_grab = on_grab
-        self.at, self.retrieved, self.released = -1, 0, False
+    rate = 25.0
 
-    def isOpened(self):
-        return not self.released
+    def __init__(self, images, times_s=None, on_grab=lambda: None):
+        self.images = list(images)
+        self.times_s = times_s or [0.04 * number for number in range(len(self.images))]
+        self.on_grab = on_grab
+        self.at, self.decoded, self.closed = -1, 0, False
 
     def grab(self):
         self.on_grab()
-        if self.released or self.at + 1 >= len(self.images):
+        if self.closed or self.at + 1 >= len(self.images):
             return False
         self.at += 1
+        self.time_s = self.times_s[self.at]
         return True
 
-    def retrieve(self):
-        self.retrieved += 1
-        image = self.images[self.at]
-        return image is not None, image
+    def image(self):
+        self.decoded += 1
+        return self.images[self.at]
 
-    def get(self, prop):
-        return self.times_ms[self.at] if prop == cv2.CAP_PROP_POS_MSEC else self.properties.get(prop, 0.0)
-
-    def release(self):
-        self.released = True
+    def close(self):
+        self.closed = True
 
 
 END, FAIL, BROKEN = "no more frames", "no frame this time", "a frame that cannot be decoded"
@@ -126,8 +123,8 @@ class FakeCamera(HangingCamera):
         self.items.put(END)
 
 
-QUICK = Patience(first_wait_s=0.001, longest_wait_s=0.004, open_s=WAIT_S, stall_s=WAIT_S)
-"""Short waits between tries, and time limits that a test does not meet."""
+QUICK = RetryPolicy(first_wait_s=0.001, longest_wait_s=0.004, open_s=WAIT_S, stall_s=WAIT_S)
+"""Short waits between attempts, and time limits that a test does not meet."""
 
 
 class Computer:
@@ -158,6 +155,5 @@ class Computer:
             self.opened.append(device)
             return waiting.pop(0) if len(waiting) > 1 else waiting[0]
 
-        options = {"patience": QUICK, **options}
-        say = (said if said is not None else []).append
-        return open_source(text, say=say, camera_factory=factory, sys_folder=self.sys, dev_folder=self.dev, **options)
+        options = {"retry": QUICK, "notify": (said if said is not None else []).append, **options}
+        return open_source(text, cameras=CameraSystem(self.sys, self.dev, factory), **options)

@@ -12,11 +12,19 @@ from fake_capture import BROKEN, END, FAIL, WAIT_S, Computer, FakeCamera, Hangin
 
 from kpedge.core.errors import SourceError, UsageError
 from kpedge.runtime.sources import devices, live
-from kpedge.runtime.sources.devices import find_camera, list_cameras, tell_cameras
-from kpedge.runtime.sources.live import FAILURES, HANGING, LiveSource, Patience
+from kpedge.runtime.sources.camera import CameraSystem
+from kpedge.runtime.sources.devices import find_camera, format_cameras, list_cameras
+from kpedge.runtime.sources.live import FAILURES, HANGING, LiveSource, RetryPolicy
 from kpedge.runtime.sources.open import open_source
+from kpedge.runtime.sources.opencv import CaptureReader
 
 MJPG = float(cv2.VideoWriter.fourcc(*"MJPG"))
+
+
+@pytest.fixture(autouse=True)
+def _interruptible(monkeypatch):
+    """A camera that works gives a frame soon, and the thread that reads it ends; these wait for the test."""
+    monkeypatch.setattr(CaptureReader, "interrupt", lambda self: getattr(self._capture, "interrupt", lambda: None)())
 
 
 @pytest.fixture
@@ -45,8 +53,8 @@ def test_cameras_are_listed_by_their_numbers(computer):
         (2, "HD Pro Webcam C920", 0),
         (10, "HD Pro Webcam C920", 1),
     ]
-    assert all(camera.readable and camera.path == computer.dev / f"video{camera.index}" for camera in cameras)
-    assert tell_cameras(cameras[2:3]) == "cameras found: 2 (HD Pro Webcam C920)"
+    assert all(camera.path == computer.dev / f"video{camera.index}" for camera in cameras)
+    assert format_cameras(cameras[2:3]) == "cameras found: 2 (HD Pro Webcam C920)"
     (computer.dev / "video2").unlink()
     assert [camera.index for camera in list_cameras(computer.sys, computer.dev)] == [0, 1, 10]
 
@@ -87,7 +95,7 @@ def test_what_is_asked_of_a_camera_is_asked_in_the_order_that_counts(computer, s
         (cv2.CAP_PROP_FRAME_HEIGHT, 480),
         (cv2.CAP_PROP_FPS, 30),
     ]
-    assert source.description == "640x480 at 30 frames a second, MJPG"
+    assert source.description == "640x480 at 30 fps, MJPG"
     assert source.rate == 30
     assert said == []
     source.close()
@@ -102,10 +110,8 @@ def test_what_was_not_granted_is_told_once(computer, said):
     }
     cameras = [FakeCamera(picture(5, 640, 480), properties=fixed), FakeCamera(picture(6), properties=fixed)]
     source = computer.open("0", *cameras, said=said, size=(1280, 720), rate=30, pixel_format="MJPG")
-    assert said[0] == (
-        "camera 0: gives 640x480 instead of 1280x720, 15 frames a second instead of 30, YUYV instead of MJPG"
-    )
-    assert source.description == "640x480 at 15 frames a second, YUYV"
+    assert said[0] == ("camera 0: gives 640x480 instead of 1280x720, 15 fps instead of 30, YUYV instead of MJPG")
+    assert source.description == "640x480 at 15 fps, YUYV"
     assert shade(next(iter(source)).image) == 5
     cameras[0].items.put(END)
     assert shade(next(iter(source)).image) == 6
@@ -129,7 +135,6 @@ def test_a_camera_without_permission_names_the_group_to_join(computer, monkeypat
     monkeypatch.setattr(devices.os, "access", lambda path, mode: False)
     monkeypatch.setattr(grp, "getgrgid", lambda number: SimpleNamespace(gr_name=group))
     (computer.dev / "video0").chmod(0o660)
-    assert not list_cameras(computer.sys, computer.dev)[0].readable
     with pytest.raises(SourceError, match=r"camera 0: no permission to use .*video0") as caught:
         computer.open("0", FakeCamera())
     assert advice in caught.value.advice
@@ -139,7 +144,7 @@ def test_a_camera_without_permission_names_the_group_to_join(computer, monkeypat
 def test_a_device_that_its_group_may_not_use_names_no_group(computer, monkeypatch):
     monkeypatch.setattr(grp, "getgrgid", lambda number: SimpleNamespace(gr_name="video"))
     (computer.dev / "video0").chmod(0o600)
-    assert devices.group_of(computer.dev / "video0") == ""
+    assert devices._group_of(computer.dev / "video0") == ""
 
 
 def test_a_busy_camera_says_so(computer):
@@ -163,7 +168,7 @@ def test_a_camera_that_does_not_answer_is_given_up(computer, monkeypatch):
     monkeypatch.setattr(live, "CLOSE_S", 0.01)
     camera = HangingCamera()
     with pytest.raises(SourceError, match="camera 0: does not answer"):
-        computer.open("0", camera, patience=Patience(open_s=0.05, stall_s=0.05))
+        computer.open("0", camera, retry=RetryPolicy(open_s=0.05, stall_s=0.05))
     camera.items.put(END)
 
 
@@ -209,7 +214,7 @@ def test_a_camera_that_is_unplugged_and_comes_back_is_told_of_once(computer, sai
     back = next(frames)
     assert (back.number, back.image.shape) == (1, (24, 32, 3))
     source.close()
-    assert said == ["camera 0: gone, waiting for it", "camera 0: back, 32x24"]
+    assert said == ["camera 0: lost, waiting for it", "camera 0: back, 32x24"]
     assert cameras[0].released
 
 
@@ -217,8 +222,8 @@ def test_waits_between_tries_double_up_to_the_longest(computer, monkeypatch):
     waits = []
     monkeypatch.setattr(LiveSource, "_pause", lambda self, turn, seconds: waits.append(seconds))
     first, gone = FakeCamera(picture(1)), FakeCamera(opens=False)
-    patience = Patience(first_wait_s=0.5, longest_wait_s=4)
-    source = computer.open("0", first, *[gone] * 6, FakeCamera(picture(2)), patience=patience)
+    retry = RetryPolicy(first_wait_s=0.5, longest_wait_s=4)
+    source = computer.open("0", first, *[gone] * 6, FakeCamera(picture(2)), retry=retry)
     frames = iter(source)
     next(frames)
     first.items.put(END)
@@ -259,7 +264,7 @@ def test_broken_frames_are_left_out_and_told_of_once(computer, said):
     assert given.wait(WAIT_S)
     assert next(frames).number == 4
     source.close()
-    assert said == ["camera 0: a broken frame was left out; further ones are not told of"]
+    assert said == ["camera 0: a broken frame was left out; further ones are not reported"]
 
 
 def test_grey_frames_become_colour(computer):
@@ -270,28 +275,25 @@ def test_grey_frames_become_colour(computer):
 
 def test_a_read_that_hangs_is_told_of_and_the_camera_opened_again(computer, said):
     hanging = HangingCamera(picture(1))
-    patience = Patience(first_wait_s=0.001, open_s=WAIT_S, stall_s=0.02)
-    source = computer.open("0", hanging, FakeCamera(picture(2)), said=said, patience=patience)
+    retry = RetryPolicy(first_wait_s=0.001, open_s=WAIT_S, stall_s=0.02)
+    source = computer.open("0", hanging, FakeCamera(picture(2)), said=said, retry=retry)
     frames = iter(source)
     assert [shade(next(frames).image) for _ in range(2)] == [1, 2]
     source.close()
-    assert said[:2] == ["camera 0: no frame for 0.02 s, connecting again", "camera 0: back, 64x48"]
+    assert said[:2] == ["camera 0: no frame for 0.02 s, reconnecting", "camera 0: back, 64x48"]
     hanging.items.put(picture(3))  # it wakes up, and finds that nobody waits for it
 
 
 def test_a_camera_that_hangs_again_and_again_is_given_up(computer, said, monkeypatch):
     monkeypatch.setattr(live, "CLOSE_S", 0.01)
     cameras = [HangingCamera(picture(1)), *(HangingCamera() for _ in range(HANGING))]
-    patience = Patience(open_s=WAIT_S, stall_s=0.02)
-    source = computer.open("0", *cameras, said=said, patience=patience)
+    retry = RetryPolicy(open_s=WAIT_S, stall_s=0.02)
+    source = computer.open("0", *cameras, said=said, retry=retry)
     with pytest.raises(SourceError, match=f"camera 0: hangs; {HANGING} reads of it did not return"):
         list(source)
     assert len(computer.opened) == HANGING
     source.close()
-    assert said == [
-        "camera 0: no frame for 0.02 s, connecting again",
-        "camera 0: a read of it still hangs; it is left behind",
-    ]
+    assert said == ["camera 0: no frame for 0.02 s, reconnecting"]
     for camera in cameras:
         camera.items.put(END)
 
@@ -302,24 +304,24 @@ def test_a_source_that_does_not_come_back_is_given_up():
     def connect():
         if not cameras:
             raise gone
-        return cameras.pop()
+        return CaptureReader(cameras.pop())
 
-    patience = Patience(first_wait_s=0.001, longest_wait_s=0.001, tries=4)
-    source = LiveSource("stream", connect, say=said.append, patience=patience)
+    retry = RetryPolicy(first_wait_s=0.001, longest_wait_s=0.001, attempts=4)
+    source = LiveSource("stream", connect, notify=said.append, retry=retry)
     frames = iter(source)
     next(frames)
-    with pytest.raises(SourceError, match="stream: gone, and not back after 4 tries") as caught:
+    with pytest.raises(SourceError, match="stream: lost, and not back after 4 attempts") as caught:
         next(frames)
     assert "the door is closed" in caught.value.advice
-    assert said == ["stream: gone, waiting for it"]
+    assert said == ["stream: lost, waiting for it"]
     source.close()
 
 
 def test_a_source_that_ends_again_and_again_is_given_up():
     """Each connection gives a frame, and does not hold."""
-    patience = Patience(first_wait_s=0.001, longest_wait_s=0.001, tries=4)
-    source = LiveSource("stream", lambda: FakeCamera(picture(1), END), say=print, patience=patience)
-    with pytest.raises(SourceError, match="not back after 4 tries"):
+    retry = RetryPolicy(first_wait_s=0.001, longest_wait_s=0.001, attempts=4)
+    source = LiveSource("stream", lambda: CaptureReader(FakeCamera(picture(1), END)), notify=print, retry=retry)
+    with pytest.raises(SourceError, match="not back after 4 attempts"):
         list(source)
     source.close()
 
@@ -332,7 +334,7 @@ def test_a_mistake_in_the_thread_ends_the_iteration(monkeypatch):
         raise RuntimeError("a mistake")
 
     with pytest.raises(SourceError, match="unknown reason"):
-        LiveSource("stream", connect, say=print)
+        LiveSource("stream", connect, notify=print)
     assert told[0].exc_type is RuntimeError
 
 
@@ -360,19 +362,17 @@ def test_closing_ends_iteration_and_leaves_no_thread(computer):
 
 def test_closing_while_it_waits_for_a_lost_camera(computer):
     camera, lost = FakeCamera(picture(1), END), threading.Event()
-    patience = Patience(first_wait_s=WAIT_S, longest_wait_s=WAIT_S)
+    retry = RetryPolicy(first_wait_s=WAIT_S, longest_wait_s=WAIT_S)
     source = open_source(
         "0",
-        say=lambda text: lost.set(),
-        camera_factory=lambda device: camera,
-        sys_folder=computer.sys,
-        dev_folder=computer.dev,
-        patience=patience,
+        notify=lambda text: lost.set(),
+        cameras=CameraSystem(computer.sys, computer.dev, lambda device: camera),
+        retry=retry,
     )
     assert lost.wait(WAIT_S)
     source.close()
     assert list(source) == []
-    assert not source._reader.is_alive()
+    assert not source._thread.is_alive()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no such signal")
@@ -386,4 +386,4 @@ def test_a_signal_handler_may_close_it(computer):
         timer.join()
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert not source._reader.is_alive()
+    assert not source._thread.is_alive()

@@ -68,7 +68,7 @@ def test_a_line_for_each_frame(run, video, clip):
         assert errors_by_face([points], clip[1].truth(line["frame"]), clip[1].side).max() < 0.04
         assert face["pose"].keys() == {"yaw", "pitch", "roll"}
         assert all(abs(angle) < 25 for angle in face["pose"].values())
-    assert f"{video}: 320x240 at 24 frames a second, MJPG\n" in told
+    assert f"{video}: 320x240 at 24 fps, mjpeg\n" in told
     assert re.search(rf"^{COUNT} frames in \d+\.\d s, \d+\.\d a second; {COUNT} faces$", told, re.MULTILINE)
     assert re.search(r"^a frame took, in ms: decode \d+\.\d\d, .*detect .*keypoints ", told, re.MULTILINE)
     assert len(told.splitlines()) == 3
@@ -277,8 +277,8 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(run, clip, tmp_path, mo
         (["{video}", "--json", "--udp", "nowhere"], 2, "write HOST:PORT"),
         (["{video}", "--json", "--record", "a.txt"], 2, "cannot record this format"),
         (["{video}", "--json", "--size", "big"], 2, "is not WIDTHxHEIGHT"),
-        (["{video}", "--json", "--size", "640x480"], 2, "only a camera can be asked for a size"),
-        (["{video}", "--json", "--rate", "10"], 2, "a file has a rate of its own"),
+        (["{video}", "--json", "--size", "640x480"], 2, "--size is not for a video file"),
+        (["{video}", "--json", "--rate", "10"], 2, "--rate is not for a video file"),
         (["{video}", "--json", "--max-frames", "0"], 2, "--max-frames"),
         (["{video}", "--json", "--max-faces", "0"], 2, "--max-faces"),
         (["{video}", "--json", "--find-within", "0"], 2, "--find-within must be above 0"),
@@ -290,7 +290,7 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(run, clip, tmp_path, mo
         (["{video}", "--json", "--detector", "stage3"], 2, "give a detector"),
         (["{video}", "--json", "--model", "nothing.onnx"], 1, "nothing.onnx"),
         (["{video}", "--json", "--model", "{text}"], 3, "model.onnx"),
-        (["{text}", "--json"], 1, "not a video that OpenCV can read"),
+        (["{text}", "--json"], 1, "a text, not a video"),
     ],
 )
 def test_what_is_wrong_is_named(run, video, tmp_path, arguments, code, told, monkeypatch):

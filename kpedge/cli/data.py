@@ -26,6 +26,7 @@ CONVENTION_WORDS = {"face": "brows to chin", "head": "heads", "points": "by anot
         "kpedge data check photos",
         "kpedge data check photos --preview preview.png",
         "kpedge data check photos --json --strict",
+        "kpedge data check photos --test-list held_out.txt",
         "kpedge data check export.json --preview preview.png",
         "kpedge data check scans --format pts --scheme my_points.toml",
     )
@@ -39,6 +40,10 @@ def check(
         Path | None, typer.Option(help="Draw a contact sheet of labelled faces into this picture.")
     ] = None,
     faces: Annotated[int, typer.Option(min=1, help="Faces on the preview.")] = 24,
+    test_list: Annotated[
+        Path | None,
+        typer.Option(help="Photos of the test split, one per line. (default: FOLDER/test_images.txt, if there)"),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when anything is wrong.")] = False,
     force: Force = False,
     as_json: Json = False,
@@ -46,7 +51,8 @@ def check(
     """Read every label and decode every photo; report counts, statistics, and all that is wrong, with its place.
 
     Labels of other tools are read, too (--format), and held against what a face looks like: left and right, order of
-    the points, size of the photos, boxes.
+    the points, size of the photos, boxes. Photos that leak from one split into another are found: the same file, and
+    near-duplicates by a perceptual hash.
     """
     from kpedge.core.errors import DataError
     from kpedge.core.files import record_output, refuse_existing
@@ -59,7 +65,12 @@ def check(
         check_format(preview)
     with output.progress("reading photos") as update:
         report, labels = run_check(
-            folder, wanted_scheme(scheme), label_format=label_format, only=label or (), progress=update
+            folder,
+            wanted_scheme(scheme),
+            label_format=label_format,
+            only=label or (),
+            test_list=test_list,
+            progress=update,
         )
     if as_json:
         output.result_json(report.to_dict(), indent=1)

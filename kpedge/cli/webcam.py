@@ -71,6 +71,9 @@ def webcam(
         float | None, typer.Option(help="Frames a second to ask the camera for; of photos in a folder, and of -.")
     ] = None,
     pixel_format: Annotated[str | None, typer.Option(help="Pixel format to ask the camera for, as MJPG.")] = None,
+    stream: Annotated[
+        int | None, typer.Option(min=0, help="Which of several video streams of a file, from 0. [default: the file's]")
+    ] = None,
     realtime: Annotated[bool, typer.Option("--realtime", help="Play files at their own speed, as a camera.")] = False,
     window: Annotated[
         bool | None,
@@ -156,7 +159,13 @@ def webcam(
     with _stopping_on_signals(controls) as caught, contextlib.ExitStack() as opened:
         opened.callback(_tell, report)
         frames = open_source(
-            source, size=_parse_size(size), rate=rate, pixel_format=pixel_format, realtime=realtime, say=output.say
+            source,
+            size=_parse_size(size),
+            rate=rate,
+            pixel_format=pixel_format,
+            stream=stream,
+            realtime=realtime,
+            notify=output.say,
         )
         opened.callback(frames.close)
         sinks: list[Sink] = []

@@ -12,6 +12,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "data": ("pooch",),
     "train": ("torch", "torchvision", "tensorboard", "matplotlib", "safetensors"),
     "export": ("torch", "onnx", "onnxscript", "safetensors"),
+    "video": ("av",),
     "serve": ("starlette", "uvicorn"),
 }
 """The modules that each extra of `pyproject.toml` brings (tests hold the two against each other)."""

@@ -19,7 +19,17 @@ from kpedge.core.scheme import KeypointScheme
 from kpedge.data.face_shape import Finding
 from kpedge.data.findings import find
 from kpedge.data.formats import AUTO, read_format
-from kpedge.data.labels import LabelProblem, LabelRow, Labels, photo_problem, photos_below, usable_rows
+from kpedge.data.labels import (
+    TEST_LIST,
+    LabelProblem,
+    LabelRow,
+    Labels,
+    photo_problem,
+    photos_below,
+    read_photo_list,
+    usable_rows,
+)
+from kpedge.data.leaks import Thumbnail, find_pairs, report_pairs, splits_of, thumbnail
 from kpedge.data.photos import UPRIGHT, PhotoHead, open_photo, photo_head
 
 SAME_FACE = 0.9
@@ -94,6 +104,7 @@ def check(
     *,
     label_format: str = AUTO,
     only: Collection[str] = (),
+    test_list: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[CheckReport, Labels]:
     """Read all labels of a folder and decode all photos.
@@ -103,7 +114,8 @@ def check(
         scheme: the keypoints that are wanted; the set's own when None.
         label_format: a key of `kpedge.data.formats.FORMATS`, or "auto".
         only: names of the objects that are faces, in formats that name them; all when empty.
-        progress: told how many photos are done, of how many.
+        test_list: photos of the test split, one per line; `test_images.txt` in the folder, if it is there, when None.
+        progress: called with (photos done, of how many).
 
     Returns:
         The report, and the labels that can be used.
@@ -119,6 +131,7 @@ def check(
     notes: Counter[str] = Counter()
     contents: dict[str, str] = {}
     heads: dict[str, PhotoHead] = {}
+    thumbnails: dict[str, Thumbnail] = {}
     usable: list[LabelRow] = []
     for done, (photo, rows) in enumerate(by_photo.items(), 1):
         try:
@@ -134,6 +147,7 @@ def check(
                 notes["photos with the same picture as another"] += 1
                 remarks.append(LabelProblem("same picture", photo, f"the same picture as {contents[digest]}"))
             contents.setdefault(digest, photo)
+            thumbnails[photo] = thumbnail(image)
             rows, outside = usable_rows(rows, image)
             problems += outside
             usable += rows
@@ -149,6 +163,14 @@ def check(
     findings, odd = find(labels, usable, heads, problems)
     remarks += odd
     notes["faces unlike a face"] += len(odd)
+    list_file = test_list or labels.root / TEST_LIST
+    splits = splits_of(labels, read_photo_list(list_file, labels)[0] if test_list or list_file.is_file() else None)
+    pairs = find_pairs(thumbnails, splits)
+    leaks, twins = report_pairs(pairs, splits)
+    findings += leaks
+    remarks += twins
+    if pairs:
+        notes["pairs of photos that show nearly the same"] = len(pairs)
     if labels.boxes_only:
         notes = Counter({kind: count for kind, count in notes.items() if kind not in OF_POINTS})
     report = CheckReport(

@@ -12,22 +12,22 @@ HIDDEN = "***"
 
 
 def scheme_of(text: str) -> str:
-    """The protocol that an address begins with, in small letters; empty when the text is no address."""
-    found = ADDRESS.match(text)
-    return found.group(1).lower() if found else ""
+    """Protocol of an address, in small letters; empty if the text is no address."""
+    match = ADDRESS.match(text)
+    return match.group(1).lower() if match else ""
 
 
-def masked(text: str) -> str:
-    """An address with the user's name and password, and what looks like them in its query, replaced by stars."""
-    found = ADDRESS.match(text)
-    if not found:
+def mask_address(text: str) -> str:
+    """An address with user name and password, and what looks like them in its query, replaced by stars."""
+    match = ADDRESS.match(text)
+    if not match:
         return text
-    rest = text[found.end() :]
+    rest = text[match.end() :]
     host = re.split(r"[/?#]", rest, maxsplit=1)[0]
     end = host.rfind("@")
-    # A password may hold a slash that ought to have been written %2F: then what looks like the port is no number.
+    # A password may contain a slash that should have been written %2F: then what looks like the port is no number.
     if end < 0 and not re.fullmatch(r"(?:\[[^]]*\]|[^:]*)(?::\d*)?", host):
         end = rest.rfind("@")
     if end >= 0:
         rest = HIDDEN + rest[end:]
-    return found.group(0) + SECRET.sub(rf"\g<1>{HIDDEN}", rest)
+    return match.group(0) + SECRET.sub(rf"\g<1>{HIDDEN}", rest)

@@ -11,7 +11,9 @@ from pathlib import Path
 from kpedge.core.errors import SourceError, UsageError
 
 SYS = Path("/sys/class/video4linux")
+"""Folder in which Linux describes video devices."""
 DEV = Path("/dev")
+"""Folder of the devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +23,13 @@ class CameraDevice:
     Attributes:
         index: N of `/dev/videoN`.
         path: of the device.
-        name: that its driver gives it; cameras of one make share it.
-        readable: whether this user may use it.
-        node: number of this device among those of one camera; cameras may have others than 0 for data about pictures.
+        name: given by its driver; cameras of one make share it.
+        node: number among the devices of one camera; those above 0 may carry metadata instead of images.
     """
 
     index: int
     path: Path
     name: str
-    readable: bool
     node: int = 0
 
 
@@ -40,80 +40,64 @@ def _read(path: Path) -> str:
         return ""
 
 
-def may_use(path: Path) -> bool:
-    """Whether this user may read from and write to a device."""
-    return os.access(path, os.R_OK | os.W_OK)
-
-
 def list_cameras(sys: Path = SYS, dev: Path = DEV) -> list[CameraDevice]:
-    """The cameras that Linux lists, by index; none on other systems.
-
-    Args:
-        sys: folder in which the kernel describes video devices.
-        dev: folder of the devices.
-    """
+    """The cameras that Linux lists, by index; none on other systems."""
     cameras = []
     for entry in sys.glob("video*"):
-        found = re.fullmatch(r"video(\d+)", entry.name)
+        match = re.fullmatch(r"video(\d+)", entry.name)
         path = dev / entry.name
-        if found and path.exists():
-            node = _read(entry / "index")
-            name = _read(entry / "name") or entry.name
-            cameras.append(CameraDevice(int(found[1]), path, name, may_use(path), int(node) if node.isdecimal() else 0))
+        if match and path.exists():
+            node, name = _read(entry / "index"), _read(entry / "name") or entry.name
+            cameras.append(CameraDevice(int(match[1]), path, name, int(node) if node.isdecimal() else 0))
     return sorted(cameras, key=lambda camera: camera.index)
 
 
-def tell_cameras(cameras: list[CameraDevice]) -> str:
-    """One line on the cameras there are."""
+def format_cameras(cameras: list[CameraDevice]) -> str:
+    """One line that lists cameras."""
     if not cameras:
-        return "no cameras were found (in a container, hand one in: --device /dev/video0)"
+        return "no cameras were found (in a container, pass one in: --device /dev/video0)"
     return "cameras found: " + ", ".join(f"{camera.index} ({camera.name})" for camera in cameras)
 
 
 def find_camera(text: str, cameras: list[CameraDevice]) -> CameraDevice | None:
-    """The camera whose name is `text`, or has it as a part, in small or capital letters; of several devices of one
-    name, the first that is a camera's main one.
+    """The camera whose name is `text` or contains it, ignoring case; of several devices of one name, the main one.
 
     Raises:
-        UsageError: cameras of several names have it as a part.
+        UsageError: cameras of several names contain it.
     """
-    wanted = text.strip().casefold()
-    if not wanted:
+    part = text.strip().casefold()
+    if not part:
         return None
-    matching = [camera for camera in cameras if wanted == camera.name.casefold()]
-    matching = matching or [camera for camera in cameras if wanted in camera.name.casefold()]
+    matching = [camera for camera in cameras if part == camera.name.casefold()]
+    matching = matching or [camera for camera in cameras if part in camera.name.casefold()]
     if len({camera.name for camera in matching}) > 1:
-        raise UsageError(f"{text}: more than one camera has this in its name", tell_cameras(matching))
+        raise UsageError(f"{text}: more than one camera has this in its name", format_cameras(matching))
     return min(matching, key=lambda camera: (camera.node, camera.index), default=None)
 
 
-def group_of(path: Path) -> str:
-    """Name of the group that may use a device; empty where there is none to join."""
+def _group_of(path: Path) -> str:
+    """Name of the group that may use a device; empty if there is none to join."""
     try:
         import grp  # not on Windows
-    except ImportError:
-        return ""
-    try:
+
         status = path.stat()
         name = grp.getgrgid(status.st_gid).gr_name
-    except (OSError, KeyError):
+    except (ImportError, OSError, KeyError):
         return ""
     return name if status.st_mode & stat.S_IRGRP and name != "root" else ""
 
 
-def check_device(name: str, path: Path, sys: Path = SYS, dev: Path = DEV) -> None:
-    """Stop where a device cannot be opened, and say why.
+def check_device(label: str, path: Path, cameras: list[CameraDevice]) -> None:
+    """Stop if a device cannot be opened, and say why.
 
     Raises:
         SourceError: it is not there, or this user may not use it.
     """
     if not path.exists():
-        raise SourceError(f"{name}: there is no {path}", tell_cameras(list_cameras(sys, dev)))
-    if not may_use(path):
-        group = group_of(path)
+        raise SourceError(f"{label}: there is no {path}", format_cameras(cameras))
+    if not os.access(path, os.R_OK | os.W_OK):
+        group = _group_of(path)
+        join = f"run: sudo usermod -aG {group} $USER, then log out and in again"
         raise SourceError(
-            f"{name}: no permission to use {path}",
-            f"run: sudo usermod -aG {group} $USER, then log out and in again"
-            if group
-            else "ask the administrator of this computer for access to it",
+            f"{label}: no permission to use {path}", join if group else "ask the administrator for access to it"
         )

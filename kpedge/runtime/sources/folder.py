@@ -1,0 +1,96 @@
+"""Images as frames: of a folder and those below it, or of one file, which may be animated or have pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from kpedge.core.errors import ImageError, SourceError
+from kpedge.core.geometry import Image
+from kpedge.core.images import ANIMATED, SUFFIXES, Picture, pictures_below, read_pictures
+from kpedge.runtime.sources.paced import DEFAULT_RATE, PacedSource
+from kpedge.runtime.sources.reader import Notify, Reader
+from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
+
+
+def natural_order(path: Path) -> list[str | int]:
+    """Sort key for paths that puts `2.jpg` before `10.jpg`."""
+    return [int(part) if part.isdecimal() else part.casefold() for part in re.split(r"([0-9]+)", path.as_posix())]
+
+
+class ImageReader(Reader):
+    """The images in files, one after the other; unreadable files are named and left out.
+
+    Args:
+        paths: of the files.
+        rate: images per second.
+        notify: called with the name of each file that cannot be read.
+    """
+
+    def __init__(self, paths: list[Path], rate: float, notify: Notify) -> None:
+        self.rate = rate
+        self._count, self._notify = len(paths), notify
+        self._images = self._read(paths)
+        self._image: Image | None = None
+
+    def _read(self, paths: list[Path]) -> Iterator[tuple[Path, Picture]]:
+        for path in paths:
+            try:
+                for picture in read_pictures(path):
+                    yield path, picture
+            except ImageError as error:
+                self._notify(f"{error}; it is left out")
+
+    def grab(self) -> bool:
+        """Read the next image."""
+        path, picture = next(self._images, (None, None))
+        self._image = None if picture is None else picture.image
+        if picture is not None:
+            self.name, self.time_s = str(path), picture.time_s
+        return picture is not None
+
+    def image(self) -> Image | None:
+        """The image that was read."""
+        return self._image
+
+    def close(self) -> None:
+        """Read no more."""
+        self._images = iter(())
+
+    def describe(self, image: Image) -> str:  # noqa: ARG002 (their sizes differ)
+        """How many files there are."""
+        return f"{self._count} image{'s' * (self._count != 1)} at {self.rate:.4g} fps"
+
+
+def _matches(request: SourceRequest) -> bool:
+    path = request.path
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES | ANIMATED)
+
+
+def _open(request: SourceRequest) -> Source:
+    """Images in natural order.
+
+    Raises:
+        SourceError: there is no image, or none can be read.
+    """
+    path, name, rate = request.path, request.name, request.rate or DEFAULT_RATE
+    paths = sorted(pictures_below(path), key=natural_order) if path.is_dir() else [path]
+    if not paths:
+        known = ", ".join(sorted(SUFFIXES | ANIMATED))
+        raise SourceError(f"{name}: there is no image in this folder", f"names of images end in {known}")
+    reader = ImageReader(paths, rate, request.notify)
+    # An animated image keeps its own times, unless the user gives a rate; images of a folder have none in common.
+    fixed = rate if path.is_dir() or request.rate else None
+    return PacedSource(name, reader, rate=fixed, realtime=request.realtime, notify=request.notify)
+
+
+FOLDER = SourceKind(
+    "a folder of images",
+    "a folder, or an image",
+    "its images in order (`2.jpg` before `10.jpg`), at `--rate` per second; every frame or page of an image that has "
+    "several",
+    frozenset({"rate", "realtime"}),
+    _matches,
+    _open,
+)

@@ -1,0 +1,235 @@
+"""Frames of files, network streams and pipes by PyAV (FFmpeg), the extra `video`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from kpedge.core.errors import SourceError, UsageError
+from kpedge.core.geometry import Image
+from kpedge.runtime.sources.addresses import mask_address
+from kpedge.runtime.sources.reader import Notify, Reader, to_square_pixels, valid_rate
+
+UNDECODABLE = 1000
+"""Packets in a row that may fail before a file counts as broken to its end."""
+COVER_ONLY = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+"""Streams that hold images about the content."""
+UNREADABLE = (av.FFmpegError, OSError, ValueError, IndexError)
+"""What opening a damaged file may raise."""
+
+
+class AvReader(Reader):
+    """Frames of one video stream of a container, in square pixels and upright.
+
+    Args:
+        container: as `av.open` returns it; closed with the reader.
+        name: what the user called it, without passwords.
+        stream: which of several video streams, from 0; None takes the default one, or else the largest.
+        notify: called with a line if there are several.
+        live: decode without delay.
+        arrival: stamp frames with the time of their arrival.
+        file: where the container reads from, if that is a Python object; closed with the reader.
+
+    Raises:
+        UsageError: there is no stream of that number.
+        SourceError: there is no video in it, or its codec is unknown.
+    """
+
+    def __init__(
+        self,
+        container: Any,
+        name: str,
+        *,
+        stream: int | None = None,
+        notify: Notify,
+        live: bool = False,
+        arrival: bool = False,
+        file: Any = None,
+    ) -> None:
+        self._container, self._file, self.arrival = container, file, arrival
+        self._frames: Iterator[Any] = iter(())
+        self._frame: Any = None
+        self._failed = 0
+        try:
+            self._stream = choose_stream(container, name, stream, notify)
+        except BaseException:
+            self.close()
+            raise
+        context = self._stream.codec_context
+        if not live:
+            self._stream.thread_type = "AUTO"
+            context.thread_count = min(4, os.cpu_count() or 1)
+        if context.name == "mjpeg":
+            context.options = {"err_detect": "explode"}  # half an image counts as broken
+        self.codec = context.name
+        if not (arrival or (live and context.name == "mjpeg")):  # JPEGs have no rate: FFmpeg makes one up
+            self.rate = valid_rate(self._stream.guessed_rate) or valid_rate(self._stream.average_rate)
+        self.declared_s = _declared_duration(self._stream)
+        aspect = self._stream.sample_aspect_ratio or context.sample_aspect_ratio
+        self._pixel_aspect = float(aspect) if aspect else 1.0
+        self._frames = container.decode(self._stream)
+
+    def grab(self) -> bool:
+        """Move to the next frame."""
+        self._frame = None
+        if self._failed >= UNDECODABLE:
+            return False
+        try:
+            self._frame = next(self._frames, None)
+        except av.error.InvalidDataError:  # one packet; decoding continues after it
+            self._frames = self._container.decode(self._stream)
+            self._failed += 1
+            return True
+        except (av.FFmpegError, OSError):
+            return False
+        if self._frame is None:
+            return False
+        self._failed, self.time_s = 0, time.monotonic() if self.arrival else self._frame.time
+        return True
+
+    def image(self) -> Image | None:
+        """The current frame."""
+        if self._frame is None:
+            return None
+        try:
+            image = np.asarray(self._frame.to_ndarray(format="bgr24"), dtype=np.uint8)
+        except (av.FFmpegError, ValueError):
+            return None
+        image = to_square_pixels(image, self._pixel_aspect)
+        turns = round(self._frame.rotation / 90) % 4
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+    def interrupt(self) -> None:
+        """End a read that waits, where it waits for a Python object."""
+        if hasattr(self._file, "interrupt"):
+            self._file.interrupt()
+
+    def close(self) -> None:
+        """Close container and file."""
+        self._frames, self._frame = iter(()), None
+        self._container.close()
+        if self._file is not None:
+            self._file.close()
+
+
+def choose_stream(container: Any, name: str, number: int | None, notify: Notify) -> Any:
+    """The video stream to read: by its number among them, or the default one, or the largest.
+
+    Raises:
+        UsageError: there is no stream of that number.
+        SourceError: there is no video, or its codec is unknown.
+    """
+    streams = [one for one in container.streams.video if not one.disposition & COVER_ONLY]
+    if not streams:
+        what = (
+            "only a cover image" if container.streams.video else "only sound" if container.streams.audio else "nothing"
+        )
+        raise SourceError(f"{name}: no video in it, {what}")
+    sizes = [f"{place} ({one.width}x{one.height})" for place, one in enumerate(streams)]
+    if number is None:
+        default = av.stream.Disposition.default
+        best = max(streams, key=lambda one: (bool(one.disposition & default), (one.width or 0) * (one.height or 0)))
+        if len(streams) > 1:
+            notify(
+                f"{name}: reading video stream {streams.index(best)} of {', '.join(sizes)}; --stream chooses another"
+            )
+    elif 0 <= number < len(streams):
+        best = streams[number]
+    else:
+        raise UsageError(f"{name}: there is no video stream {number}", f"it has: {', '.join(sizes)}")
+    if best.codec_context is None:
+        raise SourceError(f"{name}: its codec is unknown to this FFmpeg", "convert it to H.264 in MP4")
+    return best
+
+
+def _declared_duration(stream: Any) -> float | None:
+    """Seconds of video that the file says it holds."""
+    if stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")  # Matroska, as FFmpeg writes it
+    minutes, _, seconds = rest.partition(":")
+    try:
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        return None
+
+
+class _Unnamed:
+    """A file without its name: FFmpeg chooses no format by it, opens nothing else, and takes no bytes of it amiss."""
+
+    def __init__(self, file: Any) -> None:
+        self.read, self.seek, self.tell, self.close = file.read, file.seek, file.tell, file.close
+
+
+def _open_nothing(url: str, *_: Any) -> Any:
+    """Playlists and lists of parts name other files and addresses."""
+    raise OSError(f"{url}: not opened")
+
+
+def open_file(path: Path, name: str, stream: int | None, notify: Notify) -> AvReader:
+    """Open a video file.
+
+    Raises:
+        UsageError: there is no stream of that number.
+        SourceError: it is no video, or cannot be read.
+    """
+    return open_stream(_Unnamed(path.open("rb")), name, stream=stream, notify=notify)
+
+
+def open_stream(
+    file: Any, name: str, *, stream: int | None = None, notify: Notify, live: bool = False, jpegs: bool = False
+) -> AvReader:
+    """Open a Python object with the method `read`, and `seek` and `tell` if it can.
+
+    Args:
+        file: it is closed with the reader, or when it cannot be opened.
+        name: what the user called it.
+        stream: number of the video stream.
+        notify: called with one line for people.
+        live: decode without delay.
+        jpegs: it is a stream of JPEGs, read without looking ahead.
+
+    Raises:
+        UsageError: there is no stream of that number.
+        SourceError: it is no video, or cannot be read.
+    """
+    kind, options = ("mjpeg", {"probesize": "32"}) if jpegs else (None, {})
+    try:
+        container = av.open(file, "r", kind, options=options, metadata_errors="replace", io_open=_open_nothing)
+    except UNREADABLE as error:
+        file.close()
+        raise SourceError(
+            f"{name}: not a video, damaged, or cut off before its first frame", "copy it again, or convert it to MP4"
+        ) from error
+    return AvReader(container, name, stream=stream, notify=notify, live=live, arrival=jpegs, file=file)
+
+
+def open_address(address: str, timeout_s: float, notify: Notify) -> AvReader:
+    """Open a network stream, or a video on a server.
+
+    Args:
+        address: with the user's name and password in it if needed.
+        timeout_s: for the connection, and for each frame.
+        notify: called with one line for people.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+    name = mask_address(address)
+    options = {"fpsprobesize": "0", "rtsp_flags": "prefer_tcp"}
+    try:
+        container = av.open(address, options=options, metadata_errors="replace", timeout=timeout_s)
+    except av.error.HTTPError as error:
+        raise SourceError(f"{name}: {error.strerror}", "check the address, and the name and password in it") from None
+    except UNREADABLE as error:
+        reason = "no answer" if isinstance(error, av.error.ExitError) else getattr(error, "strerror", "") or "no video"
+        raise SourceError(f"{name}: cannot be opened: {reason}", "check the address and the network") from None
+    return AvReader(container, name, notify=notify, live=container.duration is None)

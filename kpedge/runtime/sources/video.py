@@ -1,0 +1,56 @@
+"""Video files: by PyAV where it is installed, else by OpenCV."""
+
+from __future__ import annotations
+
+import re
+
+from kpedge.core.errors import SourceError, UsageError
+from kpedge.core.extras import installed, pip_line
+from kpedge.core.files import read_bytes
+from kpedge.runtime.sources.paced import PacedSource
+from kpedge.runtime.sources.reader import Reader
+from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
+
+
+def has_pyav() -> bool:
+    """Whether the extra `video` is installed."""
+    return installed("av")
+
+
+def _open(request: SourceRequest) -> Source:
+    """The frames of a file.
+
+    Raises:
+        UsageError: it has no such stream.
+        SourceError: it is missing, unreadable, empty, cut off before its first frame, or no video.
+    """
+    path, name = request.path, request.name
+    head = read_bytes(path, SourceError, "no such video", limit=4096)
+    if not head:
+        raise SourceError(f"{name}: the file is empty")
+    # FFmpeg plays any text as an animation.
+    if not re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", head):
+        raise SourceError(f"{name}: a text, not a video", "give a video, or a folder of images")
+    reader: Reader
+    if has_pyav():
+        from kpedge.runtime.sources import pyav
+
+        reader = pyav.open_file(path, name, request.stream, request.notify)
+    elif request.stream is not None:
+        raise UsageError(f"{name}: without PyAV no stream can be chosen", f"run: {pip_line('video')}")
+    else:
+        from kpedge.runtime.sources import opencv
+
+        reader = opencv.open_file(path, name)
+    return PacedSource(name, reader, realtime=request.realtime, notify=request.notify)
+
+
+VIDEO = SourceKind(
+    "a video file",
+    "a file",
+    "a video, every frame in order, upright and with square pixels; `--realtime` plays it at its own speed and drops "
+    "frames that come too late; `--stream` chooses one of several video streams",
+    frozenset({"stream", "realtime"}),
+    lambda request: request.path.exists(),
+    _open,
+)
