@@ -195,6 +195,8 @@ def prepare(
         output.say(f"note: {line}")
     output.say_some([f"left out: {problem}" for problem in report.problems], "kpedge data check --json lists all")
     say_prepared(report.path, report.written, report.counts, len(report.problems))
+    recipe = "detector" if frames else "stage3"
+    output.say(f"next: kpedge train {recipe} --data {report.path} --out runs/{recipe}")
 
 
 convert.register(app)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.drawing import SHIFT, fixed_point
 from kpedge.synthetic.background import skin_tone
-from kpedge.synthetic.pose import View, projected, turned
+from kpedge.synthetic.pose import View, project, rotate
 from kpedge.synthetic.raster import Drawn
 from kpedge.synthetic.shape import Floats, Points
 
@@ -63,7 +63,7 @@ def draw_glasses(rng: np.random.Generator) -> Glasses:
     )
 
 
-def put_on(
+def render_glasses(
     drawn: Drawn, glasses: Glasses, view: View, scale: float, middle: tuple[float, float], rng: np.random.Generator
 ) -> None:
     """Draw glasses on a head; `drawn.colour` and `drawn.alpha` are changed.
@@ -88,7 +88,7 @@ def put_on(
     for side in (-1, 1):
         x = side * (0.54 + u)
         y = glasses.drop + v - 0.03 * u * (glasses.square > 3)
-        ring = _seen(np.stack([x, y, depth + 0.16 * np.abs(x) ** 2], axis=1), view, scale, middle)
+        ring = _project(np.stack([x, y, depth + 0.16 * np.abs(x) ** 2], axis=1), view, scale, middle)
         one = np.zeros(shape, np.uint8)
         cv2.fillPoly(one, [fixed_point(ring[:, :2])], 255, cv2.LINE_AA, SHIFT)
         level = 255 if glasses.rim > 0.02 else 130
@@ -101,7 +101,7 @@ def put_on(
         np.maximum(lens, one, out=lens)
         np.maximum(frame, edge, out=frame)
         # The arm runs from the outer edge of the lens to the ear; of the far side's the head hides all.
-        arm = _seen(
+        arm = _project(
             np.array([(side * 0.95, -0.04, -0.06), (side * 1.16, 0.0, 0.5), (side * 1.2, 0.08, 1.25)]),
             view,
             scale,
@@ -114,7 +114,7 @@ def put_on(
     gap = 0.54 - wide
     bridge = np.array([(-gap, -0.05, depth), (0.0, -0.09, depth - 0.03), (gap, -0.05, depth)])
     bridge[:, 1] += glasses.drop
-    bridge = _seen(bridge, view, scale, middle)
+    bridge = _project(bridge, view, scale, middle)
     cv2.polylines(frame, [fixed_point(bridge[:, :2])], False, 255, thick, cv2.LINE_AA, SHIFT)
     over = (drawn.alpha > 0)[..., None]
     fall = cv2.GaussianBlur(np.roll(frame, (max(1, round(0.05 * scale)), 0), (0, 1)), (0, 0), 0.03 * scale + 0.5)
@@ -129,8 +129,8 @@ def put_on(
     np.maximum(drawn.alpha, frame.astype(np.float32) / 255, out=drawn.alpha)
 
 
-def _seen(points: Points, view: View, scale: float, middle: tuple[float, float]) -> Floats:
-    return projected(turned(np.asarray(points, np.float32), view), view, scale, middle)
+def _project(points: Points, view: View, scale: float, middle: tuple[float, float]) -> Floats:
+    return project(rotate(np.asarray(points, np.float32), view), view, scale, middle)
 
 
 def _glare(rng: np.random.Generator, lens: NDArray[np.uint8]) -> Floats:
@@ -150,8 +150,8 @@ def _glare(rng: np.random.Generator, lens: NDArray[np.uint8]) -> Floats:
     return np.asarray(soft * np.float32(1 / 255), np.float32)
 
 
-def hold_before(image: NDArray[np.uint8], rng: np.random.Generator, points: Points, scale: float) -> None:
-    """Draw a thing that is held before a part of a face, mostly beside it; `image` is drawn into.
+def occlude(image: NDArray[np.uint8], rng: np.random.Generator, points: Points, scale: float) -> None:
+    """Draw a thing that is held before a part of a face, mostly next to it; `image` is drawn into.
 
     Args:
         image: uint8 (H, W, 3), blue-green-red.

@@ -110,7 +110,7 @@ def _pull(window: _Window, above: Floats, below: Floats, reach: float, power: fl
 
 
 def set_lids(vertices: Floats, lids: Lids, side: int) -> None:
-    """Move the lids of the eye at the left (-1) or right (1) of the picture; `vertices` is changed."""
+    """Move the lids of the eye at the left (-1) or right (1) of the image; `vertices` is changed."""
     window = _eye_window(side)
     curve = np.clip(1 - window.place * window.place, 0, 1)
     leaning = 1 + lids.skew * window.place

@@ -64,7 +64,7 @@ def _stripes(rng: np.random.Generator, height: int, width: int) -> NDArray[np.fl
 
 
 def _wave(height: int, width: int, angle: float, pace: float, start: float) -> NDArray[np.float32]:
-    """Sin over a plane, by the sum rule: two rows of sines instead of a picture of them."""
+    """Sin over a plane, by the sum rule: two rows of sines instead of an image of them."""
     x = np.arange(width, dtype=np.float32) * np.float32(pace * np.cos(angle)) + np.float32(start)
     y = np.arange(height, dtype=np.float32) * np.float32(pace * np.sin(angle))
     return np.asarray(np.outer(np.cos(y), np.sin(x)) + np.outer(np.sin(y), np.cos(x)), np.float32)
@@ -118,8 +118,8 @@ def _lights(image: Image, rng: np.random.Generator) -> None:
         cv2.circle(image, at, int(radius * rng.uniform(0.6, 1.3)), ink, -1, cv2.LINE_AA)
 
 
-def _blurred(image: Image, sigma: float) -> Image:
-    """Blur; wide blurs are done on a smaller picture."""
+def _blur(image: Image, sigma: float) -> Image:
+    """Blur; wide blurs are done on a smaller image."""
     height, width = image.shape[:2]
     if sigma > 3:
         small = cv2.resize(image, (max(width // 4, 1), max(height // 4, 1)), interpolation=cv2.INTER_AREA)
@@ -148,7 +148,7 @@ def draw_background(rng: np.random.Generator, height: int, width: int) -> Image:
     blur = rng.random()
     if blur < 0.7:
         sigma = float(np.exp(rng.uniform(np.log(0.5), np.log(0.04 * max(height, width) + 1))))
-        image = _blurred(image, sigma)
+        image = _blur(image, sigma)
     if rng.random() < 0.7:
         grain = rng.uniform(0, 14) * _field(rng, height, width, rng.uniform(1, 3), 1)
         image = np.asarray(np.clip(image + grain, 0, 255), np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 from kpedge.synthetic.apertures import openings
 from kpedge.synthetic.light import Light
 from kpedge.synthetic.raster import Drawn
-from kpedge.synthetic.shape import EYE_MIDDLE, MOUTH_LINE, Floats, Points, finer
+from kpedge.synthetic.shape import EYE_MIDDLE, MOUTH_LINE, Floats, Points, upsample
 
 EYE_RADIUS = 0.195
 """Of the eyeball, some 12 mm."""
@@ -27,7 +27,7 @@ class Eyes:
         iris: float32 (3,), its colour.
         white: float32 (3,), of the eyeball.
         pupil: radius of the pupil, in radii of the iris.
-        gaze: how far the eyes are turned, degrees: to the picture's right, and up.
+        gaze: how far the eyes are turned, degrees: to the image's right, and up.
         glint: strength of the lamp's reflection.
         glint_size: its radius, in radii of the eyeball.
     """
@@ -131,8 +131,8 @@ def paint_mouth(
     low, high = rows.min(), rows.max() + 1
     left, right = columns.min(), columns.max() + 1
     cut = (slice(low, high), slice(left, right))
-    x = finer(np.ascontiguousarray(vertices[..., 0]), dense)[cut]
-    y = finer(np.ascontiguousarray(vertices[..., 1]), dense)[cut]
+    x = upsample(np.ascontiguousarray(vertices[..., 0]), dense)[cut]
+    y = upsample(np.ascontiguousarray(vertices[..., 1]), dense)[cut]
     inside = kind[cut] == 3
     flesh = np.array([0.045, 0.04, 0.12]) * rng.uniform(0.3, 1.2)
     made = np.tile(flesh.astype(np.float32), (*x.shape, 1))

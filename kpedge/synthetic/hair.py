@@ -1,7 +1,7 @@
 """Hair, hats and scarves: a sheet that lies around the skull and hangs down, cut where the style ends.
 
 Columns of the sheet are directions, as the head's; along a column it runs from the crown down. A style is where it
-ends, direction by direction: over the forehead for combed hair, over the brows for a fringe, at the shoulders beside
+ends, direction by direction: over the forehead for combed hair, over the brows for a fringe, at the shoulders next to
 the face.
 """
 

@@ -1,4 +1,4 @@
-"""From light to a file: exposure, tone, blur, noise and colour, as cameras and those who edit pictures leave them."""
+"""From light to a file: exposure, tone, blur, noise and colour, as cameras and those who edit images leave them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _noise_table() -> NDArray[np.int8]:
     return np.asarray(np.clip(np.round(drawn), -127, 127), np.int8)
 
 
-def exposed(colour: Floats, gain: float) -> Floats:
+def expose(colour: Floats, gain: float) -> Floats:
     """Linear light as grey levels, 0 to 255, with highlights that run out softly."""
     level = np.sqrt(np.maximum(colour * gain, 0))
     # Above 0.8 levels are squeezed: what is twice as bright must not be cut off.
@@ -30,8 +30,8 @@ def exposed(colour: Floats, gain: float) -> Floats:
     return np.asarray(255 * (np.minimum(level, 0.8) + 0.2 * high / (0.2 + high)), np.float32)
 
 
-def developed(image: Image, rng: np.random.Generator, size: float, coarse: float = 0.0) -> Image:
-    """A picture as a camera would store it.
+def develop(image: Image, rng: np.random.Generator, size: float, coarse: float = 0.0) -> Image:
+    """An image as a camera would store it.
 
     Args:
         image: uint8 (H, W, 3).
@@ -44,13 +44,13 @@ def developed(image: Image, rng: np.random.Generator, size: float, coarse: float
         sigma = 0.35 + size * 0.018 * float(draw[1]) ** 3
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
     elif draw[0] < 0.56:
-        image = _shaken(image, size * 0.05 * float(draw[1]), math.pi * float(draw[2]))
+        image = _motion_blur(image, size * 0.05 * float(draw[1]), math.pi * float(draw[2]))
     if draw[3] < 0.25:  # sharpened by the camera
         soft = cv2.GaussianBlur(image, (0, 0), 1.0)
         image = np.asarray(cv2.addWeighted(image, 1 + float(draw[4]), soft, -float(draw[4]), 0), np.uint8)
     if draw[10] < coarse:
-        image = _coarse(image, math.exp(math.log(14) + draw[11] * math.log(3)) / size)
-    image = _toned(image, rng)
+        image = _downscale(image, math.exp(math.log(14) + draw[11] * math.log(3)) / size)
+    image = _adjust_tone(image, rng)
     if draw[5] < 0.6:
         strength = 6.5 * float(draw[6]) ** 3
         count = image.size
@@ -68,8 +68,8 @@ def developed(image: Image, rng: np.random.Generator, size: float, coarse: float
     return image
 
 
-def _coarse(image: Image, zoom: float) -> Image:
-    """A picture as it looks that was smaller by `zoom` and has been enlarged."""
+def _downscale(image: Image, zoom: float) -> Image:
+    """An image as it looks that was smaller by `zoom` and has been enlarged."""
     if zoom >= 0.8:
         return image
     height, width = image.shape[:2]
@@ -78,7 +78,7 @@ def _coarse(image: Image, zoom: float) -> Image:
     return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def _shaken(image: Image, reach: float, angle: float) -> Image:
+def _motion_blur(image: Image, reach: float, angle: float) -> Image:
     """Blur along a line, by a camera that moved."""
     half = min(reach, 7.0)
     if half < 0.4:
@@ -90,7 +90,7 @@ def _shaken(image: Image, reach: float, angle: float) -> Image:
     return np.asarray(cv2.filter2D(image, -1, rows.T @ columns / len(steps)), np.uint8)
 
 
-def _toned(image: Image, rng: np.random.Generator) -> Image:
+def _adjust_tone(image: Image, rng: np.random.Generator) -> Image:
     """Contrast, brightness, gamma and white balance, through a table of 256 levels a colour."""
     level = np.linspace(0, 1, 256)[:, None]
     gamma = math.exp(rng.normal(0, 0.18))

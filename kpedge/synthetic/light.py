@@ -48,7 +48,7 @@ class Light:
 
 
 def direction(azimuth: float, elevation: float) -> Floats:
-    """Unit vector towards a lamp: degrees to the picture's right of the camera, and above it."""
+    """Unit vector towards a lamp: degrees to the image's right of the camera, and above it."""
     a, e = math.radians(azimuth), math.radians(elevation)
     return np.array([math.sin(a) * math.cos(e), -math.sin(e), -math.cos(a) * math.cos(e)], np.float32)
 
@@ -62,7 +62,7 @@ def draw_light(rng: np.random.Generator) -> Light:
     elif kind < 0.80:  # from the side
         azimuth, elevation = rng.choice([-1, 1]) * rng.uniform(45, 110), rng.normal(20, 20)
         share = rng.uniform(0.4, 0.88)
-    elif kind < 0.90:  # a flash beside the lens
+    elif kind < 0.90:  # a flash next to the lens
         azimuth, elevation = rng.normal(0, 6), rng.normal(6, 5)
         share = rng.uniform(0.5, 0.85)
     else:  # against the light
@@ -119,7 +119,7 @@ def shadow_on(vertices: Floats, blockers: list[Floats], light: Light, middle: Fl
     return np.asarray(1 - light.shadow * soft, np.float32)
 
 
-def hollows(vertices: Floats, strength: float) -> Floats:
+def ambient_occlusion(vertices: Floats, strength: float) -> Floats:
     """How much of the light from all around reaches each vertex, (R, C): less in what lies deep."""
     away = np.ascontiguousarray(vertices[..., 2])
     near = cv2.GaussianBlur(away, (0, 0), 2.2) - away
@@ -128,7 +128,7 @@ def hollows(vertices: Floats, strength: float) -> Floats:
     return np.asarray(np.exp(-strength * depth), np.float32)
 
 
-def lit(
+def shade(
     normal: Floats, light: Light, reach: Floats, hollow: Floats, *, shine: float, gloss: float
 ) -> tuple[Floats, Floats]:
     """Light on vertices.

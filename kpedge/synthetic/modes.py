@@ -161,7 +161,7 @@ def _stack() -> tuple[dict[str, int], Floats]:
     return {name: place for place, name in enumerate(names)}, table
 
 
-def deformed(strengths: dict[str, float], sides: dict[str, float]) -> Floats:
+def deform(strengths: dict[str, float], sides: dict[str, float]) -> Floats:
     """The resting head with modes added, (R, C, 3).
 
     Args:

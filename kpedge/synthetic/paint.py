@@ -23,11 +23,11 @@ from kpedge.synthetic.shape import (
     Points,
     bump,
     eye_line,
-    finer,
     head,
     rise,
     texels,
     texture_places,
+    upsample,
 )
 from kpedge.synthetic.skin import GRAIN, LIP_BOTTOM, LIP_TOP, Brow, Skin, fields
 
@@ -68,7 +68,7 @@ def _lips(dense: int) -> tuple[NDArray[np.intp], Floats]:
     return chosen, red.ravel()[chosen][:, None]
 
 
-def _fixed(points: Points, dense: int) -> NDArray[np.int32]:
+def _to_fixed_point(points: Points, dense: int) -> NDArray[np.int32]:
     """Points of the resting face (N, 2) in the texture, as OpenCV draws them."""
     return fixed_point(texture_places(points, dense))
 
@@ -91,18 +91,21 @@ def _lines(dense: int) -> dict[str, list[NDArray[np.int32]]]:
     for side in (-1, 1):
         flip = np.array([side, 1])
         for name, points in (("upper", upper), ("lower", lower), ("nose", nose), ("bag", bag)):
-            made[name].append(_fixed(points * flip, dense))
+            made[name].append(_to_fixed_point(points * flip, dense))
         tips = (upper[6:] + np.array([0.02, -0.03])) * flip
-        made["lashes"] += list(np.stack([_fixed(upper[6:] * flip, dense), _fixed(tips, dense)], axis=1))
+        made["lashes"] += list(
+            np.stack([_to_fixed_point(upper[6:] * flip, dense), _to_fixed_point(tips, dense)], axis=1)
+        )
     gap = np.linspace(-0.99, 0.99, 13)
     half = mouth_half(np.asarray(MOUTH_HALF * gap, np.float32))
     made["lips"] = [
-        _fixed(np.stack([MOUTH_HALF * gap, MOUTH_LINE + edge], axis=1), dense) for edge in (-half - 0.004, half + 0.002)
+        _to_fixed_point(np.stack([MOUTH_HALF * gap, MOUTH_LINE + edge], axis=1), dense)
+        for edge in (-half - 0.004, half + 0.002)
     ]
     return made
 
 
-def _raised(lines: list[NDArray[np.int32]], height: float, dense: int) -> list[NDArray[np.int32]]:
+def _raise_lines(lines: list[NDArray[np.int32]], height: float, dense: int) -> list[NDArray[np.int32]]:
     """Lines moved up by a height in pupil distances."""
     return [line - fixed_point((0, height * dense / STEP)) for line in lines]
 
@@ -125,7 +128,7 @@ def _brow_hairs(rng: np.random.Generator, brow: Brow, side: int, dense: int) -> 
     start = np.stack([x - 0.5 * length * np.cos(angle), y - 0.5 * length * np.sin(angle)], axis=1)
     stop = np.stack([x + 0.5 * length * np.cos(angle), y + 0.5 * length * np.sin(angle)], axis=1)
     both = np.concatenate([start, stop]) * (side, 1)
-    ends = _fixed(both, dense)
+    ends = _to_fixed_point(both, dense)
     return list(np.stack([ends[:count], ends[count:]], axis=1))
 
 
@@ -147,10 +150,10 @@ def paint(skin: Skin, rng: np.random.Generator, diffuse: Floats, shine: Floats, 
     if skin.lid.any():
         smooth += fields()[1][:, [fields()[0].index("lids")]] * skin.lid
     plain = np.exp(smooth + skin.base).reshape(*grid, 3)
-    light = finer(diffuse, dense)
-    tone = 1 + details(dense) @ skin.finer
+    light = upsample(diffuse, dense)
+    tone = 1 + details(dense) @ skin.detail_weights
     tone *= _folds(skin, rng, shape, dense).ravel()
-    colour = finer(np.asarray(plain * diffuse, np.float32), dense).reshape(-1, 3)
+    colour = upsample(np.asarray(plain * diffuse, np.float32), dense).reshape(-1, 3)
     colour *= tone[:, None]
     chosen, red = _lips(dense)
     colour[chosen] *= np.exp(red * skin.lips)
@@ -163,7 +166,7 @@ def paint(skin: Skin, rng: np.random.Generator, diffuse: Floats, shine: Floats, 
         weights = np.zeros(len(names), np.float32)
         for name, amount in zip(("moustache", "chin", "jaw"), skin.beard, strict=True):
             weights[names.index(name)] = amount
-        share = finer((table @ weights).reshape(grid), dense).ravel()
+        share = upsample((table @ weights).reshape(grid), dense).ravel()
         density = np.clip(share * (0.85 + 0.28 * details(dense)[:, 3] + 0.2 * details(dense)[:, 4]), 0, 0.93)
         density[chosen] *= 1 - red[:, 0]
         np.maximum(dark, (density.reshape(shape) * 255).astype(np.uint8), out=dark)
@@ -171,13 +174,13 @@ def paint(skin: Skin, rng: np.random.Generator, diffuse: Floats, shine: Floats, 
     cover = (dark.ravel()[covered].astype(np.float32) * (1 / 255))[:, None]
     colour[covered] += cover * (skin.hair * light.reshape(-1, 3)[covered] - colour[covered])
     colour = colour.reshape(*shape, 3)
-    colour += finer(np.ascontiguousarray(shine[..., 0]), dense)[..., None]
+    colour += upsample(np.ascontiguousarray(shine[..., 0]), dense)[..., None]
     return np.asarray(colour, np.float32), light
 
 
 def _draw_brow_hairs(dark: NDArray[np.uint8], rng: np.random.Generator, brow: Brow, side: int, dense: int) -> None:
     """Draw a brow: a soft shadow of its hairs, and the hairs."""
-    line = _fixed(brow.line * (side, 1), dense)
+    line = _to_fixed_point(brow.line * (side, 1), dense)
     low = np.maximum((line.min(axis=0) >> SHIFT) - 16, 0)
     high = (line.max(axis=0) >> SHIFT) + 16
     cut = dark[low[1] : high[1], low[0] : high[0]]
@@ -193,23 +196,23 @@ def _draw_brow_hairs(dark: NDArray[np.uint8], rng: np.random.Generator, brow: Br
 def _edges(dark: NDArray[np.uint8], skin: Skin, dense: int) -> None:
     """Draw lashes along the edges of the upper lids, their folds, the lower lids, and where the lips meet."""
     lines = _lines(dense)
-    upper = _raised(lines["upper"], 0.4 * skin.liner, dense)
+    upper = _raise_lines(lines["upper"], 0.4 * skin.liner, dense)
     _draw(dark, upper, skin.lash, max(1, round(skin.liner * dense / STEP)))
     _draw(dark, lines["lower"], 0.43 * skin.lash)
-    _draw(dark, _raised(lines["lashes"], 0.4 * skin.liner, dense), 0.6 * skin.lash)
+    _draw(dark, _raise_lines(lines["lashes"], 0.4 * skin.liner, dense), 0.6 * skin.lash)
     _draw(dark, lines["lips"], skin.mouth_line)
     if skin.crease > 0.08:
-        _draw(dark, _raised([line[1:] for line in upper], skin.crease_height, dense), 0.6 * skin.crease)
+        _draw(dark, _raise_lines([line[1:] for line in upper], skin.crease_height, dense), 0.6 * skin.crease)
 
 
 def _folds(skin: Skin, rng: np.random.Generator, shape: tuple[int, ...], dense: int) -> Floats:
-    """How much light folds beside the nose and under the eyes, and moles, leave, over the texture."""
+    """How much light folds next to the nose and under the eyes, and moles, leave, over the texture."""
     lines = np.zeros(shape, np.uint8)
     _draw(lines, _lines(dense)["nose"], skin.fold, 3)
     _draw(lines, _lines(dense)["bag"], skin.bag, 2)
     if skin.spots:
         places = np.stack([rng.uniform(-0.9, 0.9, skin.spots), rng.uniform(-0.6, 1.6, skin.spots)], axis=1)
         strong = rng.uniform(30, 140, skin.spots)
-        for place, value in zip(_fixed(places, dense), strong, strict=True):
+        for place, value in zip(_to_fixed_point(places, dense), strong, strict=True):
             cv2.circle(lines, (int(place[0]), int(place[1])), 14, (int(value),), -1, cv2.LINE_AA, SHIFT)
     return np.asarray(1 - cv2.blur(lines, (3, 3)).astype(np.float32) * np.float32(0.7 / 255), np.float32)

@@ -1,4 +1,4 @@
-"""Who is in the picture and what face they make: every random choice about a person, without any drawing."""
+"""Who is in the image and what face they make: every random choice about a person, without any drawing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Where the 21 points of a head are: on its surface, on its eyeballs, and at its outline where they are hidden.
 
-The order is that of `kpedge.core.keypoints.FACES21`; left and right are the picture's.
+The order is that of `kpedge.core.keypoints.FACES21`; left and right are the image's.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from kpedge.synthetic.shape import (
     MOUTH_OPEN,
     Floats,
     Points,
-    at_places,
     grid_places,
     head,
+    sample_grid,
 )
 from kpedge.synthetic.skin import LIP_BOTTOM, LIP_TOP, Brow
 
@@ -56,7 +56,7 @@ def resting_points(brow: Brow) -> Points:
     )
 
 
-def seen_points(
+def project_points(
     screen: Floats,
     facing: Floats,
     drawn: Drawn,
@@ -73,27 +73,27 @@ def seen_points(
     Args:
         screen: (R, C, 3), the head's vertices: column, row, distance.
         facing: (R, C), above 0 where a vertex shows its outside.
-        drawn: the picture of the head alone or with hair; surfaces other than the head hide nothing.
+        drawn: the image of the head alone or with hair; surfaces other than the head hide nothing.
         brow: where the brows lie at rest.
         pupils: (2, 2), the middles of the pupils, pixels.
         open_eyes: (2,), whether the lids leave the pupil to be seen; else the eye's middle counts.
-        across: (2,), the way from eye to eye in the picture, pixels per pupil distance.
+        across: (2,), the way from eye to eye in the image, pixels per pupil distance.
     """
     resting = resting_points(brow)
     places = grid_places(resting)
     grid = np.concatenate([screen, facing[..., None]], axis=-1)
-    found = at_places(grid, places)
+    found = sample_grid(grid, places)
     points = found[:, :2].copy()
-    hidden = ~_seen(found, drawn, 0.0)
+    hidden = ~_is_visible(found, drawn, 0.0)
     hidden[_TIP] = False
     rest_x = np.ascontiguousarray(head().rest[..., :1])
     for index in np.flatnonzero(hidden):
         # The row of the grid is kept: contours of a face run along its columns.
         columns = places[index, 0] + np.linspace(0, 1, _STEPS) * (grid.shape[1] / 2 - 0.5 - places[index, 0])
-        track = at_places(grid, np.stack([columns, np.full(_STEPS, places[index, 1])], axis=1))
-        in_sight = np.flatnonzero(_seen(track, drawn, 0.05))
+        track = sample_grid(grid, np.stack([columns, np.full(_STEPS, places[index, 1])], axis=1))
+        in_sight = np.flatnonzero(_is_visible(track, drawn, 0.05))
         best = in_sight[0] if len(in_sight) else np.argmax(track[:, 3])
-        behind = resting[index, 0] - at_places(rest_x, np.array([[columns[best], places[index, 1]]]))[0, 0]
+        behind = resting[index, 0] - sample_grid(rest_x, np.array([[columns[best], places[index, 1]]]))[0, 0]
         points[index] = track[best, :2] + _SPREAD * behind * across
     for eye, (pupil, corners) in enumerate(zip(PUPILS, ((6, 7), (8, 9)), strict=True)):
         if hidden[pupil]:
@@ -104,7 +104,7 @@ def seen_points(
     return np.asarray(points[:21], np.float64)
 
 
-def _seen(places: Points, drawn: Drawn, edge: float) -> NDArray[np.bool_]:
+def _is_visible(places: Points, drawn: Drawn, edge: float) -> NDArray[np.bool_]:
     """Whether the camera sees places of the head (N, 4): column, row, distance and how far they face the camera."""
     height, width = drawn.distance.shape
     column = np.clip(np.round(places[:, 0]).astype(np.intp), 0, width - 1)

@@ -12,13 +12,13 @@ from kpedge.synthetic import accessories, apertures, eyes, light, modes, paint
 from kpedge.synthetic.hair import BRIMMED, CLOTH, Hair, Sheet, brim, sheet
 from kpedge.synthetic.light import Light
 from kpedge.synthetic.person import Person
-from kpedge.synthetic.points import seen_points
-from kpedge.synthetic.pose import View, projected, rotation, turned
+from kpedge.synthetic.points import project_points
+from kpedge.synthetic.pose import View, project, rotate, rotation
 from kpedge.synthetic.raster import Drawn, Surface, draw, normals
-from kpedge.synthetic.shape import STEP, Floats, Points, finer, head
+from kpedge.synthetic.shape import STEP, Floats, Points, head, upsample
 
 _HALF = 2.75
-"""Half of the picture's side, in pupil distances: from over the hair to the bottom of the neck."""
+"""Half of the image's side, in pupil distances: from over the hair to the bottom of the neck."""
 
 
 _EYE_COLUMNS = (28, 54)
@@ -57,7 +57,7 @@ class Portrait:
 def vertices_of(person: Person) -> Floats:
     """The person's head with its expression, before it is turned, (R, C, 3)."""
     face = person.face
-    made = modes.deformed(person.shape | face.modes, face.sides)
+    made = modes.deform(person.shape | face.modes, face.sides)
     apertures.set_lids(made, face.lids[0], -1)
     apertures.set_lids(made, face.lids[1], 1)
     upper, lower, curve = face.lips
@@ -80,30 +80,30 @@ def draw_portrait(person: Person, view: View, lamps: Light, scale: float, rng: n
     side = 2 * math.ceil(_HALF * scale)
     middle = (side / 2, side / 2)
     made = vertices_of(person)
-    seen = turned(made, view, base.neck[..., None])
+    seen = rotate(made, view, base.neck[..., None])
     gap = sum(person.face.lips[:2]) + 0.5 * person.face.modes.get("jaw", 0.0)
     dense = max(2, math.ceil(scale * STEP))
     covers: list[tuple[Sheet, Floats]] = []
     blockers = [seen[::2, ::2].reshape(-1, 3)]
     for cover in _covers(person, rng, dense):
         follow = np.clip((cover.vertices[..., 1:2] - 1.0) / 1.6, 0, 0.8)
-        cover_seen = turned(cover.vertices, view, np.asarray(follow, np.float32))
+        cover_seen = rotate(cover.vertices, view, np.asarray(follow, np.float32))
         covers.append((cover, cover_seen))
         blockers.append(cover_seen[::2, ::2].reshape(-1, 3))
     centre = np.zeros(3, np.float32)
     normal = normals(seen)
     reach = light.shadow_on(seen, blockers, lamps, centre)
-    hollow = light.hollows(made, 2.2)
-    diffuse, shine = light.lit(normal, lamps, reach, hollow, shine=person.skin.shine, gloss=person.skin.gloss)
+    hollow = light.ambient_occlusion(made, 2.2)
+    diffuse, shine = light.shade(normal, lamps, reach, hollow, shine=person.skin.shine, gloss=person.skin.gloss)
     colour, lights = paint.paint(person.skin, rng, diffuse, shine, dense)
     eyes.paint_mouth(colour, lights, made, rng, person.face.modes.get("jaw", 0.0), gap)
-    screen = projected(seen, view, scale, middle)
+    screen = project(seen, view, scale, middle)
     facing = _facing(normal, seen, view)
     if person.hair is not None:
         facing[:_SCALP] = -1  # hair is over it
     surfaces = [Surface(screen, colour, None, facing, apertures.openings(dense)[0])]
     ears = _ears(person, view, lamps, made, dense)
-    surfaces += [Surface(projected(seen_ear, view, scale, middle), shade) for seen_ear, shade in ears]
+    surfaces += [Surface(project(seen_ear, view, scale, middle), shade) for seen_ear, shade in ears]
     if person.hair is not None:
         surfaces += [_sheet_surface(person.hair, *cover, view, lamps, scale, middle) for cover in covers]
     # Axis by axis: NumPy is slow where the last axis, which stays, is short.
@@ -116,9 +116,9 @@ def draw_portrait(person: Person, view: View, lamps: Light, scale: float, rng: n
     drawn = draw(surfaces, int(high[1] - low[1]), int(high[0] - low[0]))
     pupils, open_eyes = _eyeballs(person, view, lamps, drawn, diffuse, scale, middle)
     across = scale * rotation(0, 0, view.roll)[:2, 0]
-    points = seen_points(screen, facing, drawn, person.skin.brow, pupils, open_eyes, across)
+    points = project_points(screen, facing, drawn, person.skin.brow, pupils, open_eyes, across)
     if person.glasses is not None:
-        accessories.put_on(drawn, person.glasses, view, scale, middle, rng)
+        accessories.render_glasses(drawn, person.glasses, view, scale, middle, rng)
     neck = screen[-6, screen.shape[1] // 2, :2].astype(np.float64)
     level = np.exp(person.skin.base) * diffuse[40:75, 30:60].reshape(-1, 3).mean(axis=0)
     return Portrait(drawn.colour, drawn.alpha, points, neck, scale, screen, drawn, np.asarray(level, np.float32))
@@ -151,14 +151,14 @@ def _sheet_surface(
     reach = np.ones(seen.shape[:2], np.float32)
     hollow = np.where(away[..., 0], 0.35, 0.8).astype(np.float32)
     gloss = 6.0 if hair.style in CLOTH else 14.0
-    diffuse, shine = light.lit(np.ascontiguousarray(towards), lamps, reach, hollow, shine=hair.shine, gloss=gloss)
+    diffuse, shine = light.shade(np.ascontiguousarray(towards), lamps, reach, hollow, shine=hair.shine, gloss=gloss)
     dense = cover.colour.shape[0] // seen.shape[0]
-    colour = cover.colour * finer(diffuse, dense)
+    colour = cover.colour * upsample(diffuse, dense)
     tone = (cover.colour @ _MEAN)[..., None] / max(float(hair.colour.mean()), 1e-4)
-    colour += finer(np.ascontiguousarray(shine[..., 0]), dense)[..., None] * tone
+    colour += upsample(np.ascontiguousarray(shine[..., 0]), dense)[..., None] * tone
     # Of hair that hangs down the inside is seen too.
     facing = np.where((cover.vertices[..., 1] > 0.5) | cover.both, 1.0, _facing(normal, seen, view))
-    return Surface(projected(seen, view, scale, middle), colour, cover.keep, np.asarray(facing, np.float32))
+    return Surface(project(seen, view, scale, middle), colour, cover.keep, np.asarray(facing, np.float32))
 
 
 def _ears(person: Person, view: View, lamps: Light, made: Floats, dense: int) -> list[tuple[Floats, Floats]]:
@@ -174,7 +174,7 @@ def _ears(person: Person, view: View, lamps: Light, made: Floats, dense: int) ->
     rim = 0.07 * np.exp(-(((out - 0.86) / 0.14) ** 2)) - 0.05 * np.exp(-((out / 0.45) ** 2))
     tone = 0.55 + 0.45 * np.clip((out - 0.15) / 0.5, 0, 1) - 0.28 * np.exp(-(((out - 0.68) / 0.10) ** 2))
     angle = math.radians(off)
-    anchor = made[58, [10, -11]]  # beside the cheek, where an ear begins
+    anchor = made[58, [10, -11]]  # next to the cheek, where an ear begins
     found = []
     for index, flip in enumerate((-1.0, 1.0)):
         back = u + 0.20 * size
@@ -183,16 +183,16 @@ def _ears(person: Person, view: View, lamps: Light, made: Floats, dense: int) ->
         base = np.array([flip * abs(float(anchor[index, 0])) * 0.985, 0.36, float(anchor[index, 2]) - 0.12], np.float32)
         lean = 0.25 * v
         vertices = np.stack([x + base[0] + 0 * v, v + base[1] + 0 * x, z + base[2] - lean], axis=-1).astype(np.float32)
-        seen = turned(vertices, view)
+        seen = rotate(vertices, view)
         normal = normals(seen)
         normal = np.where(normal[..., 2:] > 0, -normal, normal)
         ones = np.ones(seen.shape[:2], np.float32)
-        diffuse, shine = light.lit(
+        diffuse, shine = light.shade(
             np.ascontiguousarray(normal), lamps, ones, 0.8 * ones, shine=person.skin.shine, gloss=person.skin.gloss
         )
         skin_colour = np.exp(person.skin.base + np.array([-0.2, -0.22, -0.02], np.float32))
         colour = skin_colour * (np.broadcast_to(tone, ones.shape)[..., None] * diffuse) + 0.5 * shine
-        found.append((seen, finer(np.ascontiguousarray(colour, np.float32), dense)))
+        found.append((seen, upsample(np.ascontiguousarray(colour, np.float32), dense)))
     return found
 
 
@@ -215,9 +215,9 @@ def _eyeballs(
     across, up = person.eyes.gaze
     look = rotation(across, up, 0.0) @ np.array([0.0, 0.0, -1.0])
     looks = np.tile(look, (2, 1)) @ turn.T
-    seen = turned(np.asarray(centres, np.float32), view)
-    balls = projected(seen, view, scale, middle)
-    front = projected(np.asarray(seen + eyes.EYE_RADIUS * looks, np.float32), view, scale, middle)
+    seen = rotate(np.asarray(centres, np.float32), view)
+    balls = project(seen, view, scale, middle)
+    front = project(np.asarray(seen + eyes.EYE_RADIUS * looks, np.float32), view, scale, middle)
     radius = scale * eyes.EYE_RADIUS
     around = [diffuse[36:44, column - 4 : column + 4].reshape(-1, 3).mean(axis=0) for column in _EYE_COLUMNS]
     left, right = (np.asarray(0.3 + 0.6 * level, np.float32) for level in around)

@@ -1,7 +1,7 @@
 """How a head is turned, and what a camera sees of it.
 
-The angles are those of docs/coordinates.md: yaw is positive when the face looks towards the picture's right, pitch when
-it looks up, roll when the picture's right eye hangs lower.
+The angles are those of docs/coordinates.md: yaw is positive when the face looks towards the image's right, pitch when
+it looks up, roll when the image's right eye hangs lower.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def draw_view(rng: np.random.Generator) -> View:
     return View(yaw, pitch, roll, (float(body[0]), float(body[1]), float(body[2])), distance)
 
 
-def turned(points: Floats, view: View, share: Floats | float = 0.0) -> Floats:
+def rotate(points: Floats, view: View, share: Floats | float = 0.0) -> Floats:
     """Points (..., 3) of a head at rest in the camera's frame, about `PIVOT`.
 
     Args:
@@ -75,7 +75,7 @@ def turned(points: Floats, view: View, share: Floats | float = 0.0) -> Floats:
     return np.asarray(with_head + share * (with_body - with_head), np.float32)
 
 
-def projected(points: Floats, view: View, scale: float, middle: tuple[float, float]) -> Floats:
+def project(points: Floats, view: View, scale: float, middle: tuple[float, float]) -> Floats:
     """What the camera sees: column, row (pixels) and distance of points (..., 3) in its frame.
 
     Args:

@@ -1,4 +1,4 @@
-"""A picture of synthetic faces with their points."""
+"""An image of synthetic faces with their points."""
 
 from __future__ import annotations
 

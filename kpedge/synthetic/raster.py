@@ -1,6 +1,6 @@
 """From surfaces in three dimensions to pixels: dense samples of every surface, drawn from far to near.
 
-Surfaces are grids of vertices. A grid is refined like an enlarged picture until its samples lie less than about a pixel
+Surfaces are grids of vertices. A grid is refined like an enlarged image until its samples lie less than about a pixel
 apart; every sample colours the pixel that it falls into, and the nearest one wins (the micropolygons of Cook, Carpenter
 and Catmull, The Reyes image rendering architecture, SIGGRAPH 1987, reduced to points). With NumPy and OpenCV this takes
 no loop over triangles. Pixels between the samples are filled from their neighbours.
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.synthetic.shape import Floats, finer
+from kpedge.synthetic.shape import Floats, upsample
 
 _LEVELS = 65535
 _FAR = 1e6
@@ -25,13 +25,13 @@ _OPEN = np.ones((3, 3), np.uint8)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surface:
-    """A grid that is to be drawn.
+    """A grid to draw.
 
     Attributes:
         screen: float32 (R, C, 3): column and row in pixels, and distance, of the vertices.
         colour: float32 (dense R, dense C, 3), linear light, of the samples.
         keep: bool (dense R, dense C), which samples are there at all; all when None.
-        facing: float32 (R, C), above 0 where the vertex is to be seen; both sides of the surface are drawn when None.
+        facing: float32 (R, C), above 0 where the vertex is visible; both sides of the surface are drawn when None.
         kind: int8 (dense R, dense C), a mark of the sample; 0 when None.
     """
 
@@ -74,7 +74,7 @@ def normals(grid: Floats) -> Floats:
 
 
 def draw(surfaces: list[Surface], height: int, width: int) -> Drawn:
-    """Draw surfaces into a picture of the given size."""
+    """Draw surfaces into an image of the given size."""
     pixels, distances, colours, kinds, orders = [], [], [], [], []
     for number, surface in enumerate(surfaces):
         dense = surface.colour.shape[0] // surface.screen.shape[0]
@@ -89,7 +89,7 @@ def draw(surfaces: list[Surface], height: int, width: int) -> Drawn:
             left, right = max(columns[0] - 1, 0), columns[-1] + 2
             grid = np.concatenate([grid, surface.facing[..., None]], axis=-1)[top:bottom, left:right]
             cut = (slice(top * dense, bottom * dense), slice(left * dense, right * dense))
-        screen = finer(grid, dense)
+        screen = upsample(grid, dense)
         seen = None if surface.keep is None else surface.keep[cut]
         if surface.facing is not None:
             outside = screen[..., 3] > 0
@@ -125,10 +125,10 @@ def draw(surfaces: list[Surface], height: int, width: int) -> Drawn:
     kind[found] = np.concatenate(kinds)[sample]
     order[found] = np.concatenate(orders)[sample]
     depth[found] = distance[sample]
-    return _filled(colour.reshape(*shape, 3), kind.reshape(shape), depth.reshape(shape), order.reshape(shape))
+    return _fill(colour.reshape(*shape, 3), kind.reshape(shape), depth.reshape(shape), order.reshape(shape))
 
 
-def _filled(colour: Floats, kind: NDArray[np.int8], depth: Floats, order: NDArray[np.int8]) -> Drawn:
+def _fill(colour: Floats, kind: NDArray[np.int8], depth: Floats, order: NDArray[np.int8]) -> Drawn:
     """Close the holes between samples, through which what lies behind shows, and soften the outline by half a pixel."""
     far = np.where(kind >= 0, depth, _FAR).astype(np.float32)
     # The nearer surface's samples lie around a hole: a spot that is farther than all around it is no thing.

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from kpedge.core.boxes import box_of_points
 from kpedge.core.faces import Pose
 from kpedge.core.geometry import Image, Points
-from kpedge.synthetic.accessories import hold_before
+from kpedge.synthetic.accessories import occlude
 from kpedge.synthetic.background import draw_background, draw_body
-from kpedge.synthetic.lens import developed, exposed
+from kpedge.synthetic.lens import develop, expose
 from kpedge.synthetic.light import draw_light
 from kpedge.synthetic.person import draw_person
 from kpedge.synthetic.portrait import Portrait, draw_portrait
@@ -92,7 +92,7 @@ def _close(rng: np.random.Generator, background: bool) -> SyntheticPhoto:
             if 0.3 * other < aside < width - 0.3 * other:
                 faces.append(_place(image, rng, (aside, y + (rng.normal(0, 0.12) - 0.1) * size), other))
         faces.append(_place(image, rng, (x, y), size))
-    image = developed(image, rng, size, coarse=0.12)
+    image = develop(image, rng, size, coarse=0.12)
     return SyntheticPhoto(image, tuple(faces))
 
 
@@ -112,7 +112,7 @@ def _frame(rng: np.random.Generator, background: bool) -> SyntheticPhoto:
                 taken.append((x, y, size))
                 faces.append(_place(image, rng, (x, y), max(size, 12.0)))
                 break
-    image = developed(image, rng, sizes[-1] if sizes else 60.0)
+    image = develop(image, rng, sizes[-1] if sizes else 60.0)
     return SyntheticPhoto(image, tuple(faces))
 
 
@@ -135,7 +135,7 @@ def _place(image: Image, rng: np.random.Generator, middle: tuple[float, float], 
     scale = min(max(wanted, SMALLEST), LARGEST)
     portrait = draw_portrait(person, view, lamps, scale, rng)
     gain = _gain(rng, portrait)
-    colour = exposed(portrait.colour, gain)
+    colour = expose(portrait.colour, gain)
     drawn = box_of_points(portrait.points)
     zoom = size / float(drawn[2] - drawn[0])
     shift = np.array(middle) - zoom * (drawn[:2] + drawn[2:]) / 2
@@ -149,7 +149,7 @@ def _place(image: Image, rng: np.random.Generator, middle: tuple[float, float], 
         draw_body(image, rng, neck, zoom * scale, view.body[2])
     points = portrait.points * zoom + shift
     if rng.random() < 0.10:
-        hold_before(image, rng, points, zoom * scale)
+        occlude(image, rng, points, zoom * scale)
     return SyntheticFace(box_of_points(points), points, _pose(view))
 
 

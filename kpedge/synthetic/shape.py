@@ -1,7 +1,7 @@
 """The surface of a head at rest: a grid of vertices around it, and where on that grid the parts of a face lie.
 
 Frame of reference of everything in this package, before a head is turned: the origin is midway between the pupils,
-x to the picture's right, y down, z away from the camera; the unit is the distance between the pupils (some 63 mm).
+x to the image's right, y down, z away from the camera; the unit is the distance between the pupils (some 63 mm).
 
 The grid is laid around the head like a map around a globe: columns are directions, rows run from the crown over
 forehead and face to the chin, under it and down the neck. Horizontal sections are ellipses, whose half-widths and
@@ -115,7 +115,7 @@ def rise(values: Floats, start: float, stop: float) -> Floats:
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
-def finer(grid: Floats, dense: int) -> Floats:
+def upsample(grid: Floats, dense: int) -> Floats:
     """Values of vertices (R, C, ...) at the texels, (dense R, dense C, ...)."""
     size = (grid.shape[1] * dense, grid.shape[0] * dense)
     return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR), np.float32)
@@ -254,7 +254,7 @@ def grid_places(points: Points) -> Points:
         float64 (N, 2): column and row, in vertices.
     """
     steps = np.stack([np.abs(points[:, 0]), points[:, 1] - _TABLE_Y[0]], axis=1) / _TABLE_STEP
-    found = at_places(_place_table(), steps)
+    found = sample_grid(_place_table(), steps)
     middle = (len(head().angles) - 1) / 2
     found[:, 0] = middle + np.sign(points[:, 0]) * (found[:, 0] - middle)
     return found
@@ -264,8 +264,8 @@ def grid_places(points: Points) -> Points:
 def texels(dense: int) -> tuple[Floats, Floats, Floats]:
     """Of every texel x and y at rest, and whether it faces the front (1 to 0), each (dense R, dense C)."""
     base = head()
-    x, y = (finer(np.ascontiguousarray(base.rest[..., axis]), dense) for axis in (0, 1))
-    return x, y, finer(base.front, dense)
+    x, y = (upsample(np.ascontiguousarray(base.rest[..., axis]), dense) for axis in (0, 1))
+    return x, y, upsample(base.front, dense)
 
 
 def texture_places(points: Points, dense: int) -> Points:
@@ -273,7 +273,7 @@ def texture_places(points: Points, dense: int) -> Points:
     return np.asarray((grid_places(points) + 0.5) * dense - 0.5, np.float64)
 
 
-def at_places(grid: Floats, places: Points) -> Points:
+def sample_grid(grid: Floats, places: Points) -> Points:
     """Values of vertices (R, C, K) at places (N, 2) between them, float64 (N, K), bilinear."""
     last = np.array(grid.shape[1::-1]) - 2
     low = np.clip(np.floor(places).astype(np.intp), 0, last)

@@ -55,7 +55,7 @@ class Skin:
         base: float32 (3,), logarithm of the skin's colour.
         hair: float32 (3,), colour of brows, lashes and beard.
         weights: float32 (fields, 3), how strong each field of `fields` is, a column a colour.
-        finer: float32 (details + noises,), how strong each field of `details` is.
+        detail_weights: float32 (details + noises,), how strong each field of `details` is.
         lips: float32 (3,), added to the logarithm on the lips.
         brow: what both brows share.
         lash: how dark the edge of the upper lid is, 0 to 1.
@@ -75,7 +75,7 @@ class Skin:
     base: Floats
     hair: Floats
     weights: Floats
-    finer: Floats
+    detail_weights: Floats
     lips: Floats
     brow: Brow
     lash: float
@@ -183,7 +183,7 @@ def draw_skin(rng: np.random.Generator, *, man: bool, old: float, child: bool) -
         base=np.asarray(base, np.float32),
         hair=np.asarray(hair, np.float32),
         weights=weights,
-        finer=np.asarray(finer_weights, np.float32),
+        detail_weights=np.asarray(finer_weights, np.float32),
         lips=np.asarray(lips, np.float32),
         brow=_draw_brow(rng, man=man, child=child),
         lash=float(rng.uniform(0.5, 0.92) + 0.15 * made_up),

@@ -27,7 +27,7 @@ from kpedge.data.source import BACKGROUND_FOLDER, RECORD
 from kpedge.synthetic.scene import render_photo
 
 SYNTHETIC_FORM = 2
-"""Version of what the renderer draws: another one draws other pictures from the same seed."""
+"""Version of what the renderer draws: another one draws other images from the same seed."""
 JOURNAL = "journal.jsonl"
 """File of an unfinished set: what is being made, then a line for each photo."""
 QUALITIES = (40, 96)
