@@ -142,7 +142,7 @@ def prepared(photos: Path, shared: Shared) -> PreparedSet:
     return open_set(shared.folder("set", lambda out: prepare(photos, out, options)))
 
 
-EASY = {"epochs": 25, "batch_size": 8, "lr": 0.03, "warmup": 20, "threads": 1, "roll": 0.0, "scale": 0.0, "shift": 0.0}
+EASY = {"epochs": 25, "batch_size": 8, "lr": 0.03, "warmup": 0.1, "threads": 1, "roll": 0.0, "scale": 0.0, "shift": 0.0}
 """Settings with which the plain network learns easy faces in seconds."""
 
 
@@ -181,7 +181,7 @@ def one_thread() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-LEAN = {"width": 0.5, "batch_size": 16, "threads": 1, "warmup": 5, "lr": 5e-3, "ema": 0.9}
+LEAN = {"width": 0.5, "batch_size": 16, "threads": 1, "warmup": 0.05, "lr": 5e-3, "ema_decay": 0.9}
 """Settings with which a narrow stage 2 or 3 learns easy faces in seconds."""
 
 
@@ -190,8 +190,8 @@ def trained3(prepared: PreparedSet, shared: Shared) -> Path:
     """The folder of a short training of stage 3."""
     from dataclasses import replace
 
-    from kpedge.training.config import RECIPES
     from kpedge.training.loop import train
+    from kpedge.training.recipes import RECIPES
 
     config = replace(RECIPES["stage3"], **LEAN, epochs=30, negatives=2.0, face_weight=1.0)
     return shared.folder("run-stage3", lambda out: train("stage3", prepared, out, config))

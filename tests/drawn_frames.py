@@ -10,10 +10,20 @@ from conftest import template
 
 from kpedge.core.keypoints import FACES5, FACES21, convert_points
 from kpedge.data.frames import FrameWriter, open_frames
-from kpedge.training.config import DETECTOR
+from kpedge.training.recipes import DETECTOR
 
 SHORT = replace(
-    DETECTOR, epochs=2, batch_size=3, size=64, threads=1, warmup=2, lr=3e-3, ema=0.8, validate=1, mosaic=0.3, clip=5.0
+    DETECTOR,
+    epochs=2,
+    batch_size=3,
+    size=64,
+    threads=1,
+    warmup=0.3,
+    lr=3e-3,
+    ema_decay=0.8,
+    validate=1,
+    mosaic=0.3,
+    grad_clip=5.0,
 )
 """Settings of runs that need not learn."""
 

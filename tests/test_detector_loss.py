@@ -7,12 +7,25 @@ import torch
 from kpedge.data.frame_sampling import View
 from kpedge.models.detector import OUTPUTS, STRIDES, Detector, DetectorModel, decode
 from kpedge.training.config import DetectorConfig
-from kpedge.training.detector_loop import to_tensors, total_loss
-from kpedge.training.detector_loss import CANDIDATES, LOSSES, RADIUS, Targets, assign, box_iou, detector_losses
+from kpedge.training.detector_loss import (
+    CANDIDATES,
+    LOSSES,
+    RADIUS,
+    DetectorLoss,
+    Targets,
+    assign,
+    box_iou,
+    detector_losses,
+)
+from kpedge.training.detector_task import to_tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 96
 """Of the views here."""
+
+
+def total_loss(config, losses, counts):
+    return DetectorLoss(None, config).total(losses, counts)
 
 
 def new_cells(side=SIDE):
@@ -308,7 +321,8 @@ def test_views_become_a_batch_and_its_targets():
         View(pictures[1], boxes[:0], points[:0], np.zeros(0, bool)),
         View(pictures[2], boxes[2:], points[2:], np.array([False])),
     ]
-    frames, targets = to_tensors(views)
+    frames, *arrays = to_tensors(views)
+    targets = Targets(*arrays)
     assert np.array_equal(frames.numpy(), pictures)
     assert targets.boxes.shape == (3, 2, 4)
     assert np.array_equal(targets.boxes[0].numpy(), boxes[:2])
@@ -316,7 +330,7 @@ def test_views_become_a_batch_and_its_targets():
     assert np.array_equal(targets.boxes[2, 0].numpy(), boxes[2])
     assert targets.real.tolist() == [[True, False], [False, False], [True, False]]
     assert targets.ignore.tolist() == [[False, True], [False, False], [False, False]]
-    assert to_tensors(views[1:2])[1].boxes.shape == (1, 1, 4)
+    assert to_tensors(views[1:2])[1].shape == (1, 1, 4)
 
 
 # Learning
@@ -342,15 +356,15 @@ def test_a_small_network_learns_a_few_views_by_heart():
     frames = torch.from_numpy(np.stack([drawn(seed, faces) for seed, faces in enumerate(labelled)]))
     targets, config = targets_of(*labelled), DetectorConfig()
     model = DetectorModel(Detector(stem=(8, 16), widths=(16, 32, 32), depths=(1, 1, 1), neck=16))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    falling, totals = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    falling, totals = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps), []
     for _ in range(steps):
         model.train()
         sums, counts = detector_losses(*model.raw(frames), targets)
         total = total_loss(config, sums, counts)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         total.backward()
-        optimiser.step()
+        optimizer.step()
         falling.step()
         totals.append(float(total.detach()))
     assert totals[-1] < 0.25 * totals[0]

@@ -15,8 +15,9 @@ from kpedge.core.keypoints import FACES5, FACES21
 from kpedge.models.build import new_detector
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.detector import DetectorModel
-from kpedge.training.detector_loop import new_detector_card, train_detector
+from kpedge.training.detector_task import new_detector_card
 from kpedge.training.detector_validation import VALIDATION_SIDE, validate_detector
+from kpedge.training.loop import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NARROW = {"stem": (8, 16), "widths": (16, 16, 32), "depths": (1, 1, 1), "neck": 16}
@@ -34,14 +35,14 @@ def narrow_card(sets, config, start=None):
 @pytest.fixture(autouse=True, scope="module")
 def narrow():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kpedge.training.detector_loop.new_detector_card", narrow_card)
+        patch.setattr("kpedge.training.detector_task.new_detector_card", narrow_card)
         yield
 
 
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
     """Drawing them takes longer than these runs; the run of the fixture below is made before this, with its curves."""
-    monkeypatch.setattr("kpedge.training.run.detector_curves_png", lambda history: b"curves")
+    monkeypatch.setattr("kpedge.training.detector_task.detector_curves_png", lambda history: b"curves")
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +54,17 @@ def drawn(tmp_path_factory):
 def run(drawn, tmp_path_factory):
     """The folder of a short run."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    train_detector([drawn], out, SHORT)
+    train("detector", [drawn], out, SHORT)
     return out
 
 
 def same(one, two):
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def trained(checkpoint):
+    """The weights that are trained, not their average."""
+    return {name.removeprefix("model."): values for name, values in checkpoint.resume["loss"].items()}
 
 
 def figures(history):
@@ -109,23 +115,23 @@ def test_its_checkpoints_are_detectors(run, drawn):
     measured = validate_detector(best.model(), best.card, [drawn])
     assert measured.threshold == best.card.threshold
     assert best.card.accuracy["validation"]["drawn"] == json.loads(json.dumps(measured.by_set["drawn"].to_dict()))
-    assert best.progress["best"] == measured.criterion
+    assert best.progress["history"][best.progress["best_epoch"] - 1]["criterion"] == measured.criterion
     assert measured.by_set["drawn"].faces == 2
     assert measured.by_set["drawn"].frames == 3
 
 
 def test_weights_are_the_average_where_one_is_kept(drawn, tmp_path):
-    train_detector([drawn], tmp_path / "averaged", replace(SHORT, epochs=1))
-    train_detector([drawn], tmp_path / "plain", replace(SHORT, epochs=1, ema=0.0))
+    train("detector", [drawn], tmp_path / "averaged", replace(SHORT, epochs=1))
+    train("detector", [drawn], tmp_path / "plain", replace(SHORT, epochs=1, ema_decay=0.0))
     averaged, plain = (load_checkpoint(tmp_path / name / "last.pt") for name in ("averaged", "plain"))
-    assert same(averaged.resume["model"], plain.resume["model"]), "the steps are the same"
-    assert same(plain.state, plain.resume["model"])
-    assert not same(averaged.state, averaged.resume["model"])
+    assert same(averaged.resume["loss"], plain.resume["loss"]), "the steps are the same"
+    assert same(plain.state, trained(plain))
+    assert not same(averaged.state, trained(averaged))
 
 
 def test_the_seed_determines_the_weights(run, drawn, tmp_path):
-    train_detector([drawn], tmp_path / "again", SHORT)
-    train_detector([drawn], tmp_path / "other", replace(SHORT, seed=1))
+    train("detector", [drawn], tmp_path / "again", SHORT)
+    train("detector", [drawn], tmp_path / "other", replace(SHORT, seed=1))
     first, again, other = (
         load_checkpoint(path / "last.pt").state for path in (run, tmp_path / "again", tmp_path / "other")
     )
@@ -137,24 +143,34 @@ def test_the_seed_determines_the_weights(run, drawn, tmp_path):
     ("settings", "stop"),
     [
         ({}, 1),
-        ({"ema": 0.0, "optimiser": "adam-sgd", "lr_sgd": 1e-3, "switch": 0.34, "validate": 2, "clip": 0.0}, 1),
+        (
+            {
+                "ema_decay": 0.0,
+                "optimizer": "adam-sgd",
+                "sgd_lr": 1e-3,
+                "switch_at": 0.34,
+                "validate": 2,
+                "grad_clip": 0.0,
+            },
+            1,
+        ),
         ({"validate": 2, "schedule": "plateau", "plateau": 1}, 2),
     ],
 )
 def test_a_run_that_was_stopped_ends_with_the_same_bits(drawn, tmp_path, settings, stop):
     config = replace(SHORT, epochs=3, **settings)
-    train_detector([drawn], tmp_path / "whole", config)
+    train("detector", [drawn], tmp_path / "whole", config)
 
     def cut(record, epochs):
         if record["epoch"] == stop:
             raise Stop
 
     with pytest.raises(Stop):
-        train_detector([drawn], tmp_path / "cut", config, on_epoch=cut)
+        train("detector", [drawn], tmp_path / "cut", config, on_epoch=cut)
     assert len(load_checkpoint(tmp_path / "cut" / "last.pt").progress["history"]) == stop
     lines = []
     torch.manual_seed(1234)  # whatever was drawn before
-    train_detector([drawn], tmp_path / "cut", config, resume=True, say=lines.append)
+    train("detector", [drawn], tmp_path / "cut", config, resume=True, notify=lines.append)
     assert f"resuming after epoch {stop} of 3" in lines
     for name in ("last.pt", "best.pt"):
         whole, resumed = (load_checkpoint(tmp_path / folder / name) for folder in ("whole", "cut"))
@@ -167,7 +183,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(drawn, tmp_path, setting
 
 def test_a_finished_run_has_nothing_left_to_do(run, drawn):
     before = load_checkpoint(run / "last.pt").state
-    result = train_detector([drawn], run, SHORT, resume=True)
+    result = train("detector", [drawn], run, SHORT, resume=True)
     assert result.epochs == 2
     assert result.best == run / "best.pt"
     assert same(before, load_checkpoint(run / "last.pt").state)
@@ -175,7 +191,7 @@ def test_a_finished_run_has_nothing_left_to_do(run, drawn):
 
 def test_a_run_that_is_resumed_before_it_began_begins(drawn, tmp_path):
     lines = []
-    result = train_detector([drawn], tmp_path / "new", replace(SHORT, epochs=1), resume=True, say=lines.append)
+    result = train("detector", [drawn], tmp_path / "new", replace(SHORT, epochs=1), resume=True, notify=lines.append)
     assert result.epochs == 1
     assert any("holds no run yet" in line for line in lines)
 
@@ -183,17 +199,17 @@ def test_a_run_that_is_resumed_before_it_began_begins(drawn, tmp_path):
 def test_resuming_with_other_flags_or_data_is_refused(run, drawn, tmp_path):
     before = (run / "last.pt").read_bytes()
     with pytest.raises(TrainingError, match=r"made with --lr 0\.003, not 0\.004"):
-        train_detector([drawn], run, replace(SHORT, lr=4e-3), resume=True)
+        train("detector", [drawn], run, replace(SHORT, lr=4e-3), resume=True)
     with pytest.raises(TrainingError, match=r"--mosaic 0\.3, not 0\.0; --validate 1, not 2|--validate.*--mosaic"):
-        train_detector([drawn], run, replace(SHORT, mosaic=0.0, validate=2), resume=True)
+        train("detector", [drawn], run, replace(SHORT, mosaic=0.0, validate=2), resume=True)
     other = write_set(tmp_path / "other", seed=1)
     for sets in ([other], [drawn, write_set(tmp_path / "more", name="more", seed=2)]):
         with pytest.raises(TrainingError, match="trained on other data"):
-            train_detector(sets, run, SHORT, resume=True)
+            train("detector", sets, run, SHORT, resume=True)
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "last.pt").write_bytes((run / "best.pt").read_bytes())
-    with pytest.raises(TrainingError, match="holds no optimiser state"):
-        train_detector([drawn], tmp_path / "best", SHORT, resume=True)
+    with pytest.raises(TrainingError, match="holds no optimizer state"):
+        train("detector", [drawn], tmp_path / "best", SHORT, resume=True)
     assert (run / "last.pt").read_bytes() == before
 
 
@@ -211,23 +227,23 @@ def test_a_run_of_a_keypoint_model_is_not_gone_on_with(drawn, tmp_path):
     (tmp_path / "run").mkdir()
     save_checkpoint(tmp_path / "run" / "last.pt", Checkpoint(card, {}, {}, {"history": []}))
     with pytest.raises(TrainingError, match="a run of stage1, not detector"):
-        train_detector([drawn], tmp_path / "run", SHORT, resume=True)
+        train("detector", [drawn], tmp_path / "run", SHORT, resume=True)
 
 
 def test_a_run_is_not_overwritten_unasked(run, drawn, tmp_path):
     before = (run / "last.pt").read_bytes()
     with pytest.raises(OutputError, match="holds a run already"):
-        train_detector([drawn], run, SHORT)
+        train("detector", [drawn], run, SHORT)
     assert (run / "last.pt").read_bytes() == before
     (tmp_path / "last.pt").write_bytes(before)
-    assert train_detector([drawn], tmp_path, replace(SHORT, epochs=1), force=True).epochs == 1
+    assert train("detector", [drawn], tmp_path, replace(SHORT, epochs=1), force=True).epochs == 1
     assert len(load_checkpoint(tmp_path / "last.pt").progress["history"]) == 1
 
 
 def test_an_epoch_without_validation_has_no_figures_and_the_last_always_has(drawn, tmp_path):
     records = []
     config = replace(SHORT, epochs=3, validate=2)
-    train_detector([drawn], tmp_path, config, on_epoch=lambda record, epochs: records.append((record, epochs)))
+    train("detector", [drawn], tmp_path, config, on_epoch=lambda record, epochs: records.append((record, epochs)))
     assert [epochs for _, epochs in records] == [3, 3, 3]
     assert ["criterion" in record for record, _ in records] == [False, True, True]
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
@@ -236,8 +252,8 @@ def test_an_epoch_without_validation_has_no_figures_and_the_last_always_has(draw
 
 def test_patience_counts_epochs_without_a_better_validation(drawn, tmp_path):
     lines = []
-    config = replace(SHORT, epochs=9, lr=0.0, patience=2, ema=0.0)
-    result = train_detector([drawn], tmp_path, config, say=lines.append)
+    config = replace(SHORT, epochs=9, lr=0.0, patience=2, ema_decay=0.0)
+    result = train("detector", [drawn], tmp_path, config, notify=lines.append)
     assert result.epochs == result.best_epoch + 2
     assert f"stopped after epoch {result.epochs}: no better validation for 2 epochs" in lines
 
@@ -246,16 +262,16 @@ def test_patience_counts_epochs_without_a_better_validation(drawn, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(drawn, tmp_path):
-    config = replace(SHORT, epochs=6, optimiser="sgd", lr=1e25, clip=0.0, warmup=0)
+    config = replace(SHORT, epochs=6, optimizer="sgd", lr=1e25, grad_clip=0.0, warmup=0)
     with pytest.raises(TrainingError, match=r"epoch \d+, step \d+: the loss is (nan|inf|\d)") as caught:
-        train_detector([drawn], tmp_path, config)
+        train("detector", [drawn], tmp_path, config)
     assert "--lr" in caught.value.advice
 
 
 def test_a_network_whose_answers_are_not_finite_is_not_kept_as_the_best(drawn, tmp_path):
-    config = replace(SHORT, epochs=1, batch_size=100, optimiser="sgd", lr=1e30, clip=0.0, warmup=0, ema=0.0)
-    with pytest.raises(TrainingError, match="the network's answers are not finite"):
-        train_detector([drawn], tmp_path, config)
+    config = replace(SHORT, epochs=1, batch_size=100, optimizer="sgd", lr=1e30, grad_clip=0.0, warmup=0, ema_decay=0.0)
+    with pytest.raises(TrainingError, match="the network's outputs are not finite"):
+        train("detector", [drawn], tmp_path, config)
     assert not (tmp_path / "best.pt").exists()
 
 
@@ -268,15 +284,15 @@ def test_without_a_face_to_validate_on_nothing_is_trained(tmp_path, why):
                 face["boxes"] = face["labelled"] = np.array([10.0, 10, 17, 17])
 
     source = write_set(tmp_path / "set", train=4, validation=0 if why == "none" else 2, change=change)
-    with pytest.raises(DataError, match="no face is there to validate on") as caught:
-        train_detector([source], tmp_path / "run", SHORT)
+    with pytest.raises(DataError, match="no face to validate on") as caught:
+        train("detector", [source], tmp_path / "run", SHORT)
     assert "--validation" in caught.value.advice
     assert not (tmp_path / "run").exists()
 
 
 def test_sets_of_the_same_name_are_refused(drawn, tmp_path):
     with pytest.raises(DataError, match="two of the sets have the same name: drawn, drawn"):
-        train_detector([drawn, write_set(tmp_path / "set", seed=1)], tmp_path / "run", SHORT)
+        train("detector", [drawn, write_set(tmp_path / "set", seed=1)], tmp_path / "run", SHORT)
 
 
 def test_sizes_that_fit_no_mosaic_are_refused():
@@ -289,7 +305,7 @@ def test_sizes_that_fit_no_mosaic_are_refused():
 
 def test_background_sets_teach_the_background_and_bound_the_threshold(drawn, tmp_path):
     other = write_set(tmp_path / "empty", "empty", train=0, validation=0, background=3)
-    train_detector([drawn, other], tmp_path / "run", replace(SHORT, epochs=1))
+    train("detector", [drawn, other], tmp_path / "run", replace(SHORT, epochs=1))
     card = load_checkpoint(tmp_path / "run" / "best.pt").card
     assert [one["name"] for one in card.training["sets"]] == ["drawn", "empty"]
     figures = card.accuracy["validation"]
@@ -301,21 +317,21 @@ def test_background_sets_teach_the_background_and_bound_the_threshold(drawn, tmp
 
 def test_training_starts_from_given_weights(run, drawn, tmp_path):
     lines = []
-    still = replace(SHORT, epochs=1, lr=0.0, ema=0.0)
-    train_detector([drawn], tmp_path / "run", still, init_from=run / "best.pt", say=lines.append)
+    still = replace(SHORT, epochs=1, lr=0.0, ema_decay=0.0)
+    train("detector", [drawn], tmp_path / "run", still, init_from=run / "best.pt", notify=lines.append)
     start, end = load_checkpoint(run / "best.pt"), load_checkpoint(tmp_path / "run" / "last.pt")
     moving = [name for name in start.state if not torch.equal(start.state[name], end.state[name])]
     assert all("running_" in name or "num_batches" in name for name in moving)
     assert any(f"{len(start.state)} of {len(start.state)} tensors loaded" in line for line in lines)
     assert end.config["init_from"] == start.card.weights_sha256
-    assert train_detector([drawn], tmp_path / "run", still, resume=True).epochs == 1, "it need not be named again"
+    assert train("detector", [drawn], tmp_path / "run", still, resume=True).epochs == 1, "it need not be named again"
     with pytest.raises(TrainingError, match="--init-from"):
-        train_detector([drawn], tmp_path / "run", still, resume=True, init_from=tmp_path / "run" / "last.pt")
+        train("detector", [drawn], tmp_path / "run", still, resume=True, init_from=tmp_path / "run" / "last.pt")
 
 
 def test_frozen_layers_keep_their_weights_and_statistics(drawn, tmp_path):
     lines = []
-    train_detector([drawn], tmp_path, replace(SHORT, epochs=1, freeze=("stem.*", "level8.0.*")), say=lines.append)
+    train("detector", [drawn], tmp_path, replace(SHORT, epochs=1, freeze=("stem.*", "level8.0.*")), notify=lines.append)
     torch.manual_seed(SHORT.seed)
     start = new_detector(narrow_card([drawn], SHORT)).state_dict()
     end = load_checkpoint(tmp_path / "last.pt").state
@@ -324,12 +340,14 @@ def test_frozen_layers_keep_their_weights_and_statistics(drawn, tmp_path):
         assert torch.equal(before, end[name]) == frozen, name
     assert any(line.startswith("frozen: stem.0.conv.weight") for line in lines)
     with pytest.raises(UsageError, match=r"--freeze backbone\*: no layer of that name"):
-        train_detector([drawn], tmp_path / "other", replace(SHORT, freeze=("backbone*",)))
+        train("detector", [drawn], tmp_path / "other", replace(SHORT, freeze=("backbone*",)))
 
 
 def test_channels_may_come_last(run, drawn, tmp_path):
-    train_detector([drawn], tmp_path, replace(SHORT, epochs=1, channels_last=True))
+    train("detector", [drawn], tmp_path, replace(SHORT, epochs=1, channels_last=True))
     checkpoint = load_checkpoint(tmp_path / "last.pt")
-    assert checkpoint.resume["model"]["network.level8.0.conv.weight"].is_contiguous(memory_format=torch.channels_last)
+    assert checkpoint.resume["loss"]["model.network.level8.0.conv.weight"].is_contiguous(
+        memory_format=torch.channels_last
+    )
     first = load_checkpoint(run / "last.pt").progress["history"][0]["train_loss"]
     assert checkpoint.progress["history"][0]["train_loss"] == pytest.approx(first, rel=1e-2)

@@ -4,7 +4,7 @@ from drawn_frames import SHORT, write_set
 
 from kpedge.evaluation.detection_metrics import match
 from kpedge.evaluation.detections import find_in_frames
-from kpedge.training.detector_loop import new_detector_card
+from kpedge.training.detector_task import new_detector_card
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ from conftest import EASY
 from kpedge.cli.main import main
 from kpedge.core.errors import OutputError, TrainingError, UsageError
 from kpedge.training import find_lr, loop
-from kpedge.training.config import RECIPES, TrainConfig
+from kpedge.training.config import TrainConfig
 from kpedge.training.find_lr import HIGHEST, LOWEST, STEPS, LossCurve, find_learning_rate
-from kpedge.training.step import Stepper
+from kpedge.training.loop import Stepper
+from kpedge.training.recipes import RECIPES
 
 ALONE = {**EASY, "threads": 1}
 RATES = LOWEST * (HIGHEST / LOWEST) ** (np.arange(STEPS) / (STEPS - 1))
@@ -29,10 +30,11 @@ class Watched(Stepper):
 
     seen = None
 
-    def __call__(self, batch, factor):
-        sums = super().__call__(batch, factor)
-        self.seen.append(([group["lr"] for group in self.optimiser.param_groups], float(sums[-1] / sums[-3])))
-        return sums
+    def __call__(self, batch):
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        found = super().__call__(batch)
+        self.seen.append((rates, found[2]))
+        return found
 
 
 @pytest.fixture
@@ -64,12 +66,12 @@ def test_a_loss_that_only_varies_or_rises_falls_nowhere():
     assert with_start.highest == pytest.approx(HIGHEST), "it never rises"
 
 
-def test_a_search_leaves_a_picture_and_a_table_and_nothing_of_a_run(prepared, tmp_path):
+def test_a_search_leaves_a_chart_and_a_table_and_nothing_of_a_run(prepared, tmp_path):
     done = []
     config = TrainConfig(**ALONE)
     found = find_learning_rate("stage1", [prepared], tmp_path, config, progress=lambda *step: done.append(step))
     assert {path.name for path in tmp_path.iterdir()} == {"find_lr.png", "find_lr.csv"}
-    assert found.picture.read_bytes()[:4] == b"\x89PNG"
+    assert found.chart.read_bytes()[:4] == b"\x89PNG"
     rows = list(csv.DictReader(found.table.read_text().splitlines()))
     assert rows[0].keys() == {"step", "lr", "loss", "start_loss", "smoothed"}
     rates = [float(row["lr"]) for row in rows]
@@ -111,7 +113,7 @@ def test_the_other_stages_are_searched_from_given_weights_too(prepared, tmp_path
     assert losses[0] != losses[1], "other weights"
 
 
-def test_a_loss_that_does_not_fall_is_an_error_that_names_the_picture(prepared, tmp_path, monkeypatch):
+def test_a_loss_that_does_not_fall_is_an_error_that_names_the_chart(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(find_lr, "STEPS", 25)
     monkeypatch.setattr(find_lr, "HIGHEST", 1e-5)
     with pytest.raises(TrainingError, match=r"falls at no learning rate from 1e-06 to 1e-05: see .*find_lr\.png"):
@@ -134,6 +136,6 @@ def test_the_command_prints_the_suggested_rate(prepared, tmp_path, capsys):
     assert main(["train", "stage1", *flags, "--find-lr"]) == 0
     captured = capsys.readouterr()
     assert 1e-4 < float(captured.out) < 1
-    assert f"curve: {tmp_path / 'run' / 'find_lr.png'}" in captured.err
+    assert f"chart: {tmp_path / 'run' / 'find_lr.png'}" in captured.err
     assert main(["train", "stage1", *flags, "--find-lr"]) == 1
     assert "--force" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from kpedge.models.registry import BACKBONES, HEADS, NORMS
 from kpedge.models.stage2 import Stage2
 from kpedge.models.stage3 import Stage3
 from kpedge.training.config import TrainConfig
-from kpedge.training.setup import new_card
+from kpedge.training.keypoint_task import new_card
 
 POINTS = 21
 
@@ -148,7 +148,7 @@ def test_a_folded_model_computes_the_same_with_its_calibration(backbone):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_weights_of_a_folded_network_load_into_what_its_card_builds(prepared, backbone):
     torch.manual_seed(0)
-    card = new_card("stage3", [prepared], TrainConfig(backbone=backbone))
+    card = new_card("stage3", [prepared], TrainConfig(norm="batch", backbone=backbone))
     model = KeypointModel(settle(build_network(card.architecture, POINTS)), torch.rand(POINTS, 2), 0.07, face=True)
     folded = model.folded()
     told = replace(card, architecture={**card.architecture, "folded": True, "scaled_output": True})

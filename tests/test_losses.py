@@ -3,24 +3,21 @@ from math import log, sqrt
 import pytest
 import torch
 
-from kpedge.core.choices import LOSSES
 from kpedge.core.keypoints import FACES21
 from kpedge.models.heads.targets import target_distributions
 from kpedge.models.keypoint_model import KeypointModel
 from kpedge.models.stage3 import Stage3
 from kpedge.training.config import TrainConfig
-from kpedge.training.losses import (
-    BETA,
-    POINT_LOSSES,
-    RECTIFIED,
-    WING_CURVE,
-    WING_WIDTH,
+from kpedge.training.keypoint_loss import (
+    DatasetBias,
+    KeypointLoss,
     distribution_loss,
     error_loss,
     face_loss,
     keypoint_loss,
 )
-from kpedge.training.objective import Objective, SetOffsets, total_loss
+from kpedge.training.losses import BETA, RECTIFIED, WING_CURVATURE, WING_WIDTH
+from kpedge.training.registry import LOSSES
 
 ERRORS = torch.tensor([[[0.1, -0.5], [3.0, -4.0]]])
 """One sample, two points: within and beyond every bend."""
@@ -40,18 +37,18 @@ def generator(seed=0):
 
 
 def test_every_loss_on_offer_is_there():
-    assert set(POINT_LOSSES) == set(LOSSES) == set(BY_HAND)
-    assert (BETA, WING_WIDTH, WING_CURVE, RECTIFIED) == (0.3, 2.0, 0.4, 0.1), "what BY_HAND was computed with"
+    assert set(LOSSES) == set(BY_HAND)
+    assert (BETA, WING_WIDTH, WING_CURVATURE, RECTIFIED) == (0.3, 2.0, 0.4, 0.1), "what BY_HAND was computed with"
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_point_losses_by_hand(name):
-    assert torch.allclose(POINT_LOSSES[name](ERRORS)[0], torch.tensor(BY_HAND[name]), atol=1e-5)
+    assert torch.allclose(LOSSES[name](ERRORS)[0], torch.tensor(BY_HAND[name]), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_point_losses_are_zero_at_no_error_symmetric_and_rise(name):
-    loss = POINT_LOSSES[name]
+    loss = LOSSES[name]
     assert loss(torch.zeros(1, 1, 2)).abs().max() <= (1e-3 + 1e-9 if name == "euclidean" else 0)
     assert torch.equal(loss(ERRORS), loss(-ERRORS))
     along = torch.stack([torch.linspace(0, 5, 2001), torch.zeros(2001)], dim=-1)[:, None]
@@ -66,15 +63,15 @@ def test_point_losses_are_zero_at_no_error_symmetric_and_rise(name):
 @pytest.mark.parametrize("size", [0.0, 1e-8, RECTIFIED, WING_WIDTH, 1e3])
 def test_point_losses_have_a_finite_gradient(name, size):
     errors = torch.full((1, 2, 2), size, requires_grad=True)
-    POINT_LOSSES[name](errors).sum().backward()
+    LOSSES[name](errors).sum().backward()
     assert errors.grad.isfinite().all()
 
 
 def test_wing_weighs_small_errors_more_than_large_ones():
     """Feng et al. 2018: the gradient falls from width / curve to 1."""
     errors = torch.tensor([[[1e-4, 3.0]]], requires_grad=True)
-    POINT_LOSSES["wing"](errors).sum().backward()
-    assert errors.grad.flatten().tolist() == pytest.approx([WING_WIDTH / WING_CURVE, 1], rel=1e-3)
+    LOSSES["wing"](errors).sum().backward()
+    assert errors.grad.flatten().tolist() == pytest.approx([WING_WIDTH / WING_CURVATURE, 1], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -83,7 +80,7 @@ def test_what_is_not_labelled_does_not_count(name):
     points = torch.randn(4, 5, 2, generator=generator(2)).requires_grad_()
     full, count = keypoint_loss(name, {"points": points}, target)
     assert count == 20
-    expected = POINT_LOSSES[name](points.detach() - target).mean(dim=-1).sum()
+    expected = LOSSES[name](points.detach() - target).mean(dim=-1).sum()
     assert float(full.detach()) == pytest.approx(float(expected), rel=1e-5)
     target[0] = NAN  # a negative
     target[1, 3] = NAN
@@ -91,7 +88,7 @@ def test_what_is_not_labelled_does_not_count(name):
     part, count = keypoint_loss(name, {"points": points}, target)
     known = target.isfinite().all(dim=-1)
     assert count == known.sum() == 13
-    expected = POINT_LOSSES[name]((points.detach() - target)[known][:, None]).mean(dim=-1).sum()
+    expected = LOSSES[name]((points.detach() - target)[known][:, None]).mean(dim=-1).sum()
     assert float(part.detach()) == pytest.approx(float(expected), rel=1e-5)
     part.backward()
     assert points.grad.isfinite().all()
@@ -209,7 +206,7 @@ def test_expected_errors_of_what_is_not_labelled_do_not_count():
 
 
 def test_the_main_set_has_no_offset_and_others_have_their_own():
-    offsets = SetOffsets(3, FACES21)
+    offsets = DatasetBias(3, FACES21)
     torch.nn.init.normal_(offsets.values, generator=generator())
     found = offsets(torch.tensor([2, 0, 1, 2, 0]))
     assert found.shape == (5, 21, 2)
@@ -222,14 +219,14 @@ def test_the_main_set_has_no_offset_and_others_have_their_own():
 
 
 def test_offsets_start_at_nothing_and_are_no_part_of_a_model():
-    offsets = SetOffsets(2, FACES21)
+    offsets = DatasetBias(2, FACES21)
     assert not offsets(torch.tensor([0, 1])).any()
     assert list(offsets.state_dict()) == ["values"]
 
 
 def test_offsets_are_those_of_the_mirrored_face():
     """Points moved and then mirrored are points mirrored and then moved."""
-    offsets = SetOffsets(2, FACES21)
+    offsets = DatasetBias(2, FACES21)
     torch.nn.init.normal_(offsets.values, generator=generator())
     with torch.no_grad():
         (found,) = offsets(torch.tensor([1]))
@@ -248,7 +245,7 @@ def test_offsets_are_those_of_the_mirrored_face():
 def objective():
     torch.manual_seed(0)
     model = KeypointModel(Stage3(21, width=0.25), torch.rand(21, 2), 0.05, face=True)
-    return Objective(model.eval(), TrainConfig(loss="l1", positive_weight=2.0), 2, FACES21)
+    return KeypointLoss(model.eval(), TrainConfig(loss="l1", positive_weight=2.0), 2, FACES21)
 
 
 @pytest.fixture
@@ -262,29 +259,40 @@ def batch():
 
 def test_the_sums_of_a_batch_are_those_of_its_samples(objective, batch):
     with torch.no_grad():
-        whole = objective(*batch)
-        parts = sum(objective(*(values[n : n + 1] for values in batch)) for n in range(4))
-        output = objective.model.raw(batch[0])
-    assert whole.shape == (5,)
-    assert whole[3] == 21 + 5 + 21
-    assert torch.allclose(whole, parts, rtol=1e-4)
-    assert float(whole[1]) == pytest.approx(float(face_loss(output["logit"], batch[2], 2.0)), rel=1e-5)
-    assert whole[4] == ((output["logit"] > 0) == (batch[2] > 0.5)).sum()
+        losses, counts = objective(*batch)
+        parts = [objective(*(values[n : n + 1] for values in batch)) for n in range(4)]
+        logit = objective.model.raw(batch[0])["logit"]
+    assert torch.allclose(losses, sum(part for part, _ in parts), rtol=1e-4)
+    assert torch.equal(counts, sum(part for _, part in parts))
+    right = (logit > 0) == (batch[2] > 0.5)
+    assert counts.tolist() == [21 + 5 + 21, 4, 3, int(right[:3].sum()), int(right[3])]
+    assert float(losses[1]) == pytest.approx(float(face_loss(logit, batch[2], 2.0)), rel=1e-5)
 
 
 def test_an_offset_moves_the_points_of_its_set_alone(objective, batch):
-    before = torch.stack([objective(*(values[n : n + 1] for values in batch))[0] for n in range(4)])
+    def keypoint_losses():
+        return torch.stack([objective(*(values[n : n + 1] for values in batch))[0][0] for n in range(4)])
+
+    before = keypoint_losses()
     with torch.no_grad():
         objective.offsets.values.add_(0.3 * torch.tensor([0.0, 1.0]))
-    after = torch.stack([objective(*(values[n : n + 1] for values in batch))[0] for n in range(4)])
+    after = keypoint_losses()
     assert (before != after).tolist() == [False, False, True, False]
     assert before[3] == 0
 
 
-def test_the_total_is_a_mean_over_points_and_over_samples():
-    config = TrainConfig(keypoint_weight=2.0, face_weight=0.5)
-    sums = torch.tensor([30.0, 8.0, 50.0])
-    total = total_loss(config, sums, torch.tensor(10.0), torch.tensor(4.0))
+def test_the_total_is_a_mean_over_points_and_over_samples(objective):
+    objective.config = TrainConfig(keypoint_weight=2.0, face_weight=0.5)
+    total = objective.total(torch.tensor([30.0, 8.0, 50.0]), torch.tensor([10.0, 4.0, 3.0, 0.0, 0.0]))
     assert float(total) == pytest.approx(2 * 3 + 0.5 * 2 + 0.1 * 5)
-    nothing = total_loss(config, torch.tensor([0.0, 8.0, 0.0]), torch.tensor(0.0), torch.tensor(4.0))
+    nothing = objective.total(torch.tensor([0.0, 8.0, 0.0]), torch.tensor([0.0, 4.0, 0.0, 0.0, 0.0]))
     assert float(nothing) == pytest.approx(1)
+
+
+def test_label_smoothing_moves_labels_towards_one_half():
+    logit, face = torch.tensor([0.3, -1.0]), torch.tensor([1.0, 0.0])
+    smoothed = torch.tensor([0.9, 0.1])
+    assert float(face_loss(logit, face, 1.0, 0.2)) == pytest.approx(float(face_loss(logit, smoothed, 1.0)))
+    sure = torch.tensor([20.0, -20.0], requires_grad=True)
+    face_loss(sure, face, 1.0, 0.2).backward()
+    assert sure.grad.tolist() == pytest.approx([0.1, -0.1], abs=1e-6), "too sure is wrong, too"

@@ -15,8 +15,9 @@ from kpedge.data.packed import open_set
 from kpedge.data.prepare import PrepareOptions, prepare
 from kpedge.data.sampling import CropSampler, Jitter
 from kpedge.training.config import TrainConfig
-from kpedge.training.objective import Objective, batch_tensors
-from kpedge.training.setup import set_up
+from kpedge.training.distributed import World
+from kpedge.training.keypoint_task import batch_tensors
+from kpedge.training.loop import build
 
 
 @pytest.fixture(scope="module")
@@ -233,34 +234,33 @@ def settings():
 def test_a_run_needs_faces_in_its_main_set(prepared, background, settings):
     for recipe in ("stage2", "stage3"):
         with pytest.raises(DataError, match="no face to train on") as raised:
-            set_up(recipe, [background, prepared], settings, "cpu", None, print)
+            build(recipe, [background, prepared], settings, World(), None, print)
         assert "first" in raised.value.advice
     with pytest.raises(UsageError, match="no recipe is called 'stage9'"):
-        set_up("stage9", [prepared], settings, "cpu", None, print)
+        build("stage9", [prepared], settings, World(), None, print)
 
 
 def test_a_run_mixes_its_sets_as_its_recipe_needs(prepared, second, background, settings):
-    scored = set_up("stage3", [prepared, second, background], settings, "cpu", None, print)
+    scored = build("stage3", [prepared, second, background], settings, World(), None, print)
     plan = scored.mixture.plan(1)
     faces = len(prepared.indices("train")) + len(second.indices("train"))
     assert ((plan[:, 2] == 1).sum(), (plan[:, 2] == 0).sum()) == (faces, round(faces / 2))
-    assert scored.objective.offsets.values.shape == (2, 21, 2)
+    assert scored.loss.offsets.values.shape == (2, 21, 2)
     assert scored.card.has_score
     assert [one["name"] for one in scored.card.training["sets"]] == ["photos"] * 3
     trained = {id(parameter) for group in scored.groups for parameter in group["params"]}
-    assert id(scored.objective.offsets.values) in trained
-    plain = set_up("stage2", [prepared], settings, "cpu", None, print)
+    assert id(scored.loss.offsets.values) in trained
+    plain = build("stage2", [prepared], settings, World(), None, print)
     assert (plain.mixture.plan(1)[:, 2] == 1).all(), "without a score there is no use for negatives"
-    assert plain.objective.offsets is None
+    assert plain.loss.offsets is None
 
 
 def test_a_batch_of_everything_has_a_finite_loss_and_gradient(prepared, second, background, settings):
-    made = set_up("stage3", [prepared, second, background], settings, "cpu", None, print)
+    made = build("stage3", [prepared, second, background], settings, World(), None, print)
     batch = next(made.mixture.batches(1, 24))
     assert set(batch.face) == {0, 1}
-    assert isinstance(made.objective, Objective)
-    sums = made.objective(*batch_tensors(batch, "cpu"))
-    assert sums.isfinite().all()
-    assert sums[3] == 21 * batch.face.sum()
-    sums[:3].sum().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in made.objective.parameters())
+    losses, counts = made.loss(*batch_tensors(batch, "cpu"))
+    assert losses.isfinite().all()
+    assert counts[0] == 21 * batch.face.sum()
+    losses.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in made.loss.parameters())

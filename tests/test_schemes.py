@@ -29,8 +29,8 @@ from kpedge.runtime.overlay import Layers, draw_overlay
 from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.tracker import FaceTracker
-from kpedge.training.config import RECIPES
 from kpedge.training.loop import train
+from kpedge.training.recipes import RECIPES
 
 OWL = """
 name = "owl"
@@ -41,7 +41,7 @@ skeleton = [["left tuft", "crown", "right tuft"], ["left disc", "right disc"], [
 NAMES = ("faces5", "ibug68", "owl")
 LEAN = replace(
     RECIPES["stage3"],
-    **{"width": 0.5, "batch_size": 16, "threads": 1, "warmup": 5, "lr": 5e-3, "ema": 0.9, "epochs": 10},
+    **{"width": 0.5, "batch_size": 16, "threads": 1, "warmup": 0.05, "lr": 5e-3, "ema_decay": 0.9, "epochs": 10},
     **{"negatives": 0.5, "roll": 10.0, "scale": 0.15, "shift": 0.12, "peak": 1.0, "mirror": False},
     **{"occlusion": 0.0, "jpeg": 0.0, "lowres": 0.0},
 )
@@ -308,8 +308,8 @@ def test_sets_of_other_points_help_to_train(made, tmp_path):
     background = replace(owl, face=np.zeros_like(owl.face), keypoints=np.full_like(owl.keypoints, np.nan))
     assert in_scheme(background, FACES5).keypoints.shape == (len(owl), 5, 2)
     said = []
-    train("stage3", five, tmp_path / "run", replace(LEAN, epochs=1), also=(ibug, background), say=said.append)
-    assert any("of faces5's 5 points 5 follow from ibug68" in line for line in said)
+    train("stage3", [five, ibug, background], tmp_path / "run", replace(LEAN, epochs=1), notify=said.append)
+    assert any("5 of faces5's 5 points follow from ibug68" in line for line in said)
 
 
 @pytest.mark.parametrize(
@@ -326,8 +326,8 @@ def test_few_points_are_enough(recipe, points, mirrored, made, tmp_path):
     few = replace(five, scheme=scheme, keypoints=five.keypoints[:, : len(points)])
     said = []
     settings = {"epochs": 1, "threads": 1, "width": 0.25, "mirror": True, "negatives": 0.0}
-    train(recipe, few, tmp_path / "run", replace(RECIPES[recipe], **settings), say=said.append)
-    assert any("no picture is mirrored" in line for line in said) != mirrored
+    train(recipe, few, tmp_path / "run", replace(RECIPES[recipe], **settings), notify=said.append)
+    assert any("mirroring is off" in line for line in said) != mirrored
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (recorded["mirror"], recorded["scheme"]) == (mirrored, "few")
     predictor = KeypointPredictor(keypoint_model(open_model(tmp_path / "run" / "best.pt")))

@@ -7,10 +7,10 @@ from kpedge.models.build import model_from_state
 from kpedge.models.initialise import initialise
 from kpedge.models.keypoint_model import (
     KeypointModel,
-    PerCropNormalisation,
     build_network,
     weights_hash,
 )
+from kpedge.models.normalise import PerCropNormalisation
 from kpedge.models.stage1 import Stage1
 from kpedge.models.summary import summarise
 
@@ -92,7 +92,7 @@ def test_the_hash_is_of_the_weights():
 
 def test_unknown_networks_options_and_weights_are_refused(prepared):
     from kpedge.training.config import TrainConfig
-    from kpedge.training.setup import new_card
+    from kpedge.training.keypoint_task import new_card
 
     with pytest.raises(ModelError, match="no network is called 'stage9'"):
         build_network({"name": "stage9"}, 21)

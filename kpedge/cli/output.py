@@ -1,10 +1,11 @@
-"""The one writer of output: results on standard output, words for people on standard error."""
+"""The one writer of output: results on standard output, messages on standard error."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,22 +13,22 @@ from kpedge.core.errors import KpedgeError
 
 
 def say(line: str) -> None:
-    """Tell people something, on standard error."""
+    """Print a message, on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 def result(text: str) -> None:
-    """Give a result, on standard output."""
+    """Print a result, on standard output."""
     print(text, flush=True)
 
 
 def result_json(document: Any, *, indent: int | None = None) -> None:
-    """Give a result as one JSON document."""
+    """Print a result as one JSON document."""
     result(json.dumps(document, indent=indent, ensure_ascii=False))
 
 
 def error(problem: KpedgeError) -> None:
-    """Tell what went wrong: one line, with what to do next."""
+    """Print an error: one line, with what to do next."""
     message = " ".join(str(problem).split())
     say(f"error: {message}" + (f" — {problem.advice}" if problem.advice else ""))
 
@@ -36,7 +37,7 @@ MOST_LINES = 20
 
 
 def say_some(lines: Sequence[str], rest: str = "") -> None:
-    """Tell people the first of some lines, and how many more there are; `rest` says where they are listed."""
+    """Print the first of some messages, and how many more there are; `rest` says where they are listed."""
     for line in lines[:MOST_LINES]:
         say(line)
     if len(lines) > MOST_LINES:
@@ -44,7 +45,7 @@ def say_some(lines: Sequence[str], rest: str = "") -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
-    """Give a table as a result: columns aligned, the first `left` to the left and the rest to the right."""
+    """Print a table as a result: columns aligned, the first `left` to the left and the rest to the right."""
     widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
 
     def line(cells: Sequence[str]) -> str:
@@ -65,31 +66,49 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.2%}"
 
 
+LINE_EVERY = 5.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
 @contextlib.contextmanager
-def progress(title: str, *, streams: bool = False) -> Iterator[Callable[..., None]]:
-    """A progress bar on a terminal, nothing elsewhere.
+def progress(title: str, *, unit: str = "", streams: bool = False) -> Iterator[Callable[..., None]]:
+    """Progress of long work, on standard error: a bar on a terminal, a plain line every few seconds elsewhere.
 
     Args:
-        title: stands before the bar.
-        streams: results are given meanwhile; then there is no bar where they go to the terminal too.
+        title: what is done.
+        unit: what is counted, in the plural.
+        streams: results are printed meanwhile; then there is no bar where they go to the terminal too.
 
     Yields:
-        A function that takes (done, of how many) and, optionally, a line to show beside the bar.
+        A function that takes (done, of how many) and, optionally, a note to show with them.
     """
-    if not sys.stderr.isatty() or (streams and sys.stdout.isatty()):
+    if not sys.stderr.isatty():
+        yield _progress_lines(title, unit)
+        return
+    if streams and sys.stdout.isatty():
         yield lambda *_arguments: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("elapsed,"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("remaining  {task.fields[note]}"),
     )
-    # Left alone, rich would send standard output, and with it the results, to standard error.
+    # By default rich would redirect standard output, and with it the results, to standard error.
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(title, total=None, note="")
 
@@ -99,6 +118,35 @@ def progress(title: str, *, streams: bool = False) -> Iterator[Callable[..., Non
         yield update
 
 
+def _progress_lines(title: str, unit: str) -> Callable[..., None]:
+    """A function as `progress` yields it, which prints a line every `LINE_EVERY` seconds, but not for the last item."""
+    began = last = time.monotonic()
+    first: int | None = None
+
+    def update(done: int, total: int, note: str = "") -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        first = done - 1 if first is None else first  # a resumed work does not start at 0
+        if now - last < LINE_EVERY or done >= total:
+            return
+        last = now
+        left = (now - began) / max(1, done - first) * (total - done)
+        line = f"{title}: {done:,} of {total:,} {unit}".rstrip()
+        say(f"{line}, {duration(now - began)} elapsed, {duration(left)} remaining  {note}".rstrip())
+
+    return update
+
+
+def duration(seconds: float) -> str:
+    """A time for a line: `8 s`, `2 min 05 s`, `1 h 03 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
 def on_terminal() -> bool:
-    """Whether people watch standard error on a terminal."""
+    """Whether standard error is a terminal."""
     return sys.stderr.isatty()

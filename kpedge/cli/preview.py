@@ -43,7 +43,7 @@ def preview(
     from kpedge.data.packed import open_set
     from kpedge.data.preview import augmented_preview, spread
     from kpedge.data.sampling import CropSampler
-    from kpedge.training.config import RECIPES
+    from kpedge.training.recipes import RECIPES
 
     if recipe not in RECIPES:
         raise UsageError(f"no recipe is called {recipe!r}", f"--recipe takes one of: {', '.join(RECIPES)}")

@@ -10,6 +10,17 @@ FLAGS = {
     "--faceless": "--background",
     "--faceless-times": "--background-weight",
     "--sheet": "--preview",
+    "--optimiser": "--optimizer",
+    "--lr-sgd": "--sgd-lr",
+    "--switch": "--switch-at",
+    "--clip": "--grad-clip",
+    "--ema": "--ema-decay",
+    "--lowres": "--downscale",
+    "--peak": "--jitter-exponent",
+    "--also": "--extra-data",
+    "--others": "--extra-ratio",
+    "--whole": "--full-frame",
+    "--blanks": "--cutout",
 }
 """Old flag -> new flag, in every command."""
 VALUES = {("--format", "faceless"): "background"}

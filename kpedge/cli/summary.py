@@ -45,7 +45,7 @@ def summary(
     from kpedge.core.keypoints import scheme_named
     from kpedge.models.keypoint_model import ARCHITECTURES, build_network
     from kpedge.models.summary import summarise
-    from kpedge.training.config import FIXED_NETWORKS, RECIPES, network_options
+    from kpedge.training.recipes import FIXED_NETWORKS, RECIPES, network_options
 
     if name not in ARCHITECTURES:
         raise UsageError(f"no network is called {name!r}", f"known: {', '.join(sorted(ARCHITECTURES))}")

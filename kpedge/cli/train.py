@@ -1,228 +1,248 @@
-"""`kpedge train`: the recipes. Their flags are the fields of `TrainConfig`, their defaults the recipe's."""
+"""`kpedge train`: one command per recipe. Most flags are the fields of the recipe's configuration."""
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import fields
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kpedge.cli import output
+from kpedge.cli.config_flags import config_flags
 from kpedge.cli.options import Force, examples
-from kpedge.core.text import flag
-from kpedge.training.config import DETECTOR, FIXED_NETWORKS, RECIPES, PixelConfig, TrainConfig
+from kpedge.training.config import DetectorConfig, RunConfig, TrainConfig
+from kpedge.training.recipes import DETECTOR, FIXED_NETWORKS, RECIPES
+
+if TYPE_CHECKING:
+    from kpedge.evaluation.compare import Record
+    from kpedge.training.task import TrainResult
 
 app = typer.Typer(no_args_is_help=True, help="Train a model.")
 
-Config = TypeVar("Config", bound=PixelConfig)
-
-KEYPOINTS_ONLY = ("face_weight", "positive_weight", "negatives")
-"""Fields that mean nothing to a recipe without a face score."""
-
-
-def _lr_group(text: str) -> tuple[str, float]:
-    pattern, _, rate = text.rpartition("=")
-    try:
-        return pattern, float(rate)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not PATTERN=RATE, as in 'conv*=0.001'") from None
-
-
-def _flags(defaults: PixelConfig, hidden: set[str]) -> dict[str, tuple[Any, Any]]:
-    """Field -> annotation and default of its flag."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for item in fields(defaults):
-        about, default = item.metadata, getattr(defaults, item.name)
-        if not about["group"] or item.name in hidden:
-            continue
-        text = about["help"] + (f" One of {', '.join(about['choices'])}." if about["choices"] else "")
-        name, kind = f"--{flag(item.name)}", type(default)
-        if isinstance(default, bool):
-            option = typer.Option(f"{name}/--no-{flag(item.name)}", help=text, rich_help_panel=about["group"])
-        else:
-            option = typer.Option(name, help=text, rich_help_panel=about["group"])
-        if item.name == "milestones":
-            found[item.name] = Annotated[list[float] | None, option], None
-        elif isinstance(default, tuple):
-            found[item.name] = Annotated[list[str] | None, option], None
-        else:
-            found[item.name] = Annotated[kind, option], default
-    return found
-
-
-def _config(defaults: Config, given: dict[str, Any]) -> Config:
-    """The configuration of a recipe with flags given."""
-    values = defaults.to_dict() | {name: value for name, value in given.items() if value is not None}
-    values["lr_groups"] = tuple(_lr_group(text) for text in given["lr_groups"] or ())
-    for name in ("freeze", "milestones"):
-        values[name] = tuple(values[name])
-    return type(defaults)(**values)
-
-
-def _command(recipe: str, about: str) -> Callable[..., None]:
-    """The command of a recipe. Its signature is made from the configuration, so that no flag is written down twice."""
-    hidden = {*FIXED_NETWORKS.get(recipe, ()), *(() if recipe == "stage3" else KEYPOINTS_ONLY)}
-
-    def command(
-        data: Annotated[
-            Path | None,
-            typer.Option(
-                "--data",
-                help="A prepared set, or a folder of labelled photos, which is prepared first. "
-                "(default: synthetic faces)",
-            ),
-        ] = None,
-        also: Annotated[
-            list[Path] | None,
-            typer.Option(help="More prepared sets, for faces, negatives or both; repeatable.", rich_help_panel="Data"),
-        ] = None,
-        out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs") / recipe,
-        init_from: Annotated[
-            Path | None,
-            typer.Option(
-                help="Start from the weights of this checkpoint, as far as they fit.", rich_help_panel="Finetuning"
-            ),
-        ] = None,
-        resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-        find_lr: Annotated[
-            bool,
-            typer.Option("--find-lr", help="Do not train: try rising learning rates, draw the losses, suggest one."),
-        ] = False,
-        device: Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel="Run")] = "cpu",
-        force: Force = False,
-        **given: Any,
-    ) -> None:
-        _run(
-            recipe,
-            _config(RECIPES[recipe], given),
-            data=data,
-            also=also or [],
-            out=out,
-            init_from=init_from,
-            resume=resume,
-            find_lr=find_lr,
-            device=device,
-            force=force,
-        )
-
-    return _with_flags(command, recipe, about, _flags(RECIPES[recipe], hidden))
+SCORE_ONLY = ("face_weight", "positive_weight", "label_smoothing", "negatives")
+"""Fields that mean nothing to a network without a face score."""
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="A prepared set, or a folder of labelled photos, which is prepared first. [default: synthetic faces]",
+    ),
+]
+ExtraData = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--extra-data",
+        help="More prepared sets, for their faces, negatives or both; repeatable.",
+        rich_help_panel="Data",
+    ),
+]
+Frames = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data",
+        help="A frame set, or a folder of photos with every face boxed, which is prepared first; repeatable. "
+        "[default: synthetic frames]",
+    ),
+]
+Background = Annotated[
+    list[Path] | None,
+    typer.Option(help="A folder of photos without a face; repeatable.", rich_help_panel="Data"),
+]
+Out = Annotated[Path, typer.Option(help="Folder of the run.")]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        help="Start from these weights, as far as they fit: a checkpoint, a run folder or a released model (stage3).",
+        rich_help_panel="Finetuning",
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+FindLr = Annotated[
+    bool, typer.Option("--find-lr", help="Do not train: try rising learning rates, chart the loss, suggest a rate.")
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="cpu, cuda, or cuda:1 for the second GPU; torchrun gives each process its own.", rich_help_panel="Run"
+    ),
+]
 
 
-def _with_flags(
-    command: Callable[..., None], name: str, about: str, flags: dict[str, tuple[Any, Any]]
-) -> Callable[..., None]:
-    """A command whose signature has flags instead of `**given`."""
-    signature = inspect.signature(command, eval_str=True)
-    fixed = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
-    made = [
-        inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for field, (annotation, default) in flags.items()
-    ]
-    command.__signature__ = inspect.Signature([*fixed, *made])  # type: ignore[attr-defined]
-    command.__annotations__ = {item.name: item.annotation for item in (*fixed, *made)}
-    command.__name__, command.__doc__ = name, about
-    return command
-
-
-def _detector(
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A frame set, or a folder of photos with every face boxed, which is prepared first; repeatable. "
-            "(default: synthetic frames)"
-        ),
-    ] = None,
-    background: Annotated[
-        list[Path] | None,
-        typer.Option(help="A folder of photos that show no face; repeatable.", rich_help_panel="Data"),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs") / "detector",
-    init_from: Annotated[
-        Path | None,
-        typer.Option(
-            help="Start from the weights of this checkpoint, as far as they fit.", rich_help_panel="Finetuning"
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel="Run")] = "cpu",
-    force: Force = False,
-    **given: Any,
-) -> None:
-    """Train the face detector: boxes, scores and five points in whole frames."""
-    _needs(device)
-    from kpedge.cli.options import frame_set, synthetic_frames
-    from kpedge.evaluation.compare import Record
-    from kpedge.training.detector_loop import train_detector
-    from kpedge.training.run import Run
-
-    config = _config(DETECTOR, given)
-    Run(out).refuse_other(resume=resume, force=force)  # before photos are prepared for it
-    sets = [frame_set(folder, out.parent) for folder in data] if data else synthetic_frames(out.parent)
-    sets += [frame_set(folder, out.parent, label_format="background") for folder in background or ()]
-    terminal = output.on_terminal()
-    with output.progress("epoch") as update:
-
-        def on_epoch(record: Record, of: int) -> None:
-            line = f"loss {record['train_loss']:.3f}"
-            for name in (name for name in record if name.startswith("val_ap_")):
-                line += f"  {name.removeprefix('val_ap_')} {record[name]:.3f}"
-            update(int(record["epoch"]), of, line)
-            if not terminal:
-                output.say(
-                    f"epoch {record['epoch']:.0f}/{of}  {line}  lr {record['lr']:.2g}  {record['seconds']:.1f} s"
-                )
-
-        with _told_how_to_resume(out):
-            result = train_detector(
-                sets,
-                out,
-                config,
-                resume=resume,
-                force=force,
-                init_from=init_from,
-                device=device,
-                say=output.say,
-                on_epoch=on_epoch,
-            )
-    output.say(
-        f"best: {result.best} (epoch {result.best_epoch} of {result.epochs}), average precision on the "
-        f"validation splits {1 - result.best_nme:.1%}"
+@app.command(
+    epilog=examples(
+        "kpedge train stage1 --epochs 40",
+        "kpedge train stage1 --data photos --out runs/stage1",
+        "kpedge train stage1 --data photos --out runs/stage1 --resume",
+        "kpedge train stage1 --data mine --init-from runs/stage1/best.pt --freeze 'conv*' --epochs 30",
     )
-    output.result(str(result.best))
+)
+@config_flags(RECIPES["stage1"], without=(*FIXED_NETWORKS["stage1"], *SCORE_ONLY))
+def stage1(
+    config: TrainConfig,
+    data: Data = None,
+    extra_data: ExtraData = None,
+    out: Out = Path("runs/stage1"),
+    init_from: InitFrom = None,
+    resume: Resume = False,
+    find_lr: FindLr = False,
+    device: Device = "cpu",
+    force: Force = False,
+) -> None:
+    """Train the plain PReLU network of the course: keypoints from a grey 112x112 crop, MSE, SGD with momentum."""
+    sets = _keypoint_sets(data, extra_data)
+    _train("stage1", config, sets, out, init_from, resume, find_lr, device, force)
 
 
-@contextlib.contextmanager
-def _told_how_to_resume(out: Path) -> Iterator[None]:
-    """Tell who stops a run how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        output.say(f"stopped; go on with the same command and --resume ({out / 'last.pt'})")
-        raise
+@app.command(
+    epilog=examples(
+        "kpedge train stage2 --data data/photos --out runs/stage2",
+        "kpedge train stage2 --data data/photos --out runs/resnet --backbone resnet18 --epochs 60",
+        "kpedge train stage2 --data data/photos --out runs/lr --find-lr",
+    )
+)
+@config_flags(RECIPES["stage2"], without=SCORE_ONLY)
+def stage2(
+    config: TrainConfig,
+    data: Data = None,
+    extra_data: ExtraData = None,
+    out: Out = Path("runs/stage2"),
+    init_from: InitFrom = None,
+    resume: Resume = False,
+    find_lr: FindLr = False,
+    device: Device = "cpu",
+    force: Force = False,
+) -> None:
+    """Train the configurable network: backbone, head, loss, optimizer and augmentation as flags."""
+    sets = _keypoint_sets(data, extra_data)
+    _train("stage2", config, sets, out, init_from, resume, find_lr, device, force)
 
 
-def _needs(device: str) -> None:
-    """Check that everything is installed that training takes, and the device is there."""
+@app.command(
+    epilog=examples(
+        "kpedge train stage3 --data data/photos --out runs/stage3",
+        "kpedge train stage3 --data data/photos --extra-data data/background --extra-data data/more --out runs/stage3",
+        "torchrun --nproc-per-node 2 -m kpedge train stage3 --data data/photos --batch-size 32",
+    )
+)
+@config_flags(RECIPES["stage3"])
+def stage3(
+    config: TrainConfig,
+    data: Data = None,
+    extra_data: ExtraData = None,
+    out: Out = Path("runs/stage3"),
+    init_from: InitFrom = None,
+    resume: Resume = False,
+    find_lr: FindLr = False,
+    device: Device = "cpu",
+    force: Force = False,
+) -> None:
+    """Train the model to deploy: keypoints, a face score, and the uncertainty of each point."""
+    sets = _keypoint_sets(data, extra_data)
+    _train("stage3", config, sets, out, init_from, resume, find_lr, device, force)
+
+
+@app.command(
+    epilog=examples(
+        "kpedge train detector --data photos --background landscapes --out runs/detector",
+        "kpedge train detector --data data/photos --data data/crowds --resume",
+        "kpedge train detector --data mine --init-from runs/detector/best.pt --epochs 20",
+    )
+)
+@config_flags(DETECTOR)
+def detector(
+    config: DetectorConfig,
+    data: Frames = None,
+    background: Background = None,
+    out: Out = Path("runs/detector"),
+    init_from: InitFrom = None,
+    resume: Resume = False,
+    find_lr: FindLr = False,
+    device: Device = "cpu",
+    force: Force = False,
+) -> None:
+    """Train the face detector: boxes, scores and five points in whole photos."""
+    sets = _frame_sets(data, background)
+    _train("detector", config, sets, out, init_from, resume, find_lr, device, force)
+
+
+Sets = Callable[[Path], list[Any]]
+"""Opens the sets, and first prepares below a folder those that are not prepared."""
+
+
+def _keypoint_sets(data: Path | None, extra_data: list[Path] | None) -> Sets:
+    def open_sets(work: Path) -> list[Any]:
+        from kpedge.cli.options import prepared_set, synthetic_set
+        from kpedge.data.packed import is_prepared
+
+        _check_prepared([data, *(extra_data or [])], is_prepared, "")
+        main = synthetic_set(work) if data is None else prepared_set(data, work)
+        return [main, *(prepared_set(folder, work) for folder in extra_data or [])]
+
+    return open_sets
+
+
+def _frame_sets(data: list[Path] | None, background: list[Path] | None) -> Sets:
+    def open_sets(work: Path) -> list[Any]:
+        from kpedge.cli.options import frame_set, synthetic_frames
+        from kpedge.data.frames import is_frame_set
+
+        _check_prepared([*(data or (None,)), *(background or ())], is_frame_set, " --frames")
+        sets = [frame_set(folder, work) for folder in data] if data else synthetic_frames(work)
+        return [*sets, *(frame_set(folder, work, label_format="background") for folder in background or [])]
+
+    return open_sets
+
+
+def _check_prepared(folders: list[Path | None], prepared: Callable[[Path], bool], flags: str) -> None:
+    """Stop where several processes would prepare one set.
+
+    Raises:
+        UsageError: one of the sets is not prepared, and there are several processes.
+    """
+    from kpedge.core.errors import UsageError
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    for folder in folders:
+        if folder is None:
+            raise UsageError(
+                "several processes cannot render synthetic faces together",
+                f"first: kpedge data synth --out PHOTOS && kpedge data prepare PHOTOS{flags} --out SET",
+            )
+        if not prepared(folder):
+            raise UsageError(
+                f"{folder} is not prepared, and several processes cannot prepare it together",
+                f"first: kpedge data prepare {folder}{flags} --out SET",
+            )
+
+
+def check_device(device: str) -> None:
+    """Check that everything that training needs is installed, and that the device exists.
+
+    Raises:
+        MissingExtraError: a package is missing.
+        UsageError: there is no such device.
+    """
     from kpedge.core.errors import UsageError
     from kpedge.core.extras import importable
 
     for module in ("torch", "torchvision", "matplotlib", "tensorboard"):
         importable(module, "train")
-    if device not in ("cpu", "cuda") or (device == "cuda" and not importable("torch", "train").cuda.is_available()):
-        raise UsageError(f"--device {device}: there is no such device here", "use --device cpu")
+    torch = importable("torch", "train")
+    kind, colon, number = device.partition(":")
+    gpus = torch.cuda.device_count() if kind == "cuda" else 0
+    known = device == "cpu" or (kind == "cuda" and (int(number) if number.isdecimal() else 0) < gpus)
+    if not known or (colon and not number.isdecimal()):
+        there = f"cpu, cuda or cuda:0 to cuda:{gpus - 1}" if gpus else "cpu"
+        raise UsageError(f"--device {device}: no such device", f"use --device {there}")
 
 
-def _run(
+def _train(
     recipe: str,
-    config: TrainConfig,
-    *,
-    data: Path | None,
-    also: list[Path],
+    config: RunConfig,
+    open_sets: Sets,
     out: Path,
     init_from: Path | None,
     resume: bool,
@@ -230,122 +250,96 @@ def _run(
     device: str,
     force: bool,
 ) -> None:
-    _needs(device)
-    from kpedge.cli.options import prepared_set, synthetic_set
+    """What all four commands do."""
     from kpedge.core.errors import UsageError
-    from kpedge.data.packed import is_prepared
-    from kpedge.evaluation.compare import Record
-    from kpedge.training.loop import train
-    from kpedge.training.run import Run
 
-    if not find_lr:
-        Run(out).refuse_other(resume=resume, force=force)  # before photos are prepared for it
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        if data is None:
-            raise UsageError(
-                "several processes cannot render synthetic faces together",
-                "first: kpedge data synth --out PHOTOS && kpedge data prepare PHOTOS --out FOLDER; then --data FOLDER",
-            )
-        unprepared = next((folder for folder in (data, *also) if not is_prepared(folder)), None)
-        if unprepared is not None:
-            raise UsageError(
-                f"{unprepared} is not prepared, and several processes cannot prepare it together",
-                f"first: kpedge data prepare {unprepared} --out FOLDER",
-            )
-    source = synthetic_set(out.parent) if data is None else prepared_set(data, out.parent)
-    others = [prepared_set(folder, out.parent) for folder in also]
-    terminal = output.on_terminal()
+    check_device(device)
     if find_lr and resume:
         raise UsageError("--find-lr trains nothing that could be resumed", "leave --resume out")
     if find_lr:
-        from kpedge.training.find_lr import find_learning_rate
-
-        with output.progress("step") as advance:
-            found = find_learning_rate(
-                recipe,
-                (source, *others),
-                out,
-                config,
-                init_from=init_from,
-                device=device,
-                force=force,
-                progress=advance,
-            )
-        output.say(f"curve: {found.picture}")
-        output.say(f"the loss falls fastest at {found.steepest:.2g} and rises again from {found.highest:.2g} on")
-        output.result(f"{found.suggested:.2g}")
+        _find_lr(recipe, config, open_sets, out, init_from, device, force)
         return
-    with output.progress("epoch") as update:
+    from kpedge.training.loop import train
+    from kpedge.training.run import Run
+
+    Run(out).check_free(resume=resume, force=force)  # before photos are prepared for it
+    sets = open_sets(out.parent)
+    with output.progress("training", unit="steps") as update:
+        shown = ""
+
+        def on_step(epoch: int, step: int, steps: int, loss: float) -> None:
+            note = f"epoch {epoch}/{config.epochs}  step {step}/{steps}  loss {loss:.4f}"
+            update((epoch - 1) * steps + step, config.epochs * steps, f"{note}  {shown}".rstrip())
+            if config.log_every and step % config.log_every == 0:
+                output.say(note)
 
         def on_epoch(record: Record, of: int) -> None:
-            line = f"loss {record['train_loss']:.4f}  validation {record['val_nme']:.2%}"
-            if "val_accuracy" in record:
-                line += f"  faces {record['val_face_accuracy']:.2%}  negatives {record['val_negative_accuracy']:.2%}"
-            update(int(record["epoch"]), of, line)
-            if not terminal:
-                output.say(
-                    f"epoch {record['epoch']:.0f}/{of}  {line}  lr {record['lr']:.2g}  {record['seconds']:.1f} s"
-                )
+            nonlocal shown
+            shown = _figures(record)
+            if not output.on_terminal():
+                line = f"epoch {record['epoch']:.0f}/{of}  loss {record['train_loss']:.4f}  {shown}".rstrip()
+                output.say(f"{line}  lr {record['lr']:.2g}  {record['seconds']:.1f} s")
 
-        with _told_how_to_resume(out):
+        try:
             result = train(
                 recipe,
-                source,
+                sets,
                 out,
                 config,
-                also=others,
                 resume=resume,
                 force=force,
                 init_from=init_from,
                 device=device,
-                say=output.say,
+                notify=output.say,
+                on_step=on_step,
                 on_epoch=on_epoch,
             )
-    if not result.speaks:
-        return
-    output.say(
-        f"best: {result.best} (epoch {result.best_epoch} of {result.epochs}), validation error "
-        f"{result.best_nme:.2%} of the box, mean face {result.mean_face_nme:.2%}"
-    )
-    if result.nothing_learnt:
-        output.say("warning: validation is no better than the mean face: the network learnt nothing")
-    output.result(str(result.best))
+        except KeyboardInterrupt:
+            output.say(f"stopped; continue with the same command and --resume ({out / 'last.pt'})")
+            raise
+    if result.is_main_process:
+        for line in verdict(result, recipe, sets[0].path):
+            output.say(line)
+        output.result(str(result.best))
 
 
-COMMANDS = {
-    "stage1": (
-        "Train the plain PReLU network of the course: keypoints from a grey 112x112 crop, MSE, SGD with momentum.",
-        (
-            "kpedge train stage1 --epochs 40",
-            "kpedge train stage1 --data photos --out runs/stage1",
-            "kpedge train stage1 --data photos --out runs/stage1 --resume",
-            "kpedge train stage1 --data mine --init-from runs/stage1/best.pt --freeze 'conv*' --epochs 30",
-        ),
-    ),
-    "stage2": (
-        "Train keypoints done well: augmentation, batch normalisation, a choice of networks, losses and optimisers.",
-        (
-            "kpedge train stage2 --data data/photos --out runs/stage2",
-            "kpedge train stage2 --data data/photos --out runs/resnet --backbone resnet18 --epochs 60",
-            "kpedge train stage2 --data data/photos --out runs/lr --find-lr",
-        ),
-    ),
-    "stage3": (
-        "Train the model to deploy: keypoints, whether there is a face at all, and how far to trust each point.",
-        (
-            "kpedge train stage3 --data data/photos --out runs/stage3",
-            "kpedge train stage3 --data data/photos --also data/background --also data/more --out runs/stage3",
-            "torchrun --nproc-per-node 2 -m kpedge train stage3 --data data/photos --batch-size 32",
-        ),
-    ),
-}
-for _name, (_about, _lines) in COMMANDS.items():
-    app.command(_name, epilog=examples(*_lines))(_command(_name, _about))
-app.command(
-    "detector",
-    epilog=examples(
-        "kpedge train detector --data photos --background landscapes --out runs/detector",
-        "kpedge train detector --data data/photos --data data/crowds --resume",
-        "kpedge train detector --data mine --init-from runs/detector/best.pt --epochs 20",
-    ),
-)(_with_flags(_detector, "detector", str(_detector.__doc__), _flags(DETECTOR, set())))
+def _figures(record: Record) -> str:
+    """The validation figures of an epoch, for a line."""
+    names = {"val_nme": "validation", "val_face_accuracy": "faces", "val_negative_accuracy": "negatives"}
+    parts = [f"{label} {record[name]:.2%}" for name, label in names.items() if name in record]
+    parts += [f"AP {name[6:].lstrip('_') or 'all'} {record[name]:.3f}" for name in record if name.startswith("val_ap")]
+    return "  ".join(parts)
+
+
+def verdict(result: TrainResult, recipe: str, data: Path) -> list[str]:
+    """What the run achieved, in one line, and the next command."""
+    where = f"{result.best} (epoch {result.best_epoch} of {result.epochs})"
+    if recipe == "detector":
+        what = f"average precision {1 - result.error:.1%} on the validation splits"
+    else:
+        error, baseline = f"{result.error:.2%}", f"{result.baseline:.2%}"
+        gain = 1 - result.error / result.baseline
+        what = f"validation error {error} of the box, {gain:.0%} better than the mean-shape baseline of {baseline}"
+        if not result.learned:
+            what = f"validation error {error} of the box, no better than the mean-shape baseline of {baseline}"
+    if not result.learned:
+        return [
+            f"warning: {where}: {what}: the model learned nothing",
+            "next: train longer, on more photos, or find a learning rate with --find-lr",
+        ]
+    return [f"best: {where}: {what}", f"next: kpedge eval {result.best} --data {data}"]
+
+
+def _find_lr(
+    recipe: str, config: RunConfig, open_sets: Sets, out: Path, init_from: Path | None, device: str, force: bool
+) -> None:
+    from kpedge.training.find_lr import find_learning_rate
+
+    sets = open_sets(out.parent)
+    with output.progress("learning-rate search", unit="steps") as update:
+        found = find_learning_rate(
+            recipe, sets, out, config, init_from=init_from, device=device, force=force, progress=update
+        )
+    output.say(f"chart: {found.chart}")
+    output.say(f"the loss falls fastest at {found.steepest:.2g} and rises again from {found.highest:.2g} on")
+    output.result(f"{found.suggested:.2g}")

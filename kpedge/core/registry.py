@@ -6,9 +6,10 @@ stands for is imported when it is asked for.
 
 from __future__ import annotations
 
+import ast
 import importlib
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from kpedge.core.errors import UsageError
 
@@ -18,12 +19,18 @@ T = TypeVar("T")
 class Registry(Mapping[str, T], Generic[T]):
     """Name -> thing of one kind, imported on first use.
 
+    Attributes:
+        library: module of which any name is accepted, too, as is `package.module.Name`; none where it is empty. Such
+            names are not listed.
+
     Args:
         flag: what errors call it, as "--backbone".
         places: name -> "module:attribute".
+        library: as the attribute.
     """
 
-    def __init__(self, flag: str, places: Mapping[str, str]) -> None:
+    def __init__(self, flag: str, places: Mapping[str, str], library: str = "") -> None:
+        self.library = library
         self._flag = flag
         self._places = dict(places)
 
@@ -33,10 +40,18 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             UsageError: there is none.
         """
-        if name not in self._places:
-            raise UsageError(f"{self._flag} must be one of {', '.join(self)}, not {name!r}")
-        module, _, attribute = self._places[name].partition(":")
-        return cast("T", getattr(importlib.import_module(module), attribute))
+        module, colon, attribute = self._places.get(name, "").partition(":")
+        if not colon and self.library:
+            module, _, attribute = name.rpartition(".")
+        try:
+            if not attribute.isidentifier() or attribute.startswith("_"):
+                raise AttributeError
+            return cast("T", getattr(importlib.import_module(module or self.library), attribute))
+        except (ImportError, AttributeError, ValueError):
+            if colon:
+                raise
+            more = f", a name of {self.library} or package.module.Name" if self.library else ""
+            raise UsageError(f"{self._flag} must be one of {', '.join(self)}{more}, not {name!r}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._places
@@ -46,3 +61,28 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+def parse_arguments(text: str, flag: str) -> dict[str, Any]:
+    """Keyword arguments as one writes them in Python: `momentum=0.9, betas=(0.9, 0.99), mode=max`.
+
+    Args:
+        text: the arguments.
+        flag: what errors call them.
+
+    Raises:
+        UsageError: the text is something else.
+    """
+    try:
+        call = ast.parse(f"f({text})", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError
+        if any(item.arg is None for item in call.keywords):  # **something
+            raise ValueError
+        return {str(item.arg): _value(item.value) for item in call.keywords}
+    except (SyntaxError, ValueError):
+        raise UsageError(f"{flag} {text!r}: not keyword arguments, as in 'momentum=0.9, nesterov=True'") from None
+
+
+def _value(node: ast.expr) -> Any:
+    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +13,7 @@ from kpedge.core.errors import DataError
 from kpedge.core.keypoints import conversion
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.packed import PreparedSet
+from kpedge.data.prefetch import prefetch
 from kpedge.data.sampling import CropSampler
 
 
@@ -105,18 +104,7 @@ class Mixture:
         plan, step = self.plan(epoch), batch_size * world
         plan = plan[: self.steps(batch_size, world) * step]
         chunks = [np.array_split(plan[start : start + step], world)[rank] for start in range(0, len(plan), step)]
-        if not workers:
-            for chunk in chunks:
-                yield self.assemble(chunk, epoch)
-            return
-        with ThreadPoolExecutor(workers) as pool:
-            waiting: deque[Future[Batch]] = deque()
-            for chunk in chunks:
-                waiting.append(pool.submit(self.assemble, chunk, epoch))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        yield from prefetch(lambda rows: self.assemble(rows, epoch), chunks, workers)
 
     def steps(self, batch_size: int, world: int = 1) -> int:
         """Steps of an epoch."""

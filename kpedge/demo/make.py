@@ -29,7 +29,8 @@ from kpedge.export.verify import FileCheck, verify
 from kpedge.runtime.keypoints import CropModel, keypoint_model
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.synthetic import TERMS, SyntheticReport, write_synthetic
-from kpedge.training.loop import TrainResult, train
+from kpedge.training.loop import train
+from kpedge.training.task import TrainResult
 
 Progress = Callable[..., None]
 """Called with (done, of how many) and, optionally, a line to show beside them."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from kpedge.core.errors import UsageError
 from kpedge.demo.scene import PATH
-from kpedge.training.config import RECIPES, TrainConfig
+from kpedge.training.config import TrainConfig
+from kpedge.training.recipes import RECIPES
 
 RECIPE = "stage3"
 NAME = "demo"
@@ -54,13 +55,13 @@ class DemoSettings:
     def training(self) -> TrainConfig:
         """The recipe of stage 3, cut short: few faces are shown, so steps take few of them, and are many."""
         batch_size = min(32, max(8, self.photos // 12))
-        steps = self.epochs * self.photos // batch_size
+        steps = max(1, self.epochs * self.photos // batch_size)
         return replace(
             RECIPES[RECIPE],
             epochs=self.epochs,
             batch_size=batch_size,
-            warmup=min(60, steps // 6),
-            ema=0.99,
+            warmup=min(60 / steps, 1 / 6),
+            ema_decay=0.99,
             negatives=0.5,
             scale=0.08,
             shift=0.06,

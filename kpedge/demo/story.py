@@ -177,8 +177,8 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
         trained = train_model(source, folder / "run", settings, step.progress)
         shutil.copy(folder / "run" / "curves.png", pictures / "curves.png")
         step.result = (
-            f"{trained.epochs} epochs; validation error {trained.best_nme:.2%} of the box, mean face "
-            f"{trained.mean_face_nme:.2%}"
+            f"{trained.epochs} epochs; validation error {trained.error:.2%} of the box, mean face "
+            f"{trained.baseline:.2%}"
         )
     with log.step() as step:
         exported, checks = export_and_prove(trained.best, source, folder / "models")
@@ -214,8 +214,8 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
         "training": {
             "recipe": settings.training().to_dict(),
             "best_epoch": trained.best_epoch,
-            "best_nme": round(trained.best_nme, 6),
-            "mean_face_nme": round(trained.mean_face_nme, 6),
+            "best_nme": round(trained.error, 6),
+            "mean_face_nme": round(trained.baseline, 6),
         },
         "parity": {
             "comparisons": len(rows),

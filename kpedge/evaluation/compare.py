@@ -218,14 +218,14 @@ def _key(value: Any) -> str:
 
 
 def _as_flag(name: str, value: Any, among: list[Any]) -> str:
-    """A setting as one would give it: `--lr 0.1`, `--no-mirror`, `--data a --also b`, or `stage2`."""
+    """A setting as one would give it: `--lr 0.1`, `--no-mirror`, `--data a --extra-data b`, or `stage2`."""
     if name == "recipe":
         return str(value)
     if name == "sets":
         short = [[str(one).split()[0] for one in sets] for sets in among if sets is not None]
         plain = len({_key(sets) for sets in short}) == len({_key(sets) for sets in among if sets is not None})
         return " ".join(
-            f"--{'also' if number else 'data'} {str(one).split()[0] if plain else one}"
+            f"--{'extra-data' if number else 'data'} {str(one).split()[0] if plain else one}"
             for number, one in enumerate(value)
         )
     if name == "scheme":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from kpedge.core.errors import UsageError
+from kpedge.core.registry import parse_arguments
 from kpedge.models.registry import INITIALISATIONS
 
 
-def initialise(network: nn.Module, scheme: str) -> None:
+def initialise(network: nn.Module, scheme: str, arguments: str = "") -> None:
     """Set the weights of convolutions and linear layers; those named by the network's `outputs` start small, so that a
     keypoint network starts at the mean face and not at random points.
 
@@ -19,18 +23,24 @@ def initialise(network: nn.Module, scheme: str) -> None:
 
     Args:
         network: changed in place; everything but convolutions and linear layers is left.
-        scheme: a name of `INITIALISATIONS`; with "torch" nothing is changed.
+        scheme: a name of `INITIALISATIONS`, a function of `torch.nn.init`, or one's own; with "torch" nothing is
+            changed.
+        arguments: keyword arguments of a function that is not in `INITIALISATIONS`, as in "std=0.01".
 
     Raises:
-        UsageError: there is no such scheme.
+        UsageError: there is no such scheme, or it does not take the arguments or a weight of the network.
     """
-    set_weight = INITIALISATIONS[scheme]
+    set_weight: Any = INITIALISATIONS[scheme]
+    options = parse_arguments(arguments, "--init-args")
     if set_weight is keep:
         return
     slope = 0.25 if any(isinstance(layer, nn.PReLU) for layer in network.modules()) else 0.0
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            set_weight(layer.weight, slope)
+            try:
+                set_weight(layer.weight, **({"slope": slope} if scheme in INITIALISATIONS else {}), **options)
+            except (TypeError, ValueError) as error:
+                raise UsageError(f"--init {scheme}: {name}: {error}", "see --init-args") from error
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             if name in getattr(network, "outputs", ()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kpedge.core.registry import Registry
 
@@ -43,6 +43,28 @@ NORMS: Registry[Callable[[int], nn.Module]] = Registry(
     },
 )
 """Number of channels -> a normalisation layer for feature maps (N, channels, H, W)."""
+ACTIVATIONS: Registry[Callable[[], nn.Module]] = Registry(
+    "--activation",
+    {
+        "relu": "torch.nn:ReLU",
+        "prelu": "torch.nn:PReLU",
+        "leaky-relu": "torch.nn:LeakyReLU",
+        "sigmoid": "torch.nn:Sigmoid",
+        "tanh": "torch.nn:Tanh",
+        "silu": "torch.nn:SiLU",
+        "gelu": "torch.nn:GELU",
+    },
+    library="torch.nn",
+)
+POOLINGS: Registry[Callable[[Any, Any, Any], nn.Module]] = Registry(
+    "--pooling",
+    {
+        "average": "kpedge.models.replace:average_pool",
+        "max": "kpedge.models.replace:max_pool",
+        "lp": "kpedge.models.replace:lp_pool",
+    },
+)
+"""Kernel, stride and padding -> a pooling layer."""
 NORMALISATIONS: Registry[Callable[[], nn.Module]] = Registry(
     "--normalise",
     {
@@ -60,5 +82,6 @@ INITIALISATIONS: Registry[Callable[[Tensor, float], object]] = Registry(
         "orthogonal": "kpedge.models.initialise:orthogonal",
         "torch": "kpedge.models.initialise:keep",
     },
+    library="torch.nn.init",
 )
-"""Sets a weight in place, for activations of a given slope below zero."""
+"""Sets a weight in place, for activations of a given slope below zero; those of the library take no slope."""

@@ -11,6 +11,7 @@ from kpedge.models.backbones.backbone import new_backbone
 from kpedge.models.heads.head import MapShapes
 from kpedge.models.heads.neck import Neck
 from kpedge.models.registry import HEADS
+from kpedge.models.replace import replace_layers
 
 
 class RawOutput(TypedDict, total=False):
@@ -41,9 +42,13 @@ class Stage2(nn.Module):
         width: factor of the backbone's channels.
         dropout: probability of dropping a number of the neck's vector in training.
         colour: a key of `kpedge.core.card.COLOURS`.
+        size: side of the crop, pixels; a multiple of 16.
+        activation: instead of the network's own, a name of `kpedge.models.registry.ACTIVATIONS`.
+        pooling: instead of the network's own, a name of `kpedge.models.registry.POOLINGS`.
     """
 
     size = 112
+    """Side of the crop unless another is asked for."""
     features = 128
     scores: ClassVar[bool] = False
     """Whether more than the head reads the neck's vector."""
@@ -60,12 +65,15 @@ class Stage2(nn.Module):
         width: float = 1.0,
         dropout: float = 0.0,
         colour: str = "grey",
+        size: int = size,
+        activation: str = "",
+        pooling: str = "",
     ) -> None:
         super().__init__()
         self.colour = colour
         self.backbone = new_backbone(backbone, COLOURS[colour], norm=norm, head=head, width=width)
         channels = self.backbone.channels
-        sides = [-(-self.size // 2 ** (level + 2)) for level in range(len(channels))]
+        sides = [-(-size // 2 ** (level + 2)) for level in range(len(channels))]
         maps = MapShapes(channels, sides, self.backbone.merged)
         self.neck: Neck | None = Neck(maps, self.features, dropout=dropout, norm=norm)
         self.head = HEADS[head](maps, self.features, keypoints, norm=norm)
@@ -74,6 +82,7 @@ class Stage2(nn.Module):
             self.backbone.keep_finest()
         self.outputs = (f"head.{self.head.output}", *self.outputs)
         self.relative = self.head.relative
+        replace_layers(self, activation, pooling)
 
     def forward(self, pixels: Tensor) -> RawOutput:
         """Normalised pixels, float32 (N, C, 112, 112)."""

@@ -1,23 +1,26 @@
-"""Which cells of a detector answer for which face, and the loss that follows."""
+"""The loss of a detector: which cells are assigned to which face, and what follows."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from kpedge.models.detector import decode
+from kpedge.models.detector import DetectorModel, decode
+from kpedge.training.config import DetectorConfig
 
 RADIUS = 1.5
-"""Cells within this many strides of a face's middle may answer for it, even where the face is smaller than a cell."""
+"""Cells within this many strides of a face's centre may be assigned to it, even if the face is smaller than a cell."""
 CANDIDATES = 10
-"""Cells that at most answer for one face."""
+"""Most cells assigned to one face."""
 COST_IOU = 3.0
 COST_OUTSIDE = 1e5
 """Weights of the cost of a cell, as in YOLOX (Ge et al. 2021): of the box's fit against the score, and of lying outside
-the face's middle.
+the face's centre.
 """
 LOSSES = ("face", "quality", "box", "points")
 
@@ -29,14 +32,55 @@ class Targets:
     Attributes:
         boxes: float32 (N, G, 4), pixels of the view.
         points: float32 (N, G, 5, 2); NaN where not labelled.
-        real: bool (N, G): a face that is learnt.
-        ignore: bool (N, G): neither face nor background.
+        real: bool (N, G): a face to learn.
+        ignore: bool (N, G): a region to ignore, neither face nor background.
     """
 
     boxes: Tensor
     points: Tensor
     real: Tensor
     ignore: Tensor
+
+
+class DetectorLoss(nn.Module):
+    """A detector with its loss.
+
+    Args:
+        model: what is trained.
+        config: weights of the losses, and the precision.
+    """
+
+    def __init__(self, model: DetectorModel, config: DetectorConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+
+    def forward(
+        self, frames: Tensor, boxes: Tensor, points: Tensor, real: Tensor, ignore: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Losses and counts of a batch, each summed, as `detector_losses` gives them.
+
+        Args:
+            frames: uint8 (N, S, S, 3).
+            boxes: as the others, of `Targets`.
+            points: of `Targets`.
+            real: of `Targets`.
+            ignore: of `Targets`.
+        """
+        precision: Any = contextlib.nullcontext()
+        if self.config.precision != "float32":
+            precision = torch.autocast(frames.device.type, dtype=getattr(torch, self.config.precision))
+        with precision:
+            rows, cells = self.model.raw(frames)
+        return detector_losses(rows, cells, Targets(boxes, points, real, ignore))
+
+    def total(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """The loss that is minimised: losses per assigned cell and per labelled point, weighted and added."""
+        config, (cells, labelled) = self.config, counts.clamp(min=1)
+        face, quality, box, points = losses
+        per_cell = config.face_weight * face + config.quality_weight * quality + config.box_weight * box
+        total: Tensor = per_cell / cells + config.point_weight * points / labelled
+        return total
 
 
 def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
@@ -50,17 +94,17 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 @torch.no_grad()
 def assign(score: Tensor, boxes: Tensor, cells: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-    """Choose the cells that answer for each face by the cost of their present answers (SimOTA, Ge et al. 2021).
+    """Assign cells to faces by the cost of their current predictions (SimOTA, Ge et al. 2021).
 
     Args:
-        score: (N, A), what each cell says now, 0 to 1.
-        boxes: (N, A, 4), likewise.
+        score: (N, A), current score of each cell, 0 to 1.
+        boxes: (N, A, 4), current boxes.
         cells: (A, 3), x, y and stride of the cells.
         targets: the faces.
 
     Returns:
-        Number of the face that a cell answers for, int64 (N, A), -1 for none; the IoU of its box with that face's; and
-        whether the cell is background for sure, bool (N, A).
+        Number of the face that a cell is assigned to, int64 (N, A), -1 for none; the IoU of its box with that face's;
+        and whether the cell is certainly background, bool (N, A).
     """
     x, y, stride = cells[:, 0], cells[:, 1], cells[:, 2]
     low, high = targets.boxes[..., None, :2], targets.boxes[..., None, 2:]
@@ -71,16 +115,16 @@ def assign(score: Tensor, boxes: Tensor, cells: Tensor, targets: Targets) -> tup
     real = targets.real[..., None]
     allowed = (within | near) & real
     overlap = box_iou(boxes[:, None], targets.boxes[:, :, None]) * allowed
-    sure = score.nan_to_num().clamp(1e-6, 1 - 1e-6)  # what is not a number shows in the loss, not as an error here
+    score = score.nan_to_num().clamp(1e-6, 1 - 1e-6)  # NaN shows in the loss, not as an error here
     cost = (
-        functional.binary_cross_entropy(sure, torch.ones_like(sure), reduction="none")[:, None]
+        functional.binary_cross_entropy(score, torch.ones_like(score), reduction="none")[:, None]
         - COST_IOU * (overlap + 1e-8).log()
     )
     cost = cost + COST_OUTSIDE * ~(within & near) + 1e9 * ~allowed
     count = min(CANDIDATES, cost.shape[-1])
-    wanted = overlap.topk(count, dim=-1).values.sum(dim=-1).int().clamp(min=1)
+    number = overlap.topk(count, dim=-1).values.sum(dim=-1).int().clamp(min=1)
     cheapest, index = cost.topk(count, dim=-1, largest=False)
-    taken = (torch.arange(count, device=cost.device) < wanted[..., None]) & (cheapest < 1e8)
+    taken = (torch.arange(count, device=cost.device) < number[..., None]) & (cheapest < 1e8)
     matched = torch.zeros_like(allowed).scatter_(2, index, taken)
     face = torch.where(matched, cost, torch.inf).argmin(dim=1)
     positive = matched.any(dim=1)
@@ -91,16 +135,16 @@ def assign(score: Tensor, boxes: Tensor, cells: Tensor, targets: Targets) -> tup
 
 
 def detector_losses(rows: Tensor, cells: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """The four losses of a batch, each summed over what it counts.
+    """The four losses of a batch, each summed.
 
     Args:
-        rows: (N, A, 16), the network's numbers.
+        rows: (N, A, 16), outputs of the network.
         cells: (A, 3), x, y and stride.
         targets: the faces.
 
     Returns:
-        Sums (4,), of `LOSSES`; and the counts by which they are to be divided (2,): cells that answer for a face, and
-        the labelled points of their faces.
+        Sums of `LOSSES`, (4,); and the counts they are divided by, (2,): cells assigned to a face, and the labelled
+        points of these faces.
     """
     rows = rows.float()
     boxes, points = decode(rows, cells)
@@ -110,22 +154,22 @@ def detector_losses(rows: Tensor, cells: Tensor, targets: Targets) -> tuple[Tens
     known = (positive | background).float()
     presence = functional.binary_cross_entropy_with_logits(rows[..., 0], positive.float(), reduction="none")
     batch, cell = positive.nonzero(as_tuple=True)
-    wanted = targets.boxes[batch, face[batch, cell]]
-    found = boxes[batch, cell]
+    target = targets.boxes[batch, face[batch, cell]]
+    predicted = boxes[batch, cell]
     quality = functional.binary_cross_entropy_with_logits(rows[batch, cell, 1], iou[batch, cell], reduction="sum")
-    side = (wanted[:, 2:] - wanted[:, :2]).prod(dim=-1).sqrt().clamp(min=1)
+    side = (target[:, 2:] - target[:, :2]).prod(dim=-1).sqrt().clamp(min=1)
     labelled = targets.points[batch, face[batch, cell]]
     has_points = torch.isfinite(labelled).all(dim=-1)
     distance = (points[batch, cell] - labelled.nan_to_num()) / side[:, None, None]
     off = functional.smooth_l1_loss(distance, torch.zeros_like(distance), beta=0.05, reduction="none").sum(dim=-1)
-    sums = torch.stack([(presence * known).sum(), quality, _box_loss(found, wanted).sum(), (off * has_points).sum()])
+    sums = torch.stack([(presence * known).sum(), quality, box_loss(predicted, target).sum(), (off * has_points).sum()])
     return sums, torch.stack([positive.sum(), has_points.sum()]).float()
 
 
-def _box_loss(found: Tensor, wanted: Tensor) -> Tensor:
+def box_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """One minus the distance IoU of boxes (P, 4) (Zheng et al. 2020)."""
-    low = torch.minimum(found[:, :2], wanted[:, :2])
-    high = torch.maximum(found[:, 2:], wanted[:, 2:])
+    low = torch.minimum(predicted[:, :2], target[:, :2])
+    high = torch.maximum(predicted[:, 2:], target[:, 2:])
     diagonal = ((high - low) ** 2).sum(dim=-1).clamp(min=1e-6)
-    apart = ((found[:, :2] + found[:, 2:] - wanted[:, :2] - wanted[:, 2:]) ** 2).sum(dim=-1) / 4
-    return 1 - box_iou(found, wanted) + apart / diagonal
+    distance = ((predicted[:, :2] + predicted[:, 2:] - target[:, :2] - target[:, 2:]) ** 2).sum(dim=-1) / 4
+    return 1 - box_iou(predicted, target) + distance / diagonal

@@ -1,4 +1,4 @@
-"""Measuring the detector: the runtime's own code on the frames of a set."""
+"""Validation of a detector, with the runtime's own code on the frames of its sets."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from kpedge.data.frames import FrameSet
 from kpedge.evaluation.detection_metrics import (
     SMALLEST,
     DetectionAccuracy,
+    FrameDetections,
     average_precision,
     choose_threshold,
     match,
@@ -25,17 +26,16 @@ from kpedge.evaluation.detection_metrics import (
 from kpedge.evaluation.detections import SIDE, find_in_frames
 from kpedge.models.detector import DetectorModel
 from kpedge.runtime.detector import LARGEST_ZOOM
+from kpedge.training.distributed import World
 
 VALIDATION_SIDE = 320
-"""Longer side at which a run is judged: the smaller the frame, the harder its faces."""
+"""Longer side of validation frames, pixels: the smaller the frame, the harder its faces."""
 ALARMS = 0.005
-"""False alarms a background photo that the threshold may raise on the validation split, at either side: half of what is
-promised.
-"""
+"""Most false positives per background photo at the chosen threshold, at either side: half of what the docs promise."""
 
 
 def faces_to_find(source: FrameSet) -> int:
-    """Faces of a set's validation split that count at the size at which it is looked at."""
+    """Faces of a set's validation split that are large enough to count at `VALIDATION_SIDE`."""
     count = 0
     for frame in source.frames("validation"):
         rows = source.faces(int(frame))
@@ -60,12 +60,12 @@ class DetectorValidation:
 
     @property
     def criterion(self) -> float:
-        """What the best epoch has least of. The mean over sets would be ruled by the noise of the smallest."""
+        """What the best epoch has least of. A mean over sets would be dominated by the noise of the smallest."""
         return 1.0 - self.average_precision
 
     def record(self) -> dict[str, float]:
-        """Average precision of each set with faces, for the log."""
-        return {
+        """Average precision over all sets and of each set with faces, for the log."""
+        return {"val_ap": self.average_precision} | {
             f"val_ap_{name}": one.average_precision
             for name, one in self.by_set.items()
             if one.average_precision is not None
@@ -87,25 +87,32 @@ class _Eager:
         with torch.inference_mode():
             found = self.module(torch.from_numpy(frames).to(self._device))
         if not all(bool(value.isfinite().all()) for value in found):
-            raise TrainingError("the network's answers are not finite", "use a lower --lr, or a --clip")
+            raise TrainingError("the network's outputs are not finite", "use a lower --lr, or a --clip")
         return {
             name: np.asarray(value.cpu().numpy(), dtype=np.float32)
             for name, value in zip(self.card.outputs, found, strict=True)
         }
 
 
-def validate_detector(model: DetectorModel, card: DetectorCard, sets: Sequence[FrameSet]) -> DetectorValidation:
+def validate_detector(
+    model: DetectorModel, card: DetectorCard, sets: Sequence[FrameSet], world: World | None = None
+) -> DetectorValidation:
     """Measure a detector on the validation splits of sets, and choose its threshold there.
 
-    Photos are looked at with their longer side at `VALIDATION_SIDE`, those without a face also at `SIDE`, where more of
-    their texture shows.
+    Photos are searched at `VALIDATION_SIDE`, those without a face also at `SIDE`, where more of their texture shows.
+    With several processes each searches its share; all get the whole.
 
     Raises:
         TrainingError: the detector gives a number that is not finite.
     """
     eager = _Eager(model, card)
+    world = world or World()
+
+    def search(source: FrameSet, frames: NDArray[np.intp], side: int) -> list[FrameDetections]:
+        return world.map(lambda mine: find_in_frames(eager, source, mine, side), frames.tolist())
+
     found = {
-        str(source.info["name"]): find_in_frames(eager, source, source.frames("validation"), VALIDATION_SIDE)
+        str(source.info["name"]): search(source, source.frames("validation"), VALIDATION_SIDE)
         for source in sets
         if len(source.frames("validation"))
     }
@@ -113,7 +120,7 @@ def validate_detector(model: DetectorModel, card: DetectorCard, sets: Sequence[F
     larger = []
     for source in sets:
         frames = source.frames("validation")
-        larger += find_in_frames(eager, source, frames[source.first[frames] == source.first[frames + 1]], SIDE)
+        larger += search(source, frames[source.first[frames] == source.first[frames + 1]], SIDE)
     background = [frame for frame in every if not len(frame.truth)], larger
     threshold = choose_threshold(
         match([frame for frame in every if len(frame.truth)]),

@@ -4,80 +4,99 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from kpedge.core.errors import TrainingError, UsageError
 
 Piece = TypeVar("Piece")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The processes of a run.
+    """The processes of a run, and the device of this one.
 
     Attributes:
-        rank: number of this one; 0 writes and speaks.
-        size: how many there are.
-        local: number of this one on its machine, which is the number of its GPU.
+        device: where this process computes: "cpu", "cuda:0".
+        rank: number of this process.
+        world_size: number of processes.
     """
 
+    device: str = "cpu"
     rank: int = 0
-    size: int = 1
-    local: int = 0
+    world_size: int = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes."""
+    def is_main_process(self) -> bool:
+        """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
         """The values summed over all processes; every process gets the sums."""
-        if self.size > 1:
+        if self.world_size > 1:
             values = values.clone()
             distributed.all_reduce(values)
         return values
 
     def gather(self, piece: Piece) -> list[Piece]:
         """What each process gives, in order of their ranks; every process gets all."""
-        if self.size == 1:
+        if self.world_size == 1:
             return [piece]
-        pieces: list[Any] = [None] * self.size
+        pieces: list[Any] = [None] * self.world_size
         distributed.all_gather_object(pieces, piece)
         return pieces
 
+    def map(self, function: Callable[[Sequence[Item]], Sequence[Piece]], items: Sequence[Item]) -> list[Piece]:
+        """A function of some items, shared among the processes: each computes every `world_size`-th."""
+        parts = self.gather(list(function(items[self.rank :: self.world_size])))
+        return [parts[number % self.world_size][number // self.world_size] for number in range(len(items))]
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """A module whose gradients are averaged over the processes; itself where there is one."""
+        if self.world_size == 1:
+            return module
+        on_gpu = self.device.startswith("cuda")
+        if on_gpu:
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        return nn.parallel.DistributedDataParallel(module, device_ids=[torch.device(self.device)] if on_gpu else None)
+
 
 @contextlib.contextmanager
-def joined(device: str) -> Iterator[World]:
-    """Join the processes that the launcher started; alone where there is none.
+def join(device: str) -> Iterator[World]:
+    """Join the processes that torchrun started; alone without it.
 
     Raises:
-        UsageError: the launcher's variables are broken.
+        UsageError: torchrun's variables are broken.
         TrainingError: another process ended, or cannot be reached.
     """
     try:
-        world = World(*(int(os.environ.get(name, default)) for name, default in _VARIABLES))
+        rank, world_size, local = (int(os.environ.get(name, default)) for name, default in _VARIABLES)
     except ValueError as error:
-        raise UsageError(f"RANK, WORLD_SIZE or LOCAL_RANK is no number: {error}", "start with torchrun") from error
-    if world.size == 1:
+        raise UsageError(f"RANK, WORLD_SIZE or LOCAL_RANK is not a number: {error}", "start with torchrun") from error
+    on_gpu = device.startswith("cuda")
+    if device == "cuda" and world_size > 1:
+        device = f"cuda:{local}"
+    world = World(device, rank, world_size)
+    if world_size == 1:
         yield world
         return
     try:
-        if device == "cuda":
-            torch.cuda.set_device(world.local)
-        distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+        if on_gpu:
+            torch.cuda.set_device(torch.device(device))
+        distributed.init_process_group("nccl" if on_gpu else "gloo")
         yield world
         distributed.barrier()
     except (RuntimeError, ConnectionError) as error:
         if isinstance(error, distributed.DistError) or _is_lost(error):
             raise TrainingError(
-                f"process {world.rank} of {world.size}: another process ended or cannot be reached "
+                f"process {rank} of {world_size}: another process ended or cannot be reached "
                 f"({str(error).splitlines()[0][:160]})",
-                "see its message; then start all again with --resume",
+                "see its message; then restart all of them with --resume",
             ) from error
         raise
     finally:

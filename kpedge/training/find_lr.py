@@ -6,41 +6,42 @@ import copy
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim.lr_scheduler import ExponentialLR
 
 from kpedge.core.errors import TrainingError, UsageError
 from kpedge.core.extras import importable
 from kpedge.core.files import refuse_existing, write_bytes, write_text
-from kpedge.data.packed import PreparedSet
-from kpedge.training.config import TrainConfig
-from kpedge.training.distributed import World, joined
-from kpedge.training.objective import batch_tensors, total_loss
-from kpedge.training.optimisers import new_optimiser, phase_of
-from kpedge.training.setup import fitting, load_matching, set_up, start_from, stop_frozen_statistics
-from kpedge.training.step import Stepper
+from kpedge.training.config import RunConfig
+from kpedge.training.distributed import World, join
+from kpedge.training.loop import Stepper, build
+from kpedge.training.optimizers import new_optimizer, phases
+from kpedge.training.task import Task
+from kpedge.training.weights import read_init_weights, train_mode
 
 LOWEST, HIGHEST = 1e-6, 10.0
-"""The rates between which it is searched."""
+"""Range of rates."""
 STEPS = 150
 """Steps from one to the other: 21 for each factor of ten."""
-KEPT = 0.9
-"""Share that the running average keeps of itself at each step: it looks back over about ten."""
+DECAY = 0.9
+"""Decay of the running average: it looks back over about ten steps."""
 TOO_HIGH = 4.0
 """The search ends when the smoothed loss is this many times its lowest value."""
 WINDOW = 11
-"""Steps over which a slope is measured, half a factor of ten."""
+"""Steps over which a slope is measured: half a decade."""
 FALLEN = 0.98
-"""A smoothed loss that never gets below this, where 1 is that of the starting weights, does not fall."""
+"""A smoothed loss that stays above this does not fall; 1 is that of the initial weights."""
 MARGIN = 10.0
-"""How far the suggestion stays below the rate of the lowest loss."""
-PICTURE, TABLE = "find_lr.png", "find_lr.csv"
+"""Factor by which the suggestion stays below the rate of the lowest loss."""
+CHART, TABLE = "find_lr.png", "find_lr.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,14 @@ class FoundLearningRate:
     """What a search found.
 
     Attributes:
-        picture: the curve, a PNG.
-        table: its numbers, a CSV: step, lr, loss, loss of the starting weights, smoothed.
+        chart: the curve, a PNG.
+        table: its numbers, a CSV: step, lr, loss, loss of the initial weights, smoothed.
         steepest: the rate at which the smoothed loss falls fastest, against the rate's logarithm.
         highest: the rate at which it is lowest: from there on it rises; the end of the search where it never does.
         suggested: the rate to train with.
     """
 
-    picture: Path
+    chart: Path
     table: Path
     steepest: float
     highest: float
@@ -67,12 +68,12 @@ class LossCurve:
     """The losses of a search, one a step.
 
     Batches differ more than a step changes: a single one of stage 1 may have twice the loss of the next. So each loss
-    is divided by that of the starting weights on the same batch.
+    is divided by that of the initial weights on the same batch.
 
     Attributes:
         rates: learning rates, float64 (N,).
         losses: float64 (N,), each computed before the step that was taken with its rate.
-        start: the starting weights' losses on the same batches, float64 (N,).
+        start: the initial weights' losses on the same batches, float64 (N,).
     """
 
     rates: NDArray[np.float64]
@@ -81,7 +82,7 @@ class LossCurve:
 
     @property
     def relative(self) -> NDArray[np.float64]:
-        """The losses, that of the starting weights being 1, float64 (N,)."""
+        """The losses, that of the initial weights being 1, float64 (N,)."""
         return np.asarray(self.losses / np.maximum(self.start, 1e-12))
 
     @property
@@ -89,8 +90,8 @@ class LossCurve:
         """Exponential running average of `relative`, corrected for its start at 0 (Kingma & Ba 2015), float64 (N,)."""
         average, found = 0.0, []
         for number, loss in enumerate(self.relative, 1):
-            average = KEPT * average + (1 - KEPT) * loss
-            found.append(average / (1 - KEPT**number))
+            average = DECAY * average + (1 - DECAY) * loss
+            found.append(average / (1 - DECAY**number))
         return np.array(found)
 
     @property
@@ -124,9 +125,9 @@ class LossCurve:
 
 def find_learning_rate(
     recipe: str,
-    sets: Sequence[PreparedSet],
+    data: Any,
     out: Path,
-    config: TrainConfig,
+    config: RunConfig,
     *,
     init_from: Path | None = None,
     device: str = "cpu",
@@ -135,96 +136,78 @@ def find_learning_rate(
 ) -> FoundLearningRate:
     """Train a throw-away model with a rising learning rate, and see where its loss falls and rises (Smith 2017).
 
-    Network, batches, loss, optimiser and clipping are those of a training; only the schedule is not. The rate rises by
-    the same factor at every step; layers with a rate of their own keep its ratio to the rest. It leaves a picture and
-    a table in the folder, and nothing of a run.
+    Network, batches, loss, optimizer and clipping are those of a training. The rate rises by the same factor at every
+    step; layers with a rate of their own keep its ratio to the rest. It leaves a chart and a table in the folder, and
+    no run.
 
     Args:
-        recipe: a key of `ARCHITECTURES`.
-        sets: what would be trained on, the main one first.
+        recipe: as of `kpedge.training.loop.train`, as the following.
+        data: what would be trained on.
         out: folder for `find_lr.png` and `find_lr.csv`.
         config: of the training.
         init_from: start from the weights of this checkpoint.
         device: "cpu" or "cuda".
         force: replace the two files.
-        progress: told the steps done, and how many there are.
+        progress: called with the steps done and their number.
 
     Raises:
         OutputError: one of the files exists and `force` is off, or cannot be written.
-        UsageError: as `set_up`; the rate of the configuration is 0; or several processes were started.
+        UsageError: the rate of the configuration is 0, or several processes were started.
         TrainingError: the loss is not finite from the first steps, or falls at no rate.
     """
-    for name in (PICTURE, TABLE):
+    for name in (CHART, TABLE):
         refuse_existing(out / name, force=force)
     importable("kpedge.core.plots", "train")
     if not config.lr:
         raise UsageError("--find-lr needs an --lr above 0, to which the rates of --lr-group are in ratio")
-    with joined(device) as world:
-        if world.size > 1:
-            raise UsageError(
-                "--find-lr searches in one process", "start it without torchrun, with the whole batch size"
-            )
-        curve = _search(recipe, sets, config, init_from, device, world, progress)
+    with join(device) as world:
+        if world.world_size > 1:
+            raise UsageError("--find-lr runs in one process", "start it without torchrun, with the whole batch size")
+        init = read_init_weights(init_from) if init_from is not None else None
+        sets = list(data) if isinstance(data, Sequence) else [data]
+        curve = _search(build(recipe, sets, config, world, init, lambda _line: None), world, progress)
     steepest, suggested = curve.steepest, curve.suggested
     write_text(out / TABLE, _table(curve))
-    write_bytes(out / PICTURE, curve_png(curve, f"{recipe}, {config.optimiser}"))
+    write_bytes(out / CHART, curve_png(curve, f"{recipe}, {config.optimizer}"))
     if steepest is None or suggested is None:
         raise TrainingError(
-            f"the loss falls at no learning rate from {LOWEST:g} to {HIGHEST:g}: see {out / PICTURE}",
+            f"the loss falls at no learning rate from {LOWEST:g} to {HIGHEST:g}: see {out / CHART}",
             "try another --init; with --init-from a trained model, choose a rate well below where the curve rises",
         )
-    return FoundLearningRate(out / PICTURE, out / TABLE, steepest, curve.highest, suggested)
+    return FoundLearningRate(out / CHART, out / TABLE, steepest, curve.highest, suggested)
 
 
-def _search(
-    recipe: str,
-    sets: Sequence[PreparedSet],
-    config: TrainConfig,
-    init_from: Path | None,
-    device: str,
-    world: World,
-    progress: Callable[[int, int], None],
-) -> LossCurve:
-    start = start_from(init_from) if init_from is not None else None
-    config = fitting(config, sets[0].scheme, _tell_nobody)
-    made = set_up(recipe, sets, config, device, start, _tell_nobody)
-    if start is not None:
-        load_matching(made.model, start.state, str(init_from), _tell_nobody)
-    stepper = Stepper(made.objective, new_optimiser(phase_of(config, 1), made.groups, config), config, world, device)
-    made.objective.train()
-    stop_frozen_statistics(made.model.network)
-    reference = copy.deepcopy(made.objective)
+def _search(task: Task, world: World, progress: Callable[[int, int], None]) -> LossCurve:
+    for group in task.groups:
+        group["lr"] *= LOWEST / task.config.lr
+    phase = replace(phases(task.config)[0], lr=task.config.lr)
+    stepper = Stepper(task, new_optimizer(phase, task.groups, task.config), world)
+    schedule = ExponentialLR(stepper.optimizer, (HIGHEST / LOWEST) ** (1 / (STEPS - 1)))
+    train_mode(task.loss)
+    reference = copy.deepcopy(task.loss)
     for layer in reference.modules():
         if isinstance(layer, nn.Dropout):
-            layer.eval()  # it would take random numbers that a training does not take
-    batches = chain.from_iterable(made.mixture.batches(epoch, config.batch_size) for epoch in count(1))
-    rates: list[float] = []
-    losses: list[float] = []
-    start_losses: list[float] = []
+            layer.eval()  # it would draw random numbers that a training does not draw
+    batches = chain.from_iterable(task.batches(epoch, world, 0) for epoch in count(1))
+    rows: list[tuple[float, float, float]] = []
     curve = LossCurve(np.empty(0), np.empty(0), np.empty(0))
     for number, batch in enumerate(islice(batches, STEPS)):
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / (STEPS - 1))
         with torch.no_grad():
-            found = reference(*batch_tensors(batch, device))
-            before = float(total_loss(config, found[:3], found[3], found.new_tensor(len(batch))))
+            start = float(reference.total(*reference(*batch)))
         try:
-            sums = stepper(batch, rate / config.lr)
+            _, _, loss, _ = stepper(batch)
         except FloatingPointError as error:
             if number < WINDOW:
                 raise TrainingError(f"step {number + 1}, rate {rate:.2g}: {error}", "see --init and --loss") from None
             break
-        rates.append(rate)
-        losses.append(float(sums[-1] / sums[-3]))
-        start_losses.append(before)
+        schedule.step()
+        rows.append((rate, loss, start))
         progress(number + 1, STEPS)
-        curve = LossCurve(np.array(rates), np.array(losses), np.array(start_losses))
+        curve = LossCurve(*np.array(rows).T)
         if curve.smoothed[-1] > TOO_HIGH * curve.smoothed.min():
             break
     return curve
-
-
-def _tell_nobody(_line: str) -> None:
-    pass
 
 
 def _table(curve: LossCurve) -> str:
@@ -237,7 +220,7 @@ def _table(curve: LossCurve) -> str:
 
 
 def curve_png(curve: LossCurve, title: str) -> bytes:
-    """The picture of a search: loss against learning rate, with what was found, PNG.
+    """The chart of a search, PNG: loss against learning rate, with what was found.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -260,7 +243,7 @@ def curve_png(curve: LossCurve, title: str) -> bytes:
     axis.set(
         xscale="log",
         xlabel="learning rate",
-        ylabel="loss, that of the starting weights = 1",
+        ylabel="loss, that of the initial weights = 1",
         title=f"Learning-rate search: {title}",
     )
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1))

@@ -1,326 +1,319 @@
-"""Training: set-up, step, validation, save. Plain PyTorch, read from top to bottom."""
+"""The training loop: set-up, step, validation, save. One for keypoints and detector, read from top to bottom."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor, nn
 
-from kpedge.core.card import ModelCard
-from kpedge.core.errors import TrainingError
+from kpedge.core.errors import TrainingError, UsageError
+from kpedge.data.frames import FrameSet
 from kpedge.data.packed import PreparedSet
 from kpedge.evaluation.compare import Record
-from kpedge.evaluation.keypoint_metrics import MSE_SIZE, measure
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from kpedge.models.keypoint_model import KeypointModel, weights_hash
-from kpedge.training.average import WeightAverage
-from kpedge.training.config import TrainConfig
-from kpedge.training.distributed import World, joined
-from kpedge.training.objective import LOSS_NAMES
-from kpedge.training.optimisers import new_optimiser, phase_of
-from kpedge.training.run import Run
-from kpedge.training.schedules import epochs_since_best, learning_rate
-from kpedge.training.setup import check_resumable, fitting, load_matching, set_up, start_from, stop_frozen_statistics
-from kpedge.training.step import Stepper
+from kpedge.models.keypoint_model import weights_hash
+from kpedge.training.averaging import average_weights, resume_average
+from kpedge.training.config import RunConfig
+from kpedge.training.detector_task import DetectorTask
+from kpedge.training.distributed import World, join
+from kpedge.training.keypoint_task import KeypointTask
+from kpedge.training.optimizers import new_optimizer, phases
+from kpedge.training.run import Run, check_resumable, resumed_config
+from kpedge.training.schedules import Schedule, epochs_since_best
+from kpedge.training.task import Task, TrainResult
 from kpedge.training.tensorboard import Board
-from kpedge.training.validation import Validation, validate, validation_data
+from kpedge.training.weights import InitWeights, Notify, load_init_weights, read_init_weights, train_mode
 
-Say = Callable[[str], None]
-"""Takes one line for people."""
-OnEpoch = Callable[[Record, int], None]
-"""Called after each epoch with its record and the number of epochs in all."""
-
-
-def ignore(*_told: object) -> None:
-    """Tell nobody."""
-
-
-NO_BETTER = 0.98
-"""A validation error above this fraction of the mean face's means that nothing was learnt."""
+TASKS: dict[str, Callable[..., Any]] = {
+    "stage1": KeypointTask,
+    "stage2": KeypointTask,
+    "stage3": KeypointTask,
+    "detector": DetectorTask,
+}
+"""Recipe -> the task that trains it."""
 GPU_WORKERS = 8
-"""Threads that prepare batches ahead of a GPU."""
+OnStep = Callable[[int, int, int, float], None]
+"""Called after each step with the epoch, the step in it, both from 1, the steps of an epoch, and the loss."""
+OnEpoch = Callable[[Record, int], None]
+"""Called after each epoch with its figures and the number of epochs."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrainResult:
-    """What a run ended with.
-
-    Attributes:
-        best: path of the best checkpoint.
-        epochs: epochs done.
-        best_epoch: epoch of the best checkpoint, from 1.
-        best_nme: its error on the validation split, fraction of the box.
-        mean_face_nme: the mean face's.
-        speaks: whether this process is the one that writes and speaks.
-    """
-
-    best: Path
-    epochs: int
-    best_epoch: int
-    best_nme: float
-    mean_face_nme: float
-    speaks: bool = True
-
-    @property
-    def nothing_learnt(self) -> bool:
-        """Whether the best checkpoint is no better than the mean face."""
-        return self.best_nme > NO_BETTER * self.mean_face_nme
+def ignore(*_arguments: object) -> None:
+    """Do nothing."""
 
 
 def train(
     recipe: str,
-    source: PreparedSet,
+    data: PreparedSet | FrameSet | Sequence[PreparedSet] | Sequence[FrameSet],
     out: Path,
-    config: TrainConfig,
+    config: RunConfig,
     *,
-    also: Sequence[PreparedSet] = (),
     resume: bool = False,
     force: bool = False,
     init_from: Path | None = None,
     device: str = "cpu",
-    say: Say = ignore,
+    notify: Notify = ignore,
+    on_step: OnStep = ignore,
     on_epoch: OnEpoch = ignore,
 ) -> TrainResult:
-    """Train a keypoint model on prepared sets.
+    """Train a keypoint model on prepared sets, or the detector on frame sets.
 
-    The weights after every epoch are a function of the configuration, the data and the weights it starts from, on one
-    CPU and one version of PyTorch: a run that was stopped, at whatever moment, and resumed ends with the same bits.
+    The weights after every epoch are a function of configuration, data and initial weights, on one kind of CPU and one
+    version of PyTorch: a run that was stopped at any moment and resumed ends with the same bits.
 
-    Started by torchrun, the processes train one model together; the first of them writes and speaks.
+    Started by torchrun, the processes train one model together; the first of them writes files and messages.
 
     Args:
-        recipe: name of the network, a key of `ARCHITECTURES`.
-        source: the main set; its train split is trained on, its validation split chooses the best checkpoint.
+        recipe: a key of `TASKS`.
+        data: one set or several, the main one first; train splits are trained on, validation splits choose the best
+            checkpoint. Points of another scheme are used as far as those of the main set follow from them.
         out: folder of the run.
-        config: everything that determines the result.
-        also: more sets, for their faces, their negatives or both; points of another scheme are used as far as those of
-            the main set follow from them.
-        resume: go on from `out/last.pt`.
+        config: everything that determines the result; a `TrainConfig`, or a `DetectorConfig` for the detector.
+        resume: continue from `out/last.pt`.
         force: replace a run that is there.
-        init_from: start from the weights of this checkpoint, as far as they fit; `config` need not name it.
-        device: "cpu" or "cuda".
-        say: told what happens.
-        on_epoch: told the figures of each epoch.
+        init_from: start from the weights of this checkpoint, as far as they fit.
+        device: "cpu", "cuda", or "cuda:1" for a certain GPU.
+        notify: takes a line about what happens.
+        on_step: called after each step.
+        on_epoch: called after each epoch.
 
     Raises:
-        TrainingError: the loss is no longer finite, `resume` does not fit the run that is there, or another process
-            ended.
-        UsageError: a pattern of `freeze` or `lr_groups` fits no layer.
+        TrainingError: the loss is not finite, `resume` does not fit the run that is there, or another process ended.
+        UsageError: there is no such recipe, or the configuration does not fit it.
+        DataError: the data cannot be trained on.
         OutputError: the run cannot be written.
     """
-    with joined(device) as world:
-        if not world.first:
-            say, on_epoch = ignore, ignore
-        config = replace(config, processes=world.size)
-        place = f"cuda:{world.local}" if device == "cuda" else device
-        return _train(recipe, (source, *also), out, config, resume, force, init_from, place, world, say, on_epoch)
+    sets = [data] if isinstance(data, PreparedSet | FrameSet) else list(data)
+    with join(device) as world:
+        if not world.is_main_process:
+            notify = on_step = on_epoch = ignore
+        config = replace(config, processes=world.world_size)
+        run = Run(out)
+        last = load_checkpoint(run.last) if resume and run.last.exists() else None
+        init = read_init_weights(init_from) if init_from is not None else None
+        if last is not None:
+            config = resumed_config(config, last)
+        task = build(recipe, sets, config, world, init, notify, load=last is None)
+        return _train(task, run, world, last, resume, force, notify, on_step, on_epoch)
+
+
+def build(
+    recipe: str,
+    sets: Sequence[Any],
+    config: RunConfig,
+    world: World,
+    init: InitWeights | None,
+    notify: Notify,
+    *,
+    load: bool = True,
+) -> Task:
+    """Seed PyTorch and make the task of a recipe, with `init` as its weights where `load` is set.
+
+    Raises:
+        UsageError: there is no such recipe, or the configuration does not fit it.
+        DataError: the data cannot be trained on.
+    """
+    if recipe not in TASKS:
+        raise UsageError(f"no recipe is called {recipe!r}", f"known: {', '.join(TASKS)}")
+    if init is not None:
+        config = replace(config, init_from=init.sha256)
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(world.device == "cpu")
+    torch.manual_seed(config.seed)
+    task: Task = TASKS[recipe](recipe, sets, config, world, init, notify)
+    if config.channels_last:
+        task.loss.to(memory_format=torch.channels_last)
+    if init is not None and load:
+        load_init_weights(task.model, init, notify)
+    return task
+
+
+class Stepper:
+    """Takes steps of one optimizer.
+
+    With several processes each has its part of the batch; losses are divided by the counts of the whole batch, so that
+    the gradient is that of one process with all of it.
+
+    Attributes:
+        optimizer: may be replaced between steps.
+        scaler: scales the loss for float16; does nothing otherwise.
+    """
+
+    def __init__(self, task: Task, optimizer: torch.optim.Optimizer, world: World) -> None:
+        self.optimizer = optimizer
+        self.scaler = torch.amp.GradScaler(world.device.split(":")[0], enabled=task.config.precision == "float16")
+        self._task = task
+        self._world = world
+        self._module = world.parallel(task.loss)
+        self._penalized = [parameter for group in task.groups for parameter in group["params"] if parameter.ndim > 1]
+
+    def __call__(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor, float, float]:
+        """Take a step with this process's part of a batch.
+
+        Returns:
+            Sums of losses and of counts over the whole batch, its loss, and the norm of the gradient.
+
+        Raises:
+            FloatingPointError: the loss or, but for float16, the gradient is not finite.
+        """
+        config, world = self._task.config, self._world
+        losses, counts = self._module(*batch)
+        whole = world.sum(torch.cat([losses.detach(), counts]))
+        whole_losses, whole_counts = whole[: len(losses)], whole[len(losses) :]
+        loss = self._task.loss.total(losses, whole_counts) * world.world_size  # DDP averages gradients
+        if config.l1:
+            loss = loss + config.l1 * torch.stack([weight.abs().sum() for weight in self._penalized]).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        norm = float(nn.utils.clip_grad_norm_(trained, config.grad_clip or math.inf))
+        total = float(self._task.loss.total(whole_losses, whole_counts))
+        scaling = self.scaler.is_enabled()  # float16 overflows now and then: the scaler skips that step
+        if not math.isfinite(total) or not (scaling or math.isfinite(norm)):
+            raise FloatingPointError(f"the loss is {total}, the gradient's norm {norm}")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return whole_losses.double().cpu(), whole_counts.double().cpu(), total, norm
 
 
 def _train(
-    recipe: str,
-    sets: Sequence[PreparedSet],
-    out: Path,
-    config: TrainConfig,
+    task: Task,
+    run: Run,
+    world: World,
+    last: Checkpoint | None,
     resume: bool,
     force: bool,
-    init_from: Path | None,
-    device: str,
-    world: World,
-    say: Say,
+    notify: Notify,
+    on_step: OnStep,
     on_epoch: OnEpoch,
 ) -> TrainResult:
-    run = Run(out)
-    last = load_checkpoint(run.last) if resume and run.last.exists() else None
-    start = start_from(init_from) if init_from is not None else None
-    if start is not None:
-        config = replace(config, init_from=start.sha256)
-    elif last is not None:
-        config = replace(config, init_from=str(last.config.get("init_from", "")))
-    config = fitting(config, sets[0].scheme, say)
-    made = set_up(recipe, sets, config, device, start, say)
-    card, mixture, model, objective, groups = made.card, made.mixture, made.model, made.objective, made.groups
-    validation = validation_data(made.samplers, card)
-    if start is not None and last is None:
-        load_matching(model, start.state, str(init_from), say)
-    average = WeightAverage(model, config.ema) if config.ema else None
-    phase = phase_of(config, 1)
-    optimiser = new_optimiser(phase, groups, config)
-
-    history: list[Record] = []
-    best, best_epoch, best_nme = math.inf, 0, math.inf
+    # Set-up: optimizer, schedule, average of weights; from scratch, or as they were at the end of an epoch.
+    config, card, model = task.config, task.card, task.model
+    history: list[Record] = [] if last is None else last.progress["history"]
+    steps = task.steps_per_epoch(world)
+    averaged = average_weights(model, config.ema_decay) if config.ema_decay else None
+    kept: nn.Module = model if averaged is None else averaged.module
+    planned = {phase.first: phase for phase in phases(config)}
+    phase = max((one for one in planned.values() if one.first <= max(1, len(history))), key=lambda one: one.first)
+    stepper = Stepper(task, new_optimizer(phase, task.groups, config), world)
+    schedule = Schedule(stepper.optimizer, phase.epochs * steps, config)
+    best_epoch = 0
     if last is not None:
         check_resumable(last, config, card, run.last)
-        card = replace(card, training=last.card.training)
-        history = last.progress["history"]
-        best, best_epoch, best_nme = (last.progress[name] for name in ("best", "best_epoch", "best_nme"))
-        phase = phase_of(config, max(1, len(history)))
-        optimiser = new_optimiser(phase, groups, config)
-        objective.load_state_dict(last.resume["objective"])
-        optimiser.load_state_dict(last.resume["optimiser"])
-        torch.set_rng_state(last.resume["torch_rng"][world.rank])
-        if average is not None:
-            average.load(last.state, last.resume["averaged"])
-        say(f"resuming after epoch {len(history)} of {config.epochs}")
-    elif resume:
-        say(f"{out} holds no run yet: starting from the beginning")
-    data = [f"{source.info['name']} {source.source_sha256[:8]}" for source in sets]
-    settings = {"recipe": recipe, "sets": data, "scheme": card.scheme.name, **config.to_dict()}
-    if world.first:
-        run.start(settings, resume=resume, force=force)
-    board = Board(run.board, settings, purge_step=len(history) + 1) if world.first else None
-    kept = average.model if average is not None else model
-    stepper = Stepper(objective, optimiser, config, world, device)
-    if last is not None and "scaler" in last.resume:
+        card = replace(card, training={**last.card.training, "recipe": config.to_dict()})
+        best_epoch = last.progress["best_epoch"]
+        task.loss.load_state_dict(last.resume["loss"])
+        stepper.optimizer.load_state_dict(last.resume["optimizer"])
+        schedule.load_state_dict(last.resume["schedule"])
         stepper.scaler.load_state_dict(last.resume["scaler"])
+        torch.set_rng_state(last.resume["torch_rng"][world.rank])
+        if averaged is not None:
+            resume_average(averaged, last.state, last.resume["averaged"])
+        notify(f"resuming after epoch {len(history)} of {config.epochs}")
+    elif resume:
+        notify(f"{run.path} holds no run yet: starting from the beginning")
+    board = None
+    if world.is_main_process:
+        settings = {**task.settings, **config.to_dict()}
+        run.start(settings, resume=resume, force=force)
+        board = Board(run.board, settings, purge_step=len(history) + 1)
 
-    def save(path: Path, result: Validation | None, *, resumable: bool) -> None:
-        progress = {"history": history, "best": best, "best_epoch": best_epoch, "best_nme": best_nme}
+    def save(path: Path, result: Any, *, resumable: bool) -> None:
         state: dict[str, Any] = {}
         if resumable:
-            generators = world.gather(torch.get_rng_state())
             state = {
-                "objective": {name: tensor.detach().cpu().clone() for name, tensor in objective.state_dict().items()},
-                "optimiser": stepper.optimiser.state_dict(),
+                "loss": _on_cpu(task.loss),
+                "optimizer": stepper.optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
                 "scaler": stepper.scaler.state_dict(),
-                "averaged": 0 if average is None else average.steps,
-                "torch_rng": generators,
+                "averaged": 0 if averaged is None else int(averaged.n_averaged),
+                "torch_rng": world.gather(torch.get_rng_state()),
             }
-        if world.first:
-            save_checkpoint(path, snapshot(kept, card, config, progress, result, state))
+        if world.is_main_process:
+            described = replace(task.describe(card, kept, result), weights_sha256=weights_hash(kept))
+            progress = {"history": history, "best_epoch": best_epoch}
+            save_checkpoint(path, Checkpoint(described, _on_cpu(kept), config.to_dict(), progress, state))
 
     if last is None:
-        save(run.last, None, resumable=True)  # from here on the run can be gone on with, whatever it started from
-
-    steps_per_epoch = mixture.steps(config.batch_size, world.size)
-    steps = config.epochs * steps_per_epoch
-    mean_face_nme = measure(
-        np.broadcast_to(card.mean_shape, validation.faces.truth.keypoints.shape), validation.faces.truth
-    ).nme_box
-    workers = GPU_WORKERS if device.startswith("cuda") else 0
+        save(run.last, None, resumable=True)  # from here on the run can be resumed, whatever it started from
+    workers = config.workers or (GPU_WORKERS if world.device.startswith("cuda") else 0)
     warned = False
     try:
         for epoch in range(len(history) + 1, config.epochs + 1):
-            errors = [record["criterion"] for record in history]
-            if config.patience and epochs_since_best(errors) >= config.patience:
-                say(f"stopped after epoch {epoch - 1}: no better validation for {config.patience} epochs")
+            criteria = [record["criterion"] for record in history if "criterion" in record]
+            if config.patience and epochs_since_best(criteria) * config.validate >= config.patience:
+                notify(f"stopped after epoch {epoch - 1}: no better validation for {config.patience} epochs")
                 break
-            if phase_of(config, epoch) != phase:
-                phase = phase_of(config, epoch)
-                stepper.optimiser = new_optimiser(phase, groups, config)
-                say(f"epoch {epoch}: going on with {phase}")
+            if epoch in planned and epoch > 1:
+                phase = planned[epoch]
+                stepper.optimizer = new_optimizer(phase, task.groups, config)
+                schedule = Schedule(stepper.optimizer, phase.epochs * steps, config)
+                notify(f"epoch {epoch}: {phase.optimizer} from here on")
+
+            # Steps.
             began = time.perf_counter()
-            objective.train()
-            stop_frozen_statistics(model.network)
-            sums = torch.zeros(len(LOSS_NAMES) + 4, dtype=torch.float64)
-            batches = mixture.batches(epoch, config.batch_size, rank=world.rank, world=world.size, workers=workers)
-            for step, batch in enumerate(batches, (epoch - 1) * steps_per_epoch):
-                factor = learning_rate(config, step, steps, errors)
+            train_mode(task.loss)
+            sums: list[Tensor] = []
+            largest_norm = lr = 0.0
+            for step, batch in enumerate(task.batches(epoch, world, workers), 1):
+                lr = stepper.optimizer.param_groups[0]["lr"]
                 try:
-                    sums += stepper(batch, factor)
+                    losses, counts, loss, norm = stepper(batch)
                 except FloatingPointError as error:
                     raise TrainingError(
-                        f"epoch {epoch}, step {step}: {error}", "use a lower --lr, or a --clip"
+                        f"epoch {epoch}, step {step}: {error}", "use a lower --lr, or a --grad-clip"
                     ) from None
-                if average is not None:
-                    average.update(model)
+                schedule.step()
+                if averaged is not None:
+                    averaged.update_parameters(model)
+                sums = [losses + sums[0], counts + sums[1]] if sums else [losses, counts]
+                largest_norm = max(largest_norm, norm if math.isfinite(norm) else 0.0)
+                on_step(epoch, step, steps, loss)
 
-            result = validate(kept, validation, world)
-            if not math.isfinite(result.accuracy.nme_box):
-                raise TrainingError(
-                    f"epoch {epoch}: the validation error is {result.accuracy.nme_box}", "use a lower --lr"
-                )
-            record = new_record(epoch, stepper, sums, result, model, config)
+            # Validation.
+            record: Record = {"epoch": epoch, "lr": lr, **task.training_record(*sums), "grad_norm": largest_norm}
+            result = None
+            if epoch % config.validate == 0 or epoch == config.epochs:
+                result = task.validate(kept, world)
+                record |= {**result.record(), "criterion": result.criterion}
+            schedule.end_epoch(None if result is None else result.criterion)
             record["seconds"] = time.perf_counter() - began
             history.append(record)
-            if result.criterion < best:
-                best, best_epoch, best_nme = result.criterion, epoch, result.accuracy.nme_box
+
+            # Save.
+            if result is not None and result.criterion < min(criteria, default=math.inf):
+                best_epoch = epoch
                 save(run.best, result, resumable=False)
+            if config.save_every and epoch % config.save_every == 0:
+                save(run.path / f"epoch-{epoch:04}.pt", result, resumable=False)
             save(run.last, result, resumable=True)
             if board is not None:
                 run.log(history)
-                board.log(record, model, kept, validation, result, of=config.epochs)
+                board.log(record, model, kept, task, result, of=config.epochs)
             on_epoch(record, config.epochs)
-            if not warned and epoch >= max(5, config.epochs // 10) and best_nme > NO_BETTER * mean_face_nme:
+            if not warned and (warning := task.warning(epoch, history)) is not None:
                 warned = True
-                say(
-                    f"warning: after {epoch} epochs validation ({best_nme:.2%}) is no better than the mean face "
-                    f"({mean_face_nme:.2%}): the network learns nothing from the picture; see --init and --lr"
-                )
+                notify(f"warning: {warning}")
     finally:
         if board is not None:
             board.close(history)
-            if history:
-                run.draw_curves(history, mean_face_nme)
-    return TrainResult(run.best, len(history), best_epoch, best_nme, mean_face_nme, world.first)
-
-
-def new_record(
-    epoch: int, stepper: Stepper, sums: torch.Tensor, result: Validation, model: KeypointModel, config: TrainConfig
-) -> Record:
-    """The figures of an epoch.
-
-    Args:
-        epoch: from 1.
-        stepper: took its steps.
-        sums: over the epoch, as `Stepper` gives them, added up.
-        result: the validation.
-        model: knows the unit of the loss.
-        config: of the run.
-    """
-    losses, points, samples, right, total = sums[:3].tolist(), *sums[3:].tolist()
-    points, samples = max(points, 1.0), max(samples, 1.0)
-    record: Record = {
-        "epoch": epoch,
-        "lr": config.lr * stepper.factor,
-        "train_loss": total / samples,
-        "train_keypoint_loss": losses[0] / points,
-        "grad_norm": stepper.largest_norm(),
-        # Of a coordinate, in the units of the loss: the mean face scores 1.
-        "val_mse": result.accuracy.mse_112 / 2 / (MSE_SIZE * float(model.spread)) ** 2,
-        "val_nme": result.accuracy.nme_box,
-        "val_mse_112": result.accuracy.mse_112,
-        "val_failure": result.accuracy.failure_rate,
-        "criterion": result.criterion,
-    }
-    if result.face is not None:
-        record |= {
-            "train_face_loss": losses[1] / samples,
-            "train_accuracy": right / samples,
-            "val_accuracy": result.face.accuracy,
-            "val_face_accuracy": result.face.face_accuracy,
-            "val_negative_accuracy": result.face.negative_accuracy,
-        }
-    return record
-
-
-def snapshot(
-    model: KeypointModel,
-    card: ModelCard,
-    config: TrainConfig,
-    progress: dict[str, Any],
-    result: Validation | None,
-    resume: dict[str, Any],
-) -> Checkpoint:
-    """The model as it is now, calibrated, with the card that describes it."""
-    if model.face and result is not None:
-        model.calibration.copy_(torch.tensor(result.calibration))
-    weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-    figures: dict[str, Any] = {}
-    if result is not None:
-        figures = {"validation": {**result.accuracy.headline(), **(result.face.to_dict() if result.face else {})}}
-        if result.face:
-            figures["validation"]["faces"] = result.accuracy.faces
-            figures["validation"]["scored_faces"] = result.face.faces
-    described = replace(
-        card,
-        weights_sha256=weights_hash(model),
-        accuracy=figures,
-        threshold=result.face.threshold if result is not None and result.face else None,
+            if any("criterion" in record for record in history):
+                run.write_curves(task.curves_png(history))
+    return task.result(
+        history[best_epoch - 1],
+        best=run.best,
+        epochs=len(history),
+        best_epoch=best_epoch,
+        is_main_process=world.is_main_process,
     )
-    return Checkpoint(described, weights, config.to_dict(), progress, resume)
+
+
+def _on_cpu(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}

@@ -5,20 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kpedge.core.card import Card
 from kpedge.core.errors import OutputError, TrainingError
-from kpedge.core.extras import importable
 from kpedge.core.files import make_folder, write_bytes, write_json, write_text
 from kpedge.evaluation.compare import Record
+from kpedge.models.checkpoint import Checkpoint
+from kpedge.training.config import RunConfig
+from kpedge.training.schedules import lasts_longer
 
 FILES = ("last.pt", "best.pt", "metrics.csv", "curves.png", "config.json")
 BOARD = "tensorboard"
 """What a run writes into its folder."""
-
-AT_LEAST_FROM = 90.0
-"""Where the axis of the shares told rightly starts at the latest, %: a hundredth of it is not to look like a fall."""
 
 
 class Run:
@@ -26,6 +27,9 @@ class Run:
 
     Attributes:
         path: the folder.
+        last: checkpoint of the last epoch, from which the run can be resumed.
+        best: checkpoint of the best epoch.
+        board: folder of TensorBoard's events.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,36 +38,37 @@ class Run:
         self.best = path / "best.pt"
         self.board = path / BOARD
 
-    def refuse_other(self, *, resume: bool, force: bool) -> list[str]:
-        """Stop before a run that is there would be overwritten.
+    def check_free(self, *, resume: bool, force: bool) -> list[str]:
+        """Stop before an existing run would be overwritten.
 
         Returns:
-            What of a run is there.
+            The files of a run that exist.
 
         Raises:
             OutputError: it holds a run already and neither `resume` nor `force` is set, or is a file.
         """
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file, not a folder", "choose another --out")
-        found = [name for name in (*FILES, BOARD) if (self.path / name).exists()]
+        existing = [name for name in (*FILES, BOARD) if (self.path / name).exists()]
+        existing += sorted(path.name for path in self.path.glob("epoch-*.pt"))
         replaced, resumed = force and not resume, resume and self.last.exists()
-        if found and not replaced and not resumed:
-            what = "a run" if self.last.exists() else found[0]
+        if existing and not replaced and not resumed:
+            what = "a run" if self.last.exists() else existing[0]
             raise OutputError(
                 f"{self.path} holds {what} already",
-                "add --resume to go on with a run, --force to replace it, or choose another --out",
+                "add --resume to continue a run, --force to replace it, or choose another --out",
             )
-        return found
+        return existing
 
     def start(self, config: dict[str, Any], *, resume: bool, force: bool) -> None:
         """Make the folder ready.
 
         Raises:
-            OutputError: as `refuse_other`, or it cannot be written.
+            OutputError: as `check_free`, or it cannot be written.
         """
-        found = self.refuse_other(resume=resume, force=force)
+        existing = self.check_free(resume=resume, force=force)
         if force and not resume:
-            for name in found:
+            for name in existing:
                 if (self.path / name).is_dir():
                     shutil.rmtree(self.path / name)
                 else:
@@ -80,83 +85,37 @@ class Run:
         writer.writerows({key: f"{value:.7g}" for key, value in record.items()} for record in history)
         write_text(self.path / "metrics.csv", text.getvalue())
 
-    def draw_curves(self, history: list[Record], mean_face_nme: float) -> None:
-        """`curves.png`: the losses, the validation error beside that of the mean face, and how faces are told."""
-        write_bytes(self.path / "curves.png", curves_png(history, mean_face_nme))
-
-    def draw_detector_curves(self, history: list[Record]) -> None:
-        """`curves.png` of a detector: the losses, and average precision on each set's validation split."""
-        write_bytes(self.path / "curves.png", detector_curves_png(history))
+    def write_curves(self, png: bytes) -> None:
+        """Write `curves.png`."""
+        write_bytes(self.path / "curves.png", png)
 
 
-def detector_curves_png(history: list[Record]) -> bytes:
-    """The picture of a detector's curves, PNG.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    plotting = importable("kpedge.core.plots", "train")
-    figure, (left, right) = plotting.new_figure(2, (10, 4.8))
-    for name in (name for name in history[-1] if name.startswith("train_")):
-        label = name.removeprefix("train_").replace("_", " ")
-        left.plot([record["epoch"] for record in history], [record[name] for record in history], label=label)
-    left.set(xlabel="epoch", ylabel="loss", yscale="log", title="Training losses")
-    measured = [record for record in history if "criterion" in record]
-    for name in (name for name in measured[-1] if name.startswith("val_ap_")):
-        epochs = [record["epoch"] for record in measured]
-        right.plot(epochs, [record[name] for record in measured], label=name.removeprefix("val_ap_"))
-    right.set(xlabel="epoch", ylabel="average precision", title="Validation", ylim=(0, 1.01))
-    for axis in (left, right):
-        plotting.count_along_x(axis)
-        plotting.legend_below(axis)
-    return bytes(plotting.to_png(figure))
+def resumed_config(config: RunConfig, last: Checkpoint) -> RunConfig:
+    """The configuration of a run to resume: the weights it started from need not be named again."""
+    return replace(config, init_from=str(last.config.get("init_from", "")))
 
 
-def curves_png(history: list[Record], mean_face_nme: float) -> bytes:
-    """The picture of a run's curves, PNG. Raises as `curves_figure`."""
-    figure = curves_figure(history, mean_face_nme)
-    return bytes(importable("kpedge.core.plots", "train").to_png(figure))
-
-
-def curves_figure(history: list[Record], mean_face_nme: float) -> Any:
-    """A run's curves as a matplotlib figure: losses, validation error and, where there is a score, how faces are told.
-
-    Args:
-        history: of the epochs, one at least.
-        mean_face_nme: validation error of the mean face, fraction of the box.
+def check_resumable(last: Checkpoint, config: RunConfig, card: Card, path: Path) -> None:
+    """Whether resuming from a checkpoint gives what an uninterrupted run would have given.
 
     Raises:
-        MissingExtraError: matplotlib is not installed.
-        TrainingError: there is no epoch to draw.
+        TrainingError: other recipe, flags or data.
     """
-    if not history:
-        raise TrainingError("no epoch was finished, so there is no curve to draw")
-    plotting = importable("kpedge.core.plots", "train")
-    epochs = [record["epoch"] for record in history]
-
-    def curve(axis: Any, key: str, label: str, factor: float = 1.0, **style: Any) -> None:
-        axis.plot(epochs, [factor * record[key] for record in history], label=label, **style)
-
-    scored = "val_accuracy" in history[-1]
-    figure, axes = plotting.new_figure(3 if scored else 2, (15 if scored else 10, 4.8))
-    curve(axes[0], "train_loss", "training, in all")
-    curve(axes[0], "train_keypoint_loss", "training, keypoints")
-    curve(axes[0], "val_mse", "validation, MSE (mean face: 1)")
-    if scored:
-        curve(axes[0], "train_face_loss", "training, face or not")
-    axes[0].set(xlabel="epoch", ylabel="loss", yscale="log", title="Losses")
-    curve(axes[1], "val_nme", "validation", 100, color="C1")
-    axes[1].axhline(100 * mean_face_nme, color="grey", linestyle="--", label="mean face")
-    axes[1].set(xlabel="epoch", ylabel="mean error, % of the box", title="Normalised mean error")
-    axes[1].set_ylim(bottom=0)
-    if scored:
-        curve(axes[2], "train_accuracy", "training", 100)
-        curve(axes[2], "val_face_accuracy", "validation, faces", 100)
-        curve(axes[2], "val_negative_accuracy", "validation, negatives", 100)
-        axes[2].set(xlabel="epoch", ylabel="told rightly, %", title="Face or not")
-        low = max(0.0, min(AT_LEAST_FROM, axes[2].get_ylim()[0]))
-        axes[2].set_ylim(low, 100 + (100 - low) / 50)
-    for axis in axes:
-        plotting.count_along_x(axis)
-        plotting.legend_below(axis)
-    return figure
+    advice = "give the same flags, or start a new run with another --out"
+    if last.card.name != card.name:
+        raise TrainingError(f"{path} is a run of {last.card.name}, not {card.name}", advice)
+    if not last.resume:
+        raise TrainingError(f"{path} holds no optimizer state", f"start a new run with --init-from {path}")
+    before = type(config).from_dict(last.config)
+    if config.epochs > before.epochs:
+        if not lasts_longer(config):
+            raise TrainingError(
+                f"{path} was made with --epochs {before.epochs}, and its schedule ends there ({config.schedule})",
+                f"start a new run from its weights: --init-from {path}",
+            )
+        before = replace(before, epochs=config.epochs)
+    changed = before.differences(config)
+    if changed:
+        raise TrainingError(f"{path} was made with {'; '.join(changed)}", advice)
+    if last.card.training["sets"] != card.training["sets"]:
+        raise TrainingError(f"{path} was trained on other data than the given set", advice)

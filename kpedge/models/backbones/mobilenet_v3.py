@@ -11,12 +11,9 @@ STAGE_ENDS = (1, 3, 8, 12)
 
 
 class MobileNetV3(Backbone):
-    """torchvision's MobileNetV3-Small (Howard et al. 2019), untrained, without its classifier.
+    """torchvision's MobileNetV3-Small (Howard et al. 2019), untrained, without its classifier."""
 
-    The sides of its maps, 28, 14, 7 and 4, do not double, as a heatmap head needs it.
-    """
-
-    excludes = {"norm": ONLY_BATCH, "head": ("heatmap",)}
+    excludes = {"norm": ONLY_BATCH}
     scalable = False
 
     def __init__(self, inputs: int, *, norm: str = "batch", width: float = 1.0) -> None:

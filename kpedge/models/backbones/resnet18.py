@@ -8,12 +8,9 @@ from kpedge.models.backbones.backbone import ONLY_BATCH, Backbone, Maps
 
 
 class ResNet18(Backbone):
-    """torchvision's ResNet-18 (He et al. 2016), untrained, without its classifier.
+    """torchvision's ResNet-18 (He et al. 2016), untrained, without its classifier."""
 
-    The sides of its maps, 28, 14, 7 and 4, do not double, as a heatmap head needs it.
-    """
-
-    excludes = {"norm": ONLY_BATCH, "head": ("heatmap",)}
+    excludes = {"norm": ONLY_BATCH}
     scalable = False
 
     def __init__(self, inputs: int, *, norm: str = "batch", width: float = 1.0) -> None:

@@ -1,0 +1,132 @@
+"""Weights at the start of a run: initial ones from a file, parameter groups, frozen layers."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from kpedge.core.errors import TrainingError, UsageError
+from kpedge.core.model_zoo import resolve_weights
+from kpedge.models.checkpoint import load_weights
+from kpedge.models.keypoint_model import state_hash
+from kpedge.training.config import RunConfig
+
+Notify = Callable[[str], None]
+"""Takes one line for the user."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InitWeights:
+    """Weights that training starts from.
+
+    Attributes:
+        source: the file, for messages.
+        state: name -> tensor.
+        sha256: hash of the weights.
+        training: how they were trained, where the file says so.
+    """
+
+    source: str
+    state: dict[str, Tensor]
+    sha256: str
+    training: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record for a model card."""
+        return {"weights_sha256": self.sha256, **self.training}
+
+
+def read_init_weights(path: Path) -> InitWeights:
+    """The weights of a checkpoint, a run folder, a released model by name, or any PyTorch file with a state dict.
+
+    Raises:
+        ModelError: there is no such file or released model.
+        CorruptModelError: the file is broken, or holds no weights.
+    """
+    state, card = load_weights(resolve_weights(path))
+    if card is None:
+        return InitWeights(str(path), state, state_hash(state), {})
+    return InitWeights(str(path), state, card.weights_sha256, card.training)
+
+
+def load_init_weights(model: nn.Module, init: InitWeights, notify: Notify) -> None:
+    """Load the weights that fit by name and shape, and report those that do not.
+
+    Names may begin with `module.`, as those of a model saved from within DistributedDataParallel do, and may be those
+    of the network alone.
+
+    Raises:
+        TrainingError: none fits.
+    """
+    own = model.state_dict()
+    state = {name.removeprefix("module."): tensor for name, tensor in init.state.items()}
+    if not any(name in own for name in state):
+        state = {f"network.{name}": tensor for name, tensor in state.items()}
+    fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    if not any(name.startswith("network.") for name in fitting):
+        raise TrainingError(f"{init.source}: not one weight fits this network", "give a checkpoint of the same family")
+    model.load_state_dict(fitting, strict=False)
+    notify(f"{init.source}: {len(fitting)} of {len(own)} tensors loaded")
+    for title, names in (
+        ("left as initialised", own.keys() - fitting.keys()),
+        ("not used", state.keys() - fitting.keys()),
+    ):
+        if names:
+            notify(f"{title}: {', '.join(sorted(names))}")
+
+
+def parameter_groups(network: nn.Module, config: RunConfig, notify: Notify) -> list[dict[str, Any]]:
+    """Parameters by learning rate and weight decay, those with the run's own rate first; frozen ones are left out and
+    need no gradient from here on.
+
+    A pattern is matched against a parameter's name (`conv1_1.weight`) and its layer's (`conv1_1`).
+
+    Raises:
+        UsageError: a pattern fits nothing, or nothing is left to train.
+    """
+    names = [name for name, _ in network.named_parameters()]
+
+    def fits(name: str, pattern: str) -> bool:
+        return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.rpartition(".")[0], pattern)
+
+    def check(flag: str, patterns: Iterable[str]) -> None:
+        for pattern in patterns:
+            if not any(fits(name, pattern) for name in names):
+                layers = sorted({name.rpartition(".")[0] for name in names})
+                raise UsageError(f"--{flag} {pattern}: no layer of that name", f"layers: {', '.join(layers)}")
+
+    check("freeze", config.freeze)
+    check("lr-group", [pattern for pattern, _ in config.lr_groups])
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    frozen: list[str] = []
+    for name, parameter in network.named_parameters():
+        if any(fits(name, pattern) for pattern in config.freeze):
+            parameter.requires_grad_(False)
+            frozen.append(name)
+            continue
+        lr = next((lr for pattern, lr in config.lr_groups if fits(name, pattern)), config.lr)
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((lr, decay), []).append(parameter)
+    if not groups:
+        raise UsageError("--freeze leaves nothing to train", "freeze fewer layers")
+    if frozen:
+        notify(f"frozen: {', '.join(frozen)}")
+    for lr in sorted({lr for lr, _ in groups} - {config.lr}):
+        count = sum(parameter.numel() for (rate, _), members in groups.items() if rate == lr for parameter in members)
+        notify(f"learning rate {lr:g} for {count:,} parameters, {config.lr:g} for the rest")
+    ordered = sorted(groups.items(), key=lambda item: item[0][0] != config.lr)
+    return [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in ordered]
+
+
+def train_mode(module: nn.Module) -> None:
+    """Training mode, but for normalisation layers whose weights are frozen: they keep their running statistics too."""
+    module.train()
+    for layer in module.modules():
+        weights = list(layer.parameters(recurse=False))
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not any(weight.requires_grad for weight in weights):
+            layer.eval()
