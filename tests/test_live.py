@@ -13,6 +13,7 @@ from kpedge.runtime import live as live_module
 from kpedge.runtime.live import LiveReport, RateMeter, run_live
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.sink import Controls
+from kpedge.runtime.sinks.snapshots import SnapshotSink
 
 FACE = scene((80, 60, 50), size=(160, 120))[0]
 NOBODY = empty((160, 120))
@@ -102,9 +103,9 @@ def test_an_output_that_fails_is_closed_at_once(tracker, controls):
     assert closed == [0, 1, 1, 1]
 
 
-def test_when_all_outputs_fail_frames_are_still_looked_at(tracker, controls):
-    report = run_live(ListSource([FACE] * 5), tracker, [ListSink(fails_at=0)], controls)
-    assert report.frames == 5
+def test_when_the_last_output_fails_the_run_ends(tracker, controls, tmp_path):
+    sinks = [ListSink(fails_at=0), ListSink(fails_at=2), SnapshotSink(tmp_path, controls)]
+    assert run_live(ListSource([FACE] * 5), tracker, sinks, controls).frames == 3
 
 
 def test_an_output_that_cannot_be_finished_is_told(tracker, controls):
@@ -132,7 +133,7 @@ def test_an_error_of_the_source_is_raised_when_all_is_closed(tracker, controls):
 
 def test_a_fault_of_the_tracker_closes_all(tracker, controls):
     class Faulty:
-        predictor, clock = tracker.predictor, tracker.clock
+        predictor, seconds = tracker.predictor, {}
 
         def __call__(self, image, time_s):
             if time_s > 0:

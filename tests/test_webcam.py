@@ -336,7 +336,7 @@ def test_a_signal_ends_the_run_at_the_next_frame(run, video, monkeypatch, tmp_pa
         return whole(live)
 
     monkeypatch.setattr(LiveFrame, "to_dict", to_dict)
-    for sent, expected in ((signal.SIGINT, 0), (signal.SIGTERM, 143)):
+    for sent, expected in ((signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         target = tmp_path / f"{sent}.avi"
         code, lines, told = run(video, "--json", "--record", target)
         assert code == expected

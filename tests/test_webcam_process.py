@@ -53,7 +53,7 @@ def lines_of(process, count):
     return [json.loads(process.stdout.readline()) for _ in range(count)]
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("ending", ["mp4", "avi"])
 def test_a_signal_ends_it_and_its_files_are_whole(start, long_video, tmp_path, sent, code, ending):
     target = tmp_path / f"seen.{ending}"

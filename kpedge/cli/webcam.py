@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 SERVE = "127.0.0.1:8000"
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):\d+|\d{4,}")
 """What may follow `--serve`: a camera's number has fewer digits than a port of this form."""
-TERMINATED = 143
-"""Exit code after SIGTERM, as shells give it."""
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class _OptionalAddress(TyperCommand):
@@ -179,7 +178,7 @@ def webcam(
         if udp is not None:
             add(UdpSink(udp, output.say))
         if record is not None:
-            add(Recorder(record, None if frames.live else frames.rate, force=force, live=frames.live))
+            add(Recorder(record, frames.rate, force=force, live=frames.live))
         if serve is not None:
             scheme = tracker.predictor.model.card.scheme
             add(ServeSink(parse_address(serve), controls, scheme, serve_token, output.say))
@@ -205,8 +204,8 @@ def webcam(
             poll=lambda: _call(polls),
             on_broken=broken,
         )
-    if signal.SIGTERM in caught:
-        raise typer.Exit(TERMINATED)
+    if fatal := [number for number in caught if number != signal.SIGINT]:
+        raise typer.Exit(128 + fatal[0])  # as shells give it
     if problems:
         raise OutputError("not every output could be written to its end", "they are named above")
 
@@ -241,7 +240,11 @@ def _open_window(title: str, controls: Controls, broken: Callable[[OutputError],
 
 @contextlib.contextmanager
 def _stopping_on_signals(controls: Controls) -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM end the run, which closes its files; a second one ends it at once. Gives what came."""
+    """Ctrl-C, SIGTERM and a closed terminal end the run, which closes its files; a second one ends it at once.
+
+    Yields:
+        The signals that came.
+    """
     caught: list[int] = []
     before: dict[int, Any] = {}
 
@@ -250,7 +253,7 @@ def _stopping_on_signals(controls: Controls) -> Iterator[list[int]]:
         controls.stopping.set()
         signal.signal(number, before[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         before[number] = signal.signal(number, stop)
     try:
         yield caught

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from kpedge.core.errors import OutputError
 from kpedge.runtime.sinks.sink import Controls, LiveFrame, Sink
+from kpedge.runtime.sinks.snapshots import SnapshotSink
 from kpedge.runtime.sources.source import Frame, Source
 from kpedge.runtime.tracker import FaceTracker
 
@@ -79,8 +80,8 @@ def run_live(
     poll: Callable[[], None] = lambda: None,
     on_broken: Callable[[OutputError], None] = lambda _: None,
 ) -> LiveReport:
-    """Run until the source ends, a limit is reached, or `controls.stopping` is set. Source and sinks are closed then,
-    whatever happened.
+    """Run until the source ends, a limit is reached, `controls.stopping` is set, or the last output has failed. Source
+    and sinks are closed then, whatever happened.
 
     Args:
         source: where frames come from.
@@ -127,6 +128,8 @@ def run_live(
                 if not attempt(functools.partial(sink.show, live)):
                     going.remove(sink)
                     attempt(sink.close)
+                    if all(isinstance(other, SnapshotSink) for other in going):
+                        return report  # nobody would see the rest
     finally:
         report.seconds = time.monotonic() - began
         source.close()

@@ -1,4 +1,4 @@
-"""Frames that come when they come, on the even beat of a video file."""
+"""The times of frames on the ticks of a video file's rate."""
 
 from __future__ import annotations
 
@@ -8,68 +8,63 @@ from collections.abc import Sequence
 import numpy as np
 
 SLOWEST, FASTEST = 1.0, 240.0
-"""Frames a second that a file is written with; what is slower is repeated."""
+"""Bounds of a file's rate, frames per second; a slower source has frames that last for several ticks."""
 UNKNOWN_RATE = 25.0
-"""Of a recording of a single frame."""
+"""Frames per second of a recording of a single frame."""
+TRUSTED = 0.05
+"""Relative error up to which a declared rate is taken for the measured one."""
 SLACK = 0.75
-"""Frames by which one may come early or late before another is repeated or left out. More than a half, or frames that
-come with a little jitter just between two beats would be repeated and left out in turn.
+"""Ticks by which a frame may come early or late before another is repeated or left out. With one half, frames that come
+with a little jitter between two ticks would be repeated and left out in turn.
 """
 
 
-def sound_rate(rate: float | None) -> float | None:
-    """A rate that a file can have, rounded to what every container holds; None where there is no telling."""
-    if rate is None or not math.isfinite(rate) or not 0 < rate <= FASTEST:
-        return None
-    return max(SLOWEST, round(rate, 2))  # MPEG-4 counts time in at most 65535 parts of a second
-
-
-def measured_rate(times: Sequence[float]) -> float:
-    """Frames a second of frames that were taken at these times, seconds.
+def file_rate(times: Sequence[float], declared: float | None) -> float:
+    """Frames per second of frames taken at these times, seconds; as declared, if that is about what is measured.
 
     The slope of the frames' numbers over time; a frame after a gap of several usual ones counts as that many, so that
     neither jitter nor a stumble at the start matters.
     """
+    valid = declared if declared is not None and math.isfinite(declared) and 0 < declared <= FASTEST else None
     gaps = np.diff(np.asarray(times, dtype=np.float64))
     gaps = gaps[gaps > 0]
     if not len(gaps):
-        return UNKNOWN_RATE
+        return max(SLOWEST, round(valid or UNKNOWN_RATE, 2))
+    usual = np.sort(gaps)[(len(gaps) - 1) // 2]
     taken = np.concatenate([[0.0], np.cumsum(gaps)])
-    numbers = np.concatenate([[0.0], np.cumsum(np.maximum(1, np.round(gaps / np.median(gaps))))])
+    numbers = np.concatenate([[0.0], np.cumsum(np.maximum(1, np.round(gaps / usual)))])
     from_middle = taken - taken.mean()
     slope = float((from_middle * numbers).sum() / (from_middle**2).sum())
-    return min(max(round(slope, 2), SLOWEST), FASTEST)
+    if valid is not None and abs(slope - valid) <= TRUSTED * valid:
+        slope = valid
+    return min(max(round(slope, 2), SLOWEST), FASTEST)  # MPEG-4 counts time in at most 65535 parts of a second
 
 
 class Timeline:
-    """Says how often each frame is written, so that a file of a constant rate keeps the frames' own time.
+    """Places frames on the ticks of a file, so that they keep their own time.
 
-    Time that does not go on, or jumps back, counts as one frame.
+    Time that stands still or jumps back counts as one frame.
 
     Args:
-        rate: of the file, frames a second.
+        rate: ticks per second.
         longest_s: a longer gap between two frames is cut to this, seconds.
     """
 
     def __init__(self, rate: float, longest_s: float) -> None:
-        self.rate = rate
-        """Of the file, frames a second."""
-        self._longest = longest_s
-        self._written = 0
-        self._clock = 0.0
-        self._last: float | None = None
+        self._rate, self._longest_s = rate, longest_s
+        self._next = 0
+        self._clock_s = 0.0
+        self._last_s: float | None = None
 
-    def frames_for(self, time_s: float) -> int:
-        """How many frames the file gets when a frame comes, taken at `time_s`, seconds: the last of them is the new
-        one, those before repeat the one before it; 0 leaves it out.
-        """
-        if self._last is not None:
-            gap = time_s - self._last
-            self._clock += min(gap, self._longest) if gap > 0 else 1 / self.rate
-        self._last = time_s
-        place = self._clock * self.rate
-        if place < self._written - SLACK:
-            return 0
-        count = 1 if place <= self._written + SLACK else round(place) + 1 - self._written
-        self._written += count
-        return count
+    def place(self, time_s: float) -> int | None:
+        """Tick of a frame that was taken at `time_s`, seconds; None leaves it out."""
+        if self._last_s is not None:
+            gap_s = time_s - self._last_s
+            self._clock_s += min(gap_s, self._longest_s) if gap_s > 0 else 1 / self._rate
+        self._last_s = time_s
+        position = self._clock_s * self._rate
+        if position < self._next - SLACK:
+            return None
+        tick = self._next if position <= self._next + SLACK else round(position)
+        self._next = tick + 1
+        return tick

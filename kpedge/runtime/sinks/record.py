@@ -1,4 +1,4 @@
-"""The annotated frames in a video file, at the rate at which they really came."""
+"""The annotated frames in a video file, at the rate at which they came."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import math
 import os
 import queue
 import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -19,69 +18,61 @@ import numpy as np
 from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.files import make_folder, output_error, refuse_existing
 from kpedge.core.geometry import Image
-from kpedge.runtime.sinks.pacing import FASTEST, Timeline, measured_rate, sound_rate
+from kpedge.runtime.sinks.pacing import FASTEST, Timeline, file_rate
 from kpedge.runtime.sinks.sink import LiveFrame
+from kpedge.runtime.sinks.writers import FORMATS, Writer, count_frames, open_writer
 
-CODECS: dict[str, tuple[str, tuple[int, ...]]] = {
-    ".mp4": ("mp4v", (cv2.CAP_FFMPEG,)),
-    ".avi": ("MJPG", (cv2.CAP_FFMPEG, cv2.CAP_OPENCV_MJPEG)),
-    ".mkv": ("mp4v", (cv2.CAP_FFMPEG,)),
-    ".webm": ("VP80", (cv2.CAP_FFMPEG,)),
-}
-"""Codec of a file name's ending, and what of OpenCV can write it. Browsers play `.webm`."""
 MEASURE_S = 1.0
-"""Seconds of frames that are held back to measure their rate, where nobody knows it."""
+"""Seconds of frames that are held back to measure their rate."""
 HELD_BYTES = 64 * 2**20
 """Most memory that frames held back, or waiting to be written, may take; two of them always may."""
 MOST_WAITING = 32
 """Frames that may wait to be written."""
 LIVE_GAP_S, FILE_GAP_S = 2.0, 60.0
-"""A longer gap between frames is cut to this: a live source was paused or unplugged, a file has a broken time stamp."""
+"""A longer gap between frames is cut to this: a live source was paused or unplugged."""
 MARGIN_BYTES = 16 * 2**20
-"""Free disk space at which a recording is ended: what it takes to finish the file must fit, too."""
-BUFFERED_BYTES = 256 * 2**10
-"""More than any writer holds in memory before the file grows."""
+"""Free disk space at which a recording ends: what it takes to finish the file must fit, too."""
 FINISH_S = 60.0
 """Seconds that finishing the file may take."""
+DISK_ADVICE = "check the disk's space and quota"
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space, bytes, of the disk that a folder lies on."""
+    """Free space, bytes, of the disk of a folder."""
     return shutil.disk_usage(folder).free
 
 
 def fit(image: Image, width: int, height: int) -> Image:
-    """A picture of that size, with black bars where its shape differs."""
+    """An image of that size, with black bars if its shape differs."""
     if image.shape[:2] == (height, width):
         return image
     zoom = min(width / image.shape[1], height / image.shape[0])
     size = min(width, max(1, round(image.shape[1] * zoom))), min(height, max(1, round(image.shape[0] * zoom)))
-    how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
     canvas = np.zeros((height, width, 3), np.uint8)
-    canvas[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=how)
+    canvas[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=interpolation)
     return canvas
 
 
 class Recorder:
     """Writes the annotated frames into a video file, in a thread of its own.
 
-    The file appears under its name when the recording is closed. It has a constant rate; frames are repeated or left
-    out as their time stamps ask for. All frames get the size of the first. When the disk is nearly full the recording
-    ends there, and what was recorded is kept.
+    While it is recorded, `NAME.part.mp4` grows next to the file, and plays up to its last second or so even after a
+    power cut; it gets its name when the recording is closed and all frames are in it. If the disk is nearly full or a
+    write fails, the recording ends there, and what was recorded is kept. All frames get the size of the first.
 
     Args:
-        path: of the file; its ending, a key of `CODECS`, chooses format and codec.
-        rate: frames a second, where they are known for sure; None measures the first ones. What a camera claims is not
-            sure.
+        path: of the file; its ending, a key of `FORMATS`, chooses container and codec.
+        rate: frames per second as declared; used if about that many come.
         force: replace a file of that name.
-        live: whether frames come from a live source: then those are left out for which the disk is too slow, and long
+        live: whether frames come from a live source: then those for which the disk is too slow are left out, and long
             gaps are cut; otherwise `show` waits.
         free: free space of a folder's disk, bytes.
 
     Raises:
         UsageError: the ending names no format that can be written.
-        OutputError: the file exists, its folder cannot be written, or its disk is full.
+        OutputError: the file exists, or its folder cannot be written.
     """
 
     def __init__(
@@ -93,22 +84,21 @@ class Recorder:
         live: bool = True,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
-        if path.suffix.lower() not in CODECS:
-            raise UsageError(f"{path}: cannot record this format", f"end the name in one of {', '.join(CODECS)}")
+        if path.suffix.lower() not in FORMATS:
+            raise UsageError(f"{path}: cannot record this format", f"end the name in one of {', '.join(FORMATS)}")
         refuse_existing(path, force=force)
         make_folder(path.parent)
         self.path = path
         self.saved: Path | None = None
-        """Where the finished file lies: another name than `path` where somebody else has taken that meanwhile."""
+        """The finished file: another name than `path` if another program has taken that meanwhile."""
         self.dropped = 0
         """Frames that were left out because the disk, or the encoder, was too slow."""
-        self._rate, self._force, self._live, self._free = sound_rate(rate), force, live, free
+        self._rate, self._force, self._live, self._free = rate, force, live, free
         self._frames: queue.Queue[tuple[Image, float] | None] | None = None
         self._thread: threading.Thread | None = None
-        self._video: _Video | None = None
+        self._file: _RecordedFile | None = None
         self._problem: OutputError | None = None
         self._closed = False
-        self._check_space()
 
     def show(self, live: LiveFrame) -> None:
         """Record a frame.
@@ -166,43 +156,47 @@ class Recorder:
 
     def _work(self, frames: queue.Queue[tuple[Image, float] | None]) -> None:
         """The thread: write, then finish."""
+        problem: OutputError | None = None
         try:
             self._write_all(frames)
-        except OutputError as problem:
-            self._problem = problem
-        except cv2.error as error:
-            self._problem = OutputError(f"cannot write {self.path}: {error.err}", "record in another format")
+        except OutputError as error:
+            problem = error
+        except Exception as error:  # noqa: BLE001 -- of encoders and disks
+            problem = OutputError(
+                f"cannot write {self.path}: {_reason(error)}", "record to another disk, or in another format"
+            )
         try:
-            if self._video is not None:
-                self.saved = self._video.finish(force=self._force)
-        except OutputError as problem:
-            self._problem = problem
+            if self._file is not None:
+                self._file.finish(force=self._force)
+        except OutputError as error:
+            problem = problem or error
+        self.saved = None if self._file is None else self._file.saved
+        if problem is not None and self.saved is not None:
+            problem = OutputError(f"{problem}; what was recorded is in {self.saved}", problem.advice)
+        self._problem = problem
 
     def _write_all(self, frames: queue.Queue[tuple[Image, float] | None]) -> None:
         held: list[tuple[Image, float]] = []
         while (item := frames.get()) is not None:
             held.append(item)
-            if self._video is not None or self._rate_is_clear(held):
+            if self._file is not None or self._is_measured(held):
                 self._write(held)
                 held = []
         self._write(held)
 
-    def _rate_is_clear(self, held: list[tuple[Image, float]]) -> bool:
-        if self._rate is not None:
-            return True
-        if len(held) < 2:
-            return False
+    def _is_measured(self, held: list[tuple[Image, float]]) -> bool:
+        """Whether enough frames are held to know their rate."""
         enough = len(held) >= MEASURE_S * FASTEST or sum(image.nbytes for image, _ in held) >= HELD_BYTES
         return enough or held[-1][1] - held[0][1] >= MEASURE_S
 
     def _write(self, frames: list[tuple[Image, float]]) -> None:
-        """Write frames, into a file that is begun with the first ones."""
+        """Write frames, into a file that is started with the first ones."""
         for image, time_s in frames:
             self._check_space()
-            if self._video is None:
-                rate = self._rate or measured_rate([at for _, at in frames])
-                self._video = _Video(self.path, image, Timeline(rate, LIVE_GAP_S if self._live else FILE_GAP_S))
-            self._video.write(image, time_s)
+            if self._file is None:
+                rate = file_rate([at for _, at in frames], self._rate)
+                self._file = _RecordedFile(self.path, image, rate, LIVE_GAP_S if self._live else FILE_GAP_S)
+            self._file.write(image, time_s)
 
     def _check_space(self) -> None:
         try:
@@ -212,130 +206,73 @@ class Recorder:
         if free < MARGIN_BYTES:
             raise OutputError(
                 f"{self.path}: the disk is full, so recording ended ({free / 2**20:.0f} MiB are left)",
-                "what was recorded until then is kept; make room, or record elsewhere",
+                "make room, or record elsewhere",
             )
 
 
-class _Video:
-    """A file that is being written, under a hidden name beside its own.
+class _RecordedFile:
+    """A file that is being written, as `NAME.part.mp4`, and given its name at the end.
 
     Raises:
-        OutputError: it cannot be begun.
+        OutputError: it cannot be started.
     """
 
-    def __init__(self, path: Path, first: Image, timeline: Timeline) -> None:
-        self._path, self._timeline = path, timeline
+    def __init__(self, path: Path, first: Image, rate: float, longest_s: float) -> None:
+        self._path, self._timeline = path, Timeline(rate, longest_s)
         self._height, self._width = first.shape[:2]
-        self._last = first
-        self._size, self._since = 0, 0
-        blocks = (self._width + 15) // 16 * ((self._height + 15) // 16)
-        # A frame in which nothing moves takes at least a bit for each block of 16 x 16 pixels.
-        self._patience = 8 * BUFFERED_BYTES // blocks + 1
+        self.saved: Path | None = None
+        """The finished file."""
+        self._part = _free_name(path.with_name(f"{path.stem}.part{path.suffix}"))
         try:
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".part{path.suffix}")
-            os.close(handle)
+            self._file = self._part.open("x+b", buffering=0)
         except OSError as error:
             raise output_error(path, error) from error
-        self._temporary: Path | None = Path(name)
-        self._writer = self._opened(Path(name), timeline.rate)
-
-    def _opened(self, temporary: Path, rate: float) -> cv2.VideoWriter:
-        codec, ways = CODECS[self._path.suffix.lower()]
-        size = (self._width, self._height)
-        for way in ways:
-            # An absolute path: FFmpeg takes `http:a.mp4` for an address.
-            with _stderr_closed() if self._path.suffix.lower() == ".webm" else contextlib.nullcontext():
-                writer = cv2.VideoWriter(str(temporary.absolute()), way, cv2.VideoWriter.fourcc(*codec), rate, size)
-            if writer.isOpened():
-                return writer
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write {self._path}: OpenCV cannot record {size[0]}x{size[1]} as {codec} here",
-            "try a name that ends in .avi, or check the folder and the free disk space",
-        )
+        try:
+            self._writer: Writer = open_writer(self._file, self._part, rate, (self._width, self._height))
+        except BaseException:
+            self._file.close()
+            self._part.unlink(missing_ok=True)
+            raise
 
     def write(self, image: Image, time_s: float) -> None:
-        """Write a frame as often as its time asks for.
+        """Write a frame at its time."""
+        tick = self._timeline.place(time_s)
+        if tick is not None:
+            self._writer.write(fit(image, self._width, self._height), tick)
+
+    def finish(self, *, force: bool) -> None:
+        """Close the file, count its frames and give it its name.
 
         Raises:
-            OutputError: the file does not grow any more.
+            OutputError: it holds no frame, and is removed; or not all, and is kept; or cannot be given its name.
         """
-        count = self._timeline.frames_for(time_s)
-        fitted = fit(image, self._width, self._height)
-        for copy in range(count):
-            self._writer.write(fitted if copy == count - 1 else self._last)
-        if count:
-            self._last = fitted
-        self._check_growth(count)
-
-    def _check_growth(self, count: int) -> None:
-        """OpenCV tells nobody that a file cannot be written any further."""
-        self._since += count
-        if self._temporary is None or self._since < self._patience:
-            return
-        size = self._temporary.stat().st_size if self._temporary.exists() else 0
-        if size <= self._size:
-            raise OutputError(
-                f"{self._path}: the file does not grow any more, so recording ended",
-                "check the disk's space, quota and health",
-            )
-        self._size, self._since = size, 0
-
-    def finish(self, *, force: bool) -> Path | None:
-        """Close the file and give it its name; None where that was done before.
-
-        Raises:
-            OutputError: it cannot be read, or cannot be given its name; it is removed.
-        """
-        temporary, self._temporary = self._temporary, None
-        if temporary is None:
-            return None
+        reason = ""
         try:
-            self._writer.release()
-            check = cv2.VideoCapture(str(temporary.absolute()))
-            playable = check.read()[0]
-            check.release()
-            if not playable:
-                raise OutputError(
-                    f"{self._path}: the recording could not be finished, and cannot be played",
-                    "check the folder's permissions and the free disk space",
-                )
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+            self._writer.close()
+            os.fsync(self._file.fileno())
+        except Exception as error:  # noqa: BLE001 -- of encoders and disks
+            reason = f": {_reason(error)}"
+        try:
+            self._file.close()
+            found, written = count_frames(self._part), self._writer.written
+            if not found:
+                self._part.unlink()
+                raise OutputError(f"{self._path}: nothing could be recorded{reason}", DISK_ADVICE)
             target = self._path if force else _free_name(self._path)
-            temporary.replace(target)
+            self._part.replace(target)
+            self.saved = target
         except OSError as error:
             raise output_error(self._path, error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        return target
+        if found < written or reason:
+            raise OutputError(f"{self._path}: {found} of {written} frames could be recorded{reason}", DISK_ADVICE)
 
 
-@contextlib.contextmanager
-def _stderr_closed() -> Iterator[None]:
-    """Nothing is written to the process's standard error meanwhile: OpenCV complains there, at any log level, that WebM
-    knows no four-character codes, and goes on.
-    """
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is none
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _free_name(path: Path) -> Path:
-    """The path, or one with a number where a file has taken it."""
+    """The path, or one with a number if that is taken."""
     number, free = 2, path
     while free.exists():
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -122,16 +125,21 @@ class CaptureReader(Reader):
             raise SourceError(f"{self._file}: OpenCV reads {self._black} of {self._read} frames as black", INSTALL)
 
 
-def file_argument(path: Path, descriptor: int) -> str:
-    """A path as OpenCV can take it: absolute, since FFmpeg takes `http:a.mp4` for an address; by its open file where it
-    is not valid UTF-8, at which OpenCV ends the process.
+@contextlib.contextmanager
+def opencv_path(path: Path) -> Iterator[str]:
+    """A path as OpenCV can open it within the block: absolute, since FFmpeg takes `http:a.mp4` for an address; a link
+    to it if it is not valid UTF-8, at which OpenCV ends the process.
     """
     text = str(path.absolute())
     try:
         text.encode()
     except UnicodeEncodeError:
-        return f"/dev/fd/{descriptor}"
-    return text
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder) / f"video{path.suffix.encode('ascii', 'ignore').decode()}"
+            link.symlink_to(path.absolute())
+            yield str(link)
+    else:
+        yield text
 
 
 def open_file(path: Path, name: str) -> CaptureReader:
@@ -141,8 +149,8 @@ def open_file(path: Path, name: str) -> CaptureReader:
         SourceError: it cannot be opened.
     """
     silence_opencv()
-    with path.open("rb") as file:
-        capture = cv2.VideoCapture(file_argument(path, file.fileno()), ffmpeg_backend())
+    with opencv_path(path) as text:
+        capture = cv2.VideoCapture(text, ffmpeg_backend())
     if not capture.isOpened():
         capture.release()
         raise SourceError(
