@@ -23,7 +23,7 @@ from kpedge.core.geometry import Image, box_overlaps_image, box_size, iou
 from kpedge.core.images import read_image
 from kpedge.core.machine import cpu_name, versions
 from kpedge.core.model_zoo import resolve_model
-from kpedge.data.formats import read_boxes_csv
+from kpedge.data.formats import read_format
 from kpedge.runtime.keypoints import KeypointPredictor
 from kpedge.runtime.sessions import OnnxModel
 
@@ -82,7 +82,7 @@ def describe(labelled: np.ndarray, settled: np.ndarray) -> dict[str, dict[str, f
 
 def measure(predictor: KeypointPredictor, folder: Path) -> dict[str, dict]:
     """Label -> boxes tried, faces kept, and how their boxes lie; `EVERY` for all of a folder."""
-    labels = read_boxes_csv(folder)
+    labels = read_format(folder, None, "boxes")
     label_of = groups(labels.root / labels.files[0])
     tried: dict[str, int] = {}
     kept: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}

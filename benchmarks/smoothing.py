@@ -39,7 +39,7 @@ from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.core.machine import describe
 from kpedge.core.model_zoo import sample_folder, sample_photo
-from kpedge.data.labels import parse_row
+from kpedge.data.formats.label import parse_row
 from kpedge.runtime.smoothing import Smoothing, SmoothState, smooth
 from kpedge.runtime.tracker import FaceTracker
 

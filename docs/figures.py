@@ -21,7 +21,7 @@ from kpedge.core.files import parse_toml
 from kpedge.core.images import read_image, write_image
 from kpedge.core.keypoints import FACES21
 from kpedge.core.model_zoo import sample_folder, sample_photo
-from kpedge.data.labels import parse_row
+from kpedge.data.formats.label import parse_row
 
 DOCS = Path(__file__).resolve().parent
 SIDE = 660

@@ -8,6 +8,7 @@ faces = kpedge.FacePipeline()(image)
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from kpedge.runtime.sources.source import Frame
     from kpedge.runtime.tracker import FaceTracker
     from kpedge.runtime.video import track
+
+PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
+"""The environment variable with the number of pixels from which on OpenCV refuses to decode an image: 3 bytes each.
+OpenCV reads it when it is imported, and would decode 2^30.
+"""
+os.environ.setdefault(PIXEL_LIMIT, str(1 << 28))
 
 __version__ = "0.1.0"
 __all__ = ["Detection", "Face", "FacePipeline", "FaceTracker", "Frame", "Pose", "__version__", "track"]

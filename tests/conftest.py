@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from kpedge.core.keypoints import FACES21
-from kpedge.data.labels import format_row, parse_row
+from kpedge.data.formats.label import format_row, parse_row
 from kpedge.data.packed import PreparedSet, open_set
 from kpedge.data.prepare import PrepareOptions, prepare
 from kpedge.runtime.overlay import Layers

@@ -78,5 +78,5 @@ def write_set(folder, name="drawn", *, train=6, validation=2, background=1, chan
                     image[:] = rng.integers(0, 255, 3)
                 writer.add(image, split, [face] if number < count else [])
         info = {"name": name, "terms": "drawn by the tests", "source_sha256": f"{name}{seed}" * 8}
-        writer.finish({**info, "counts": counts, "problems": []})
+        writer.finish({**info, "counts": counts, "settings": {}, "problems": []})
     return open_frames(folder)

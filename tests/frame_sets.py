@@ -33,5 +33,6 @@ def frame_set(frames):
         with FrameWriter(Path(folder)) as writer:
             for image, split, faces in frames:
                 writer.add(image, split, faces)
-            writer.finish(dict.fromkeys(("counts", "problems", "source_sha256", "name", "terms"), ""))
+            texts = dict.fromkeys(("source_sha256", "name", "terms"), "")
+            writer.finish({**texts, "counts": {}, "settings": {}, "problems": []})
         return open_frames(Path(folder))

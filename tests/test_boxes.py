@@ -25,7 +25,7 @@ from kpedge.core.geometry import (
 )
 from kpedge.core.keypoints import BUILT_IN, FACES5, FACES21, FACES21_MEAN, conversion, convert_points, scheme_named
 from kpedge.core.scheme import scheme_of_names
-from kpedge.data.labels import parse_row
+from kpedge.data.formats.label import parse_row
 from kpedge.runtime.keypoints import PointBoxes, rotated_box
 
 quickly = settings(deadline=None, max_examples=60)

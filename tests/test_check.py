@@ -46,7 +46,7 @@ def test_everything_that_is_wrong_is_found(tmp_path):
     assert ("duplicate", "label.txt:13") in remarks
     assert ("point beyond photo", "label.txt:18") in remarks
     assert report.notes["faces labelled twice"] == 1
-    assert report.notes["photos with the same picture as another"] == 1
+    assert report.notes["photos with the same image as another"] == 1
     assert report.notes["photos without a label"] == 1
     assert report.notes["faces with a point beyond the photo"] >= 1
     assert report.notes["faces with a negative coordinate"] >= 1

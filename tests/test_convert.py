@@ -14,9 +14,9 @@ from kpedge.core.errors import DataError, OutputError, UsageError
 from kpedge.core.keypoints import FACES5, FACES21, scheme_named
 from kpedge.core.scheme import read_scheme, scheme_of_names
 from kpedge.data.convert import RECORD, convert
-from kpedge.data.formats import TARGETS, read_format
-from kpedge.data.formats.common import scheme_toml
-from kpedge.data.labels import format_row, read_labels
+from kpedge.data.formats import coco, read_format
+from kpedge.data.formats.label import format_row, read_labels
+from kpedge.data.formats.schemes import scheme_toml
 from kpedge.data.source import read_source
 
 
@@ -69,7 +69,7 @@ def test_there_and_back_every_row_is_the_same(hard, tmp_path, target, prefix):
     for one in (tmp_path / "there", tmp_path / "back"):
         source = read_source(one, None, None, "auto")
         assert [name.removeprefix("images/test/") for name in source.listed] == ["II/a.png"]
-        ((name, boxes),) = source.unlabelled.items()
+        ((name, boxes),) = source.ignored.items()
         assert name.endswith("I/my photo.png")
         assert np.allclose(boxes, [[1, 2, 30, 40.5]], atol=1e-4)
         assert not source.problems
@@ -92,7 +92,7 @@ def test_boxes_alone_go_anywhere_that_has_boxes(tmp_path, target):
     assert np.allclose(sorted(row.box.tolist() for row in back.rows), wanted, atol=1e-6)
     with pytest.raises(UsageError, match="the format pts holds points, and these labels have none") as raised:
         convert(root, tmp_path / "points", "pts")
-    assert "coco, voc, yolo, boxes" in raised.value.advice
+    assert "coco, imglab, voc, yolo, boxes" in raised.value.advice
 
 
 def test_all_that_pts_cannot_hold_is_counted(hard, tmp_path):
@@ -275,7 +275,7 @@ def test_photos_that_cannot_be_read_are_named_and_left_out(hard, tmp_path):
     }
     for path in hard.rglob("*.*g"):
         path.unlink()
-    with pytest.raises(DataError, match="nothing is left to write"):
+    with pytest.raises(DataError, match="nothing in it can be used"):
         convert(hard, tmp_path / "nothing", "coco")
     assert not (tmp_path / "nothing").exists()
 
@@ -286,7 +286,7 @@ def test_nothing_of_the_users_is_overwritten(hard, tmp_path):
     with pytest.raises(OutputError, match="was not written by kpedge data convert"):
         convert(hard, tmp_path / "mine", "coco", force=True)
     for out in (hard, hard.parent):
-        with pytest.raises(UsageError, match="holds what is to be converted"):
+        with pytest.raises(UsageError, match="holds the labels to convert"):
             convert(hard, out, "coco", force=True)
     convert(hard, tmp_path / "out", "coco")
     with pytest.raises(OutputError, match="exists already"):
@@ -299,14 +299,15 @@ def test_nothing_of_the_users_is_overwritten(hard, tmp_path):
 def test_a_writer_that_loses_something_is_caught(hard, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    true = TARGETS["coco"].write
+    true = coco.FORMAT.write
 
-    def lossy(folder, labels, places, sizes):
+    def lossy(job):
+        labels = job.labels
         rows = tuple(replace(row, keypoints=row.keypoints + 0.01) for row in labels.rows)
-        true(folder, replace(labels, rows=rows), places, sizes)
+        true(replace(job, labels=replace(labels, rows=rows)))
 
-    monkeypatch.setitem(TARGETS, "coco", replace(TARGETS["coco"], write=lossy))
-    with pytest.raises(DataError, match="are not what is read back"):
+    monkeypatch.setattr(coco, "FORMAT", replace(coco.FORMAT, write=lossy))
+    with pytest.raises(DataError, match="are read back"):
         convert(hard, tmp_path / "out", "coco")
     assert not (tmp_path / "out").exists()
 

@@ -14,8 +14,8 @@ from kpedge.bench.detection_latency import FRAME, sample_frame
 from kpedge.cli.main import main
 from kpedge.core.images import read_image, write_image
 from kpedge.core.keypoints import FACES21
-from kpedge.data.labels import read_labels
-from kpedge.data.prepare_frames import FrameOptions, prepare_frames
+from kpedge.data.formats.label import read_labels
+from kpedge.data.prepare import FrameOptions, prepare
 
 (ROW,) = read_labels(SAMPLE, FACES21).rows
 
@@ -125,7 +125,7 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_named(folder, tmp_path, cap
 
 
 def test_a_frame_set_is_measured_by_its_splits(folder, tmp_path, capsys):
-    prepare_frames(folder, tmp_path / "set", FrameOptions(validation=0.0, test=0.0))
+    prepare(folder, tmp_path / "set", FrameOptions(validation=0.0, test=0.0))
     train = evaluated(capsys, "--data", tmp_path / "set", "--split", "train")
     photos = evaluated(capsys, "--data", folder)
     assert (train["frames"], train["faces"]) == (2, 3)
@@ -152,7 +152,7 @@ def test_a_frame_set_is_measured_by_its_splits(folder, tmp_path, capsys):
 )
 def test_what_cannot_be_measured_gets_one_line(arguments, code, words, folder, tmp_path, capsys):
     if "{set}" in arguments:
-        prepare_frames(folder, tmp_path / "set", FrameOptions(validation=0.0, test=0.0))
+        prepare(folder, tmp_path / "set", FrameOptions(validation=0.0, test=0.0))
     places = {"folder": folder, "tmp": tmp_path, "set": tmp_path / "set"}
     assert main(["eval", *(argument.format(**places) for argument in arguments)]) == code
     captured = capsys.readouterr()

@@ -15,8 +15,8 @@ from kpedge.data.check import check, label_preview
 from kpedge.data.convert import convert
 from kpedge.data.face_shape import ODD, fit_mean_face
 from kpedge.data.formats import read_format
-from kpedge.data.labels import format_row, read_labels
-from kpedge.data.photos import PhotoHead, photo_head
+from kpedge.data.formats.label import format_row, read_labels
+from kpedge.data.photos import PhotoHead, read_head
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_left_and_right_of_the_person(folder):
     (finding,) = check(folder)[0].findings
     assert finding.kind == "swapped"
     assert "left and right look swapped" in finding.message
-    assert "the picture's here, not the person's" in finding.advice
+    assert "the image's here, not the person's" in finding.advice
 
 
 def test_sides_are_told_from_names_that_say_nothing_else(folder):
@@ -215,7 +215,7 @@ def test_labels_that_count_the_picture_as_a_viewer_turns_it(tmp_path):
     data = turned_jpeg(cv2.imencode(".jpg", stored)[1].tobytes())
     (tmp_path / sample.name).write_bytes(data)
     (tmp_path / "label.txt").write_text((sample.parent / "label.txt").read_text())
-    assert photo_head(tmp_path / sample.name) == PhotoHead(stored.shape[1], stored.shape[0], 6)
+    assert read_head(tmp_path / sample.name) == PhotoHead(stored.shape[1], stored.shape[0], 6)
     assert "EXIF" in kinds(tmp_path)
     labels = read_labels(tmp_path, FACES21)
     row = labels.rows[0]
@@ -235,15 +235,15 @@ def test_heads_of_pictures_are_read_without_decoding(tmp_path):
     for ending in ("png", "jpg", "bmp", "webp"):
         path = tmp_path / f"a.{ending}"
         cv2.imwrite(str(path), picture)
-        assert photo_head(path) == PhotoHead(47, 31), ending
+        assert read_head(path) == PhotoHead(47, 31), ending
     jpeg = (tmp_path / "a.jpg").read_bytes()
     for name, data in {"empty": b"", "text": b"no picture", "cut": jpeg[:40]}.items():
         (tmp_path / f"{name}.jpg").write_bytes(data)
         with pytest.raises(ImageError):
-            photo_head(tmp_path / f"{name}.jpg")
+            read_head(tmp_path / f"{name}.jpg")
     (tmp_path / "odd.jpg").write_bytes(turned_jpeg(jpeg)[:20] + b"\xff" * 8 + turned_jpeg(jpeg)[28:])
     with pytest.raises(ImageError):
-        photo_head(tmp_path / "nowhere.jpg")
+        read_head(tmp_path / "nowhere.jpg")
 
 
 def test_the_mean_face_fits_itself_turned_and_mirrored():
@@ -253,10 +253,10 @@ def test_the_mean_face_fits_itself_turned_and_mirrored():
     few = np.full((1, 21, 2), np.nan)
     few[0, :3] = FACES21_MEAN[:3]
     fits = fit_mean_face(np.concatenate([faces, few]))
-    assert np.allclose(fits.rest[:2], 0, atol=1e-6)
+    assert np.allclose(fits.residual[:2], 0, atol=1e-6)
     assert np.allclose(fits.roll[:2], [0, angle])
-    assert fits.mirrored[2] < 0.2 < ODD < fits.rest[2]
-    assert np.isnan(fits.rest[3]), "three points fit too well"
+    assert fits.mirrored[2] < 0.2 < ODD < fits.residual[2]
+    assert np.isnan(fits.residual[3]), "three points fit too well"
 
 
 @pytest.mark.parametrize("points", [1, 31, 68])
@@ -278,7 +278,7 @@ def test_check_says_what_it_read_and_what_is_implausible(folder, capsys, tmp_pat
     assert main(["data", "check", str(folder), "--preview", str(tmp_path / "preview.png")]) == 0
     told = capsys.readouterr()
     assert "21 (faces21)" in told.out
-    assert "warning: left and right look swapped in faces21 — left and right are the picture's" in told.err
+    assert "warning: left and right look swapped in faces21 — left and right are the image's" in told.err
     assert (tmp_path / "preview.png").is_file()
     assert main(["data", "check", str(folder), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

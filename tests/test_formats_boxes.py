@@ -11,7 +11,7 @@ from kpedge.core.keypoints import FACES5
 from kpedge.data.check import check
 from kpedge.data.formats import guess_format, read_format
 from kpedge.data.frames import open_frames
-from kpedge.data.prepare_frames import FrameOptions, prepare_frames
+from kpedge.data.prepare import FrameOptions, prepare
 
 OBJECT = "<object><name>{}</name><difficult>{}</difficult><bndbox>{}</bndbox></object>"
 
@@ -55,21 +55,21 @@ def test_voc_counts_pixels_from_one_and_both_corners_belong_to_the_box(voc):
     assert [row.photo for row in labels.rows] == ["JPEGImages/a.jpg", "JPEGImages/a.jpg", "JPEGImages/b.png"]
     assert labels.rows[0].box.tolist() == [-0.5, -0.5, 159.5, 119.5], "the whole photo"
     assert labels.rows[1].box.tolist() == [9.5, 19.5, 29.5, 40]
-    assert {name: [box.tolist() for box in boxes] for name, boxes in labels.unlabelled.items()} == {
+    assert {name: [box.tolist() for box in boxes] for name, boxes in labels.ignored.items()} == {
         "JPEGImages/a.jpg": [[98.5, 98.5, 109.5, 109.5]]
     }
     assert labels.background == ("JPEGImages/c.png",)
     assert labels.test == ("JPEGImages/b.png",)
-    assert "with_mask (2), none (2); --label chooses" in labels.remarks[0]
+    assert "with_mask (2), none (2); --label selects" in labels.remarks[0]
     assert len(read_format(voc, only=["none"]).rows) == 2
-    with pytest.raises(DataError, match="no object called cat") as raised:
+    with pytest.raises(DataError, match="no object is called cat") as raised:
         read_format(voc / "Annotations" / "a.xml", only=["cat"])
     assert "with_mask" in raised.value.advice
     assert [row.photo for row in read_format(voc / "Annotations" / "b.xml").rows] == ["JPEGImages/b.png"]
 
 
 def test_voc_becomes_a_frame_set_in_which_difficult_faces_are_ignored(voc, tmp_path):
-    prepare_frames(voc, tmp_path / "set", FrameOptions(validation=0))
+    prepare(voc, tmp_path / "set", FrameOptions(validation=0))
     frames = open_frames(tmp_path / "set")
     assert frames.ignore.tolist() == [False, False, True, False]
     assert frames.info["settings"]["boxes"] == "head"
@@ -184,7 +184,7 @@ def test_yolo_pose_has_points(yolo):
     row = read_format(yolo).rows[0]
     assert row.labelled.tolist() == [False, *[True] * 6]
     (yolo / "data.yaml").write_text("kpt_shape: [7, 5]\n")
-    with pytest.raises(DataError, match=r"kpt_shape is to be \[points, 2 or 3\]"):
+    with pytest.raises(DataError, match=r"kpt_shape must be \[points, 2 or 3\]"):
         read_format(yolo)
 
 
@@ -209,7 +209,7 @@ def test_broken_rows_of_yolo_are_named(yolo):
         ("columns", "a.txt:4"),
         ("not a number", "a.txt:5"),
         ("not a text file", "b.txt"),
-        ("missing photo", "nowhere.txt"),
+        ("missing photo", "nowhere.txt:1"),
     ]
     assert "kpt_shape" in str(labels.problems[3])
 

@@ -12,8 +12,7 @@ from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points,
 from kpedge.data.check import check
 from kpedge.data.formats import guess_format, read_format
 from kpedge.data.packed import open_set
-from kpedge.data.prepare import PrepareOptions, prepare
-from kpedge.data.prepare_frames import FrameOptions, prepare_frames
+from kpedge.data.prepare import FrameOptions, PrepareOptions, prepare
 
 EYES = ["left_eye", "right_eye", "nose_tip"]
 
@@ -110,7 +109,7 @@ def test_numbers_for_names_keep_their_skeleton_and_can_be_given_a_scheme(tmp_pat
     remarks = " ".join(labels.remarks)
     assert "--scheme ibug68 takes them" in remarks
     assert "lines of the skeleton that name no point are left out: 2" in remarks
-    assert "nobody named the 68 points" in remarks
+    assert "the 68 points have no names" in remarks
     ibug68 = scheme_named("ibug68")
     taken = read_format(tmp_path, ibug68)
     assert taken.scheme == ibug68
@@ -168,13 +167,13 @@ def test_crowds_and_faces_without_points(tmp_path):
     assert len(labels.rows) == 3
     assert labels.rows[1].box.tolist() == [99.5, 9.5, 129.5, 39.5]
     assert not labels.rows[1].labelled.any()
-    assert (list(labels.unlabelled), labels.crowded) == (["b.png"], {"b.png"})
+    assert (list(labels.ignored), labels.crowds) == (["b.png"], {"b.png"})
     prepare(tmp_path, tmp_path / "set", PrepareOptions(validation=0, test=0))
     prepared = open_set(tmp_path / "set")
     assert (prepared.face == 1).sum() == 2
     assert set(prepared.photo[prepared.face == 0]) == {0}, "nobody can say what a crop of a crowd shows"
     assert prepared.boxes[0].tolist() != [29.5, 39.5, 89.5, 89.5], "around the points"
-    prepare_frames(tmp_path, tmp_path / "frames", FrameOptions(validation=0, test=0))
+    prepare(tmp_path, tmp_path / "frames", FrameOptions(validation=0, test=0))
     from kpedge.data.frames import open_frames
 
     frames = open_frames(tmp_path / "frames")
@@ -191,7 +190,7 @@ def test_boxes_alone_are_for_the_detector(tmp_path):
     write(tmp_path / "instances_train.json", content)
     labels = read_format(tmp_path)
     assert (labels.boxes_only, labels.convention, len(labels.rows)) == (True, HEAD, 2)
-    assert "face (1), dog (1); --label chooses" in " ".join(labels.remarks)
+    assert "face (1), dog (1); --label selects" in " ".join(labels.remarks)
     assert [row.box.tolist() for row in read_format(tmp_path, only=["face"]).rows] == [[0.5, 1.5, 30.5, 41.5]]
 
 
@@ -274,7 +273,7 @@ def test_every_broken_annotation_is_named(tmp_path):
     ("content", "words"),
     [
         ("{", r"a\.json:1: not JSON"),
-        ("[" * 100_000, "not JSON that can be read"),
+        ("[" * 100_000, "nested too deeply"),
         ("[]", "not a COCO file"),
         ('{"images": {}, "annotations": []}', "not a COCO file"),
         ('{"images": [], "annotations": []}', "no annotation of a face"),

@@ -12,7 +12,7 @@ from kpedge.core.keypoints import FACES5, FACES21, convert_points, scheme_named
 from kpedge.core.scheme import read_scheme, scheme_of_names
 from kpedge.data.check import check, label_preview
 from kpedge.data.formats import guess_format, read_format
-from kpedge.data.labels import format_row, read_labels
+from kpedge.data.formats.label import format_row, read_labels
 from kpedge.data.packed import open_set
 from kpedge.data.prepare import PrepareOptions, prepare
 
@@ -47,7 +47,7 @@ def test_the_number_of_columns_tells_the_scheme(tmp_path, name):
 def test_a_scheme_of_ones_own_lies_beside_the_labels_or_is_asked_for(tmp_path):
     rows = [format_row("a.png", np.array([0.0, 0, 9, 9]), face_of(7, seed=seed)) for seed in range(3)]
     (tmp_path / "label.txt").write_text("\n".join(rows))
-    with pytest.raises(DataError, match="rows of 7 points, of which kpedge has no scheme") as raised:
+    with pytest.raises(DataError, match="rows of 7 points, for which kpedge has no scheme") as raised:
         read_format(tmp_path)
     assert "scheme.toml" in raised.value.advice
     own = '"l_eye", "r_eye", "nose_tip", "hat", "l_ear", "r_ear", "chin"'
@@ -149,7 +149,7 @@ def test_broken_pts_files_are_named(pts):
         "03/one.pts": "box without area",
         "03/empty.pts": "form",
         "03/text.pts": "not a text file",
-        "03/open.pts": "form",
+        "03/open.pts": "columns",
     }
     assert "39 points, expected 68 (ibug68)" in str(problems["03/profile.pts"])
     report, _ = check(pts)
@@ -183,7 +183,7 @@ def test_points_that_nobody_named_have_numbers_and_a_note(tmp_path):
     grey_photo(tmp_path / "a.png")
     labels = read_format(tmp_path)
     assert (labels.scheme.name, labels.scheme.points[30]) == ("points31", "31")
-    assert "nobody named the 31 points" in labels.remarks[0]
+    assert "the 31 points have no names" in labels.remarks[0]
     assert label_preview(labels, side=120).shape[2] == 3
     own = scheme_of_names("mine", [f"part_{number}" for number in range(31)])
     assert read_format(tmp_path, own).scheme == own, "as many points are taken by position"
@@ -323,4 +323,4 @@ def test_a_list_of_photos_is_no_list_of_faces(ours):
 
 def test_when_two_formats_fit_it_is_said_which_was_taken(ours):
     (ours.root / "boxes.csv").write_text("image,x1,y1,x2,y2\n000.png,1,2,30,40\n")
-    assert "read as label; it could be boxes as well" in read_format(ours.root).remarks[0]
+    assert "read as label; it could also be boxes" in read_format(ours.root).remarks[0]

@@ -7,7 +7,7 @@ from conftest import noise_photo
 from kpedge.core.keypoints import FACES21_MEAN
 from kpedge.data.convert import RECORD, convert
 from kpedge.data.formats import guess_format, read_format
-from kpedge.data.labels import format_row
+from kpedge.data.formats.label import format_row
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from kpedge.data.check import check
 from kpedge.data.convert import convert
 from kpedge.data.formats import guess_format, read_format
 from kpedge.data.frames import open_frames
-from kpedge.data.prepare_frames import FrameOptions, prepare_frames
+from kpedge.data.prepare import FrameOptions, prepare
 
 ATTRIBUTES = "0 0 0 0 0 0 "
 TRAIN = f"""0--Parade/0_Parade_a b_1.jpg
@@ -56,12 +56,12 @@ def test_boxes_are_those_of_heads_and_what_does_not_count_is_neither_face_nor_ba
     assert labels.rows[0].box.tolist() == [9.5, 19.5, 39.5, 59.5]
     assert labels.rows[2].box.tolist() == [49.5, 5.5, 71, 35.5]
     assert labels.rows[0].where == "wider_face_split/wider_face_train_bbx_gt.txt:3"
-    ignored = {photo: [box.tolist() for box in boxes] for photo, boxes in labels.unlabelled.items()}
+    ignored = {photo: [box.tolist() for box in boxes] for photo, boxes in labels.ignored.items()}
     assert ignored == {train: [[0.5, 1.5, 9.5, 10.5], [69.5, 29.5, 70.5, 35.5]]}, "invalid; without a width"
     assert labels.test == (held_out,)
     assert labels.background == ()
     assert labels.remarks == ("1 photo without a box is not used",)
-    assert labels.dropped == {"attributes": 2}
+    assert labels.dropped == {"attributes": 2, "photos without a box": 1}
 
 
 def test_what_is_not_used_is_counted(wider):
@@ -81,17 +81,17 @@ def test_the_folder_of_the_lists_and_a_list_alone_are_understood(wider):
 
 def test_it_becomes_a_frame_set_and_other_formats(wider, tmp_path):
     assert check(wider)[0].problems == ()
-    prepare_frames(wider, tmp_path / "set", FrameOptions(validation=0))
+    prepare(wider, tmp_path / "set", FrameOptions(validation=0))
     frames = open_frames(tmp_path / "set")
     assert frames.info["settings"]["boxes"] == "head"
     assert sorted(frames.ignore.tolist()) == [False] * 4 + [True] * 2
     assert len(frames.frames("test")) == 1
     report = convert(wider, tmp_path / "voc", "voc")
-    assert (report.faces, report.dropped) == (4, {"attributes": 2})
+    assert (report.faces, report.dropped) == (4, {"attributes": 2, "photos without a box": 1})
     back = read_format(tmp_path / "voc")
     assert np.allclose(back.rows[0].box, [9.5, 19.5, 39.5, 59.5])
     assert len(back.test) == 1
-    assert sum(map(len, back.unlabelled.values())) == 2
+    assert sum(map(len, back.ignored.values())) == 2
 
 
 def test_broken_lines_are_named(wider):
@@ -101,7 +101,8 @@ def test_broken_lines_are_named(wider):
         b"1--Handshaking/two.jpg\r\n5 6 20 30 0 0 0 0 0 0\r\n1--Handshaking\\two.jpg\r\n2\r\n1e9 1 4 4\r\n"
     )
     labels = read_format(wider)
-    assert [(p.kind, p.where.rpartition(":")[2]) for p in labels.problems] == [
+    problems = sorted(labels.problems, key=lambda problem: int(problem.where.rpartition(":")[2]))
+    assert [(p.kind, p.where.rpartition(":")[2]) for p in problems] == [
         ("no photo", "1"),
         ("not a number", "4"),
         ("columns", "5"),
@@ -110,12 +111,12 @@ def test_broken_lines_are_named(wider):
         ("count", "9"),
         ("box out of range", "11"),
     ]
-    assert "two.jpg is to have 2 faces; rows that follow: 1" in str(labels.problems[5])
-    assert all(problem.photo for problem in labels.problems[1:]), "such photos give no negatives"
+    assert "two.jpg should have 2 faces; rows that follow: 1" in str(problems[5])
+    assert all(problem.photo for problem in problems[1:]), "such photos give no negatives"
     assert [row.line for row in labels.rows] == [8, 3], "what can be read is"
     path.write_text("")
     path.with_name("wider_face_val_bbx_gt.txt").write_text("\n")
     with pytest.raises(DataError, match="the label file is empty"):
         read_format(wider)
-    with pytest.raises(DataError, match="no wider_face"):
+    with pytest.raises(DataError, match="no labels of the format wider"):
         read_format(wider / "WIDER_val", None, "wider")

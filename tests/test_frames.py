@@ -13,10 +13,10 @@ from kpedge.core.boxes import HEAD, box_of_points, to_convention
 from kpedge.core.errors import DataError, OutputError, StaleSetError, UsageError
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21, FACES21_MEAN
+from kpedge.data.formats.label import format_row, read_labels
 from kpedge.data.frames import is_frame_set, open_frames
-from kpedge.data.labels import format_row, read_labels
-from kpedge.data.prepare import prepare
-from kpedge.data.prepare_frames import FrameOptions, prepare_frames, shrink
+from kpedge.data.pack_frames import shrink
+from kpedge.data.prepare import FrameOptions, prepare
 
 FIVE = [16, 17, 18, 19, 20]
 ALL_TRAIN = {"validation": 0.0, "test": 0.0}
@@ -69,7 +69,7 @@ def test_labels_of_a_large_photo_lie_on_the_right_pixels_of_its_frame(tmp_path, 
     cv2.imwrite(str(tmp_path / "large.png"), image)
     box = box_of_points(points)
     (tmp_path / "label.txt").write_text(format_row("large.png", box, points))
-    prepare_frames(tmp_path, tmp_path / "set", FrameOptions(**ALL_TRAIN))
+    prepare(tmp_path, tmp_path / "set", FrameOptions(**ALL_TRAIN))
     frames = open_frames(tmp_path / "set")
     kept = frames.image(0)
     assert max(kept.shape) == 640
@@ -81,7 +81,7 @@ def test_labels_of_a_large_photo_lie_on_the_right_pixels_of_its_frame(tmp_path, 
 
 
 def test_a_small_photo_is_kept_to_the_last_bit_with_its_labels_as_they_stand(folder, tmp_path):
-    prepare_frames(folder, tmp_path / "set")
+    prepare(folder, tmp_path / "set", FrameOptions())
     frames = open_frames(tmp_path / "set")
     labels = read_labels(folder, FACES21).by_photo()
     assert sorted(frames.info["photos"]) == sorted(labels)
@@ -107,7 +107,7 @@ def test_shrinking_keeps_what_is_small_and_never_loses_a_side():
 
 
 def test_boxes_of_heads_follow_the_frame_and_become_ours(heads, tmp_path):
-    prepare_frames(heads, tmp_path / "set", FrameOptions(**ALL_TRAIN))
+    prepare(heads, tmp_path / "set", FrameOptions(**ALL_TRAIN))
     frames = open_frames(tmp_path / "set")
     assert len(frames) == 6
     assert len(frames.boxes) == 12
@@ -120,13 +120,13 @@ def test_boxes_of_heads_follow_the_frame_and_become_ours(heads, tmp_path):
             assert np.abs(np.argwhere(around).min(axis=0) - 4.5).max() <= 1, "the first light pixel is at the edge"
     assert np.allclose(frames.boxes, to_convention(frames.labelled, HEAD))
     assert np.isnan(frames.points).all()
-    prepare_frames(heads, tmp_path / "ours", FrameOptions(**ALL_TRAIN, boxes="face"))
+    prepare(heads, tmp_path / "ours", FrameOptions(**ALL_TRAIN, boxes="face"))
     assert (open_frames(tmp_path / "ours").boxes == frames.labelled).all()
 
 
 def test_faces_that_nobody_labelled_are_to_be_ignored(heads, tmp_path):
     (heads / "unlabelled_faces.csv").write_text("image,x1,y1,x2,y2,score\nimages/2.png,900,600,980,690,0.98\n")
-    report = prepare_frames(heads, tmp_path / "set", FrameOptions(**ALL_TRAIN))
+    report = prepare(heads, tmp_path / "set", FrameOptions(**ALL_TRAIN))
     frames = open_frames(tmp_path / "set")
     assert report.counts["train"] == {"photos": 6, "faces": 12}, "they are not counted"
     rows = faces_by_photo(frames)["images/2.png"]
@@ -143,7 +143,7 @@ def test_splits_are_by_photo_and_a_photos_copies_are_written_once(folder, tmp_pa
         shutil.copy(folder / f"{number:03}.png", folder / f"copy{number:03}.png")
     copies = [f"copy{line}" for line in text.splitlines() if int(line[:3]) < 5]
     (folder / "label.txt").write_text(text + "\n".join(copies) + "\n")
-    report = prepare_frames(folder, tmp_path / "set", FrameOptions(validation=0.25, test=0.25))
+    report = prepare(folder, tmp_path / "set", FrameOptions(validation=0.25, test=0.25))
     frames = open_frames(tmp_path / "set")
     assert frames.info["photos"] == [f"{number:03}.png" for number in range(12)]
     assert len(frames.boxes) == 24
@@ -154,7 +154,7 @@ def test_splits_are_by_photo_and_a_photos_copies_are_written_once(folder, tmp_pa
     assert sorted(together.tolist()) == list(range(12))
     # The same split as that of the set for keypoints: what one model is tested on, the other has not seen.
     prepare(folder, tmp_path / "crops")
-    prepare_frames(folder, tmp_path / "frames")
+    prepare(folder, tmp_path / "frames", FrameOptions())
     tested = {line.split()[0].removeprefix("copy") for line in (tmp_path / "crops/test.txt").read_text().splitlines()}
     frames = open_frames(tmp_path / "frames")
     assert {frames.info["photos"][number] for number in frames.frames("test")} == tested
@@ -162,7 +162,7 @@ def test_splits_are_by_photo_and_a_photos_copies_are_written_once(folder, tmp_pa
 
 def test_the_list_of_test_photos_is_honoured(heads, tmp_path):
     (heads / "test_images.txt").write_text("images/1.png\nimages/4.png\n")
-    prepare_frames(heads, tmp_path / "set")
+    prepare(heads, tmp_path / "set", FrameOptions())
     frames = open_frames(tmp_path / "set")
     assert [frames.info["photos"][i] for i in frames.frames("test")] == ["images/1.png", "images/4.png"]
     assert frames.info["settings"]["test"] == "given list"
@@ -173,7 +173,7 @@ def test_photos_without_a_face_are_frames_without_one(tmp_path):
     root.mkdir()
     for number in range(3):
         cv2.imwrite(str(root / f"{number}.png"), np.full((20, 30, 3), 40 * number, np.uint8))
-    prepare_frames(root, tmp_path / "set", FrameOptions(**ALL_TRAIN), label_format="background")
+    prepare(root, tmp_path / "set", FrameOptions(**ALL_TRAIN), label_format="background")
     frames = open_frames(tmp_path / "set")
     assert (len(frames), frames.boxes.shape, frames.points.shape) == (3, (0, 4), (0, 5, 2))
     assert frames.faces(2) == slice(0, 0)
@@ -186,41 +186,41 @@ def test_what_is_broken_is_named_and_left_out_or_stops_a_strict_run(folder, tmp_
     with (folder / "label.txt").open("a") as file:
         file.write("003.png 900 900 950 950 " + "920 " * 42 + "\n")
         file.write("003.png 1 2\n")
-    report = prepare_frames(folder, tmp_path / "set", FrameOptions(**ALL_TRAIN))
+    report = prepare(folder, tmp_path / "set", FrameOptions(**ALL_TRAIN))
     kinds = sorted(problem.kind for problem in report.problems)
     assert kinds == ["box outside photo", "columns", "missing photo", "unreadable photo"]
     assert report.counts["train"] == {"photos": 10, "faces": 20}
     frames = open_frames(tmp_path / "set")
     assert len(frames.boxes) == 20
     assert frames.boxes.max() < 400, "a face beyond its photo would be learnt on black"
-    assert prepare_frames(folder, tmp_path / "set", FrameOptions(**ALL_TRAIN)).problems == report.problems
+    assert prepare(folder, tmp_path / "set", FrameOptions(**ALL_TRAIN)).problems == report.problems
     for out in ("set", "strict"):
         with pytest.raises(DataError, match=r"and \d more"):
-            prepare_frames(folder, tmp_path / out, FrameOptions(**ALL_TRAIN), strict=True)
+            prepare(folder, tmp_path / out, FrameOptions(**ALL_TRAIN), strict=True)
     assert not (tmp_path / "strict").exists()
     for photo in folder.glob("*.png"):
         photo.write_bytes(b"no picture")
-    with pytest.raises(DataError, match="nothing is left to train on"):
-        prepare_frames(folder, tmp_path / "none")
+    with pytest.raises(DataError, match="nothing in it can be used"):
+        prepare(folder, tmp_path / "none", FrameOptions())
     assert not (tmp_path / "none").exists()
 
 
 def test_a_second_run_does_nothing_and_a_stale_set_says_so(folder, tmp_path):
     out = tmp_path / "set"
-    assert prepare_frames(folder, out).written
+    assert prepare(folder, out, FrameOptions()).written
     before = {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in out.iterdir()}
-    again = prepare_frames(folder, out)
+    again = prepare(folder, out, FrameOptions())
     assert not again.written
     assert again.counts == open_frames(out).info["counts"]
     assert {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in out.iterdir()} == before
     for other in (FrameOptions(seed=1), FrameOptions(boxes=HEAD), FrameOptions(terms="mine")):
         with pytest.raises(StaleSetError, match="other photos, labels or settings"):
-            prepare_frames(folder, out, other)
+            prepare(folder, out, other)
     (folder / "unlabelled_faces.csv").write_text("image,x1,y1,x2,y2,score\n000.png,1,1,9,9,1\n")
     with pytest.raises(StaleSetError):
-        prepare_frames(folder, out)
+        prepare(folder, out, FrameOptions())
     assert open_frames(out).ignore.sum() == 0
-    assert prepare_frames(folder, out, force=True).written
+    assert prepare(folder, out, FrameOptions(), force=True).written
     assert open_frames(out).ignore.sum() == 1
 
 
@@ -229,8 +229,8 @@ def test_another_folder_is_not_touched(folder, tmp_path):
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     prepare(folder, tmp_path / "crops")
     for name in ("mine", "crops"):
-        with pytest.raises(OutputError, match="exists and is not a prepared set"):
-            prepare_frames(folder, tmp_path / name, force=True)
+        with pytest.raises(OutputError, match="exists and is not a frame set"):
+            prepare(folder, tmp_path / name, FrameOptions(), force=True)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
     assert not is_frame_set(tmp_path / "crops")
     with pytest.raises(DataError, match="not a frame set") as raised:
@@ -316,7 +316,7 @@ DAMAGES = [
 def sound(tmp_path_factory):
     """Photos, and a frame set of them."""
     root = tmp_path_factory.mktemp("sound")
-    prepare_frames(make_photos(root / "photos", 4, faces=2), root / "set")
+    prepare(make_photos(root / "photos", 4, faces=2), root / "set", FrameOptions())
     return root
 
 
@@ -325,8 +325,8 @@ def test_a_damaged_set_says_so_in_one_line(sound, tmp_path, damage):
     out = tmp_path / "set"
     shutil.copytree(sound / "set", out)
     damage(out)
-    for attempt in (lambda: open_frames(out), lambda: prepare_frames(sound / "photos", out)):
-        with pytest.raises(DataError, match="the frame set is damaged") as raised:
+    for attempt in (lambda: open_frames(out), lambda: prepare(sound / "photos", out, FrameOptions())):
+        with pytest.raises(DataError, match="the frame set ") as raised:
             attempt()
         assert "\n" not in str(raised.value)
         assert str(out) in str(raised.value)
@@ -337,7 +337,7 @@ def test_a_damaged_set_is_prepared_again_with_force(sound, tmp_path):
     out = tmp_path / "set"
     shutil.copytree(sound / "set", out)
     cut_pixels(out)
-    assert prepare_frames(sound / "photos", out, force=True).written
+    assert prepare(sound / "photos", out, FrameOptions(), force=True).written
     assert (open_frames(out).image(3) == open_frames(sound / "set").image(3)).all()
 
 
@@ -347,7 +347,7 @@ def test_nothing_is_left_when_preparing_fails(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr("kpedge.data.frames.np.savez", full)
     with pytest.raises(OutputError, match="No space left"):
-        prepare_frames(folder, tmp_path / "set")
+        prepare(folder, tmp_path / "set", FrameOptions())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 

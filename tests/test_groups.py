@@ -8,7 +8,7 @@ from conftest import SAMPLE, make_photos
 
 from kpedge.cli.main import main
 from kpedge.core.errors import DataError, UsageError
-from kpedge.data.labels import read_labels
+from kpedge.data.formats.label import read_labels
 from kpedge.evaluation.groups import band_names, measure_groups, parse_by, read_groups, wilson_interval
 
 

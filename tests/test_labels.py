@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from kpedge.core.errors import DataError
 from kpedge.core.keypoints import FACES21
-from kpedge.data.labels import format_row, parse_row, read_boxes, read_labels, read_photo_list
+from kpedge.data.formats.label import format_row, parse_row, read_labels
+from kpedge.data.labels import read_boxes, read_photo_list
 
 NUMBERS = " ".join(["10 20 110 120", *(f"{i}.5 {i}" for i in range(21))])
 names = st.from_regex(r"\A[a-zA-Z_äß][\w./-]{0,20}\.jpg\Z")
@@ -108,7 +109,7 @@ def test_boxes_are_read_from_labels_and_from_short_rows(tmp_path):
     with pytest.raises(DataError, match=r"boxes.txt:2"):
         read_boxes(file)
     file.write_text("photo 3 1 2 30 40\n")
-    with pytest.raises(DataError, match="5 numbers behind the name"):
+    with pytest.raises(DataError, match="5 numbers after the name"):
         read_boxes(file)
     file.write_text("")
     with pytest.raises(DataError, match="is empty"):

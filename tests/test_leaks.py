@@ -9,7 +9,7 @@ from kpedge.core.geometry import Image
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.data.check import check
-from kpedge.data.labels import read_labels
+from kpedge.data.formats.label import read_labels
 from kpedge.data.leaks import find_pairs, near_duplicates, splits_of, thumbnail
 from kpedge.synthetic import render_photo
 

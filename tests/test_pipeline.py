@@ -14,7 +14,7 @@ from kpedge.core.geometry import crop_transform, iou, transform_points
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN
 from kpedge.core.model_zoo import resolve_model
-from kpedge.data.labels import read_labels
+from kpedge.data.formats.label import read_labels
 from kpedge.runtime.detector import TILE, FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model, rotated_box
 from kpedge.runtime.pipeline import BATCH, SMALL_ROLL, FacePipeline

@@ -12,7 +12,7 @@ from kpedge.core.images import read_image
 from kpedge.core.keypoints import BUILT_IN, FACES5, FACES21, convert_points, scheme_named
 from kpedge.core.scheme import KeypointScheme, scheme_of_names
 from kpedge.data.formats import read_format
-from kpedge.data.labels import parse_row
+from kpedge.data.formats.label import parse_row
 from kpedge.runtime.pose import HEAD, head_poses
 
 SIZE = (640, 480)

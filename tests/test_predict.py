@@ -15,7 +15,7 @@ from kpedge.core.geometry import iou
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.core.model_zoo import resolve_model
-from kpedge.data.labels import read_labels
+from kpedge.data.formats.label import read_labels
 from kpedge.export import formats
 from kpedge.runtime.sessions import OnnxModel
 

@@ -10,7 +10,7 @@ from kpedge.core.errors import DataError, OutputError, StaleSetError, UsageError
 from kpedge.core.geometry import CropRule, crop, crop_transform, pixels_to_fractions, transform_points
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
-from kpedge.data.labels import read_labels
+from kpedge.data.formats.label import read_labels
 from kpedge.data.packed import open_set, read_info
 from kpedge.data.prepare import PrepareOptions, prepare
 from kpedge.data.sampling import CropSampler, Jitter, labelled_fractions

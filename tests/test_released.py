@@ -20,7 +20,7 @@ from kpedge.core.model_zoo import (
     released_keypoint_models,
     resolve_weights,
 )
-from kpedge.data.labels import read_labels
+from kpedge.data.formats.label import read_labels
 from kpedge.export.load import open_eager, open_model
 from kpedge.export.parity import check_parity, check_same_model
 from kpedge.export.test_inputs import random_crops

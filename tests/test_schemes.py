@@ -20,7 +20,7 @@ from kpedge.core.errors import DataError, UsageError
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES5, FACES21, conversion, convert_points, scheme_named
 from kpedge.core.scheme import KeypointScheme, scheme_of_names
-from kpedge.data.labels import format_row
+from kpedge.data.formats.label import format_row
 from kpedge.data.mixture import in_scheme
 from kpedge.data.packed import open_set
 from kpedge.export.load import open_model

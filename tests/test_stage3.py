@@ -13,7 +13,7 @@ from kpedge.cli.main import main
 from kpedge.core.errors import UsageError
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
-from kpedge.data.labels import read_labels
+from kpedge.data.formats.label import read_labels
 from kpedge.data.packed import open_set
 from kpedge.data.prepare import PrepareOptions, prepare
 from kpedge.export.load import open_eager, open_model
@@ -200,7 +200,7 @@ def test_stage_3_starts_from_stage_2(prepared, tmp_path):
 
 
 def test_more_sets_share_the_points_but_not_their_offsets(prepared, photos, tmp_path):
-    from kpedge.data.labels import format_row
+    from kpedge.data.formats.label import format_row
 
     moved = tmp_path / "moved"
     moved.mkdir()

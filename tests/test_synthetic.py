@@ -13,7 +13,7 @@ from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.geometry import CropRule, crop, crop_transform
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21, FACES21_MEAN
-from kpedge.data.labels import read_labels
+from kpedge.data.formats.label import read_labels
 from kpedge.runtime.pose import head_poses
 from kpedge.synthetic import SYNTHETIC_FORM, render_photo, write_synthetic
 from kpedge.synthetic.light import draw_light

@@ -13,7 +13,7 @@ from kpedge.core.errors import SourceError
 from kpedge.core.geometry import box_size
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
-from kpedge.data.labels import read_labels
+from kpedge.data.formats.label import read_labels
 from kpedge.runtime.smoothing import Smoothing
 
 VIDEOS = PHOTOS.parent / "videos"

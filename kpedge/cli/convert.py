@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.labels import Format, Label, Scheme, wanted_scheme
-from kpedge.cli.options import Force, Json, examples
+from kpedge.cli.labels import Force, Format, Label, Scheme, To, requested_scheme
+from kpedge.cli.options import Json, examples
 
 
 def register(app: typer.Typer) -> None:
@@ -27,24 +27,19 @@ def register(app: typer.Typer) -> None:
 
 def convert(
     folder: Annotated[Path, typer.Argument(help="Folder of photos and their labels, or a label file.")],
-    to: Annotated[
-        str,
-        typer.Option(
-            help="Format to write: label, coco, pts, pts0, wflw, ibug68-csv, mtfl, course-lists, voc, yolo or boxes."
-        ),
-    ],
+    to: To,
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     scheme: Scheme = "auto",
     label_format: Format = "auto",
     label: Label = None,
     photos: Annotated[
         str,
-        typer.Option(help="What becomes of the photos: copy, link to where they are, or none to write labels alone."),
+        typer.Option(help="What to do with the photos: copy, link to where they are, or none to write labels alone."),
     ] = "copy",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write labels in another format, read them back, and say exactly what the format cannot hold."""
+    """Write labels in another format, verify them by reading them back, and count what the format cannot hold."""
     from kpedge.data.convert import convert as run_convert
 
     with output.progress("converting") as update:
@@ -52,13 +47,15 @@ def convert(
             folder,
             out,
             to,
-            scheme=wanted_scheme(scheme),
+            scheme=requested_scheme(scheme),
             label_format=label_format,
             only=label or (),
             photos=photos,
             force=force,
             progress=update,
         )
+    for finding in report.findings:
+        output.say(f"warning: {finding}")
     output.say_some([f"left out: {problem}" for problem in report.problems], "--json lists all")
     for remark in report.remarks:
         output.say(f"note: {remark}")

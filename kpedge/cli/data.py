@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kpedge.cli import convert, fetch, output, preview, synth
-from kpedge.cli.labels import Format, Label, Scheme, wanted_scheme
-from kpedge.cli.options import Force, Json, examples, say_prepared
+from kpedge.cli import convert, fetch, options, output, preview, synth
+from kpedge.cli.labels import Force, Format, Label, Scheme, requested_scheme
+from kpedge.cli.options import Json, examples, say_prepared
 
 if TYPE_CHECKING:
     from kpedge.data.check import CheckReport
@@ -36,29 +36,28 @@ def check(
     scheme: Scheme = "auto",
     label_format: Format = "auto",
     label: Label = None,
-    preview: Annotated[
-        Path | None, typer.Option(help="Draw a contact sheet of labelled faces into this picture.")
-    ] = None,
+    preview: Annotated[Path | None, typer.Option(help="Image file for a preview grid of labelled faces.")] = None,
     faces: Annotated[int, typer.Option(min=1, help="Faces on the preview.")] = 24,
     test_list: Annotated[
         Path | None,
         typer.Option(help="Photos of the test split, one per line. (default: FOLDER/test_images.txt, if there)"),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when anything is wrong.")] = False,
-    force: Force = False,
+    force: options.Force = False,
     as_json: Json = False,
 ) -> None:
-    """Read every label and decode every photo; report counts, statistics, and all that is wrong, with its place.
+    """Read every label and decode every photo; report counts, statistics, and everything that is wrong, with its place.
 
-    Labels of other tools are read, too (--format), and held against what a face looks like: left and right, order of
-    the points, size of the photos, boxes. Photos that leak from one split into another are found: the same file, and
-    near-duplicates by a perceptual hash.
+    Labels of many tools are read (--format), and compared with what a face looks like: left and right, order of the
+    points, size of the photos, boxes. Photos that leak from one split into another are found: the same
+    file, and near-duplicates by a perceptual hash.
     """
     from kpedge.core.errors import DataError
     from kpedge.core.files import record_output, refuse_existing
     from kpedge.core.images import check_format, write_image
     from kpedge.data.check import check as run_check
     from kpedge.data.check import label_preview
+    from kpedge.data.source import raise_if_unusable
 
     if preview is not None:
         refuse_existing(preview, force=force)
@@ -66,7 +65,7 @@ def check(
     with output.progress("reading photos") as update:
         report, labels = run_check(
             folder,
-            wanted_scheme(scheme),
+            requested_scheme(scheme),
             label_format=label_format,
             only=label or (),
             test_list=test_list,
@@ -87,8 +86,11 @@ def check(
         write_image(preview, label_preview(labels, count=faces))
         record_output(preview)
         output.say(f"preview: {preview}")
+    raise_if_unusable(folder, report.problems, report.faces + report.background)
     if report.problems and strict:
-        raise DataError(f"{folder}: {len(report.problems)} problems", "mend them, or leave --strict to skip these rows")
+        raise DataError(
+            f"{folder}: {len(report.problems)} problems", "correct them, or leave out --strict to skip these rows"
+        )
 
 
 def _rows_of(report: CheckReport) -> list[tuple[str, str]]:
@@ -162,14 +164,13 @@ def prepare(
     With --frames, whole photos are packed with the boxes of all their faces, to train the detector.
     """
     from kpedge.core.errors import UsageError
-    from kpedge.data.prepare import PrepareOptions
+    from kpedge.data.prepare import FrameOptions, PrepareOptions
     from kpedge.data.prepare import prepare as run_prepare
-    from kpedge.data.prepare_frames import FrameOptions, prepare_frames
 
     if frames and (negatives is not None or context is not None):
         raise UsageError("--negatives and --context are for crops, --frames packs photos", "leave one of them out")
     common: dict[str, Any] = {
-        "scheme": wanted_scheme(scheme),
+        "scheme": requested_scheme(scheme),
         "boxes": boxes,
         "seed": seed,
         "validation": validation,
@@ -177,22 +178,24 @@ def prepare(
         "name": name,
         "terms": terms,
     }
-    read: dict[str, Any] = {
-        "test_list": test_list,
-        "label_format": label_format,
-        "only": label or (),
-        "strict": strict,
-        "force": force,
-    }
+    crops: dict[str, Any] = {"negatives": negatives, **({} if context is None else {"context": context})}
     with output.progress("preparing") as update:
-        if frames:
-            report = prepare_frames(folder, out, FrameOptions(**common), progress=update, **read)
-        else:
-            crops: dict[str, Any] = {"negatives": negatives, **({} if context is None else {"context": context})}
-            options = PrepareOptions(**common, **crops)
-            report = run_prepare(folder, out, options, progress=update, **read)
+        report = run_prepare(
+            folder,
+            out,
+            FrameOptions(**common) if frames else PrepareOptions(**common, **crops),
+            test_list=test_list,
+            label_format=label_format,
+            only=label or (),
+            strict=strict,
+            force=force,
+            trust=force,
+            progress=update,
+        )
     for line in report.remarks:
         output.say(f"note: {line}")
+    for finding in report.findings:
+        output.say(f"warning: {finding}")
     output.say_some([f"left out: {problem}" for problem in report.problems], "kpedge data check --json lists all")
     say_prepared(report.path, report.written, report.counts, len(report.problems))
     recipe = "detector" if frames else "stage3"

@@ -142,7 +142,7 @@ def fetch(
     from kpedge.data.catalogue import parse_checksum, public_set
     from kpedge.data.fetch import custom_set, override
     from kpedge.data.fetch import fetch as run_fetch
-    from kpedge.data.formats import FORMATS, may_read
+    from kpedge.data.formats import FORMATS, can_read
 
     if archive and (url is not None or not name):
         raise UsageError("--archive needs the name of its set, and no --url", "see: kpedge data list")
@@ -176,7 +176,7 @@ def fetch(
     output.say(f"{folder}: {format_count(fetched.unpacked, 'file')}" if fetched.new else f"{folder}: up to date")
     output.result(str(folder))
     labels = folder / source.folder
-    if source.label_format in FORMATS and not may_read(labels, source.label_format):
+    if source.label_format in FORMATS and not can_read(labels, source.label_format):
         output.say(f"warning: no {source.label_format} labels in {labels}: is it the right archive, and all of them?")
     else:
         output.say(f"next: {source.next_step(folder)}")

@@ -6,30 +6,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kpedge.data.formats import FORMATS, WRITABLE
+
 if TYPE_CHECKING:
     from kpedge.core.scheme import KeypointScheme
 
 OWN = "auto"
-"""The scheme that the labels have."""
 Format = Annotated[
     str,
     typer.Option(
         "--format",
-        help="Format of the labels: auto, label, coco, pts, pts0, wflw, ibug68-csv, kaggle-csv, mtfl, course-lists, "
-        "voc, yolo, wider, boxes, or background for none.",
+        help=f"Format of the labels: auto, or one of {', '.join(FORMATS)}. background: the photos show no face.",
     ),
 ]
+To = Annotated[str, typer.Option("--to", help=f"Format to write: one of {', '.join(WRITABLE)}.")]
 Scheme = Annotated[
-    str, typer.Option(help="Keypoints that are wanted: auto for the labels' own, a scheme's name, or a TOML file.")
+    str, typer.Option(help="Keypoint scheme: auto for the labels' own, a scheme's name, or a TOML file.")
 ]
 Label = Annotated[
     list[str] | None,
-    typer.Option("--label", help="Name of the objects that are faces, in COCO, VOC and YOLO; may be repeated."),
+    typer.Option("--label", help="Name of the objects that are faces, in formats with names; may be repeated."),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace what is there; use labels although they look certainly wrong.")
 ]
 
 
-def wanted_scheme(name: str) -> KeypointScheme | None:
-    """The scheme that `--scheme` asks for; None for the labels' own.
+def requested_scheme(name: str) -> KeypointScheme | None:
+    """The scheme of `--scheme`; None for the labels' own.
 
     Raises:
         UsageError: there is none of that name.

@@ -14,8 +14,7 @@ from kpedge.cli import output
 if TYPE_CHECKING:
     from kpedge.data.frames import FrameSet
     from kpedge.data.packed import PreparedSet
-    from kpedge.data.prepare import PrepareOptions
-    from kpedge.data.prepare_frames import FrameOptions
+    from kpedge.data.prepare import FrameOptions, PrepareOptions
 
 Data = Annotated[
     Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos, which is prepared first.")
@@ -92,7 +91,7 @@ def synthetic_set(beside: Path) -> PreparedSet:
 
 def synthetic_frames(beside: Path) -> list[FrameSet]:
     """Synthetic frames for the detector, likewise: those with faces, and those without."""
-    from kpedge.data.prepare_frames import FrameOptions
+    from kpedge.data.prepare import FrameOptions
     from kpedge.synthetic import TERMS
 
     photos = _synthetic_photos(beside, SYNTHETIC_FRAMES, frames=True)
@@ -120,7 +119,9 @@ def _synthetic_photos(beside: Path, count: int, *, frames: bool = False) -> Path
     return folder
 
 
-def prepared_set(data: Path, beside: Path, options: PrepareOptions | None = None) -> PreparedSet:
+def prepared_set(
+    data: Path, beside: Path, options: PrepareOptions | None = None, *, trust: bool = False
+) -> PreparedSet:
     """Open a prepared set; a folder of labelled photos is first prepared under `beside/prepared/`,
     and prepared anew when it has changed.
 
@@ -134,25 +135,38 @@ def prepared_set(data: Path, beside: Path, options: PrepareOptions | None = None
         return open_set(data)
     out = _place_beside(data, beside)
     with output.progress(f"preparing {data}") as update:
-        report = prepare(data, out, options, force=True, progress=update)
+        report = prepare(data, out, options, force=True, trust=trust, progress=update)
+    for finding in report.findings:
+        output.say(f"warning: {finding}")
     say_prepared(report.path, report.written, report.counts, len(report.problems))
     return open_set(out)
 
 
-def frame_set(data: Path, beside: Path, options: FrameOptions | None = None, *, label_format: str = "auto") -> FrameSet:
+def frame_set(
+    data: Path,
+    beside: Path,
+    options: FrameOptions | None = None,
+    *,
+    label_format: str = "auto",
+    trust: bool = False,
+) -> FrameSet:
     """Open a frame set; a folder of photos is first prepared under `beside/prepared/`, and again when it has changed.
 
     Raises:
         DataError: `data` is neither.
     """
     from kpedge.data.frames import is_frame_set, open_frames
-    from kpedge.data.prepare_frames import prepare_frames
+    from kpedge.data.prepare import FrameOptions, prepare
 
     if is_frame_set(data):
         return open_frames(data)
     out = _place_beside(data, beside, "-frames")
     with output.progress(f"preparing {data}") as update:
-        report = prepare_frames(data, out, options, label_format=label_format, force=True, progress=update)
+        report = prepare(
+            data, out, options or FrameOptions(), label_format=label_format, force=True, trust=trust, progress=update
+        )
+    for finding in report.findings:
+        output.say(f"warning: {finding}")
     say_prepared(report.path, report.written, report.counts, len(report.problems))
     return open_frames(out)
 

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def preview(
     data: Annotated[Path, typer.Argument(help="A prepared set.")],
-    out: Annotated[Path, typer.Option(help="The picture to write.")],
+    out: Annotated[Path, typer.Option(help="Image file to write.")],
     recipe: Annotated[str, typer.Option(help="Network whose training is shown.")] = "stage3",
     faces: Annotated[int, typer.Option(min=1, help="Faces, one a row, spread over the training split.")] = 8,
     variants: Annotated[int, typer.Option(min=1, help="Disturbed samples of each face.")] = 8,

@@ -9,7 +9,7 @@ from types import ModuleType
 from kpedge.core.errors import MissingExtraError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "data": ("pooch",),
+    "data": ("pooch", "PIL", "yaml"),
     "train": ("torch", "torchvision", "tensorboard", "matplotlib", "safetensors"),
     "export": ("torch", "onnx", "onnxscript", "safetensors"),
     "video": ("av",),

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,16 +29,24 @@ WRITTEN = ".kpedge-written"
 """List of the files in a folder that kpedge wrote, as `sha256sum` prints it."""
 
 
-def read_bytes(path: Path, problem: type[KpedgeError], missing: str = "no such file", *, limit: int = -1) -> bytes:
-    """The content of a file.
+def read_bytes(
+    path: Path, problem: type[KpedgeError], missing: str = "no such file", *, limit: int = -1, largest: int = 0
+) -> bytes:
+    """The content of a regular file; a pipe or a device, which may never end, is an error.
 
     Args:
         path: the file.
         problem: the error to raise when it cannot be read.
-        missing: what to say when it is not there.
+        missing: what to say when it does not exist.
         limit: how many bytes to read; all when negative.
+        largest: a file with more bytes is an error; 0 for no limit.
     """
     try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):
+            raise problem(f"{path}: not a regular file", "give a file on a disk")
+        if 0 < largest < state.st_size:
+            raise problem(f"{path}: the file has {state.st_size:,} bytes, at most {largest:,} are read")
         with path.open("rb") as stream:
             return stream.read(limit)
     except FileNotFoundError:
@@ -47,6 +56,31 @@ def read_bytes(path: Path, problem: type[KpedgeError], missing: str = "no such f
         raise problem(f"{path} is a folder, not a file", f"give {inside or 'a file in it'}") from None
     except OSError as error:
         raise problem(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError:  # a NUL byte in the name
+        raise problem(f"{path}: {missing}") from None
+
+
+def read_json(path: Path, problem: type[KpedgeError]) -> Any:
+    """The document of a JSON file, UTF-8 with or without a byte order mark.
+
+    Args:
+        path: the file.
+        problem: the error to raise when it cannot be read, or is not JSON; the message says where.
+    """
+    data, advice = read_bytes(path, problem), "export or copy the file again"
+    try:
+        text = data.decode("utf-8-sig")
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        why = " (cut off?)" if cut else f": {error.msg} (column {error.colno})"
+        raise problem(f"{path}:{error.lineno}: not JSON{why}", advice) from error
+    except UnicodeDecodeError as error:
+        raise problem(f"{path}: not a text file (byte {error.start} is not UTF-8)", advice) from error
+    except RecursionError:
+        raise problem(f"{path}: the JSON is nested too deeply", advice) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise problem(f"{path}: not JSON that can be read: {error}", advice) from error
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -55,7 +89,10 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         ValueError: the text is not TOML; the message says why and where.
     """
-    return tomllib.loads(text)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

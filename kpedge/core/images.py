@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,16 @@ from typing import Any
 import cv2
 import numpy as np
 
+from kpedge import PIXEL_LIMIT
 from kpedge.core.errors import ImageError
 from kpedge.core.files import read_bytes, write_bytes
 from kpedge.core.geometry import Image
 
+_limit = os.environ.get(PIXEL_LIMIT, "")
+MAX_PIXELS = int(_limit) if _limit.isdecimal() else 1 << 30
+"""Pixels of the largest image that OpenCV decodes; `kpedge/__init__.py` sets it where the user has not."""
+MAX_BYTES = 4 * MAX_PIXELS
+"""Bytes of the largest image file that is read."""
 ANIMATED = frozenset({".gif"})
 """File name endings of pictures that move."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -86,6 +93,9 @@ def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
+        if "MAX_IMAGE" in str(error.err):
+            message = f"{name}: the image has more than {MAX_PIXELS:,} pixels"
+            raise ImageError(message, f"set {PIXEL_LIMIT} to a larger number to decode it") from error
         raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
     if image is None:
         raise ImageError(f"{name}: not a picture that OpenCV can decode")
@@ -98,7 +108,8 @@ def read_image(path: Path, *, stored: bool = False) -> Image:
     Raises:
         ImageError: as `decode_image`, or the file cannot be read.
     """
-    return decode_image(read_bytes(path, ImageError, "no such photo"), str(path), stored=stored)
+    data = read_bytes(path, ImageError, "no such photo", largest=MAX_BYTES)
+    return decode_image(data, str(path), stored=stored)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,27 +17,18 @@ from kpedge.core.errors import DataError, ImageError
 from kpedge.core.geometry import CropRule, Image, box_size, crop, crop_transform, iou, transform_points
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.face_shape import Finding
-from kpedge.data.findings import find
-from kpedge.data.formats import AUTO, read_format
-from kpedge.data.labels import (
-    TEST_LIST,
-    LabelProblem,
-    LabelRow,
-    Labels,
-    photo_problem,
-    photos_below,
-    read_photo_list,
-    usable_rows,
-)
+from kpedge.data.formats import AUTO
+from kpedge.data.labels import LabelProblem, LabelRow, Labels, photo_problem, photos_below, usable_rows
 from kpedge.data.leaks import Thumbnail, find_pairs, report_pairs, splits_of, thumbnail
-from kpedge.data.photos import UPRIGHT, PhotoHead, open_photo, photo_head
+from kpedge.data.photos import open_photo
+from kpedge.data.source import Progress, read_source
 
 SAME_FACE = 0.9
 """Two boxes of one photo that overlap by more than this label the same face twice."""
 SIDE, SIDE_OF_MANY = 240, 420
-"""Side of a face's picture on the preview, pixels; of one with more than `MANY_POINTS`."""
+"""Side of a face's tile on the preview, pixels; of one with more than `MANY_POINTS`."""
 MANY_POINTS = 30
-"""From here on only some points are numbered, and lines join them."""
+"""From this many on only some points are numbered, and lines join them."""
 NUMBER_AWAY, NUMBER_SCALE = 11.0, 0.34
 """How far from its point a number stands, pixels, and its size."""
 OF_POINTS = (
@@ -47,9 +38,9 @@ OF_POINTS = (
     "faces with hidden points",
     "faces unlike a face",
 )
-"""Notes that say nothing of faces that have boxes alone."""
+"""Notes that do not apply to faces with boxes alone."""
 FACES_A_PHOTO = (1, 2, 3, 5, 10)
-"""Lower bounds of the groups in which faces a photo are counted."""
+"""Lower bounds of the groups in which faces per photo are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +55,12 @@ class CheckReport:
         convention: what the boxes hold, of `kpedge.core.boxes.CONVENTIONS`.
         label_files, rows, photos: how many there are; `photos` counts those that labels name, or that show no face.
         faces: rows that can be used.
+        background: readable photos that show no face.
         problems: rows and photos that cannot be used, each with its place.
         remarks: what is unusual about rows that can be used: faces labelled twice, points beyond the photo, points
             that do not lie like a face.
-        findings: what is implausible about the set as a whole, each with how to mend it.
-        reading: what is to be known of how the files were read.
+        findings: what is implausible about the set as a whole, each with advice.
+        reading: notes on how the files were read.
         notes: kind -> count, of what is unusual but no error.
         faces_a_photo: "1", "2", "3-4", ... -> photos.
         box_px: minimum, quartiles and maximum of the boxes' size, pixels.
@@ -84,6 +76,7 @@ class CheckReport:
     rows: int
     photos: int
     faces: int
+    background: int
     problems: tuple[LabelProblem, ...]
     remarks: tuple[LabelProblem, ...]
     findings: tuple[Finding, ...]
@@ -105,17 +98,17 @@ def check(
     label_format: str = AUTO,
     only: Collection[str] = (),
     test_list: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[CheckReport, Labels]:
     """Read all labels of a folder and decode all photos.
 
     Args:
         root: the folder.
-        scheme: the keypoints that are wanted; the set's own when None.
+        scheme: the requested keypoints; the set's own when None.
         label_format: a key of `kpedge.data.formats.FORMATS`, or "auto".
-        only: names of the objects that are faces, in formats that name them; all when empty.
-        test_list: photos of the test split, one per line; `test_images.txt` in the folder, if it is there, when None.
-        progress: called with (photos done, of how many).
+        only: names of the objects that are faces, in formats with names; all when empty.
+        test_list: photos of the test split, one per line; `test_images.txt` in the folder, if it exists, when None.
+        progress: called with the number of photos decoded, and of all.
 
     Returns:
         The report, and the labels that can be used.
@@ -123,69 +116,61 @@ def check(
     Raises:
         DataError: there is no label file at all.
     """
-    labels = read_format(root, scheme, label_format, only=only)
-    scheme = labels.scheme
-    by_photo = labels.by_photo()
-    problems = list(labels.problems)
-    remarks: list[LabelProblem] = []
+    read = read_source(root, scheme, test_list, label_format, only=only)
+    labels = read.labels
+    problems, remarks = list(read.problems), []
     notes: Counter[str] = Counter()
     contents: dict[str, str] = {}
-    heads: dict[str, PhotoHead] = {}
     thumbnails: dict[str, Thumbnail] = {}
     usable: list[LabelRow] = []
-    for done, (photo, rows) in enumerate(by_photo.items(), 1):
+    for done, photo in enumerate(read.digests, 1):
+        rows = read.by_photo[photo]
         try:
             image = open_photo(labels, photo)
         except ImageError as error:
             problems.append(photo_problem(labels.root, photo, rows, error))
         else:
-            height, width = image.shape[:2]
-            turn = UPRIGHT if labels.pixels else photo_head(labels.root / photo).orientation
-            heads[photo] = PhotoHead(width, height, turn)
             digest = hashlib.sha256(image.tobytes()).hexdigest()
             if digest in contents:
-                notes["photos with the same picture as another"] += 1
-                remarks.append(LabelProblem("same picture", photo, f"the same picture as {contents[digest]}"))
+                notes["photos with the same image as another"] += 1
+                remarks.append(LabelProblem("same image", photo, f"the same image as {contents[digest]}"))
             contents.setdefault(digest, photo)
             thumbnails[photo] = thumbnail(image)
-            rows, outside = usable_rows(rows, image)
+            rows, outside = usable_rows(rows, image.shape[1], image.shape[0])
             problems += outside
             usable += rows
             remarks += _remarks(rows, image, notes)
         if progress:
-            progress(done, len(by_photo))
-    unlabelled = set() if labels.pixels else set(photos_below(labels.root)) - set(by_photo)
+            progress(done, len(read.digests))
+    unlabelled = set() if labels.pixels else set(photos_below(labels.root)) - set(read.by_photo)
     if unlabelled:
         notes["photos without a label"] = len(unlabelled)
-    boxes = np.array([row.box for row in usable]).reshape(-1, 4)
-    keypoints = np.array([row.keypoints for row in usable]).reshape(-1, len(scheme), 2)
-    roll = scheme.roll(keypoints)
-    findings, odd = find(labels, usable, heads, problems)
-    remarks += odd
-    notes["faces unlike a face"] += len(odd)
-    list_file = test_list or labels.root / TEST_LIST
-    splits = splits_of(labels, read_photo_list(list_file, labels)[0] if test_list or list_file.is_file() else None)
+    remarks += read.odd_faces
+    notes["faces unlike a face"] += len(read.odd_faces)
+    splits = splits_of(labels, read.listed)
     pairs = find_pairs(thumbnails, splits)
     leaks, twins = report_pairs(pairs, splits)
-    findings += leaks
     remarks += twins
     if pairs:
         notes["pairs of photos that show nearly the same"] = len(pairs)
     if labels.boxes_only:
         notes = Counter({kind: count for kind, count in notes.items() if kind not in OF_POINTS})
+    boxes = np.array([row.box for row in usable]).reshape(-1, 4)
+    roll = labels.scheme.roll(np.array([row.keypoints for row in usable]).reshape(-1, len(labels.scheme), 2))
     report = CheckReport(
         root=root,
         format=labels.format,
-        scheme="" if labels.boxes_only else scheme.name,
-        points=0 if labels.boxes_only else len(scheme),
+        scheme="" if labels.boxes_only else labels.scheme.name,
+        points=0 if labels.boxes_only else len(labels.scheme),
         convention=labels.convention,
         label_files=len(labels.files),
         rows=len(labels.rows) + len(labels.problems),
-        photos=len(by_photo),
+        photos=len(read.by_photo),
         faces=len(usable),
+        background=sum(photo in read.digests for photo in labels.background),
         problems=tuple(problems),
         remarks=tuple(remarks),
-        findings=tuple(findings),
+        findings=(*read.findings, *leaks),
         reading=labels.remarks,
         notes=dict(sorted(notes.items())),
         faces_a_photo=_grouped(Counter(row.photo for row in usable).values()),
@@ -196,7 +181,7 @@ def check(
 
 
 def _remarks(rows: list[LabelRow], image: Image, notes: Counter[str]) -> list[LabelProblem]:
-    """What is unusual about the rows of a photo; they are used all the same."""
+    """What is unusual about the rows of a photo, though they are used."""
     height, width = image.shape[:2]
     remarks: list[LabelProblem] = []
     for index, row in enumerate(rows):
@@ -241,7 +226,7 @@ def label_preview(labels: Labels, *, count: int = 24, columns: int = 6, side: in
         labels: of a folder.
         count: faces on the preview, at most.
         columns: faces in a row.
-        side: of a face's picture, pixels; when 0, what the points need to be told apart.
+        side: of a face's tile, pixels; when 0, enough to tell its points apart.
 
     Raises:
         DataError: there is no face to draw.
@@ -259,19 +244,19 @@ def label_preview(labels: Labels, *, count: int = 24, columns: int = 6, side: in
     tiles = []
     for row in chosen:
         way = crop_transform(row.box, side, CropRule())
-        picture = crop(open_photo(labels, row.photo), way, side).copy()
-        draw_box(picture, transform_points(way, row.box.reshape(2, 2)).ravel())
+        tile = crop(open_photo(labels, row.photo), way, side).copy()
+        draw_box(tile, transform_points(way, row.box.reshape(2, 2)).ravel())
         found = transform_points(way, row.keypoints)
-        draw_keypoints(picture, found, labels.scheme, skeleton=dense, numbers=numbers is None)
+        draw_keypoints(tile, found, labels.scheme, skeleton=dense, numbers=numbers is None)
         if numbers is not None:
-            _write_numbers(picture, found, numbers)
-        tiles.append(picture)
+            _write_numbers(tile, found, numbers)
+        tiles.append(tile)
     return contact_sheet(tiles, [f"{row.photo} {row.place or f':{row.line}'}" for row in chosen], columns)
 
 
 def _numbered_points(scheme: KeypointScheme) -> list[int]:
-    """The points whose numbers are written where there is no room for all: both ends of every line of the skeleton, and
-    the middle of long ones; every fifth where there is no skeleton.
+    """The points whose numbers are written if there is no room for all: both ends of every line of the skeleton, and
+    the middle of long ones; every fifth if there is no skeleton.
     """
     chosen: set[int] = set()
     path: list[int] = []
@@ -284,12 +269,12 @@ def _numbered_points(scheme: KeypointScheme) -> list[int]:
     return sorted(chosen - {-1}) if scheme.skeleton else list(range(0, len(scheme), 5))
 
 
-def _write_numbers(picture: Image, points: NDArray[np.float64], numbers: list[int]) -> None:
-    """Write the numbers of some points, each away from the middle of all, on a chip of its own."""
+def _write_numbers(tile: Image, points: NDArray[np.float64], numbers: list[int]) -> None:
+    """Write the numbers of some points, each away from the middle of all."""
     middle = np.nanmean(points, axis=0) if np.isfinite(points).any() else np.zeros(2)
     for number in numbers:
         if np.isfinite(points[number]).all():
             way = points[number] - middle
             reach = way / max(float(np.hypot(*way)), 1e-6)
             x, y = points[number] + reach * NUMBER_AWAY - (4 * len(str(number)), -4)
-            write(picture, str(number), (round(float(x)), round(float(y))), NUMBER_SCALE)
+            write(tile, str(number), (round(float(x)), round(float(y))), NUMBER_SCALE)

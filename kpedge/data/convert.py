@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -13,34 +13,31 @@ from numpy.typing import NDArray
 
 from kpedge.core.boxes import FACE, HEAD, POINTS, box_of_points
 from kpedge.core.errors import DataError, ImageError, OutputError, UsageError
-from kpedge.core.files import atomic_folder, read_bytes
+from kpedge.core.files import atomic_folder, read_bytes, write_json
 from kpedge.core.images import write_image
 from kpedge.core.keypoints import conversion
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.formats import AUTO, FORMATS, TARGETS, Target, read_format
-from kpedge.data.formats.record import RECORD, write_record
-from kpedge.data.labels import (
-    TEST_LIST,
-    LabelProblem,
-    LabelRow,
-    Labels,
-    photo_problem,
-    read_photo_list,
-)
-from kpedge.data.negatives import UNLABELLED_LIST, all_unlabelled
-from kpedge.data.photos import open_photo, photo_head
-from kpedge.data.rows import csv_row, is_file, is_number, number_text
+from kpedge.data.face_shape import Finding
+from kpedge.data.formats import AUTO, FORMATS, WRITABLE, read_format
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
+from kpedge.data.formats.record import RECORD
+from kpedge.data.labels import TEST_LIST, LabelProblem, LabelRow, Labels
+from kpedge.data.negatives import UNLABELLED_LIST
+from kpedge.data.photos import open_photo
+from kpedge.data.rows import format_csv_row, format_number, is_file, is_number
+from kpedge.data.source import Progress, Source, read_source
 
+_CAN = FormatCapabilities
 PHOTOS = ("copy", "link", "none")
 """What becomes of the photos: copied, linked to where they are, or left there."""
 BOXES_OF = {
     FACE: "faces from the brows to the chin",
     HEAD: "heads",
-    POINTS: "something else, in whose place the boxes that follow from the points are used",
+    POINTS: "something else, so that the boxes that follow from the points are used instead",
 }
 """What boxes of each of `kpedge.core.boxes.CONVENTIONS` hold, in words."""
 SAME_BOX = 1e-3
-"""Boxes that differ by less than this follow from the points, in their side."""
+"""Boxes that differ by less than this from those that follow from the points are these, as a fraction of their side."""
 SAME = 1e-4
 """Coordinates that differ by less than this are the same, pixels."""
 
@@ -52,11 +49,12 @@ class ConvertReport:
     Attributes:
         path: the folder that was written.
         source_format, target_format: names of the formats.
-        scheme: name of the keypoint scheme that was written; empty where there are boxes alone.
+        scheme: name of the keypoint scheme that was written; empty for boxes alone.
         photos, faces: how many were written.
-        dropped: kind -> how many of what the source has the target does not hold.
+        dropped: kind -> how many of what the source has and the target does not hold.
         problems: rows and photos of the source that cannot be used.
-        remarks: what is to be known of reading and of using the result.
+        remarks: notes on reading and on using the result.
+        findings: what is implausible about the labels.
     """
 
     path: Path
@@ -68,6 +66,7 @@ class ConvertReport:
     dropped: dict[str, int]
     problems: tuple[LabelProblem, ...]
     remarks: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 def convert(
@@ -80,80 +79,80 @@ def convert(
     only: Collection[str] = (),
     photos: str = "copy",
     force: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ConvertReport:
-    """Write the labels of a folder in another format, and read them back to prove that they are the same.
+    """Write the labels of a folder in another format, and read them back to verify that they are the same.
 
     Args:
         source: folder of labelled photos, or a label file.
         out: folder to write; it appears whole or not at all.
-        target_format: a key of `TARGETS`.
-        scheme: the points that are wanted; the set's own when None.
+        target_format: one of `WRITABLE`.
+        scheme: the requested points; the set's own when None.
         label_format: of the source, a key of `FORMATS`, or "auto".
-        only: names of the objects that are faces, in formats that name them; all when empty.
+        only: names of the objects that are faces, in formats with names; all when empty.
         photos: of `PHOTOS`.
-        force: replace a folder that an earlier conversion wrote.
-        progress: told how many photos are done, of how many.
+        force: replace a folder that an earlier conversion wrote, and convert labels that look wrong.
+        progress: called with the number of photos done, and of all.
 
     Raises:
-        DataError: there is nothing to read, or nothing is left to write.
+        DataError: there is nothing to read, or nothing is left to write, or the labels are certainly wrong.
         UsageError: the target cannot hold these labels at all.
-        OutputError: `out` is there already, or cannot be written.
+        OutputError: `out` exists already, or cannot be written.
     """
-    target = TARGETS.get(target_format)
-    if target is None:
-        raise UsageError(f"kpedge writes no format called {target_format!r}", f"--to takes: {', '.join(TARGETS)}")
+    if target_format not in WRITABLE:
+        raise UsageError(f"kpedge writes no format called {target_format!r}", f"--to takes: {', '.join(WRITABLE)}")
     if photos not in PHOTOS:
         raise UsageError(f"--photos takes {', '.join(PHOTOS)}, not {photos!r}")
-    _refuse(source, out, force=force)
-    labels = _read(source, scheme, label_format, only)
-    dropped = Counter(labels.dropped)
-    derived = {row.where for row in labels.rows if not labels.boxes_only and _follows(row, labels.scheme)}
-    own = FORMATS[labels.format].target
-    labels = _fitted(labels, target, target_format, dropped)
-    if own is not None and own.boxes:  # of fewer points another box follows than the one that was labelled
-        derived &= {row.where for row in labels.rows if not labels.boxes_only and _follows(row, labels.scheme)}
-    labels, sizes, unreadable = _readable(labels, target, photos, progress)
-    held = _held(labels, target, derived, dropped)
-    places = _places(held, target, photos, dropped)
-    written = list(held.by_photo())
+    target = FORMATS[target_format]
+    _check_target(source, out, force=force)
+    read = read_source(source, scheme, None, label_format, only=only, progress=progress)
+    needs_photos = photos != "none" or _CAN.SIZES in target.capabilities
+    problems = tuple(read.problems if needs_photos else read.labels.problems)
+    if needs_photos:
+        read.check(force=force)
+    labels, dropped = _fit(read, target, needs_photos=needs_photos)
+    paths = _choose_paths(labels, target, photos, dropped)
+    written = list(labels.by_photo())
     if not written:
         raise DataError(f"{source}: nothing is left to write in the format {target_format}", "see: kpedge data check")
-    problems = (*labels.problems, *unreadable)
+    sizes = {photo: (head.width, head.height) for photo, head in read.heads.items()}
     report = ConvertReport(
         out,
         labels.format,
         target_format,
-        "" if held.boxes_only else held.scheme.name,
+        "" if labels.boxes_only else labels.scheme.name,
         len(written),
-        len(held.rows),
+        len(labels.rows),
         {kind: count for kind, count in sorted(dropped.items()) if count},
         problems,
         labels.remarks,
+        tuple(read.findings),
     )
     with atomic_folder(out) as folder:
         for photo in written:
-            _write_photo(held, photo, folder / places[photo], photos)
-        target.write(folder, held, places, *([sizes] if target.sizes else []))
-        _write_lists(folder, held, target, places)
+            _write_photo(labels, photo, folder / paths[photo], photos)
+        job = WriteJob(folder, labels, paths, sizes)
+        assert target.write is not None  # noqa: S101
+        target.write(job)
+        _write_lists(job, target)
         if photos != "none":
             back = read_format(folder, None, target_format)
-            _prove(held, back, places)
-            report = replace(report, remarks=(*report.remarks, *_about_boxes(held, back, target)))
-        boxes = held.convention if target.boxes else ""  # last, so that what was read back is what others read
-        write_record(folder, labels.format, target_format, report.faces, report.dropped, boxes)
+            _verify(labels, back, paths)
+            report = replace(report, remarks=(*report.remarks, *_remarks_on_boxes(labels, back, target)))
+        record = {"from": labels.format, "to": target_format, "faces": report.faces, "dropped": report.dropped}
+        boxes = {"boxes": labels.convention} if _CAN.BOXES in target.capabilities else {}
+        write_json(folder / RECORD, {**record, **boxes})  # last: what was read back is what others read
     return report
 
 
-def _refuse(source: Path, out: Path, *, force: bool) -> None:
-    """Stop where writing would cost something that is there."""
+def _check_target(source: Path, out: Path, *, force: bool) -> None:
+    """Stop if writing would destroy something."""
     where, root = out.resolve(), source.resolve()
     if where == root or where in root.parents:
-        raise UsageError(f"{out} holds what is to be converted", "choose another --out")
+        raise UsageError(f"{out} holds the labels to convert", "choose another --out")
     if source.is_dir() and root in where.parents:
         raise UsageError(
-            f"{out} lies in {source}, which is to be converted: both sets would be read as one there",
-            "choose another --out",
+            f"{out} lies in {source}, which is converted: both sets would be read as one there", "choose another --out"
         )
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
@@ -163,22 +162,59 @@ def _refuse(source: Path, out: Path, *, force: bool) -> None:
         raise OutputError(f"{out} exists already", "choose another --out, or add --force to replace it")
 
 
-def _read(source: Path, scheme: KeypointScheme | None, label_format: str, only: Collection[str]) -> Labels:
-    """The labels with their test split and all faces that are neither face nor background."""
-    labels = read_format(source, scheme, label_format, only=only)
-    unlabelled = all_unlabelled(labels)
-    test = labels.test
-    if is_file(labels.root / TEST_LIST):
-        test = tuple(read_photo_list(labels.root / TEST_LIST, labels)[0])
-    return replace(labels, unlabelled=unlabelled, test=test or None)
+def _fit(read: Source, target: LabelFormat, *, needs_photos: bool) -> tuple[Labels, Counter[str]]:
+    """What the target can hold of the labels, and what it cannot, counted by kind."""
+    labels = replace(read.labels, ignored=read.ignored, test=tuple(read.listed or ()) or None)
+    dropped = Counter(labels.dropped)
+    derived = {row.where for row in labels.rows if not labels.boxes_only and _follows(row, labels.scheme)}
+    labels = _in_points_of(labels, target, dropped)
+    if _CAN.BOXES in FORMATS[labels.format].capabilities:
+        # of fewer points another box follows than the one that was labelled
+        derived &= {row.where for row in labels.rows if not labels.boxes_only and _follows(row, labels.scheme)}
+    if needs_photos:
+        labels = replace(
+            labels,
+            rows=tuple(row for row in labels.rows if row.photo in read.heads),
+            background=tuple(photo for photo in labels.background if photo in read.heads),
+            ignored={photo: boxes for photo, boxes in labels.ignored.items() if photo in read.heads},
+        )
+    can, rows = target.capabilities, []
+    seen: set[str] = set()
+    for row in labels.rows:
+        labelled = row.labelled
+        if _CAN.POINTS not in can:
+            dropped["points"] += int(labelled.sum())
+        elif not labels.boxes_only and _CAN.PARTIAL_POINTS not in can and not labelled.all():
+            dropped["faces with points that are not labelled"] += 1
+            continue
+        if _CAN.MANY_FACES not in can and row.photo in seen:
+            dropped["faces after the first of their photo"] += 1
+            continue
+        seen.add(row.photo)
+        if row.visible is not None and _CAN.VISIBILITY not in can:
+            dropped["marks of hidden points"] += int((labelled & ~row.visible).sum())
+        if _CAN.BOXES not in can:
+            dropped["boxes that do not follow from the points"] += row.where not in derived
+        rows.append(_round(row, dropped) if _CAN.WHOLE_PIXELS in can else row)
+    if _CAN.BACKGROUND not in can:
+        dropped["photos without a face"] += len(labels.background)
+    dropped["regions full of faces"] += len(labels.crowds)
+    labels = replace(
+        labels,
+        rows=tuple(rows),
+        background=labels.background if _CAN.BACKGROUND in can else (),
+        boxes_only=labels.boxes_only or _CAN.POINTS not in can,
+    )
+    return labels, dropped
 
 
-def _fitted(labels: Labels, target: Target, name: str, dropped: Counter[str]) -> Labels:
+def _in_points_of(labels: Labels, target: LabelFormat, dropped: Counter[str]) -> Labels:
     """The labels in the points of the target."""
-    if labels.boxes_only and not target.boxes_only:
+    if labels.boxes_only and _CAN.BOXES_ONLY not in target.capabilities:
+        others = [name for name in WRITABLE if _CAN.BOXES_ONLY in FORMATS[name].capabilities]
         raise UsageError(
-            f"the format {name} holds points, and these labels have none: they are boxes alone",
-            f"formats for these: --to {', '.join(n for n, one in TARGETS.items() if one.boxes_only)}",
+            f"the format {target.name} holds points, and these labels have none: they are boxes alone",
+            f"formats for these: --to {', '.join(others)}",
         )
     if target.scheme is None or labels.boxes_only or labels.scheme == target.scheme:
         return labels
@@ -186,83 +222,29 @@ def _fitted(labels: Labels, target: Target, name: str, dropped: Counter[str]) ->
     missing = len(target.scheme) - len(way.known)
     by_position = not len(way.known) and len(labels.scheme) == len(target.scheme)
     if missing and not by_position:
+        others = [name for name in WRITABLE if FORMATS[name].points.startswith("any")]
         raise UsageError(
-            f"{name} holds the {len(target.scheme)} points of {target.scheme.name}; {missing} of them do not follow "
-            f"from those of {labels.scheme.name}",
-            "choose a format that holds any points: label, coco, pts, yolo, course-lists",
+            f"{target.name} holds the {len(target.scheme)} points of {target.scheme.name}; {missing} of them do not "
+            f"follow from those of {labels.scheme.name}",
+            f"choose a format that holds any points: {', '.join(others)}",
         )
     if not by_position:
         kept = {group[0] for group in way.groups if len(group) == 1}
         lost = [place for place in range(len(labels.scheme)) if place not in kept]
         count = sum(int(row.labelled[lost].sum()) for row in labels.rows)
         dropped[f"points that {target.scheme.name} does not have"] += count
-    return labels.converted(target.scheme)
+    return labels.in_scheme(target.scheme)
 
 
-def _readable(
-    labels: Labels, target: Target, photos: str, progress: Callable[[int, int], None] | None
-) -> tuple[Labels, dict[str, tuple[int, int]], list[LabelProblem]]:
-    """The labels of the photos that can be read, as far as they are needed; sizes; and a problem for each other."""
-    sizes: dict[str, tuple[int, int]] = {}
-    problems: list[LabelProblem] = []
-    by_photo = labels.by_photo()
-    if photos == "none" and not target.sizes:
-        return labels, sizes, problems
-    for done, (photo, rows) in enumerate(by_photo.items(), 1):
-        try:
-            if labels.pixels is None:
-                head = photo_head(labels.root / photo)
-                sizes[photo] = head.width, head.height
-            else:
-                height, width = labels.pixels(photo).shape[:2]
-                sizes[photo] = width, height
-        except ImageError as error:
-            problems.append(photo_problem(labels.root, photo, rows, error))
-        if progress:
-            progress(done, len(by_photo))
-    return _only(labels, sizes), sizes, problems
-
-
-def _only(labels: Labels, photos: Collection[str]) -> Labels:
-    """The labels of some photos."""
-    return replace(
-        labels,
-        rows=tuple(row for row in labels.rows if row.photo in photos),
-        background=tuple(photo for photo in labels.background if photo in photos),
-        unlabelled={photo: boxes for photo, boxes in labels.unlabelled.items() if photo in photos},
-        test=tuple(photo for photo in labels.test if photo in photos) if labels.test else None,
+def _round(row: LabelRow, dropped: Counter[str]) -> LabelRow:
+    """A row in whole pixels: points on their centres, boxes along their edges."""
+    points = np.round(row.keypoints)
+    box = np.round(row.box + 0.5) - 0.5
+    box[2:] = np.maximum(box[2:], box[:2] + 1)
+    dropped["faces with fractions of pixels"] += not (
+        np.array_equal(points, row.keypoints, equal_nan=True) and np.array_equal(box, row.box)
     )
-
-
-def _held(labels: Labels, target: Target, derived: Collection[str], dropped: Counter[str]) -> Labels:
-    """What the target holds of the labels; what it does not is counted. Of the rows `derived` the box follows."""
-    rows: list[LabelRow] = []
-    seen: set[str] = set()
-    for row in labels.rows:
-        labelled = row.labelled
-        if not target.points:
-            dropped["points"] += int(labelled.sum())
-        elif not labels.boxes_only and not target.gaps and not labelled.all():
-            dropped["faces with points that are not labelled"] += 1
-            continue
-        if not target.several and row.photo in seen:
-            dropped["faces after the first of their photo"] += 1
-            continue
-        seen.add(row.photo)
-        if row.visible is not None and not target.visible:
-            dropped["marks of hidden points"] += int((labelled & ~row.visible).sum())
-        if not target.boxes:
-            dropped["boxes that do not follow from the points"] += row.where not in derived
-        rows.append(row)
-    if not target.background:
-        dropped["photos without a face"] += len(labels.background)
-    dropped["regions full of faces"] += len(labels.crowded)
-    return replace(
-        labels,
-        rows=tuple(rows),
-        background=labels.background if target.background else (),
-        boxes_only=labels.boxes_only or not target.points,
-    )
+    return replace(row, keypoints=points, box=box)
 
 
 def _follows(row: LabelRow, scheme: KeypointScheme) -> bool:
@@ -273,30 +255,32 @@ def _follows(row: LabelRow, scheme: KeypointScheme) -> bool:
     return bool(np.abs(box_of_points(row.keypoints, scheme) - row.box).max() < SAME_BOX * side)
 
 
-def _places(labels: Labels, target: Target, photos: str, dropped: Counter[str]) -> dict[str, str]:
-    """Where each photo lies in the folder that is written; names that the target cannot hold become others.
+def _choose_paths(labels: Labels, target: LabelFormat, photos: str, dropped: Counter[str]) -> dict[str, str]:
+    """Where each photo goes in the folder that is written; names that the target cannot hold are changed.
 
     Raises:
-        UsageError: a name has to become another, and photos stay where they are.
+        UsageError: a name has to change, and photos stay where they are.
     """
     held_out = set(labels.test or ())
     taken: set[str] = set()
-    places: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for photo in labels.by_photo():
-        wanted = _safe(photo, target, of_pixels=labels.pixels is not None)
-        if wanted != photo and photos == "none":
+        name = _safe_name(photo, target, of_pixels=labels.pixels is not None)
+        if name != photo and photos == "none":
             raise UsageError(f"{photo!r} cannot be the name of a photo there", "--photos copy gives it another name")
-        dropped["names of photos"] += wanted != photo and labels.pixels is None
-        place, number = PurePosixPath(target.place(wanted, photo in held_out)), 2
-        free = place
-        while (key := str(free.with_suffix("") if target.stems else free).lower()) in taken:
-            free, number = place.with_name(f"{place.stem}_{number}{place.suffix}"), number + 1
+        dropped["names of photos"] += name != photo and labels.pixels is None
+        path, number = PurePosixPath(target.image_path(name, photo in held_out)), 2
+        free = path
+        while (
+            key := str(free.with_suffix("") if _CAN.FILE_PER_PHOTO in target.capabilities else free).lower()
+        ) in taken:
+            free, number = path.with_name(f"{path.stem}_{number}{path.suffix}"), number + 1
         taken.add(key)
-        places[photo] = str(free)
-    return places
+        paths[photo] = str(free)
+    return paths
 
 
-def _safe(photo: str, target: Target, *, of_pixels: bool) -> str:
+def _safe_name(photo: str, target: LabelFormat, *, of_pixels: bool) -> str:
     """A name that stays in the folder and that the target can hold."""
     name = photo
     if of_pixels:  # training.csv#12
@@ -305,13 +289,13 @@ def _safe(photo: str, target: Target, *, of_pixels: bool) -> str:
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("..", "/")]
     name = "".join(letter if letter.isprintable() else "_" for letter in "/".join(parts) or "photo")
     words = name.split()
-    if target.words and (" ".join(words) != name or any(map(is_number, words))):
+    if _CAN.BLANK_SEPARATED in target.capabilities and (" ".join(words) != name or any(map(is_number, words))):
         name = "_".join(words) if len(words) > 1 else f"photo_{words[0]}"
     return name
 
 
 def _write_photo(labels: Labels, photo: str, path: Path, photos: str) -> None:
-    """Put a photo in its place."""
+    """Copy or link a photo."""
     if photos == "none":
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -324,52 +308,54 @@ def _write_photo(labels: Labels, photo: str, path: Path, photos: str) -> None:
         shutil.copyfile(labels.root / photo, path)
 
 
-def _write_lists(folder: Path, labels: Labels, target: Target, places: Mapping[str, str]) -> None:
-    """The lists with which kpedge adds what formats do not hold: the test split, faces that nobody labelled."""
-    if labels.test and not target.own_test:
-        text = "".join(f"{places[photo]}\n" for photo in labels.test if photo in places)
-        (folder / TEST_LIST).write_text(text, encoding="utf-8")
-    if labels.unlabelled and not target.unlabelled:
-        rows = ["image,x1,y1,x2,y2,score"]
-        for photo, boxes in labels.unlabelled.items():
-            rows += [csv_row([places[photo], *map(number_text, box.tolist()), ""]) for box in boxes]
-        (folder / UNLABELLED_LIST).write_text("\n".join(rows) + "\n", encoding="utf-8")
+def _write_lists(job: WriteJob, target: LabelFormat) -> None:
+    """Write the lists in which kpedge keeps what a format does not hold: the test split, faces that are ignored."""
+    labels, can = job.labels, target.capabilities
+    if labels.test and _CAN.TEST_SPLIT not in can:
+        job.write_lines(TEST_LIST, (job.paths[photo] for photo in labels.test if photo in job.paths))
+    if labels.ignored and _CAN.IGNORED not in can:
+        rows = (
+            format_csv_row([job.paths[photo], *map(format_number, box.tolist()), ""])
+            for photo, boxes in labels.ignored.items()
+            for box in boxes
+        )
+        job.write_lines(UNLABELLED_LIST, ["image,x1,y1,x2,y2,score", *rows])
 
 
-def _prove(labels: Labels, back: Labels, places: Mapping[str, str]) -> None:
-    """Hold what was written against what was to be written.
+def _verify(labels: Labels, back: Labels, paths: Mapping[str, str]) -> None:
+    """Compare what was read back with what was to be written.
 
     Raises:
-        DataError: it is not the same; the folder is not left behind.
+        DataError: it is not the same; the folder is not kept.
     """
 
-    def faces(rows: Collection[LabelRow], names: Mapping[str, str] | None) -> dict[str, list[NDArray[np.float64]]]:
+    def faces(rows: Collection[LabelRow], names: Mapping[str, str]) -> dict[str, list[NDArray[np.float64]]]:
         found: dict[str, list[NDArray[np.float64]]] = {}
         for row in rows:
             values = row.box if labels.boxes_only else row.keypoints
-            found.setdefault(names[row.photo] if names else row.photo, []).append(values)
+            found.setdefault(names.get(row.photo, row.photo), []).append(values)
         return found
 
-    wanted, got = faces(labels.rows, places), faces(back.rows, None)
-    for photo in {**wanted, **got}:
-        ours, theirs = wanted.get(photo, []), got.get(photo, [])
+    expected, read = faces(labels.rows, paths), faces(back.rows, {})
+    for photo in {**expected, **read}:
+        ours, theirs = expected.get(photo, []), read.get(photo, [])
         same = len(ours) == len(theirs) and all(
             np.allclose(one, other, rtol=0, atol=SAME, equal_nan=True) for one, other in zip(ours, theirs, strict=True)
         )
         if not same:
             raise DataError(
-                f"{photo}: {len(ours)} faces were to be written, and are not what is read back ({len(theirs)} faces)",
-                "this is a mistake of kpedge: report it with the labels of this photo",
+                f"{photo}: of {len(ours)} faces that were written, {len(theirs)} are read back, or other ones",
+                "this is a bug in kpedge: report it with the labels of this photo",
             )
 
 
-def _about_boxes(labels: Labels, back: Labels, target: Target) -> list[str]:
-    """What is to be said where the target's boxes would be taken for something else without our record."""
-    if back.convention == labels.convention or not target.boxes:
+def _remarks_on_boxes(labels: Labels, back: Labels, target: LabelFormat) -> list[str]:
+    """A remark if the target's boxes would be taken for something else without our record."""
+    if back.convention == labels.convention or _CAN.BOXES not in target.capabilities:
         return []
     kind, other = labels.convention, back.convention
     return [
-        f"the boxes hold {BOXES_OF[kind]} ({kind!r}), and {RECORD} beside the labels says so; without that file "
+        f"the boxes hold {BOXES_OF[kind]} ({kind!r}), and {RECORD} next to the labels says so; without that file "
         f"boxes of this format are taken to hold {BOXES_OF[other]} ({other!r}): then add --boxes {kind} to "
         "kpedge data prepare --frames (docs/coordinates.md#what-a-box-holds)"
     ]

@@ -1,4 +1,4 @@
-"""How labelled points lie as faces: held against the mean face, against each other, and against their boxes.
+"""How labelled points lie as faces: compared with the mean face, with each other, and with their boxes.
 
 After moving, turning and scaling the mean face to fit, 0.05 to 0.4 of a face's spread is left (all but 1 % of the faces
 of three sets), and 0.9 when the points are in another order or mirrored.
@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from kpedge.core.boxes import FACE, boxes_of_points
 from kpedge.core.geometry import iou
 from kpedge.core.keypoints import FACES21, FACES21_MEAN, convert_points
+from kpedge.data.formats import FORMATS
+from kpedge.data.formats.format import FormatCapabilities
 from kpedge.data.labels import LabelProblem, LabelRow, Labels
 
 MOST = 0.5
 """The share of the faces from which on something is said of the set."""
 MANY = 0.05
 """The same, of what a few faces may have."""
+SCRAMBLED = 0.6
+"""What is left, in the median, of points that are certainly in another order."""
 ODD = 0.45
 """What is left of an odd face after the fit, in the spread of its points; of a set in another order, in the median."""
 FEWEST_POINTS = 4
@@ -40,12 +44,14 @@ class Finding:
     Attributes:
         kind: a short fixed word for counting.
         message: what is implausible, with numbers.
-        advice: how to mend it, if it is wrong.
+        advice: how to correct it, if it is wrong.
+        certain: the labels are wrong, not just unusual: nothing is made from them unless the user insists.
     """
 
     kind: str
     message: str
     advice: str
+    certain: bool = False
 
     def __str__(self) -> str:
         return f"{self.message} — {self.advice}"
@@ -56,19 +62,19 @@ class Fits:
     """How the mean face fits faces; NaN where too few points are known.
 
     Attributes:
-        rest: (N,), what is left of the points after the fit, as a share of their spread.
+        residual: (N,), what is left of the points after the fit, as a share of their spread.
         mirrored: (N,), the same for the mirrored mean face.
         roll: (N,), by how much the better of the two was turned, radians.
     """
 
-    rest: NDArray[np.float64]
+    residual: NDArray[np.float64]
     mirrored: NDArray[np.float64]
     roll: NDArray[np.float64]
 
     @property
     def are_known(self) -> bool:
         """Whether most faces could be fitted."""
-        return bool(len(self.rest) and np.isfinite(self.rest).mean() > MOST)
+        return bool(len(self.residual) and np.isfinite(self.residual).mean() > MOST)
 
 
 def labelled(points: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -95,18 +101,18 @@ def fit_mean_face(anatomy: NDArray[np.float64]) -> Fits:
     turns = [(around * shape.conj()).sum(axis=1), (around * -shape).sum(axis=1)]  # -shape: left and right changed
     left = [np.sqrt(np.clip(1 - np.abs(turn) ** 2 / safe, 0, 1)) for turn in turns]
     roll = np.angle(np.where(left[0] <= left[1], *turns))
-    rest, mirrored = (np.where(enough, one, np.nan) for one in left)
-    return Fits(rest, mirrored, np.where(enough, roll, np.nan))
+    residual, mirrored = (np.where(enough, one, np.nan) for one in left)
+    return Fits(residual, mirrored, np.where(enough, roll, np.nan))
 
 
 def odd_faces(rows: Sequence[LabelRow], fits: Fits) -> list[LabelProblem]:
     """A remark for each face whose points do not lie like a face's, though those of most others do."""
-    if not fits.are_known or np.nanmedian(fits.rest) > ODD:
+    if not fits.are_known or np.nanmedian(fits.residual) > ODD:
         return []
     return [
         LabelProblem("odd face", row.where, f"{row.photo}: the points lie unlike those of most faces; look at it")
-        for row, rest in zip(rows, fits.rest, strict=True)
-        if rest > ODD
+        for row, residual in zip(rows, fits.residual, strict=True)
+        if residual > ODD
     ]
 
 
@@ -124,7 +130,7 @@ def _share(wrong: NDArray[np.bool_], known: NDArray[np.bool_]) -> float:
 def of_shape(labels: Labels, points: NDArray[np.float64], fits: Fits) -> list[Finding]:
     """Another order of the points, a mirrored face, a face on its head."""
     scheme = labels.scheme
-    swap = "left and right are the picture's here, not the person's: swap the names of each pair"
+    swap = "left and right are the image's here, not the person's: swap the names of each pair"
     if not np.isfinite(points).any():
         return [
             Finding("no points", "no point of any face is labelled", "does the file hold them? In COCO v must not be 0")
@@ -139,27 +145,30 @@ def of_shape(labels: Labels, points: NDArray[np.float64], fits: Fits) -> list[Fi
         return (
             [Finding("swapped", f"left lies right of right in {share:.0%} of the faces", swap)] if share > MOST else []
         )
-    rest, mirrored = np.nanmedian(fits.rest), np.nanmedian(fits.mirrored)
-    if min(rest, mirrored) > ODD:
+    residual, mirrored = np.nanmedian(fits.residual), np.nanmedian(fits.mirrored)
+    least, many = min(residual, mirrored), len(points) >= FEWEST_FACES
+    if least > ODD:
         return [
             Finding(
                 "order",
-                f"the points do not lie like those of {scheme.name}: {min(rest, mirrored):.0%} of their spread is left "
-                "beside the mean face, of most sets 5 to 40 %",
+                f"the points do not lie like those of {scheme.name}: after fitting the mean face {least:.0%} of their "
+                "spread is left, of most sets 5 to 40 %",
                 "they are in another order, or are other points: describe them in scheme.toml (docs/schemes.md)",
+                certain=many and bool(least > SCRAMBLED),
             )
         ]
     turned = np.abs(fits.roll[np.isfinite(fits.roll)]) > np.pi / 2
-    if mirrored < rest:
+    if mirrored < residual:
         if turned.mean() > MOST:  # turned by half, and mirrored: upside down, with left and right in their places
             return [
                 Finding(
                     "flipped",
                     "the faces are upside down and mirrored",
-                    "is y counted from below? Take it from the height",
+                    "is y counted from below? Subtract it from the height",
+                    certain=many,
                 )
             ]
-        return [Finding("swapped", f"left and right look swapped in {scheme.name}", swap)]
+        return [Finding("swapped", f"left and right look swapped in {scheme.name}", swap, certain=many)]
     if turned.mean() > MOST:
         return [
             Finding("turned", "most faces stand on their heads", "were the photos turned after they were labelled?")
@@ -212,7 +221,9 @@ def _row_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def of_boxes(labels: Labels, points: NDArray[np.float64], boxes: NDArray[np.float64]) -> list[Finding]:
-    """Boxes that do not belong to the points."""
+    """Boxes that do not belong to the points, in formats with boxes of their own."""
+    if FormatCapabilities.BOXES not in FORMATS[labels.format].capabilities:
+        return []
     known = labelled(points)
     counts = known.sum(axis=1)
     means = np.where(known[..., None], points, 0).sum(axis=1) / np.maximum(counts, 1)[:, None]
@@ -223,6 +234,7 @@ def of_boxes(labels: Labels, points: NDArray[np.float64], boxes: NDArray[np.floa
                 "boxes elsewhere",
                 f"{away.sum():,} of {len(boxes):,} boxes do not hold the middle of their points",
                 "are they x y width height, or of another size of the photo?",
+                certain=bool(away.sum() > MOST * len(boxes)) and len(boxes) >= FEWEST_FACES,
             )
         ]
     anatomy = convert_points(points, labels.scheme, FACES21)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kpedge.core.keypoints import FACES21, convert_points
 from kpedge.core.text import format_count
 from kpedge.data.face_shape import (
+    FEWEST_FACES,
     MANY,
     MOST,
     Finding,
@@ -27,21 +28,23 @@ from kpedge.data.photos import ON_ITS_SIDE, UPRIGHT, PhotoHead
 
 FEWEST_PHOTOS = 10
 """Photos that are needed to say anything of where points lie in them."""
+FEWEST_TURNED = 3
+"""Faces that are labelled upright in turned photos from which on they are a mistake."""
 UPPER_LEFT = 0.6
 """A set whose labels all lie nearer to the upper left corner than this, in its photos' sides, is odd."""
 
 
-def find(
+def find_implausible(
     labels: Labels,
     rows: Sequence[LabelRow],
     heads: Mapping[str, PhotoHead],
     problems: Sequence[LabelProblem],
 ) -> tuple[list[Finding], list[LabelProblem]]:
-    """What is implausible about labels.
+    """What is implausible about labels as a whole.
 
     Args:
         labels: as they were read.
-        rows: those that can be used.
+        rows: those that can be used, of photos in `heads`.
         heads: photo -> its size and orientation.
         problems: all rows and photos that cannot be used.
 
@@ -80,6 +83,7 @@ def _of_fractions(points: NDArray[np.float64], boxes: NDArray[np.float64], size:
             "fractions",
             f"all {what} lie between {values.min():.2g} and {values.max():.2g}",
             "they look like fractions of the photo: multiply x by its width and y by its height",
+            certain=True,
         )
     ]
 
@@ -101,7 +105,8 @@ def _of_places(
             Finding(
                 "beyond photos",
                 f"{beyond.sum() / known.sum():.0%} of the points lie beyond their photo",
-                "were the photos made smaller, cut or turned after they were labelled? Take them as they were then",
+                "were the photos made smaller, cut or turned after they were labelled? Use the original ones",
+                certain=bool(beyond.sum() > MOST * known.sum()) and len(rows) >= FEWEST_FACES,
             )
         )
     photos = len({row.photo for row in rows})
@@ -111,7 +116,7 @@ def _of_places(
             Finding(
                 "upper left",
                 f"no label lies further right than {share[0]:.0%} or further down than {share[1]:.0%} of its photo",
-                "were the photos enlarged after they were labelled? Take them as they were then",
+                "were the photos enlarged after they were labelled? Use the original ones",
             )
         )
     if boxes_only:
@@ -131,20 +136,21 @@ def _of_places(
 
 def _of_sizes(labels: Labels, heads: Mapping[str, PhotoHead]) -> list[Finding]:
     """Photos of another size than the label files say."""
-    told = {photo: (round(w), round(h)) for photo, (w, h) in labels.sizes.items() if photo in heads}
-    wrong = [photo for photo, size in told.items() if size != (heads[photo].width, heads[photo].height)]
+    stated = {photo: (round(w), round(h)) for photo, (w, h) in labels.sizes.items() if photo in heads}
+    wrong = [photo for photo, size in stated.items() if size != (heads[photo].width, heads[photo].height)]
     if not wrong:
         return []
     photo, head = wrong[0], heads[wrong[0]]
-    turned = [one for one in wrong if told[one] == (heads[one].height, heads[one].width)]
-    example = f"{photo} is {head.width}x{head.height}, the labels say {told[photo][0]}x{told[photo][1]}"
+    turned = [one for one in wrong if stated[one] == (heads[one].height, heads[one].width)]
+    example = f"{photo} is {head.width}x{head.height}, the labels say {stated[photo][0]}x{stated[photo][1]}"
     if len(turned) > MOST * len(wrong):
-        advice = "the labels seem to count the photo as a viewer turns it: turn the pixels, and remove the EXIF tag"
+        advice = "the labels count the photo as a viewer turns it: turn the pixels, and remove the EXIF tag"
     else:
-        advice = "the photos were resized or exchanged after they were labelled: take the original ones"
+        advice = "the photos were resized or exchanged after they were labelled: use the original ones"
     have = "has" if len(wrong) == 1 else "have"
-    whole = format_count(len(told), "photo")
-    return [Finding("size", f"{len(wrong):,} of {whole} {have} another size than labelled: {example}", advice)]
+    whole = format_count(len(stated), "photo")
+    message = f"{len(wrong):,} of {whole} {have} another size than labelled: {example}"
+    return [Finding("size", message, advice, certain=any(heads[one].orientation in ON_ITS_SIDE for one in turned))]
 
 
 def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) -> list[Finding]:
@@ -157,6 +163,7 @@ def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) 
                 "width and height",
                 f"{kinds['box without area']:,} of {whole:,} boxes end before they begin",
                 "they look like x y width height: write x1 y1 x2 y2",
+                certain=kinds["box without area"] > MOST * whole,
             )
         )
     if kinds["box outside photo"] > MANY * whole and kinds["box outside photo"] >= 3:
@@ -167,6 +174,7 @@ def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) 
                 "YOLO's numbers are fractions of the photo, from 0 to 1: divide by its width and height"
                 if labels.format == "yolo"
                 else "were the photos made smaller after they were labelled?",
+                certain=kinds["box outside photo"] > MOST * whole,
             )
         )
     missing = kinds["missing photo"]
@@ -175,8 +183,8 @@ def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) 
             Finding(
                 "photos missing",
                 f"{format_count(missing, 'photo')} {'is' if missing == 1 else 'are'} not where the labels say",
-                f"give the folder that holds labels and photos, or put these below {labels.root}, with the paths that "
-                "the labels name",
+                f"give the folder that holds labels and photos, or put the photos below {labels.root}, with the paths "
+                "that the labels name",
             )
         )
     return found
@@ -208,5 +216,6 @@ def _of_turns(
             "EXIF",
             f"{faces} {are} labelled upright in photos that only viewers show upright: {example}",
             "labels count pixels as they are stored: turn the pixels of these photos, and remove the EXIF tag",
+            certain=bool(upright.sum() >= FEWEST_TURNED),
         )
     ]

@@ -1,20 +1,12 @@
 """The frame set: whole photos with the boxes of all their faces, packed for training the detector.
 
-A folder with three kinds of file (docs/data-formats.md):
-
-- `set.json`: format, kind, name, terms, settings, hash of the source, counts;
-- `frames.npz`: a row a frame (split, place of its pixels, size) and a row a face (frame, box, box as labelled, five
-  points, whether it is to be ignored);
-- `pixels.bin`: the frames, uint8 blue-green-red, one after the other, opened as a memory map.
-
-Photos are kept at `MAX_SIDE` pixels at most. All coordinates are pixels of the kept frame.
+A folder (docs/data-formats.md, `kpedge.data.storage`) with `set.json`, `frames.npz` with a row for each frame and one
+for each face, and `pixels.bin` with the frames. Photos are kept at `MAX_SIDE` pixels at most. All coordinates are
+pixels of the kept frame.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +14,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.errors import DataError, UsageError
+from kpedge.core.errors import DataError
 from kpedge.core.geometry import Image
 from kpedge.core.keypoints import FACES5
+from kpedge.data.packed import split_number
 from kpedge.data.split import SPLITS
+from kpedge.data.storage import (
+    PIXEL_COLUMNS,
+    Layout,
+    SetStorage,
+    check_info,
+    image_at,
+    open_pixels,
+    read_columns,
+    read_kind,
+    read_set_info,
+    require,
+)
 
-FORMAT = 1
 KIND = "frames"
-SET_FILE = "set.json"
-TABLE_FILE = "frames.npz"
-PIXELS_FILE = "pixels.bin"
+LAYOUT = Layout("frame set", KIND, 1, "frames.npz")
 MAX_SIDE = 640
 """Longer side of a kept frame, pixels; smaller photos stay as they are."""
-_FRAME_COLUMNS = {"split": "u1", "offset": "i8", "height": "i4", "width": "i4"}
+_FRAME_COLUMNS = {"split": "u1", **PIXEL_COLUMNS}
 _FACE_COLUMNS = {"frame": "i4", "boxes": "f8", "labelled": "f8", "points": "f8", "ignore": "?"}
 _SHAPES = {"boxes": (4,), "labelled": (4,), "points": (len(FACES5), 2)}
 
@@ -51,8 +53,8 @@ class FrameSet:
         first: int (N + 1,): faces `first[i]` to `first[i + 1]` belong to frame i.
         boxes: float64 (M, 4), in our convention.
         labelled: float64 (M, 4), as the set has them.
-        points: float64 (M, 5, 2), of `FACES5`; NaN where not labelled.
-        ignore: bool (M,), a face that nobody labelled as one: neither face nor background.
+        points: float64 (M, 5, 2), of `FACES5`; NaN if not labelled.
+        ignore: bool (M,), neither face nor background.
         pixels: uint8, all frames, memory-mapped.
     """
 
@@ -79,9 +81,7 @@ class FrameSet:
         Raises:
             UsageError: there is no such split.
         """
-        if split not in SPLITS:
-            raise UsageError(f"no split is called {split!r}", f"known: {', '.join(SPLITS)}")
-        return np.flatnonzero(self.split == SPLITS.index(split))
+        return np.flatnonzero(self.split == split_number(split))
 
     def faces(self, frame: int) -> slice:
         """The faces of a frame."""
@@ -89,15 +89,14 @@ class FrameSet:
 
     def image(self, frame: int) -> Image:
         """The pixels of a frame, uint8 (height, width, 3), a view into the memory map."""
-        height, width, start = int(self.height[frame]), int(self.width[frame]), int(self.offset[frame])
-        return np.asarray(self.pixels[start : start + height * width * 3].reshape(height, width, 3))
+        return image_at(self.pixels, int(self.offset[frame]), int(self.height[frame]), int(self.width[frame]))
 
 
 def is_frame_set(path: Path) -> bool:
     """Whether a folder is a frame set."""
     try:
-        return bool(json.loads((path / SET_FILE).read_bytes()).get("kind") == KIND)
-    except (OSError, ValueError, AttributeError):
+        return read_kind(path) == KIND
+    except DataError:
         return False
 
 
@@ -105,37 +104,34 @@ def open_frames(path: Path) -> FrameSet:
     """Open a frame set; its pixels stay on disk until they are used.
 
     Raises:
-        DataError: it is none, of another format, or its files do not fit together.
+        DataError: it is none, of another format, or a field of it is damaged.
     """
-    again = "prepare it again with --force"
     if not is_frame_set(path):
         raise DataError(f"{path}: not a frame set", f"make one: kpedge data prepare PHOTOS --frames --out {path}")
-    try:
-        info = json.loads((path / SET_FILE).read_bytes())
-        if info["format"] != FORMAT:
-            raise DataError(f"format {info['format']}, this kpedge reads {FORMAT}")
-        with np.load(io.BytesIO((path / TABLE_FILE).read_bytes()), allow_pickle=False) as table:
-            columns = {
-                name: np.asarray(table[name], dtype=kind) for name, kind in (_FRAME_COLUMNS | _FACE_COLUMNS).items()
-            }
-        pixels = np.memmap(path / PIXELS_FILE, dtype=np.uint8, mode="r")
-        _ = info["counts"], info["problems"], info["source_sha256"], info["name"], info["terms"]
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, DataError) as error:
-        raise DataError(f"{path}: the frame set is damaged: {error}", again) from error
-    count, frame = columns["split"].size, columns.pop("frame")
-    fits = (
-        count
-        and all(columns[name].shape == (count,) for name in _FRAME_COLUMNS)
-        and frame.ndim == 1
-        and all(
-            columns[name].shape == (len(frame), *_SHAPES.get(name, ())) for name in _FACE_COLUMNS if name != "frame"
-        )
-        and (columns["offset"] + columns["height"].astype(np.int64) * columns["width"] * 3).max() == len(pixels)
-        and (not len(frame) or (frame.min() >= 0 and frame.max() < count and (np.diff(frame) >= 0).all()))
+
+    def check(condition: object, what: str) -> None:
+        require(condition, path, LAYOUT, what)
+
+    info = read_set_info(path, LAYOUT)
+    check_info(path, LAYOUT, info)
+    columns = read_columns(path, LAYOUT, {**_FRAME_COLUMNS, **_FACE_COLUMNS})
+    count, faces = columns["split"].shape[:1], columns["frame"].shape[:1]
+    for name, column in columns.items():
+        shape = count if name in _FRAME_COLUMNS else (*faces, *_SHAPES.get(name, ()))
+        check(column.shape == shape, f"column {name!r} has another shape")
+    check(len(columns["split"]), "there is no frame in it")
+    check((columns["split"] < len(SPLITS)).all(), "column 'split' names no split")
+    frame = columns.pop("frame")
+    check(
+        not len(frame) or (frame.min() >= 0 and frame.max() < count[0] and (np.diff(frame) >= 0).all()),
+        "column 'frame' names no frame, or not in order",
     )
-    if not fits:
-        raise DataError(f"{path}: the frame set is damaged: its files do not fit together", again)
-    first = np.searchsorted(frame, np.arange(count + 1)).astype(np.intp)
+    for name in ("boxes", "labelled"):
+        boxes = columns[name]
+        check(np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all(), f"a box of {name!r} has no area")
+    check(not np.isinf(columns["points"]).any(), "a point is infinite")
+    pixels = open_pixels(path, LAYOUT, columns)
+    first = np.searchsorted(frame, np.arange(count[0] + 1)).astype(np.intp)
     return FrameSet(path=path, info=info, first=first, pixels=pixels, **columns)
 
 
@@ -143,9 +139,7 @@ class FrameWriter:
     """Writes the files of a frame set into an existing, empty folder; use it as a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stream = (folder / PIXELS_FILE).open("wb")
-        self._offset = 0
+        self._storage = SetStorage(folder, LAYOUT)
         self._frames: list[dict[str, Any]] = []
         self._faces: list[dict[str, Any]] = []
 
@@ -153,21 +147,18 @@ class FrameWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stream.close()
+        self._storage.__exit__(*exception)
 
     def add(self, image: Image, split: str, faces: list[dict[str, Any]]) -> None:
         """Append a frame, uint8 (H, W, 3), and its faces, each with `boxes`, `labelled`, `points` and `ignore`."""
-        height, width = image.shape[:2]
-        self._stream.write(np.ascontiguousarray(image).tobytes())
         self._faces += [{"frame": len(self._frames), **face} for face in faces]
-        self._frames.append({"split": SPLITS.index(split), "offset": self._offset, "height": height, "width": width})
-        self._offset += image.size
+        self._frames.append({"split": SPLITS.index(split), **self._storage.add(image)})
 
     def finish(self, info: dict[str, Any]) -> None:
         """Write the table and `set.json`."""
-        table: dict[str, Any] = {}
-        for columns, rows in ((_FRAME_COLUMNS, self._frames), (_FACE_COLUMNS, self._faces)):
-            for name, kind in columns.items():
-                table[name] = np.array([row[name] for row in rows], dtype=kind).reshape(-1, *_SHAPES.get(name, ()))
-        np.savez(self._folder / TABLE_FILE, **table)
-        (self._folder / SET_FILE).write_text(json.dumps({"format": FORMAT, "kind": KIND, **info}, indent=1) + "\n")
+        columns = {
+            name: np.array([row[name] for row in rows], dtype=kind).reshape(-1, *_SHAPES.get(name, ()))
+            for kinds, rows in ((_FRAME_COLUMNS, self._frames), (_FACE_COLUMNS, self._faces))
+            for name, kind in kinds.items()
+        }
+        self._storage.finish(columns, info)

@@ -1,9 +1,4 @@
-"""The label format: one face a row, `name x1 y1 x2 y2` then x y of every keypoint, separated by blanks.
-
-A data folder holds one or more files called `label.txt`, each beside the photos it names (or above them, with a path
-in the name). Coordinates are pixels of the photo as it is stored. A row that cannot be read is reported with its file
-and line, never dropped in silence.
-"""
+"""What labels are, whatever format they were read from: faces with a box and points, and what could not be read."""
 
 from __future__ import annotations
 
@@ -20,26 +15,13 @@ from kpedge.core.boxes import FACE
 from kpedge.core.errors import DataError, ImageError, UsageError
 from kpedge.core.geometry import Box, Image, as_box, box_overlaps_image
 from kpedge.core.images import SUFFIXES
-from kpedge.core.keypoints import FACES21, Conversion, conversion
+from kpedge.core.keypoints import conversion
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
-from kpedge.data.rows import (
-    RowError,
-    check_points,
-    is_file,
-    is_number,
-    named_photo,
-    number_text,
-    numbers_behind,
-    row_box,
-    row_name,
-    row_numbers,
-    text_lines,
-    where_in,
-)
+from kpedge.data.rows import is_file, split_row, text_lines, trailing_numbers, where_in
 
-LABEL_FILE = "label.txt"
 TEST_LIST = "test_images.txt"
+"""In a data folder: the photos of the test split, one path a line."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,9 +35,8 @@ class LabelRow:
             where the set does not label a point.
         file: the label file, relative to the data folder.
         line: its line, from 1; in a file without lines of its own the number of the face.
-        visible: bool (K,), False for points that are labelled though something hides them; None where the set does not
-            tell.
-        place: the words that tell where it stands in a file without lines of its own, such as `annotation 7`.
+        visible: bool (K,), False for points that are labelled though hidden; None if all are visible, or unknown.
+        place: where it is in a file without lines, in words, such as `annotation 7`.
     """
 
     photo: str
@@ -72,6 +53,12 @@ class LabelRow:
         return np.asarray(np.isfinite(self.keypoints).all(axis=1))
 
     @property
+    def flags(self) -> list[int]:
+        """Visibility of each point as COCO has it: 0 not labelled, 1 labelled though hidden, 2 visible."""
+        visible = np.ones(len(self.keypoints), dtype=bool) if self.visible is None else self.visible
+        return [int(flag) for flag in self.labelled * (1 + visible.astype(int))]
+
+    @property
     def where(self) -> str:
         """File and line, or file and `place`, for messages."""
         return where_in(self.file, self.place or self.line)
@@ -83,9 +70,9 @@ class LabelProblem:
 
     Attributes:
         kind: what sort of problem, a short fixed word for counting.
-        where: file and line, or what `kpedge.data.rows.where_in` gives without lines; or the photo.
+        where: file and place (`kpedge.data.rows.where_in`), or the photo.
         message: what is wrong.
-        photo: the photo whose face could not be used, relative to the data folder; empty where it cannot be told.
+        photo: the photo whose face cannot be used, relative to the data folder; empty if unknown.
     """
 
     kind: str
@@ -108,15 +95,15 @@ class Labels:
         problems: the rows that could not.
         files: the label files, relative to the folder.
         background: photos that show no face at all.
-        test: the photos that the set itself keeps for testing; none when None.
+        test: the photos of the set's own test split; None if it has none.
         boxes_only: the rows have boxes and no points.
         convention: what the boxes hold, of `kpedge.core.boxes.CONVENTIONS`.
-        unlabelled: photo -> boxes (4,) of faces that are neither face nor background.
-        crowded: photos with a region full of faces, of which no crop can be said to show none.
-        remarks: what is to be known of how the files were read.
+        ignored: photo -> boxes (4,) of faces that are neither face nor background.
+        crowds: photos with a region full of faces: no crop of them is known to show none.
+        remarks: notes on how the files were read.
         dropped: kind -> count, of what the files hold and the rows do not.
-        sizes: photo -> width and height, pixels, where the label files tell them.
-        pixels: gives a photo's pixels where photos are no files of their own.
+        sizes: photo -> width and height, pixels, as the label files say.
+        pixels: reads a photo's pixels if photos are not files of their own.
         format: the format's name.
     """
 
@@ -129,8 +116,8 @@ class Labels:
     test: tuple[str, ...] | None = None
     boxes_only: bool = False
     convention: str = FACE
-    unlabelled: Mapping[str, Sequence[Box]] = field(default_factory=dict)
-    crowded: frozenset[str] = frozenset()
+    ignored: Mapping[str, Sequence[Box]] = field(default_factory=dict)
+    crowds: frozenset[str] = frozenset()
     remarks: tuple[str, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
     sizes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -142,78 +129,54 @@ class Labels:
         photos: dict[str, list[LabelRow]] = {}
         for row in self.rows:
             photos.setdefault(row.photo, []).append(row)
-        for photo in (*self.unlabelled, *self.background):
+        for photo in (*self.ignored, *self.background):
             photos.setdefault(photo, [])
         return photos
 
-    def converted(self, wanted: KeypointScheme) -> Labels:
-        """The same faces in the points of another scheme: by name, and by what the own scheme derives. Where no point
-        follows and both have as many, the points are taken by position. A remark tells how many do not follow.
+    def in_scheme(self, scheme: KeypointScheme) -> Labels:
+        """The same faces in the points of another scheme: by name, and by what the own scheme derives. If no point
+        follows and both have as many, the points are taken by position. A remark counts those that do not follow.
 
         Raises:
             UsageError: no point follows.
         """
-        if wanted == self.scheme:
+        if scheme == self.scheme:
             return self
         if self.boxes_only or not self.rows:
-            empty = np.full((len(wanted), 2), np.nan)
-            return replace(
-                self, scheme=wanted, rows=tuple(replace(row, keypoints=empty, visible=None) for row in self.rows)
-            )
-        way = conversion(self.scheme, wanted)
-        if not len(way.known):
-            if len(self.scheme) == len(wanted):
-                return replace(self, scheme=wanted)
+            empty = np.full((len(scheme), 2), np.nan)
+            rows = tuple(replace(row, keypoints=empty, visible=None) for row in self.rows)
+            return replace(self, scheme=scheme, rows=rows)
+        convert = conversion(self.scheme, scheme)
+        known, missing = len(convert.known), len(scheme) - len(convert.known)
+        if not known:
+            if len(self.scheme) == len(scheme):
+                return replace(self, scheme=scheme)
             raise UsageError(
-                f"none of the {len(wanted)} points of {wanted.name} follows from the {len(self.scheme)} of "
+                f"none of the {len(scheme)} points of {scheme.name} follows from the {len(self.scheme)} of "
                 f"{self.scheme.name}",
-                "leave --scheme out to keep the set's own points, or name them as in docs/schemes.md",
+                "leave out --scheme to keep the set's own points, or name them as in docs/schemes.md",
             )
-        remarks, known = self.remarks, len(way.known)
-        if known < len(wanted):
-            missing = len(wanted) - known
+        remarks = self.remarks
+        if missing:
             remarks += (
-                f"of {wanted.name}'s {len(wanted)} points {known} {'follows' if known == 1 else 'follow'} from "
+                f"of {scheme.name}'s {len(scheme)} points {known} {'follows' if known == 1 else 'follow'} from "
                 f"{self.scheme.name}; the other {missing} {'is' if missing == 1 else 'are'} not labelled",
             )
-        return replace(self, scheme=wanted, rows=tuple(_converted(row, way) for row in self.rows), remarks=remarks)
-
-
-def _converted(row: LabelRow, way: Conversion) -> LabelRow:
-    visible = None
-    if row.visible is not None:  # a mean is seen where all of its points are
-        visible = np.array([bool(group) and bool(row.visible[list(group)].all()) for group in way.groups])
-    return replace(row, keypoints=way(row.keypoints), visible=visible)
-
-
-def parse_row(text: str, scheme: KeypointScheme) -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:
-    """One row of the label format as name, box (4,) and keypoints (K, 2).
-
-    A name may contain blanks as long as no part behind the first is a number by itself. A point `nan nan` is not
-    labelled.
-
-    Raises:
-        RowError: the message says what is wrong with the row; the caller knows where it stands.
-    """
-    cells = text.split()
-    numbers = 4 + 2 * len(scheme)
-    name, values = " ".join(cells[:-numbers]), cells[-numbers:]
-    # A number within the name is rather a column too many, or two rows without a line break between them.
-    if len(cells) < numbers + 1 or any(map(is_number, cells[1:-numbers])):
-        raise RowError(
-            "columns",
-            f"{format_count(len(cells), 'column')}, expected {numbers + 1}: "
-            f"name, 4 of the box, {len(scheme)} x y ({scheme.name})",
+        rows = tuple(
+            replace(
+                row,
+                keypoints=convert(row.keypoints),
+                visible=None
+                if row.visible is None  # a mean is visible if all of its points are
+                else np.array([bool(group) and bool(row.visible[list(group)].all()) for group in convert.groups]),
+            )
+            for row in self.rows
         )
-    first = len(cells) - numbers + 1
-    box = row_box(row_numbers(values[:4], first))
-    points = row_numbers(values[4:], first + 4, unlabelled=True).reshape(-1, 2)
-    return row_name(name), box, check_points(points)
+        return replace(self, scheme=scheme, rows=rows, remarks=remarks)
 
 
-def usable_rows(rows: Iterable[LabelRow], image: Image) -> tuple[list[LabelRow], list[LabelProblem]]:
-    """The rows of a photo whose box lies at least in part within it, and a problem for each other."""
-    height, width = image.shape[:2]
+def usable_rows(rows: Iterable[LabelRow], width: int, height: int) -> tuple[list[LabelRow], list[LabelProblem]]:
+    """The rows of a photo of that size whose box lies at least partly in it, and a problem for each other."""
     usable: list[LabelRow] = []
     problems: list[LabelProblem] = []
     for row in rows:
@@ -226,104 +189,38 @@ def usable_rows(rows: Iterable[LabelRow], image: Image) -> tuple[list[LabelRow],
 
 
 class PixelsError(ImageError):
-    """The pixels of a photo that is no file of its own cannot be used."""
+    """The pixels of a photo that is not a file of its own cannot be used."""
 
 
 def photo_problem(root: Path, photo: str, rows: Sequence[LabelRow], error: ImageError) -> LabelProblem:
-    """What is to be said of a photo that cannot be read."""
-    there = isinstance(error, PixelsError) or is_file(root / photo)
+    """The problem of a photo that cannot be read."""
+    exists = isinstance(error, PixelsError) or os.path.lexists(root / photo)
     message = str(error).removeprefix(f"{root}{os.sep}")
     return LabelProblem(
-        "unreadable photo" if there else "missing photo",
+        "unreadable photo" if exists else "missing photo",
         rows[0].where if rows else photo,
         f"{message} ({format_count(len(rows), 'face')})",
         photo,
     )
 
 
-def read_label_file(path: Path, root: Path, scheme: KeypointScheme) -> tuple[list[LabelRow], list[LabelProblem]]:
-    """The rows of one label file, and the problems of those that cannot be read.
-
-    Raises:
-        DataError: the file is missing, not text, or holds no row at all.
-    """
-    file = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-    folder = path.parent.relative_to(root).as_posix() if path.is_relative_to(root) else str(path.parent)
-    rows: list[LabelRow] = []
-    problems: list[LabelProblem] = []
-    for line, content in text_lines(path):
-        try:
-            name, box, keypoints = parse_row(content, scheme)
-        except RowError as error:
-            name = named_photo(path.parent, content)
-            photo = name if folder == "." or not name else f"{folder}/{name}"
-            problems.append(LabelProblem(error.kind, where_in(file, line), str(error), photo))
-            continue
-        photo = name if folder == "." else f"{folder}/{name}"
-        rows.append(LabelRow(photo, box, keypoints, file, line))
-    if not rows and not problems:
-        raise DataError(f"{path}: the label file is empty")
-    return rows, problems
-
-
-def find_label_files(root: Path) -> list[Path]:
-    """Every `label.txt` below a folder, in the order of their paths.
-
-    Raises:
-        DataError: no such folder, or none in it.
-    """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
-    found = sorted(path for path in root.rglob(LABEL_FILE) if path.is_file())
-    if not found:
-        raise DataError(
-            f"{root}: no {LABEL_FILE} in this folder or below it",
-            "other sets: --format; photos that show no face: --format background",
-        )
-    return found
-
-
-def read_labels(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
-    """All labels of a data folder, or of one label file, whose scheme is known; `kpedge.data.formats` finds it out.
-
-    Args:
-        root: a folder that holds `label.txt` files, or one such file.
-        scheme: how many points a row has, and what they are.
-
-    Raises:
-        DataError: there is nothing to read. Broken rows do not raise: they are listed in `problems`.
-    """
-    if root.is_file():
-        files, root = [root], root.parent
-    else:
-        files = find_label_files(root)
-    rows: list[LabelRow] = []
-    problems: list[LabelProblem] = []
-    for path in files:
-        more_rows, more_problems = read_label_file(path, root, scheme)
-        rows += more_rows
-        problems += more_problems
-    names = tuple(path.relative_to(root).as_posix() for path in files)
-    return Labels(root, scheme, tuple(rows), tuple(problems), names)
-
-
 def read_boxes(path: Path) -> dict[Path, list[NDArray[np.float64]]]:
-    """The boxes of a file with rows `name x1 y1 x2 y2 ...`; further numbers, as the points of a label, are passed over.
+    """The boxes of a file with rows `name x1 y1 x2 y2 ...`; further numbers, as the points of a label, are ignored.
 
     Returns:
-        photo, as a path beside the file -> its boxes, each (4,).
+        photo, as a path next to the file -> its boxes, each (4,).
 
     Raises:
         DataError: the file is missing or empty, or a row is broken; the message names its line.
     """
     boxes: dict[Path, list[NDArray[np.float64]]] = {}
     for line, content in text_lines(path):
-        cells = content.split()
-        numbers = numbers_behind(cells)
+        cells = split_row(content)
+        numbers = trailing_numbers(cells)
         name, values = " ".join(cells[: len(cells) - numbers]), cells[len(cells) - numbers :][:4]
         if numbers % 2:
             raise DataError(
-                f"{path}:{line}: {format_count(numbers, 'number')} behind the name",
+                f"{path}:{line}: {format_count(numbers, 'number')} after the name",
                 "a row is: name x1 y1 x2 y2, then x y pairs",
             )
         try:
@@ -339,7 +236,7 @@ def read_photo_list(path: Path, labels: Labels) -> tuple[list[str], list[LabelPr
     """A list of photos, one path a line, relative to the data folder.
 
     Returns:
-        The listed photos that have a readable row, each once; and a problem for each that is there but has none.
+        The listed photos that have a readable row, each once; and a problem for each that exists but has none.
 
     Raises:
         DataError: the file is missing or not text, or names a photo that neither exists nor is labelled.
@@ -372,8 +269,3 @@ def photos_below(root: Path) -> list[str]:
             if path.suffix.lower() in SUFFIXES:
                 found.append(path.relative_to(root).as_posix())
     return sorted(found)
-
-
-def format_row(name: str, box: NDArray[np.float64], keypoints: NDArray[np.float64]) -> str:
-    """One row of the label format, six digits behind the point and no trailing zeros."""
-    return " ".join([name, *map(number_text, (*box.tolist(), *keypoints.ravel().tolist()))])

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from kpedge.core.errors import DataError
 from kpedge.core.geometry import Box, CropRule, crop_square, iou
 from kpedge.data.labels import Labels
-from kpedge.data.rows import csv_cells, row_box, row_numbers, text_lines
+from kpedge.data.rows import check_box, parse_csv_row, parse_numbers, text_lines
 
 UNLABELLED_LIST = "unlabelled_faces.csv"
 """In a data folder: `image,x1,y1,x2,y2,score`, the faces that nobody labelled."""
@@ -75,17 +75,17 @@ def read_unlabelled(root: Path) -> dict[str, list[Box]]:
     boxes: dict[str, list[Box]] = {}
     for line, content in list(text_lines(path))[1:] if path.is_file() else ():
         try:
-            cells = csv_cells(content)
+            cells = parse_csv_row(content)
             if len(cells) < 5:
                 raise DataError(f"{len(cells)} columns, expected image,x1,y1,x2,y2,score")
-            box = row_box(row_numbers(cells[1:5], 2))
+            box = check_box(parse_numbers(cells[1:5], 2))
         except DataError as error:
             raise DataError(f"{path}:{line}: {error}", "mend or remove the row") from error
         boxes.setdefault(posixpath.normpath(cells[0]), []).append(box)
     return boxes
 
 
-def all_unlabelled(labels: Labels) -> dict[str, list[Box]]:
+def ignored_boxes(labels: Labels) -> dict[str, list[Box]]:
     """The faces of a folder that are neither face nor background: those of `read_unlabelled`, then the labels' own.
 
     Returns:
@@ -95,7 +95,7 @@ def all_unlabelled(labels: Labels) -> dict[str, list[Box]]:
         DataError: as `read_unlabelled`.
     """
     boxes = read_unlabelled(labels.root)
-    for photo, own in labels.unlabelled.items():
+    for photo, own in labels.ignored.items():
         boxes.setdefault(photo, []).extend(own)
     return boxes
 

@@ -1,11 +1,7 @@
 """The prepared set: the region around every face and every negative, cut out once: an epoch decodes no photo.
 
-A folder with four kinds of file (docs/data-formats.md):
-
-- `set.json`: format, name, terms, keypoint scheme, settings, hash of the source, counts;
-- `faces.npz`: one row a face or negative: which of both, box, keypoints, split, photo, and where its pixels are;
-- `pixels.bin`: the regions, uint8 blue-green-red, one after the other, opened as a memory map;
-- `train.txt`, `validation.txt`, `test.txt`: interchange lists.
+A folder (docs/data-formats.md, `kpedge.data.storage`) with `set.json`, `faces.npz` with a row for each face or
+negative, `pixels.bin` with the regions, and interchange lists.
 
 A region holds the photo's own pixels, averaged down by the same whole factor, on the same grid, as
 `kpedge.core.geometry.crop` would choose for a crop of the reference size. A crop cut from the region is therefore
@@ -16,9 +12,6 @@ A negative is a box that shows no face (`kpedge.data.negatives`), cut by the sam
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,29 +20,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.errors import DataError, UsageError
-from kpedge.core.geometry import Image, Transform, shrink_transform
+from kpedge.core.geometry import CropRule, Image, Transform, shrink_transform
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.frames import is_frame_set
+from kpedge.data.rows import is_file
 from kpedge.data.split import SPLITS
+from kpedge.data.storage import (
+    PIXEL_COLUMNS,
+    SET_FILE,
+    Layout,
+    SetStorage,
+    check_info,
+    image_at,
+    open_pixels,
+    read_columns,
+    read_kind,
+    read_set_info,
+    require,
+)
 
-FORMAT = 2
-SET_FILE = "set.json"
-FACES_FILE = "faces.npz"
-PIXELS_FILE = "pixels.bin"
-
-_COLUMNS: dict[str, tuple[str, int]] = {
-    "boxes": ("f8", 2),
-    "keypoints": ("f8", 3),
-    "face": ("u1", 1),
-    "split": ("u1", 1),
-    "photo": ("i4", 1),
-    "offset": ("i8", 1),
-    "height": ("i4", 1),
-    "width": ("i4", 1),
-    "origin": ("i4", 2),
-    "factor": ("i4", 1),
+LAYOUT = Layout("prepared set", None, 2, "faces.npz")
+_COLUMNS = {
+    "boxes": "f8",
+    "keypoints": "f8",
+    "face": "u1",
+    "split": "u1",
+    "photo": "i4",
+    **PIXEL_COLUMNS,
+    "origin": "i4",
+    "factor": "i4",
 }
-"""Column of `faces.npz` -> dtype, number of dimensions."""
+"""Column of `faces.npz` -> dtype."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +61,7 @@ class PreparedSet:
         info: the content of `set.json`.
         scheme: the keypoint scheme.
         boxes: float64 (N, 4), pixels of the photo.
-        keypoints: float64 (N, K, 2), pixels of the photo; NaN where a face's point is not labelled, and all of a
+        keypoints: float64 (N, K, 2), pixels of the photo; NaN for a face's point that is not labelled, and all of a
             negative's.
         face: uint8 (N,), 1 for a face, 0 for a negative.
         split: uint8 (N,), index into `SPLITS`.
@@ -115,14 +115,11 @@ class PreparedSet:
         return self._rows(split, 0)
 
     def _rows(self, split: str, face: int) -> NDArray[np.intp]:
-        if split not in SPLITS:
-            raise UsageError(f"no split is called {split!r}", f"known: {', '.join(SPLITS)}")
-        return np.flatnonzero((self.split == SPLITS.index(split)) & (self.face == face))
+        return np.flatnonzero((self.split == split_number(split)) & (self.face == face))
 
     def region(self, index: int) -> Image:
         """The pixels around one face or negative, uint8 (height, width, 3), a view into the memory map."""
-        height, width, start = int(self.height[index]), int(self.width[index]), int(self.offset[index])
-        return np.asarray(self.pixels[start : start + height * width * 3].reshape(height, width, 3))
+        return image_at(self.pixels, int(self.offset[index]), int(self.height[index]), int(self.width[index]))
 
     def photo_from_region(self, index: int) -> tuple[int, Transform]:
         """The region's averaging factor, and the transform from photo pixels to its pixels."""
@@ -130,90 +127,95 @@ class PreparedSet:
         return factor, shrink_transform(factor, (int(self.origin[index, 0]), int(self.origin[index, 1])))
 
 
+def split_number(split: str) -> int:
+    """The index of a split in `SPLITS`.
+
+    Raises:
+        UsageError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"no split is called {split!r}", f"known: {', '.join(SPLITS)}")
+    return SPLITS.index(split)
+
+
 def is_prepared(path: Path) -> bool:
     """Whether a folder is a prepared set, of this or another format; a frame set is none."""
-    return (path / SET_FILE).is_file() and not is_frame_set(path)
+    try:
+        return read_kind(path) is None
+    except DataError:
+        return is_file(path / SET_FILE)
 
 
 def read_info(path: Path) -> dict[str, Any]:
     """The content of `set.json`.
 
     Raises:
-        DataError: the folder is no prepared set, or one of another format.
+        DataError: the folder is not a prepared set, or one of another format.
     """
-    if is_frame_set(path):
+    if not is_file(path / SET_FILE):
+        raise DataError(f"{path}: not a prepared set", f"make one: kpedge data prepare PHOTOS --out {path}")
+    if not is_prepared(path):
         raise DataError(
             f"{path}: a frame set, which trains a detector", "prepare the photos again, without --frames, elsewhere"
         )
-    try:
-        info = json.loads((path / SET_FILE).read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path}: not a prepared set", f"make one: kpedge data prepare PHOTOS --out {path}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path / SET_FILE}: cannot be read: {error}") from error
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        raise DataError(
-            f"{path}: the prepared set has another format than {FORMAT}, this kpedge's", "prepare it again with --force"
-        )
-    return info
+    return read_set_info(path, LAYOUT)
 
 
 def open_set(path: Path) -> PreparedSet:
     """Open a prepared set; its pixels stay on disk until they are used.
 
     Raises:
-        DataError: it is none, or its files do not fit together.
+        DataError: it is none, or a field of it is damaged.
     """
     info = read_info(path)
-    again = "prepare it again with --force"
+
+    def check(condition: object, what: str) -> None:
+        require(condition, path, LAYOUT, what)
+
+    check_info(path, LAYOUT, info)
+    photos: Any = info.get("photos")
+    settings = info["settings"]
+    check(isinstance(photos, list) and all(isinstance(one, str) for one in photos), "'photos' is not a list of names")
     try:
-        scheme = KeypointScheme.from_dict(info["keypoints"])
-        photos = tuple(map(str, info["photos"]))
-        _ = info["counts"], info["problems"], info["source_sha256"], info["name"], info["terms"]
-        with np.load(io.BytesIO((path / FACES_FILE).read_bytes()), allow_pickle=False) as table:
-            columns = {name: np.asarray(table[name], dtype=kind) for name, (kind, _) in _COLUMNS.items()}
-        pixels = np.memmap(path / PIXELS_FILE, dtype=np.uint8, mode="r")
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, DataError) as error:
-        raise DataError(f"{path}: the prepared set is damaged: {error}", again) from error
-    count = len(columns["boxes"])
-    ends = columns["offset"] + columns["height"].astype(np.int64) * columns["width"] * 3
-    if (
-        any(columns[name].ndim != ndim or len(columns[name]) != count for name, (_, ndim) in _COLUMNS.items())
-        or columns["keypoints"].shape[1:] != (len(scheme), 2)
-        or (count and columns["face"].max() > 1)
-        or (count and (ends.max() != len(pixels) or columns["photo"].max() >= len(photos)))
-    ):
-        raise DataError(f"{path}: the prepared set is damaged: its files do not fit together", again)
-    return PreparedSet(path=path, info=info, scheme=scheme, photos=photos, pixels=pixels, **columns)
+        scheme = KeypointScheme.from_dict(info.get("keypoints", {}))
+        CropRule.from_dict(settings.get("rule", {}))
+    except (DataError, OverflowError) as error:
+        raise DataError(f"{path}: the prepared set is damaged: {error}", "prepare it again with --force") from error
+    check(type(settings.get("size")) is int and settings["size"] > 0, "'size' is not a positive number")
+    columns = read_columns(path, LAYOUT, _COLUMNS)
+    count = columns["boxes"].shape[:1]
+    inner = {"boxes": (4,), "keypoints": (len(scheme), 2), "origin": (2,)}
+    for name, column in columns.items():
+        check(column.shape == (*count, *inner.get(name, ())), f"column {name!r} has another shape")
+    boxes, points = columns["boxes"], columns["keypoints"]
+    check(np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all(), "a box has no area")
+    check(not np.isinf(points).any() and (np.isnan(points[..., 0]) == np.isnan(points[..., 1])).all(), "half a point")
+    check((columns["face"] <= 1).all(), "column 'face' is not 0 or 1")
+    check((columns["split"] < len(SPLITS)).all(), "column 'split' names no split")
+    check(((columns["photo"] >= 0) & (columns["photo"] < len(photos))).all(), "column 'photo' names no photo")
+    check((columns["factor"] > 0).all(), "column 'factor' is not positive")
+    pixels = open_pixels(path, LAYOUT, columns)
+    return PreparedSet(path=path, info=info, scheme=scheme, photos=tuple(photos), pixels=pixels, **columns)
 
 
 class SetWriter:
     """Writes the files of a prepared set into an existing, empty folder; use it as a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stream = (folder / PIXELS_FILE).open("wb")
-        self._offset = 0
+        self._storage = SetStorage(folder, LAYOUT)
         self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> SetWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stream.close()
+        self._storage.__exit__(*exception)
 
     def add(self, region: Image, **columns: Any) -> None:
         """Append a face or negative: its region, and its row of `faces.npz` (all but offset, height and width)."""
-        height, width = region.shape[:2]
-        self._rows.append({**columns, "offset": self._offset, "height": height, "width": width})
-        self._stream.write(region.tobytes())
-        self._offset += height * width * 3
+        self._rows.append({**columns, **self._storage.add(region)})
 
     def finish(self, info: dict[str, Any]) -> None:
-        """Write the table and, last, `set.json`, without which the folder is no prepared set."""
-        self._stream.flush()
-        columns = {
-            name: np.array([row[name] for row in self._rows], dtype=kind) for name, (kind, _) in _COLUMNS.items()
-        }
-        np.savez(self._folder / FACES_FILE, **columns)  # type: ignore[arg-type]
-        (self._folder / SET_FILE).write_text(json.dumps({"format": FORMAT, **info}, indent=1) + "\n", encoding="utf-8")
+        """Write the table and `set.json`."""
+        columns = {name: np.array([row[name] for row in self._rows], dtype=kind) for name, kind in _COLUMNS.items()}
+        self._storage.finish(columns, info)

@@ -1,9 +1,9 @@
-"""Rows of text files: taking numbers, names and boxes out of them, with a reason where that cannot be done."""
+"""Rows of text files: taking numbers, names and boxes out of them, with a reason where that is not possible."""
 
 from __future__ import annotations
 
 import csv
-import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from kpedge.core.errors import DataError
 from kpedge.core.files import read_bytes
 from kpedge.core.geometry import MAX_COORDINATE, MIN_SIDE, as_box
 
-NAME_PARTS = 8
-"""How many blanks at most are looked behind for the name of the photo in a row that cannot be read."""
+_DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+\s*")
+_COLUMNS = 4
+"""Separators in a row from which on it is a table's row in another dialect."""
 
 
 class RowError(DataError):
@@ -27,7 +28,7 @@ class RowError(DataError):
 
 
 def where_in(file: str, place: int | str) -> str:
-    """A place in a label file, for messages: `label.txt:7`, or `instances.json, annotation 7` where no line tells it.
+    """A place in a label file, for messages: `label.txt:7`, or `instances.json, annotation 7` in files without lines.
 
     Args:
         file: its name.
@@ -36,25 +37,27 @@ def where_in(file: str, place: int | str) -> str:
     return f"{file}:{place}" if isinstance(place, int) else f"{file}, {place}"
 
 
-def row_numbers(values: Sequence[str], first: int, *, unlabelled: bool = False) -> NDArray[np.float64]:
-    """The numbers of a row, whose first stands in column `first`, counted from 1.
+def parse_numbers(values: Sequence[str], first: int, *, nan_pairs: bool = False) -> NDArray[np.float64]:
+    """The numbers of a row, the first of which is in column `first`, counted from 1.
 
     Args:
         values: the cells.
         first: the column of the first, for messages.
-        unlabelled: two cells `nan nan` where an x and y are expected are a point that is not labelled.
+        nan_pairs: two cells `nan nan` where an x and y are expected are a point that is not labelled.
 
     Raises:
-        RowError: one is no number, not finite, or beyond all photos.
+        RowError: a cell is not a finite number.
     """
     try:
-        parsed = np.array([float(value) for value in values])
+        parsed = np.array(values, dtype=np.float64)
     except ValueError:
-        column, value = next((i, v) for i, v in enumerate(values, first) if not is_number(v))
+        column, value = next(((i, v) for i, v in enumerate(values, first) if not is_number(v)), (first, values))
         raise RowError("not a number", f"column {column} is {value!r}, not a number") from None
     wrong = ~np.isfinite(parsed)
+    if not wrong.any():
+        return parsed
     hint = ""
-    if unlabelled and len(parsed) % 2 == 0 and wrong.any():
+    if nan_pairs and len(parsed) % 2 == 0:
         wrong &= ~np.repeat(np.isnan(parsed).reshape(-1, 2).all(axis=1), 2)
         hint = "; a point that is not labelled is nan nan"
     if wrong.any():
@@ -69,13 +72,13 @@ def check_points(points: NDArray[np.float64]) -> NDArray[np.float64]:
     Raises:
         RowError: one lies beyond all photos.
     """
-    if (np.abs(points) > MAX_COORDINATE).any():  # NaN compares as not
+    if (np.abs(points) > MAX_COORDINATE).any():  # comparisons with NaN are false
         raise RowError("point out of range", f"a point lies beyond {MAX_COORDINATE:g} px")
     return points
 
 
-def row_name(name: str) -> str:
-    """A photo's name in a row, as a path in its shortest form, with forward slashes.
+def check_name(name: str) -> str:
+    """The name of a photo, checked.
 
     Raises:
         RowError: it cannot be a path.
@@ -84,10 +87,10 @@ def row_name(name: str) -> str:
         raise RowError("name", "the name holds a NUL byte")
     if not name.strip():
         raise RowError("name", "no photo is named")
-    return posixpath.normpath(name)
+    return name
 
 
-def row_box(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def check_box(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """A row's box (4,), checked.
 
     Raises:
@@ -109,27 +112,43 @@ def is_number(text: str) -> bool:
     return True
 
 
-def numbers_behind(cells: Sequence[str]) -> int:
+def split_row(text: str) -> list[str]:
+    """The cells of a row between blanks; if commas or semicolons separate numbers, those between them."""
+    cells = text.split()
+    if trailing_numbers(cells) < min(_COLUMNS, len(cells) - 1) or len(cells) == 1:
+        try:
+            table = parse_csv_row(text)
+        except RowError:
+            return cells
+        if trailing_numbers(table) >= _COLUMNS:
+            return table
+    return cells
+
+
+def trailing_numbers(cells: Sequence[str]) -> int:
     """How many cells at the end of a row are numbers; the first cell, which names the photo, never counts."""
-    count = 0
-    while count < len(cells) - 1 and is_number(cells[-1 - count]):
+    count, most = 0, len(cells) - 1
+    while count < most and is_number(cells[-1 - count]):
         count += 1
     return count
 
 
-def csv_cells(text: str) -> list[str]:
-    """The cells of one row of a CSV file.
+def parse_csv_row(text: str) -> list[str]:
+    """The cells of one row of a CSV file: between commas, or, as spreadsheets write it where the decimal separator is a
+    comma, between semicolons; or between tabs.
 
     Raises:
-        RowError: it is none.
+        RowError: it is not a CSV row.
     """
+    delimiter = next((one for one in ";\t" if text.count(one) >= _COLUMNS), ",")
     try:
-        return next(csv.reader([text]), [])
+        cells = next(csv.reader([text.strip("\r\n")], delimiter=delimiter), [])
     except csv.Error as error:
         raise RowError("columns", f"not a row of a CSV file: {error}") from error
+    return [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
 
 
-def csv_row(cells: Sequence[str]) -> str:
+def format_csv_row(cells: Sequence[str]) -> str:
     """Cells as one row of a CSV file: those that hold a comma, a quotation mark or a blank at an end are quoted."""
     quoted = (
         '"' + cell.replace('"', '""') + '"' if cell != cell.strip() or set(cell) & set(',"') else cell for cell in cells
@@ -137,19 +156,11 @@ def csv_row(cells: Sequence[str]) -> str:
     return ",".join(quoted)
 
 
-def named_photo(folder: Path, row: str, separator: str | None = None) -> str:
-    """The photo beside a label file that a broken row begins with; empty where there is none."""
-    parts = row.split(separator, NAME_PARTS)[:NAME_PARTS]
-    names = [(separator or " ").join(parts[:count]) for count in range(1, len(parts) + 1)]
-    found = [name for name in names if is_file(folder / name)]
-    return posixpath.normpath(found[-1]) if found else ""
-
-
 def is_file(path: Path) -> bool:
-    """Whether a file is there, by a name that comes out of a label file and may be no name at all."""
+    """Whether a file exists, by a name that comes out of a label file and may not be a name at all."""
     try:
         return path.is_file()
-    except (OSError, ValueError):  # too long; a NUL byte
+    except (OSError, ValueError):  # too long; a NUL byte; links in a circle
         return False
 
 
@@ -163,7 +174,7 @@ def read_text(path: Path) -> str:
         return read_bytes(path, DataError).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: not a text file (byte {error.start} is not UTF-8)", "save it anew as UTF-8, or give another file"
+            f"{path}: not a text file (byte {error.start} is not UTF-8)", "save it as UTF-8, or give another file"
         ) from error
 
 
@@ -179,7 +190,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def first_lines(path: Path, count: int = 5, limit: int = 1 << 16) -> list[str]:
-    """The first lines of a file that are not blank, for a guess at what it is; none where it is no text."""
+    """The first lines of a file that are not blank, to guess what it is; none if it cannot be read."""
     try:
         data = read_bytes(path, DataError, limit=limit)
     except DataError:
@@ -189,8 +200,21 @@ def first_lines(path: Path, count: int = 5, limit: int = 1 << 16) -> list[str]:
     return (lines if whole or len(lines) < 2 else lines[:-1])[:count]
 
 
-def number_text(value: float) -> str:
-    """A number with six digits behind the point and no trailing zeros; `nan` as it is."""
+def sample_bytes(path: Path, limit: int = 1 << 16) -> bytes:
+    """The first and the last bytes of a file, to guess what it is; none if it cannot be read."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as stream:
+            first = stream.read(limit)
+            stream.seek(max(limit, path.stat().st_size - limit))
+            return first + stream.read(limit)
+    except OSError:
+        return b""
+
+
+def format_number(value: float) -> str:
+    """A number with six decimals and no trailing zeros; `nan` as it is."""
     text = f"{value:.6f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text

@@ -1,10 +1,10 @@
-"""What a set is made from, read once."""
+"""A folder of labelled photos, read once: what `check`, `convert` and `prepare` start from."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,24 @@ from kpedge.core.boxes import FACE, HEAD, POINTS, box_of_points, to_convention
 from kpedge.core.errors import DataError, ImageError
 from kpedge.core.geometry import MIN_SIDE, Box
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.formats import read_format
-from kpedge.data.labels import TEST_LIST, LabelProblem, LabelRow, Labels, photo_problem, read_photo_list
-from kpedge.data.negatives import all_unlabelled
-from kpedge.data.photos import photo_digest
+from kpedge.data.face_shape import Finding
+from kpedge.data.findings import find_implausible
+from kpedge.data.formats import AUTO, read_format
+from kpedge.data.labels import TEST_LIST, LabelProblem, LabelRow, Labels, photo_problem, read_photo_list, usable_rows
+from kpedge.data.negatives import ignored_boxes
+from kpedge.data.photos import PhotoHead, read_photo
+from kpedge.data.rows import is_file
 
 NOT_STATED = "not stated"
-"""Terms of photos of which nobody said any."""
+"""Terms of photos if nobody stated any."""
 TERMS = "rendered by kpedge; they show nobody"
 """Terms of photos that kpedge rendered."""
 RECORD = "synthetic.json"
 """File in a folder of photos that kpedge rendered."""
 BACKGROUND_FOLDER = "background"
 """Folder of rendered photos without a face, in a folder of rendered photos."""
+Progress = Callable[[int, int], None]
+"""Called with (photos done, photos in all)."""
 
 
 def terms_of(source: Path, terms: str) -> str:
@@ -44,66 +49,103 @@ class Source:
         labels: all that could be read.
         by_photo: photo -> its rows.
         digests: photo -> hash of its content; without photos that cannot be read.
-        listed: the photos of a given test split; None where there is none.
-        unlabelled: photo -> boxes of faces that nobody labelled.
+        heads: photo -> its size and orientation, of the same photos.
+        listed: the photos of the test split, if a list or the set itself says which.
+        ignored: photo -> boxes of faces that are neither face nor background.
         problems: rows and photos that cannot be used.
+        findings: what is implausible about the set as a whole.
+        odd_faces: a remark for each face that is unlike the others.
     """
 
     labels: Labels
     by_photo: dict[str, list[LabelRow]]
     digests: dict[str, str]
+    heads: dict[str, PhotoHead]
     listed: list[str] | None
-    unlabelled: dict[str, list[Box]]
+    ignored: dict[str, list[Box]]
     problems: list[LabelProblem]
+    findings: list[Finding]
+    odd_faces: list[LabelProblem]
 
     def sha256(self, form: int, settings: dict[str, Any]) -> str:
-        """Hash of all that a set depends on: the form it is written in, photos, labels and settings."""
+        """Hash of all that a set depends on: the format it is written in, photos, labels and settings."""
         rows = [(row.photo, row.box.tolist(), row.keypoints.tolist()) for row in self.labels.rows]
         broken = [str(problem) for problem in self.problems]
-        unlabelled = {photo: [box.tolist() for box in boxes] for photo, boxes in self.unlabelled.items()}
-        text = json.dumps([form, rows, broken, self.digests, self.listed, unlabelled, settings], sort_keys=True)
+        ignored = {photo: [box.tolist() for box in boxes] for photo, boxes in self.ignored.items()}
+        text = json.dumps([form, rows, broken, self.digests, self.listed, ignored, settings], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def check(self, *, force: bool = False) -> None:
+        """Stop at labels that are certainly wrong.
+
+        Raises:
+            DataError: they are, and `force` is off; or not one of them can be used.
+        """
+        wrong = [finding for finding in self.findings if finding.certain]
+        if wrong and not force:
+            advice = f"{wrong[0].advice}; add --force to use the labels as they are"
+            raise DataError(f"{self.labels.root}: {wrong[0].message}", advice)
+        raise_if_unusable(self.labels.root, self.problems, sum(photo in self.digests for photo in self.by_photo))
+
+
+def raise_if_unusable(root: Path, problems: Sequence[LabelProblem], usable: int) -> None:
+    """Stop if nothing is left of a set but problems.
+
+    Raises:
+        DataError: nothing is usable.
+    """
+    if problems and not usable:
+        rest = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
+        raise DataError(f"{root}: nothing in it can be used: {problems[0]}{rest}", "see: kpedge data check")
 
 
 def read_source(
     folder: Path,
-    scheme: KeypointScheme | None,
-    test_list: Path | None,
-    label_format: str,
+    scheme: KeypointScheme | None = None,
+    test_list: Path | None = None,
+    label_format: str = AUTO,
     *,
     kept_test: bool = True,
     only: Collection[str] = (),
+    progress: Progress | None = None,
 ) -> Source:
-    """Read a folder's labels and the content of its photos.
+    """Read a folder's labels, the content of its photos, and compare the two.
 
     Args:
-        folder: of the photos.
-        scheme: the points that are wanted; the set's own when None.
-        test_list: photos of the test split; `test_images.txt` in the folder, where it is there, when None.
+        folder: of the photos, or a label file.
+        scheme: the requested points; the set's own when None.
+        test_list: photos of the test split; `test_images.txt` in the folder, if it exists, when None.
         label_format: a key of `kpedge.data.formats.FORMATS`, or "auto".
         kept_test: whether photos that the set itself keeps for testing are the test split.
-        only: names of the objects that are faces, in formats that name them; all when empty.
+        only: names of the objects that are faces, in formats with names; all when empty.
+        progress: called with the number of photos read, and of all.
 
     Raises:
         DataError: there is nothing to read, or a list is broken.
     """
     labels = read_format(folder, scheme, label_format, only=only)
     by_photo = labels.by_photo()
-    problems = list(labels.problems)
+    problems, outside = list(labels.problems), []
     digests: dict[str, str] = {}
-    for photo, rows in by_photo.items():
+    heads: dict[str, PhotoHead] = {}
+    usable: list[LabelRow] = []
+    for done, (photo, rows) in enumerate(by_photo.items(), 1):
         try:
-            digests[photo] = photo_digest(labels, photo)
+            digests[photo], heads[photo] = read_photo(labels, photo)
         except ImageError as error:
             problems.append(photo_problem(labels.root, photo, rows, error))
-    list_file = test_list or labels.root / TEST_LIST
+        else:
+            inside, beyond = usable_rows(rows, heads[photo].width, heads[photo].height)
+            usable += inside
+            outside += beyond
+        if progress:
+            progress(done, len(by_photo))
     listed = list(labels.test) if labels.test and kept_test else None
-    if test_list or list_file.is_file():
-        listed, without_row = read_photo_list(list_file, labels)
+    if test_list or is_file(labels.root / TEST_LIST):
+        listed, without_row = read_photo_list(test_list or labels.root / TEST_LIST, labels)
         problems += without_row
-    if listed is not None:
-        listed = [photo for photo in listed if photo in digests]  # a missing photo is a named problem already
-    return Source(labels, by_photo, digests, listed, all_unlabelled(labels), problems)
+    findings, odd = find_implausible(labels, usable, heads, [*problems, *outside])
+    return Source(labels, by_photo, digests, heads, listed, ignored_boxes(labels), problems, findings, odd)
 
 
 def our_box(row: LabelRow, labels: Labels, kind: str) -> Box:
@@ -111,9 +153,9 @@ def our_box(row: LabelRow, labels: Labels, kind: str) -> Box:
 
     Args:
         row: of the labels.
-        labels: tell the scheme, and what the boxes hold where a row has no points.
+        labels: have the scheme, and what the boxes hold where a row has no points.
         kind: what the boxes are taken for, of `kpedge.core.boxes.CONVENTIONS`. With `POINTS` the box follows from the
-            points; where fewer than two are labelled it is the row's own, of a head unless the set says `FACE`.
+            points; if fewer than two are labelled it is the row's own, of a head unless the set says `FACE`.
     """
     if kind == POINTS:
         if row.labelled.sum() >= 2:
@@ -131,16 +173,16 @@ def source_of_crops(read: Source, *, from_points: bool) -> Source:
         read: as it was read.
         from_points: boxes follow from the points; else they are those of the labels.
     """
-    unlabelled = {photo: list(boxes) for photo, boxes in read.unlabelled.items()}
+    ignored = {photo: list(boxes) for photo, boxes in read.ignored.items()}
     by_photo: dict[str, list[LabelRow]] = {}
     for photo, rows in read.by_photo.items():
         by_photo[photo] = [row for row in rows if row.labelled.any()]
         pointless = [row.box for row in rows if not row.labelled.any()]
         if pointless:
-            unlabelled.setdefault(photo, []).extend(pointless)
+            ignored.setdefault(photo, []).extend(pointless)
         if from_points:
             by_photo[photo] = [replace(row, box=our_box(row, read.labels, POINTS)) for row in by_photo[photo]]
-    return replace(read, by_photo=by_photo, unlabelled=unlabelled)
+    return replace(read, by_photo=by_photo, ignored=ignored)
 
 
 def raise_first(problems: Sequence[LabelProblem]) -> None:
@@ -151,4 +193,4 @@ def raise_first(problems: Sequence[LabelProblem]) -> None:
     """
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}", "list them with: kpedge data check; leave --strict to skip them")
+        raise DataError(f"{problems[0]}{more}", "list them with: kpedge data check; leave out --strict to skip them")

@@ -25,7 +25,8 @@ def split_photos(
         seed: another seed gives another split.
         validation: fraction of the photos outside the test split that go to validation.
         test: fraction that goes to test; not used when there is a `test_list`.
-        test_list: the photos of a given test split. Copies of them under another name go there too.
+        test_list: the photos of a given test split, unless they are missing. Copies of them under another name go
+            there too.
 
     Returns:
         photo -> one of `SPLITS`.
@@ -44,7 +45,7 @@ def split_photos(
     if test_list is None:
         held_out = set(digests[: _share(test, len(digests))])
     else:
-        held_out = {content[photo] for photo in test_list}
+        held_out = {content[photo] for photo in test_list if photo in content}
     rest = [digest for digest in digests if digest not in held_out]
     chosen = set(rest[: _share(validation, len(rest))])
 

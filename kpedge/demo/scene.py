@@ -24,7 +24,7 @@ from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.core.model_zoo import sample_folder, sample_photo
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.labels import read_labels
+from kpedge.data.formats.label import read_labels
 
 SIZE = (640, 480)
 """Width and height of a frame, pixels."""

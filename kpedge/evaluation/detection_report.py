@@ -21,7 +21,7 @@ from kpedge.core.model_zoo import sample_photo
 from kpedge.data.formats import AUTO, read_format
 from kpedge.data.frames import is_frame_set, open_frames
 from kpedge.data.labels import LabelProblem, photo_problem, read_photo_list
-from kpedge.data.negatives import all_unlabelled
+from kpedge.data.negatives import ignored_boxes
 from kpedge.data.photos import open_photo
 from kpedge.data.source import our_box
 from kpedge.evaluation.detection_metrics import (
@@ -102,7 +102,7 @@ def load_frames(
             )
         labels = read_format(data, None, label_format)
         problems = list(labels.problems)
-        by_photo, unlabelled = labels.by_photo(), all_unlabelled(labels)
+        by_photo, unlabelled = labels.by_photo(), ignored_boxes(labels)
         chosen = list(by_photo)
         if photo_list is not None:
             chosen, without_row = read_photo_list(photo_list, labels)

@@ -20,8 +20,8 @@ from kpedge.core.geometry import (
     transform_points,
 )
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.formats import AUTO, FORMATS, guess_format, read_format
-from kpedge.data.formats.common import is_generic
+from kpedge.data.formats import AUTO, read_own_points
+from kpedge.data.formats.schemes import is_generic
 from kpedge.data.labels import LabelProblem, Labels, photo_problem, read_photo_list, usable_rows
 from kpedge.data.packed import is_prepared, open_set
 from kpedge.data.photos import open_photo
@@ -60,7 +60,9 @@ def faces_of_folder(
         except ImageError as error:
             problems.append(photo_problem(labels.root, photo, by_photo[photo], error))
             continue
-        rows, outside = usable_rows((row for row in by_photo[photo] if row.labelled.any()), image)
+        rows, outside = usable_rows(
+            (row for row in by_photo[photo] if row.labelled.any()), image.shape[1], image.shape[0]
+        )
         problems += outside
         if rows:
             # As `prepare` cuts them: boxes that hold something else than faces are taken from the points.
@@ -144,8 +146,7 @@ def load_faces(
 
 def _read_labels(data: Path, scheme: KeypointScheme, label_format: str) -> Labels:
     """The labels of a folder in its own points; those that nobody named are the model's where there are as many."""
-    name = guess_format(data, scheme) if label_format == AUTO else label_format
-    labels = FORMATS[name].read(data, scheme) if name in FORMATS else read_format(data, None, name)
+    labels = read_own_points(data, scheme, label_format)
     if is_generic(labels.scheme) and len(labels.scheme) == len(scheme):
         return replace(labels, scheme=scheme)
     return labels

@@ -22,7 +22,7 @@ from kpedge.core.files import (
     write_json,
     write_text,
 )
-from kpedge.data.labels import LABEL_FILE, format_row
+from kpedge.data.formats.label import LABEL_FILE, format_row
 from kpedge.data.source import BACKGROUND_FOLDER, RECORD
 from kpedge.synthetic.scene import render_photo
 

@@ -6,29 +6,37 @@ from pathlib import Path
 
 from kpedge.core.errors import DataError
 from kpedge.core.keypoints import FACES21
-from kpedge.core.scheme import KeypointScheme
-from kpedge.data.labels import LABEL_FILE, Labels, photos_below
-
-HOLDS = "photos that show no face, and no labels; it has to be asked for"
-
-
-def looks_like(_root: Path) -> bool:
-    """Photos without labels are never guessed to show no face."""
-    return False
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat
+from kpedge.data.formats.label import LABEL_FILE
+from kpedge.data.formats.reader import LabelReader
+from kpedge.data.labels import Labels, photos_below
 
 
-def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
-    """All photos of a folder as photos that show no face.
+def find(root: Path) -> list[Path]:
+    """All photos in the folder and below."""
+    return [root / photo for photo in photos_below(root)]
+
+
+def read(reader: LabelReader) -> Labels:
+    """All photos of a folder as photos without a face.
 
     Raises:
-        DataError: no such folder, no photo in it, or labels beside them.
+        DataError: there are labels among them.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
-    labels = next(root.rglob(LABEL_FILE), None)
+    labels = next(reader.root.rglob(LABEL_FILE), None)
     if labels is not None:
-        raise DataError(f"{labels} labels faces", "leave --format background, or give a folder without labels")
-    photos = photos_below(root)
-    if not photos:
-        raise DataError(f"{root}: no photo in this folder or below it")
-    return Labels(root, scheme or FACES21, (), (), (), background=tuple(photos), format="background")
+        raise DataError(f"{labels} labels faces", "leave out --format background, or give a folder without labels")
+    reader.background = [reader.path_of(path) for path in reader.files]
+    reader.files = []
+    return reader.labels(FACES21)
+
+
+FORMAT = LabelFormat(
+    "background",
+    "photos that show no face, and no labels; must be asked for",
+    find,
+    lambda _path, _scheme: False,
+    read,
+    FormatCapabilities.BACKGROUND,
+    auto=False,
+)

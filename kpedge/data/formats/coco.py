@@ -7,13 +7,9 @@ which are our coordinates; a `bbox` counts the edges of pixels, so that our coor
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import posixpath
-import re
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,54 +20,44 @@ from numpy.typing import NDArray
 
 from kpedge.core.boxes import CONVENTIONS, HEAD, POINTS
 from kpedge.core.errors import DataError
+from kpedge.core.files import read_json
 from kpedge.core.geometry import Box
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
-from kpedge.data.formats.coco_categories import Names, names_of, scheme_of, unnamed
-from kpedge.data.formats.common import Collected, PhotoFinder, points_box
-from kpedge.data.formats.unknown import refuse_json
+from kpedge.data.formats.coco_write import write
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat
+from kpedge.data.formats.imglab import TEST_NAME
+from kpedge.data.formats.reader import LabelReader, points_box
+from kpedge.data.formats.schemes import Names, generic_scheme, numeric_order, scheme_of_points
+from kpedge.data.formats.wider import EDGE
 from kpedge.data.labels import LabelRow, Labels
-from kpedge.data.rows import RowError, check_points, read_text, row_box, row_name, where_in
+from kpedge.data.rows import RowError, check_box, check_points, sample_bytes, where_in
 
-HOLDS = "COCO JSON: annotations.json, annotations/*.json, or …/_annotations.coco.json, with the photos in any folder"
-EDGE = 0.5
-"""From the edge of the first pixel, where a bbox counts from, to its centre."""
-VISIBILITIES = (0, 1, 2)
-"""Not labelled; labelled though hidden; seen."""
-_HEAD = 1 << 16
-_TEST = re.compile(r"(?<![a-z])test(?![a-z])")
-"""In the path of a file of the test split: test.json, instances_test2017.json, test/…, not latest.json."""
+_VISIBILITIES = (0, 1, 2)
+"""Not labelled; labelled though hidden; visible."""
 _FOLDERS = ("", "annotations", "train", "valid", "val", "test", "labels")
 _PHOTO_FOLDERS = ("images", "data", "photos")
 
 
-def files_of(root: Path) -> list[Path]:
-    """The files of a folder that look like COCO's, or the one file that was given."""
-    return [root] if root.is_file() else [path for path in json_files(root) if _is_coco(path)]
-
-
 def json_files(root: Path) -> list[Path]:
-    """The JSON files where a folder may have COCO's, or the one file that was given."""
+    """The JSON files in the folders in which COCO files are found, or the one file that was given."""
     if root.is_file():
         return [root]
     return [path for folder in _FOLDERS for path in sorted((root / folder).glob("*.json"))]
 
 
-def _is_coco(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            ends = stream.read(_HEAD)
-            stream.seek(max(0, path.stat().st_size - _HEAD))
-            ends += stream.read()
-    except OSError:
+def find(root: Path) -> list[Path]:
+    """The JSON files that look like COCO's."""
+    return [path for path in json_files(root) if sniff(path, None)]
+
+
+def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+    """Whether it is JSON with annotations, or with categories and images."""
+    ends = sample_bytes(path)
+    if path.suffix.lower() != ".json" or ends.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
         return False
     return b'"annotations"' in ends or (b'"categories"' in ends and b'"images"' in ends)
-
-
-def looks_like(root: Path) -> bool:
-    """Whether such a file lies there."""
-    return _is_coco(root) if root.is_file() else bool(files_of(root))
 
 
 @dataclass(slots=True)
@@ -80,7 +66,7 @@ class _File:
 
     Attributes:
         name: in messages, relative to the data folder.
-        images, annotations: as they stand there.
+        images, annotations: as they are written.
         categories: id -> category.
         own: what kpedge wrote into it.
     """
@@ -91,41 +77,61 @@ class _File:
     categories: dict[str, dict[str, Any]]
     own: dict[str, Any] = field(default_factory=dict)
 
+    def category(self, annotation: dict[str, Any]) -> dict[str, Any]:
+        """The category of an annotation; empty if it has none."""
+        return self.categories.get(_key(annotation.get("category_id")), {})
 
-def _open(path: Path, root: Path) -> _File:
-    try:
-        document = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})", "export or copy the file again"
-        ) from error
-    except (RecursionError, ValueError) as error:
-        raise DataError(f"{path}: not JSON that can be read: {error}", "export or copy the file again") from error
+    def point_names(self, annotation: dict[str, Any]) -> Names:
+        """The names of an annotation's points; () if it has none."""
+        named = _names_of(self.category(annotation))
+        count = len(_points_of(annotation))
+        if named or not count:
+            return named
+        return generic_scheme(count // 3).points if count >= 3 and count % 3 == 0 else ()
+
+
+def _open(path: Path, name: str) -> _File:
+    document = read_json(path, DataError)
     if not isinstance(document, dict) or not all(isinstance(document.get(k), list) for k in ("images", "annotations")):
         raise DataError(f"{path}: not a COCO file: it has no lists 'images' and 'annotations'", "see --format")
-    categories = document.get("categories")
-    info = document.get("info")
+    categories, info = document.get("categories"), document.get("info")
     own = info.get("kpedge") if isinstance(info, dict) else None
+
+    def tables(entries: Any) -> list[dict[str, Any]]:
+        return [entry if isinstance(entry, dict) else {} for entry in entries] if isinstance(entries, list) else []
+
     return _File(
-        path.relative_to(root).as_posix(),
-        [image if isinstance(image, dict) else {} for image in document["images"]],
-        [one if isinstance(one, dict) else {} for one in document["annotations"]],
-        {
-            _key(one.get("id")): one
-            for one in (categories if isinstance(categories, list) else [])
-            if isinstance(one, dict)
-        },
+        name,
+        tables(document["images"]),
+        tables(document["annotations"]),
+        {_key(one.get("id")): one for one in tables(categories)},
         own if isinstance(own, dict) else {},
     )
 
 
 def _key(value: Any) -> str:
-    """An id: 7, 7.0 and "7" are one."""
+    """An id: 7, 7.0 and "7" are the same."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+def _names_of(category: dict[str, Any]) -> Names:
+    """The names of a category's points; () if it has no list of them."""
+    names = category.get("keypoints")
+    return tuple(str(name).strip() or "point" for name in names) if isinstance(names, list) else ()
+
+
+def _points_of(annotation: dict[str, Any]) -> list[Any]:
+    """The numbers of an annotation's points, in one list; some tools write a list for each point."""
+    points = annotation.get("keypoints")
+    if not isinstance(points, list):
+        return []
+    if points and all(isinstance(point, list) for point in points):
+        return [value for point in points for value in (point if len(point) != 2 else [*point, 2])]
+    return points
+
+
 def _places(annotations: list[dict[str, Any]]) -> list[str]:
-    """What to call each annotation: by its id, or by its place in the list where it shares its id or has none."""
+    """What to call each annotation: by its id, or by its number in the list if its id is not its own."""
     ids = [_key(one["id"]) if isinstance(one.get("id"), (int, float, str)) else "" for one in annotations]
     times = Counter(ids)
     return [
@@ -135,10 +141,10 @@ def _places(annotations: list[dict[str, Any]]) -> list[str]:
 
 
 def _number(value: Any, what: str) -> float:
-    """A number of the file, or one that stands there as text.
+    """A finite number of the file, perhaps written as text.
 
     Raises:
-        RowError: it is none, or not finite.
+        RowError: it is not one.
     """
     try:
         number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
@@ -149,15 +155,8 @@ def _number(value: Any, what: str) -> float:
     return number
 
 
-def _photo_name(image: dict[str, Any]) -> str:
-    """The path of an image as the file has it: Windows paths and addresses become plain paths.
-
-    Raises:
-        RowError: it has none.
-    """
-    name = next((image[key] for key in ("file_name", "path", "coco_url", "flickr_url") if image.get(key)), None)
-    if not isinstance(name, str):
-        raise RowError("name", "the image has no file_name")
+def plain_photo_name(name: str) -> str:
+    """The path in the name of an image: Windows paths and addresses become plain paths."""
     name = name.replace("\\", "/")
     if "://" in name or "?" in name:
         try:
@@ -166,101 +165,37 @@ def _photo_name(image: dict[str, Any]) -> str:
             name = local[0] if local else unquote(address.path)
         except ValueError:
             pass
-    return row_name(name.lstrip("/"))
+    return name.lstrip("/")
 
 
-def _points_of(annotation: dict[str, Any]) -> list[Any]:
-    points = annotation.get("keypoints")
-    return points if isinstance(points, list) else []
+def _find_photos(reader: LabelReader, file: _File) -> dict[str, str]:
+    """Id of an image -> photo. Ids that several images have are named as problems and left out."""
+    stem = posixpath.dirname(file.name)
+    split = posixpath.basename(file.name).removesuffix(".json").rpartition("_")[2]
+    folders = ["", stem, *_PHOTO_FOLDERS, *(f"{folder}/{split}" for folder in _PHOTO_FOLDERS), split]
+    photos: dict[str, str] = {}
+    twice: set[str] = set()
+    for number, image in enumerate(file.images, 1):
+        key = _key(image.get("id"))
+        try:
+            names = (image[key] for key in ("file_name", "path", "coco_url", "flickr_url") if image.get(key))
+            name = next(names, None)
+            if not isinstance(name, str):
+                raise RowError("name", "the image has no file_name")
+            photo = reader.photo(plain_photo_name(name), *dict.fromkeys(folders))
+        except RowError as error:
+            reader.problem(error, where_in(file.name, f"image {image.get('id', number)}"))
+            continue
+        if photos.setdefault(key, photo) != photo:
+            twice.add(key)
+            message = f"both {photos[key]} and {photo} have this id"
+            reader.problem(RowError("id twice", message), where_in(file.name, f"image {key}"), photo)
+        reader.add_size(photo, image.get("width"), image.get("height"))
+    return {key: photo for key, photo in photos.items() if key not in twice}
 
 
-@dataclass(slots=True)
-class _Reader:
-    """Reads the annotations of all files into rows."""
-
-    root: Path
-    only: frozenset[str]
-    find: PhotoFinder
-    found: Collected = field(default_factory=Collected)
-    sizes: dict[str, tuple[float, float]] = field(default_factory=dict)
-    unlabelled: dict[str, list[Box]] = field(default_factory=dict)
-    crowded: set[str] = field(default_factory=set)
-
-    def names(self, file: _File, annotation: dict[str, Any]) -> Names:
-        """What the points of an annotation are called; nothing where it has none."""
-        named = names_of(file.categories.get(_key(annotation.get("category_id")), {}))
-        count = len(_points_of(annotation))
-        if named or not count:
-            return named
-        return unnamed(count // 3) if count >= 3 and count % 3 == 0 else ()
-
-    def photos(self, file: _File) -> dict[str, str]:
-        """Id of an image -> photo; those that are there twice are named and left out."""
-        stem = posixpath.dirname(file.name)
-        split = posixpath.basename(file.name).removesuffix(".json").rpartition("_")[2]
-        folders = [stem, *_PHOTO_FOLDERS, *(f"{folder}/{split}" for folder in _PHOTO_FOLDERS), split]
-        photos: dict[str, str] = {}
-        twice: set[str] = set()
-        for number, image in enumerate(file.images, 1):
-            key = _key(image.get("id"))
-            try:
-                photo = self.find(_photo_name(image), dict.fromkeys(["", *folders]))
-            except RowError as error:
-                self.found.problem(error, where_in(file.name, f"image {image.get('id', number)}"))
-                continue
-            if photos.setdefault(key, photo) != photo:
-                twice.add(key)
-                message = f"the id of {photos[key]} and of {photo}: their faces cannot be told apart"
-                self.found.problem(RowError("id twice", message), where_in(file.name, f"image {key}"), photo)
-            with contextlib.suppress(KeyError, RowError):
-                self.sizes[photo] = _number(image["width"], "width"), _number(image["height"], "height")
-        return {key: photo for key, photo in photos.items() if key not in twice}
-
-    def read(self, file: _File, wanted: Names, name: str, scheme: KeypointScheme) -> None:
-        """Take the annotations of a file whose points have the wanted names, and those of the category `name` without
-        points; no names: boxes alone.
-        """
-        photos = self.photos(file)
-        places = _places(file.annotations)
-        for number, (annotation, place) in enumerate(zip(file.annotations, places, strict=True), 1):
-            category = file.categories.get(_key(annotation.get("category_id")), {})
-            names = self.names(file, annotation)
-            same = names == wanted or (not names and str(category.get("name", "")) == name)
-            if (self.only and str(category.get("name")) not in self.only) or not same:
-                self.found.dropped["annotations of other categories"] += 1
-                continue
-            self.found.dropped["attributes"] += bool(annotation.get("attributes"))
-            self.found.dropped["segmentations"] += bool(annotation.get("segmentation"))
-            photo = photos.get(_key(annotation.get("image_id")), "")
-            try:
-                if not photo:
-                    raise RowError("no image", f"no image has the id {annotation.get('image_id')!r}")
-                self.add(annotation, scheme, photo, file, (number, place))
-            except RowError as error:
-                self.found.problem(error, where_in(file.name, place), photo)
-
-    def add(
-        self, annotation: dict[str, Any], scheme: KeypointScheme, photo: str, file: _File, place: tuple[int, str]
-    ) -> None:
-        """Take one annotation, whose place is its number in the list and the words for that.
-
-        Raises:
-            RowError: it cannot be read.
-        """
-        points, visible = _keypoints(_points_of(annotation), len(scheme))
-        box = _bbox(annotation.get("bbox"))
-        if annotation.get("iscrowd") in (1, True, "1"):
-            if not file.own:  # kpedge writes single faces that nobody labelled
-                self.crowded.add(photo)
-            if box is not None:
-                self.unlabelled.setdefault(photo, []).append(box)
-            return
-        box = points_box(points, scheme) if box is None else box
-        self.found.rows.append(LabelRow(photo, box, points, file.name, place[0], visible, place[1]))
-
-
-def _bbox(value: Any) -> Box | None:
-    """A bbox in our frame; None where there is none, or one without area, as tools write that have none to write."""
+def _parse_bbox(value: Any) -> Box | None:
+    """A bbox in our frame; None if there is none, or one without area, as tools write that have none to write."""
     if not isinstance(value, list) or not value:
         return None
     if len(value) != 4:
@@ -268,11 +203,11 @@ def _bbox(value: Any) -> Box | None:
     x, y, width, height = (_number(one, "a number of bbox") for one in value)
     if width <= 0 or height <= 0:
         return None
-    return row_box(np.array([x, y, x + width, y + height]) - EDGE)
+    return check_box(np.array([x, y, x + width, y + height]) - EDGE)
 
 
-def _keypoints(values: list[Any], count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
-    """Points (K, 2), and which of them are seen, where not all are."""
+def _parse_points(values: list[Any], count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+    """Points (K, 2), and which of them are visible, None if all are."""
     points, visible = np.full((count, 2), np.nan), np.ones(count, dtype=bool)
     if not values:
         return points, None
@@ -281,102 +216,151 @@ def _keypoints(values: list[Any], count: int) -> tuple[NDArray[np.float64], NDAr
         raise RowError("columns", f"{found} in keypoints, expected {3 * count}: x, y, v of {count}")
     step = len(values) // count
     for place in range(count):
-        flag = _number(values[step * place + 2], "v") if step == 3 else 2.0
-        if flag not in VISIBILITIES:
+        x, y, v = (*values[step * place : step * place + 2], values[step * place + 2] if step == 3 else 2)
+        flag = 2.0 * v if isinstance(v, bool) else 0.0 if v is None else _number(v, "v")
+        if flag not in _VISIBILITIES:
             raise RowError("visibility", f"v of keypoint {place + 1} is {flag:g}, expected 0, 1 or 2")
-        if flag > 0:
-            points[place] = [_number(one, f"keypoint {place + 1}") for one in values[step * place : step * place + 2]]
+        if flag > 0 and not (x is None and y is None):
+            points[place] = [_number(one, f"keypoint {place + 1}") for one in (x, y)]
             visible[place] = flag != 1
     return check_points(points), None if visible.all() else visible
 
 
-def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[str] = ()) -> Labels:
-    """The faces of all COCO files of a folder, or of one.
+@dataclass(slots=True)
+class _Annotations:
+    """Adds the annotations of files to a reader: those whose points have the names `names`, and those of the category
+    `category` without points; without names, boxes alone.
+    """
 
-    Args:
-        root: the folder, or one file.
-        scheme: what boxes without points are to have.
-        only: names of categories; all when empty.
+    reader: LabelReader
+    names: Names
+    category: str
+    scheme: KeypointScheme
+    crowds: set[str] = field(default_factory=set)
+
+    def add_file(self, file: _File) -> None:
+        photos = _find_photos(self.reader, file)
+        places = _places(file.annotations)
+        for number, (annotation, place) in enumerate(zip(file.annotations, places, strict=True), 1):
+            name, names = str(file.category(annotation).get("name", "")), file.point_names(annotation)
+            only = self.reader.only
+            if (only and name not in only) or not (names == self.names or (not names and name == self.category)):
+                self.reader.dropped["annotations of other categories"] += 1
+                continue
+            for kind in ("attributes", "segmentation"):
+                self.reader.dropped[f"{kind.rstrip('s')}s"] += bool(annotation.get(kind))
+            photo = photos.get(_key(annotation.get("image_id")), "")
+            try:
+                if not photo:
+                    raise RowError("no image", f"no image has the id {annotation.get('image_id')!r}")
+                self._add(annotation, photo, file, (number, place))
+            except RowError as error:
+                self.reader.problem(error, where_in(file.name, place), photo)
+
+    def _add(self, annotation: dict[str, Any], photo: str, file: _File, place: tuple[int, str]) -> None:
+        points, visible = _parse_points(_points_of(annotation), len(self.scheme))
+        box = _parse_bbox(annotation.get("bbox"))
+        if annotation.get("iscrowd") in (1, True, "1"):
+            if not file.own:  # kpedge writes single faces that nobody labelled
+                self.crowds.add(photo)
+            if box is not None:
+                self.reader.ignore(photo, box)
+            return
+        order = numeric_order(self.names)
+        if order != sorted(order):
+            points, visible = points[order], None if visible is None else visible[order]
+        box = points_box(points, self.scheme) if box is None else box
+        self.reader.rows.append(LabelRow(photo, box, points, file.name, place[0], visible, place[1]))
+
+
+def read(reader: LabelReader) -> Labels:
+    """The faces of all files: of the points that most annotations have.
 
     Raises:
         DataError: there is nothing to read.
     """
-    paths = files_of(root)
-    if not paths:
-        refuse_json(json_files(root))
-        raise DataError(f"{root}: no COCO file (*.json, annotations/*.json)", "give the file itself")
-    root = _data_folder(root) if root.is_file() else root
-    reader = _Reader(root, frozenset(only), PhotoFinder(root))
-    files = [_open(path, root) for path in paths]
+    files = [_open(path, reader.path_of(path)) for path in reader.files]
     counts: Counter[tuple[Names, str]] = Counter()
     for file in files:
         for one in file.annotations:
-            category = file.categories.get(_key(one.get("category_id")), {})
-            if not only or str(category.get("name")) in only:
-                counts[reader.names(file, one), str(category.get("name", ""))] += 1
+            name = str(file.category(one).get("name", ""))
+            reader.names[name] += 1
+            if not reader.only or name in reader.only:
+                counts[file.point_names(one), name] += 1
     pointed = {key: count for key, count in counts.items() if key[0]}
-    wanted, category_name = max(pointed, key=lambda key: pointed[key]) if pointed else ((), "")
-    remarks: list[str] = []
-    own = scheme or FACES21
-    if wanted:
-        own, remarks = _scheme(root, files, category_name, wanted)
+    names, category = max(pointed, key=lambda key: pointed[key]) if pointed else ((), "")
+    scheme = reader.scheme or FACES21
+    if names:
+        scheme, reader.remarks = _scheme(reader.root, files, category, names)
         # The same points again in other files: instances_*.json has the boxes of person_keypoints_*.json.
-        files = [file for file in files if any(reader.names(file, one) for one in file.annotations)]
+        files = [file for file in files if any(file.point_names(one) for one in file.annotations)]
+    annotations = _Annotations(reader, names, category, scheme)
     for file in files:
-        reader.read(file, wanted, category_name, own)
-    found = reader.found
-    listed = {photo for file in files for photo in reader.photos(file).values()} if not found.rows else set()
-    if not found.rows and not found.problems and not reader.unlabelled:
-        names = dict.fromkeys(str(one.get("name")) for file in files for one in file.categories.values())
-        wished = f", of a category called {' or '.join(only)}" if only else ""
+        annotations.add_file(file)
+    if not reader.only and not (reader.rows or reader.problems or reader.ignored):
+        found = dict.fromkeys(str(one.get("name")) for file in files for one in file.categories.values())
+        images = format_count(sum(len(file.images) for file in files), "image")
         raise DataError(
-            f"{paths[0]}: no annotation of a face{wished}",
-            f"{format_count(len(listed), 'image')} listed; categories: {', '.join(names) or 'none'}",
+            f"{reader.files[0]}: no annotation of a face", f"{images} listed; categories: {', '.join(found) or 'none'}"
         )
-    kept = dict.fromkeys(row.photo for row in found.rows if _TEST.search(row.file.lower()))
-    told = files[0].own.get("boxes")
-    return Labels(
-        root,
-        own,
-        tuple(found.rows),
-        tuple(found.problems),
-        tuple(file.name for file in files),
-        test=tuple(kept) or None,
-        boxes_only=not wanted,
-        convention=told if told in CONVENTIONS else (POINTS if wanted else HEAD),
-        unlabelled=reader.unlabelled,
-        crowded=frozenset(reader.crowded),
-        remarks=(*remarks, *_other_categories(counts, wanted)),
-        dropped=+found.dropped,
-        sizes=reader.sizes,
-        format="coco",
+    reader.remarks += _other_categories(counts, names)
+    if reader.only <= set(reader.names):
+        reader.names.clear()
+        reader.only = frozenset()
+    kind = files[0].own.get("boxes") if files else None
+    reader.files = [path for path in reader.files if reader.path_of(path) in {file.name for file in files}]
+    return reader.labels(
+        scheme,
+        test=reader.test_photos(lambda row: bool(TEST_NAME.search(row.file.lower()))),
+        boxes_only=not names,
+        convention=kind if kind in CONVENTIONS else (POINTS if names else HEAD),
+        crowds=frozenset(annotations.crowds),
     )
 
 
-def _data_folder(path: Path) -> Path:
-    """The folder of a file, or the one above where it lies in `annotations/`."""
-    return path.parent.parent if path.parent.name == "annotations" else path.parent
-
-
-def _scheme(root: Path, files: list[_File], name: str, wanted: Names) -> tuple[KeypointScheme, list[str]]:
+def _scheme(root: Path, files: list[_File], name: str, names: Names) -> tuple[KeypointScheme, list[str]]:
     for file in files:
         try:
             own = KeypointScheme.from_dict(file.own["scheme"])
         except (KeyError, TypeError, OverflowError, DataError):
             continue
-        if own.points == wanted:
+        if own.points == names:
             return own, []
-    same = (one for file in files for one in file.categories.values() if names_of(one) == wanted)
-    return scheme_of(root, name, wanted, next(same, {}).get("skeleton"))
+    same = (one for file in files for one in file.categories.values() if _names_of(one) == names)
+    order = numeric_order(names)
+    skeleton = next(same, {}).get("skeleton") if order == sorted(order) else None
+    return scheme_of_points(root, name, tuple(names[place] for place in order), skeleton)
 
 
-def _other_categories(counts: Counter[tuple[Names, str]], wanted: Names) -> list[str]:
-    """Whose annotations are taken, where there are several categories."""
-    taken = [f"{name} ({count:,})" for (names, name), count in counts.items() if names == wanted]
-    left = [f"{name} ({count:,})" for (names, name), count in counts.items() if names != wanted]
+def _other_categories(counts: Counter[tuple[Names, str]], names: Names) -> list[str]:
+    """Whose annotations are used, if there are several categories."""
+    used = [f"{name} ({count:,})" for (points, name), count in counts.items() if points == names]
+    left = [f"{name} ({count:,})" for (points, name), count in counts.items() if points != names]
     remarks = []
     if left:
         remarks.append(f"annotations of other categories are not used: {', '.join(left)}")
-    if len(taken) > 1:
-        remarks.append(f"several categories are taken for faces: {', '.join(taken)}; --label chooses among them")
+    if len(used) > 1:
+        remarks.append(f"several categories are taken for faces: {', '.join(used)}; --label selects some of them")
     return remarks
+
+
+_CAN = FormatCapabilities
+FORMAT = LabelFormat(
+    "coco",
+    "COCO JSON: *.json, annotations/*.json, or …/_annotations.coco.json, with the photos in any folder",
+    find,
+    sniff,
+    read,
+    _CAN.BOXES
+    | _CAN.POINTS
+    | _CAN.PARTIAL_POINTS
+    | _CAN.VISIBILITY
+    | _CAN.BOXES_ONLY
+    | _CAN.MANY_FACES
+    | _CAN.IGNORED
+    | _CAN.TEST_SPLIT
+    | _CAN.NAMES
+    | _CAN.SIZES,
+    write,
+    label_folders=("annotations",),
+)

@@ -3,50 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from kpedge.core.geometry import Box
-from kpedge.data.formats.coco import EDGE
-from kpedge.data.formats.coco_categories import category_of
-from kpedge.data.formats.common import Places
-from kpedge.data.labels import LabelRow, Labels
+from kpedge.data.formats.format import WriteJob
+from kpedge.data.formats.wider import EDGE
+from kpedge.data.labels import LabelRow
 
-Sizes = Mapping[str, tuple[int, int]]
-"""Photo -> width and height, pixels."""
 _CATEGORY = 1
 
 
-def place(photo: str, _test: bool) -> str:
-    """Photos lie where they lay; `file_name` is relative to the folder."""
-    return photo
-
-
-def write(folder: Path, labels: Labels, places: Places, sizes: Sizes) -> None:
-    """Write the files; what kpedge knows beyond COCO (scheme, convention of the boxes) stands in `info.kpedge`."""
-    held_out = set(labels.test or ())
-    photos = list(labels.by_photo())
-    if not held_out:
-        _write(folder / "annotations.json", labels, photos, places, sizes)
+def write(job: WriteJob) -> None:
+    """Write the files; what kpedge knows beyond COCO (scheme, convention of the boxes) is in `info.kpedge`."""
+    photos = list(job.labels.by_photo())
+    if not job.labels.test:
+        _write(job, "annotations.json", photos)
         return
     for split in ("train", "test"):
-        own = [photo for photo in photos if (photo in held_out) == (split == "test")]
-        _write(folder / "annotations" / f"{split}.json", labels, own, places, sizes)
+        _write(job, f"annotations/{split}.json", [one for one in photos if job.is_test(one) == (split == "test")])
 
 
-def _write(path: Path, labels: Labels, photos: list[str], places: Places, sizes: Sizes) -> None:
-    rows = labels.by_photo()
+def _write(job: WriteJob, name: str, photos: list[str]) -> None:
+    labels, rows = job.labels, job.labels.by_photo()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, photo in enumerate(photos, 1):
-        width, height = sizes[photo]
-        images.append({"id": number, "file_name": places[photo], "width": width, "height": height})
-        faces: list[LabelRow | Box] = [*rows[photo], *labels.unlabelled.get(photo, ())]
+        width, height = job.sizes[photo]
+        images.append({"id": number, "file_name": job.paths[photo], "width": width, "height": height})
+        faces: list[LabelRow | Box] = [*rows[photo], *labels.ignored.get(photo, ())]
         annotations += [_annotation(len(annotations) + 1 + k, number, face) for k, face in enumerate(faces)]
-    category = category_of(labels.scheme, _CATEGORY)
+    category: dict[str, Any] = {"id": _CATEGORY, "name": "face", "supercategory": "person"}
     if labels.boxes_only:
-        del category["keypoints"], category["skeleton"]
+        annotations = [{key: one[key] for key in one if "keypoints" not in key} for one in annotations]
+    else:
+        lines = [[start + 1, end + 1] for start, end in labels.scheme.skeleton]
+        category |= {"keypoints": list(labels.scheme.points), "skeleton": lines}
     document = {
         "info": {
             "description": "written by kpedge data convert",
@@ -55,13 +46,9 @@ def _write(path: Path, labels: Labels, photos: list[str], places: Places, sizes:
         "licenses": [],
         "categories": [category],
         "images": images,
-        "annotations": [
-            {key: value for key, value in one.items() if "keypoints" not in key or not labels.boxes_only}
-            for one in annotations
-        ],
+        "annotations": annotations,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
+    job.write_lines(name, [json.dumps(document, ensure_ascii=False)])
 
 
 def _annotation(number: int, image: int, face: LabelRow | Box) -> dict[str, Any]:
@@ -79,15 +66,13 @@ def _annotation(number: int, image: int, face: LabelRow | Box) -> dict[str, Any]
     }
     if not isinstance(face, LabelRow):
         return common
-    labelled = face.labelled
     keypoints: list[float] = []
-    for place, (x, y) in enumerate(face.keypoints.tolist()):
-        flag = 0 if not labelled[place] else 1 if face.visible is not None and not face.visible[place] else 2
+    for flag, (x, y) in zip(face.flags, face.keypoints.tolist(), strict=True):
         keypoints += [_short(x), _short(y), flag] if flag else [0, 0, 0]
-    return {**common, "keypoints": keypoints, "num_keypoints": int(labelled.sum())}
+    return {**common, "keypoints": keypoints, "num_keypoints": sum(flag > 0 for flag in face.flags)}
 
 
 def _short(value: float) -> float:
-    """Six digits behind the point; a whole number where it is one."""
+    """Six decimals; a whole number if it is one."""
     rounded = round(value, 6)
     return int(rounded) if rounded == int(rounded) else rounded

@@ -1,4 +1,4 @@
-"""`ibug68-csv`: `training_frames_keypoints.csv` and photos in `training/`, likewise `test`: a header, then
+"""`ibug68-csv`: `training_frames_keypoints.csv` with photos in `training/`, and the same of `test`: a header, then
 `photo,x0,y0,…,x67,y67`, the 68 points of iBUG, as the public Udacity set has them.
 """
 
@@ -8,80 +8,82 @@ from pathlib import Path
 
 from kpedge.core.keypoints import scheme_named
 from kpedge.core.scheme import KeypointScheme
-from kpedge.core.text import format_count
-from kpedge.data.formats.common import Collected, Parsed, Places, folder_and_files, join, points_box, separator_hint
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
+from kpedge.data.formats.reader import LabelReader, Parsed, columns_error, points_box
 from kpedge.data.labels import Labels
 from kpedge.data.rows import (
-    RowError,
     check_points,
-    csv_cells,
-    csv_row,
-    named_photo,
-    number_text,
-    row_name,
-    row_numbers,
+    format_csv_row,
+    format_number,
+    is_file,
+    parse_csv_row,
+    parse_numbers,
     text_lines,
 )
 
-HOLDS = "training_frames_keypoints.csv: photo,x0,y0,…,x67,y67; photos in training/, likewise test"
 SCHEME = scheme_named("ibug68")
 TRAINING, TEST = "training", "test"
-"""Photos of a split, and with `_frames_keypoints.csv` behind it the file of their labels."""
+"""Photos of a split, and with `_frames_keypoints.csv` after it the file of their labels."""
 _ENDING = "_frames_keypoints.csv"
 
 
-def looks_like(root: Path) -> bool:
-    """Whether one of the files lies there."""
-    if root.is_file():
-        return root.name.endswith(_ENDING)
-    return any((root / f"{folder}{_ENDING}").is_file() for folder in (TRAINING, TEST))
+def find(root: Path) -> list[Path]:
+    """The tables in the folder."""
+    return [path for split in (TRAINING, TEST) if is_file(path := root / f"{split}{_ENDING}")]
 
 
-def _parse(text: str, folder: str) -> Parsed:
-    cells = csv_cells(text)
-    if len(cells) != 1 + 2 * len(SCHEME):
-        found, hint = format_count(len(cells), "column"), separator_hint(text, cells)
-        raise RowError("columns", f"{found}, expected {1 + 2 * len(SCHEME)}: photo, {len(SCHEME)} x y{hint}")
-    points = check_points(row_numbers(cells[1:], 2).reshape(-1, 2))
-    return join(folder, row_name(cells[0].replace("\\", "/"))), points_box(points, SCHEME), points
+def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+    """Whether it has the name of such a table."""
+    return path.name.endswith(_ENDING)
 
 
-def read(root: Path, _scheme: KeypointScheme | None = None) -> Labels:
-    """The labels of a folder with 68 iBUG points a face; its own test photos stand in `test`.
-
-    Raises:
-        DataError: there is nothing to read.
-    """
-    folder, files = folder_and_files(root, [f"{split}{_ENDING}" for split in (TRAINING, TEST)])
-    found = Collected()
-    for path in files:
+def read(reader: LabelReader) -> Labels:
+    """The labels of both tables; photos in `test/` are the test split."""
+    for path in reader.files:
         split = path.name.removesuffix(_ENDING)
 
-        def photo_of(row: str, split: str = split) -> str:
-            name = named_photo(folder / split, row.replace("\\", "/"), ",")
-            return join(split, name) if name else ""
+        def parse(text: str, split: str = split) -> Parsed:
+            cells = parse_csv_row(text)
+            if len(cells) != 1 + 2 * len(SCHEME):
+                raise columns_error(len(cells), f"{1 + 2 * len(SCHEME)}: photo, {len(SCHEME)} x y")
+            points = check_points(parse_numbers(cells[1:], 2).reshape(-1, 2))
+            return reader.photo(cells[0], split), points_box(points, SCHEME), points
 
-        lines = list(text_lines(path))[1:]
-        found.add_lines(path.name, lines, lambda row, split=split: _parse(row, split), photo_of)  # type: ignore[misc]
-    found.check(files[0])
-    kept = dict.fromkeys(row.photo for row in found.rows if row.photo.startswith(f"{TEST}/"))
-    return found.labels(folder, SCHEME, files, "ibug68-csv", test=tuple(kept) or None)
+        def photo_of(text: str, split: str = split) -> str:
+            return reader.leading_photo(text.split(",")[:1], (split,))
+
+        reader.add_lines(path.name, list(text_lines(path))[1:], parse, photo_of)
+    return reader.labels(SCHEME, test=reader.test_photos(lambda row: row.photo.startswith(f"{TEST}/")))
 
 
-def place(photo: str, test: bool) -> str:
-    """Photos lie in the folder of their split."""
-    split = TEST if test else TRAINING
+def image_path(photo: str, is_test: bool) -> str:
+    """Photos go to the folder of their split."""
+    split = TEST if is_test else TRAINING
     return photo if photo.startswith(f"{split}/") else f"{split}/{photo}"
 
 
-def write(folder: Path, labels: Labels, places: Places) -> None:
+def write(job: WriteJob) -> None:
     """Write a table for each split."""
     for split in (TRAINING, TEST):
-        rows = [row for row in labels.rows if places[row.photo].startswith(f"{split}/")]
-        if not rows and split == TEST:
-            continue
-        lines = [",".join(["", *map(str, range(2 * len(SCHEME)))])]
-        for row in rows:
-            name = places[row.photo].removeprefix(f"{split}/")
-            lines.append(csv_row([name, *map(number_text, row.keypoints.ravel().tolist())]))
-        (folder / f"{split}{_ENDING}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        rows = job.rows(test=split == TEST)
+        if rows or split == TRAINING:
+            names = (job.paths[row.photo].removeprefix(f"{split}/") for row in rows)
+            lines = (
+                format_csv_row([name, *map(format_number, row.keypoints.ravel().tolist())])
+                for name, row in zip(names, rows, strict=True)
+            )
+            header = ",".join(["", *map(str, range(2 * len(SCHEME)))])
+            job.write_lines(f"{split}{_ENDING}", [header, *lines])
+
+
+FORMAT = LabelFormat(
+    "ibug68-csv",
+    "training_frames_keypoints.csv: photo,x0,y0,…,x67,y67; photos in training/; the same of test",
+    find,
+    sniff,
+    read,
+    FormatCapabilities.POINTS | FormatCapabilities.MANY_FACES | FormatCapabilities.TEST_SPLIT,
+    write,
+    image_path,
+    SCHEME,
+)

@@ -1,7 +1,7 @@
 """`kaggle-csv`: Kaggle's facial keypoints: a row a face, 30 named columns of coordinates, and `Image` with 96x96 grey
 pixels between blanks. Empty cells are points that are not labelled.
 
-Its names call left what is left of the person, ours what is left in the picture.
+Its names call left what is left of the person, ours what is left in the image.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from kpedge.core.geometry import Image
 from kpedge.core.keypoints import scheme_named
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
-from kpedge.data.formats.common import Collected, points_box, separator_hint
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat
+from kpedge.data.formats.reader import LabelReader, columns_error, points_box
 from kpedge.data.labels import LabelRow, Labels, PixelsError
-from kpedge.data.rows import RowError, check_points, csv_cells, first_lines, row_numbers, where_in
+from kpedge.data.rows import RowError, check_points, first_lines, parse_csv_row, parse_numbers, where_in
 
-HOLDS = "training.csv: 15 named points and the pixels of a 96x96 picture a row"
 SCHEME = scheme_named("kaggle15")
 SIDE = 96
-"""Of a picture, pixels."""
+"""Of an image, pixels."""
 FILES = ("training.csv", "train.csv")
 PIXELS = "Image"
 COLUMNS = {
@@ -47,32 +47,30 @@ COLUMNS = {
 }
 """Its names, without `_x` and `_y`, and ours."""
 _LONGEST_HEADER = 10_000
-"""Letters of a first line from which on it is no header."""
+"""Letters of a first line from which on it is not a header."""
 
 
-def _tables(root: Path) -> list[Path]:
-    paths = [root] if root.is_file() else sorted(root.glob("*.csv"))
-    return [path for path in paths if _is_table(first_lines(path, 1))]
+def find(root: Path) -> list[Path]:
+    """The tables of the folder that have its columns: the one of `FILES` first."""
+    paths = sorted(root.glob("*.csv"), key=lambda path: path.name not in FILES)
+    return [path for path in paths if sniff(path, None)][:1]
 
 
-def _is_table(lines: list[str]) -> bool:
+def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+    """Whether its header has the columns of points and pixels; Kaggle's `test.csv` has no points."""
+    lines = first_lines(path, 1)
     if not lines or len(lines[0]) > _LONGEST_HEADER:
         return False
     try:
-        names = [cell.strip() for cell in csv_cells(lines[0])]
+        names = [cell.strip() for cell in parse_csv_row(lines[0])]
     except RowError:
         return False
     return PIXELS in names and "left_eye_center_x" in names
 
 
-def looks_like(root: Path) -> bool:
-    """Whether a table with its columns lies there."""
-    return bool(_tables(root))
-
-
 @dataclass(frozen=True, slots=True)
 class _Pixels:
-    """Gives the picture of a row, `training.csv#12`, the line in the file."""
+    """Reads the image of a row, `training.csv#12`, the line in the file."""
 
     root: Path
     column: int
@@ -85,7 +83,7 @@ class _Pixels:
             with (self.root / photo.rpartition("#")[0]).open("rb") as stream:
                 stream.seek(self.offsets[photo])
                 line = stream.readline().decode("utf-8", "replace")
-            values = np.array(csv_cells(line.strip())[self.column].split(), dtype=np.int64)
+            values = np.array(parse_csv_row(line)[self.column].split(), dtype=np.int64)
         except OSError as error:
             raise PixelsError(f"{photo}: cannot be read: {error.strerror}") from error
         except (ValueError, IndexError, OverflowError, RowError) as error:
@@ -100,65 +98,59 @@ class _Pixels:
         return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, int, str]]:
-    """Number, offset and content of the lines that are not blank; the file may be larger than the memory."""
+def _lines(path: Path) -> Iterator[tuple[int, int, list[str]]]:
+    """Number, offset and cells of the lines that are not blank; the file may be larger than the memory."""
     try:
         with path.open("rb") as stream:
             offset = 0
             for number, line in enumerate(stream, 1):
                 if line.strip():
-                    yield number, offset, line.decode("utf-8-sig" if number == 1 else "utf-8", "replace")
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace").replace("\0", "")
+                    yield number, offset, [cell.strip() for cell in parse_csv_row(text.strip())]
                 offset += len(line)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def read(root: Path, _scheme: KeypointScheme | None = None) -> Labels:
-    """The faces of the table that has points; a table without, Kaggle's `test.csv`, is passed over.
-
-    Raises:
-        DataError: there is nothing to read, or a column is missing.
-    """
-    paths = _tables(root)
-    if not paths:
-        raise DataError(f"{root}: no table with left_eye_center_x … {PIXELS}", f"give the folder that holds {FILES[0]}")
-    path = next((path for path in paths if path.name in FILES), paths[0])
-    folder = path.parent
-    found, column = Collected(), 0
+def read(reader: LabelReader) -> Labels:
+    """The faces of the table."""
+    (path,) = reader.files
     offsets: dict[str, int] = {}
     places: list[int] = []
-    for number, offset, line in _lines(path):
+    column = width = 0
+    for number, offset, cells in _lines(path):
         if not places:
-            cells = _cells(line)
-            places, column = _header(path, cells), cells.index(PIXELS)
-            width = len(cells)
+            places, column, width = *_parse_header(path, cells), len(cells)
             continue
         photo = f"{path.name}#{number}"
         offsets[photo] = offset
         try:
-            cells = _cells(line)
             if len(cells) != width:
-                raise RowError(
-                    "columns", f"{format_count(len(cells), 'column')}, expected {width}{separator_hint(line, cells)}"
-                )
-            values = row_numbers([cells[place] or "nan" for place in places], 1, unlabelled=True)
+                raise columns_error(len(cells), str(width))
+            values = parse_numbers([cells[place] or "nan" for place in places], 1, nan_pairs=True)
             points = check_points(values.reshape(-1, 2))
-            found.rows.append(LabelRow(photo, points_box(points, SCHEME), points, path.name, number))
+            reader.rows.append(LabelRow(photo, points_box(points, SCHEME), points, path.name, number))
         except RowError as error:
-            found.problem(error, where_in(path.name, number))
-    found.check(path)
-    return found.labels(folder, SCHEME, [path], "kaggle-csv", pixels=_Pixels(folder, column, offsets))
+            reader.problem(error, where_in(path.name, number))
+    return reader.labels(SCHEME, pixels=_Pixels(reader.root, column, offsets))
 
 
-def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in csv_cells(line.strip().replace("\0", ""))]
-
-
-def _header(path: Path, cells: list[str]) -> list[int]:
-    """The columns of x and y of our points, in our order."""
+def _parse_header(path: Path, cells: list[str]) -> tuple[list[int], int]:
+    """The columns of x and y of our points, in our order, and that of the pixels."""
     theirs = {ours: name for name, ours in COLUMNS.items()}
-    wanted = [f"{theirs[point]}_{axis}" for point in SCHEME.points for axis in "xy"]
-    missing = [name for name in wanted if name not in cells]
+    expected = [*(f"{theirs[point]}_{axis}" for point in SCHEME.points for axis in "xy"), PIXELS]
+    missing = [name for name in expected if name not in cells]
     if missing:
-        raise DataError(f"{path}: no column is called {missing[0]}", "the first line has to name the columns")
-    return [cells.index(name) for name in wanted]
+        raise DataError(f"{path}: no column is called {missing[0]}", "the first line must name the columns")
+    return [cells.index(name) for name in expected[:-1]], cells.index(PIXELS)
+
+
+FORMAT = LabelFormat(
+    "kaggle-csv",
+    "Kaggle: training.csv with named columns of 15 points and the pixels of a 96x96 image a row",
+    find,
+    sniff,
+    read,
+    FormatCapabilities.POINTS | FormatCapabilities.PARTIAL_POINTS,
+    scheme=SCHEME,
+)

@@ -1,77 +1,165 @@
-"""`label`: `label.txt` files, `name x1 y1 x2 y2` and then x y of every point (`kpedge.data.labels` reads a row)."""
+"""`label`: one face a row, `name x1 y1 x2 y2` then x y of every keypoint, between blanks, or commas or semicolons.
+
+A data folder holds one or more files called `label.txt`, each next to the photos it names (or above them, with a path
+in the name). Coordinates are pixels of the photo as it is stored.
+"""
 
 from __future__ import annotations
 
-import posixpath
 from collections import Counter
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kpedge.core.errors import DataError
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme, read_scheme
 from kpedge.core.text import format_count
-from kpedge.data.formats.common import SCHEME_FILE, Places, known_scheme, write_scheme
-from kpedge.data.labels import LABEL_FILE, Labels, find_label_files, format_row, read_labels
-from kpedge.data.rows import first_lines, is_file, numbers_behind, text_lines
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
+from kpedge.data.formats.reader import LabelReader, Parsed, columns_error
+from kpedge.data.formats.schemes import SCHEME_FILE, known_scheme, write_scheme
+from kpedge.data.labels import Labels
+from kpedge.data.rows import (
+    check_box,
+    check_name,
+    check_points,
+    first_lines,
+    format_number,
+    is_file,
+    is_number,
+    parse_numbers,
+    split_row,
+    text_lines,
+    trailing_numbers,
+)
 
-HOLDS = "label.txt: photo x1 y1 x2 y2, then x y of each point"
-
+LABEL_FILE = "label.txt"
 FEWEST_ROWS = 0.1
-"""A number of points that fewer of the rows have than this is a mistake."""
+"""A number of points that a smaller share of the rows has is a mistake."""
 
 
-def looks_like(root: Path) -> bool:
-    """Whether a label file lies there; `kpedge.data.formats.mtfl` has a file of the same name."""
-    if root.is_file():
-        lines = first_lines(root)
-        return root.name == LABEL_FILE or (root.suffix == ".txt" and any(_points(line) for line in lines))
-    return next(root.rglob(LABEL_FILE), None) is not None
+def find(root: Path) -> list[Path]:
+    """Every `label.txt` in the folder or below."""
+    return sorted(path for path in root.rglob(LABEL_FILE) if path.is_file())
 
 
-def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
-    """The labels of a data folder, or of one label file, in the scheme that most of their rows have columns for.
+def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+    """Whether the file is called `label.txt`, or is a text file with its rows."""
+    if path.name == LABEL_FILE:
+        return True
+    return path.suffix == ".txt" and any(count_points(line) for line in first_lines(path))
+
+
+def parse_row(text: str, scheme: KeypointScheme) -> Parsed:
+    """One row as name, box (4,) and keypoints (K, 2).
+
+    A name may contain blanks as long as no part after the first is a number by itself. A point `nan nan` is not
+    labelled.
 
     Raises:
-        DataError: there is nothing to read, or the rows have points that nobody named.
+        RowError: the message says what is wrong with the row; the caller knows where it is.
     """
-    files = [root] if root.is_file() else find_label_files(root)
-    folder = root.parent if root.is_file() else root
-    return read_labels(root, _scheme(folder, files, scheme))
+    cells = split_row(text)
+    numbers = 4 + 2 * len(scheme)
+    # A number within the name is rather a column too many, or two rows without a line break between them.
+    if len(cells) < numbers + 1 or any(map(is_number, cells[1:-numbers])):
+        raise columns_error(len(cells), f"{numbers + 1}: name, 4 of the box, {len(scheme)} x y ({scheme.name})")
+    first = len(cells) - numbers + 1
+    values = cells[-numbers:]
+    box = check_box(parse_numbers(values[:4], first))
+    points = parse_numbers(values[4:], first + 4, nan_pairs=True).reshape(-1, 2)
+    return check_name(" ".join(cells[:-numbers])), box, check_points(points)
 
 
-def _scheme(root: Path, files: list[Path], wanted: KeypointScheme | None) -> KeypointScheme:
-    """The scheme of the rows: `scheme.toml`, or what their number of columns tells."""
-    if is_file(root / SCHEME_FILE):
-        return read_scheme(root / SCHEME_FILE)
+def format_row(name: str, box: NDArray[np.float64], keypoints: NDArray[np.float64]) -> str:
+    """One row: numbers with up to six decimals."""
+    return " ".join([name, *map(format_number, (*box.tolist(), *keypoints.ravel().tolist()))])
+
+
+def read_rows(reader: LabelReader, scheme: KeypointScheme) -> Labels:
+    """The rows of all files of a reader, in a scheme."""
+    for path in reader.files:
+        folder = path.parent.relative_to(reader.root).as_posix()
+        below = "" if folder == "." else folder
+
+        def parse(text: str, below: str = below) -> Parsed:
+            name, box, points = parse_row(text, scheme)
+            return reader.find(name, (below,), below), box, points
+
+        def photo_of(text: str, below: str = below) -> str:
+            return reader.leading_photo(text.split(), (below,), below)
+
+        before = len(reader.rows) + len(reader.problems)
+        reader.add_lines(reader.path_of(path), text_lines(path), parse, photo_of)
+        if len(reader.rows) + len(reader.problems) == before:
+            raise DataError(f"{path}: the label file is empty")
+    return reader.labels(scheme)
+
+
+def read(reader: LabelReader) -> Labels:
+    """The labels in the scheme that most rows have columns for."""
+    return read_rows(reader, _scheme_of_rows(reader))
+
+
+def read_labels(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
+    """All labels of a data folder, or of one label file, whose scheme is known; `read_format` finds it out.
+
+    Args:
+        root: a folder that holds `label.txt` files, or one such file.
+        scheme: how many points a row has, and what they are.
+
+    Raises:
+        DataError: there is nothing to read. Broken rows do not raise: they are listed in `problems`.
+    """
+    files = [root] if root.is_file() else find(root)
+    if not root.exists():
+        raise DataError(f"{root}: no such folder")
+    if not files:
+        raise DataError(f"{root}: no {LABEL_FILE} in this folder or below it")
+    return read_rows(LabelReader(root.parent if root.is_file() else root, files), scheme)
+
+
+def _scheme_of_rows(reader: LabelReader) -> KeypointScheme:
+    """The scheme of the rows: `scheme.toml`, or the one with their number of columns."""
+    if is_file(reader.root / SCHEME_FILE):
+        return read_scheme(reader.root / SCHEME_FILE)
     counts: Counter[int] = Counter()
-    for path in files:
-        counts.update(filter(None, (_points(line) for _, line in text_lines(path))))
+    for path in reader.files:
+        counts.update(filter(None, (count_points(line) for _, line in text_lines(path))))
     for count, rows in counts.most_common():
-        known = known_scheme(root, count, wanted)
+        known = known_scheme(reader.root, count, reader.scheme)
         if known is not None and rows >= FEWEST_ROWS * counts.total():
             return known
-    if wanted is not None or not counts:
-        return wanted or FACES21
+    if reader.scheme is not None or not counts:
+        return reader.scheme or FACES21
     count = counts.most_common(1)[0][0]
     raise DataError(
-        f"{files[0]}: rows of {format_count(count, 'point')}, of which kpedge has no scheme",
-        f"name the points in {SCHEME_FILE} beside the labels, or give it with --scheme (docs/schemes.md)",
+        f"{reader.files[0]}: rows of {format_count(count, 'point')}, for which kpedge has no scheme",
+        f"name the points in {SCHEME_FILE} next to the labels, or with --scheme (docs/schemes.md)",
     )
 
 
-def _points(line: str) -> int:
-    """How many points a row has columns for; 0 where that cannot be told."""
-    numbers = numbers_behind(line.split()) - 4
+def count_points(line: str) -> int:
+    """How many points a row has columns for; 0 if that is unclear."""
+    numbers = trailing_numbers(split_row(line)) - 4
     return numbers // 2 if numbers > 0 and numbers % 2 == 0 else 0
 
 
-def place(photo: str, _test: bool) -> str:
-    """Photos lie where they lay."""
-    return photo
-
-
-def write(folder: Path, labels: Labels, places: Places) -> None:
+def write(job: WriteJob) -> None:
     """Write one `label.txt` for the whole folder."""
-    rows = [format_row(posixpath.normpath(places[row.photo]), row.box, row.keypoints) for row in labels.rows]
-    (folder / LABEL_FILE).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-    write_scheme(folder, labels.scheme)
+    rows = job.labels.rows
+    job.write_lines(LABEL_FILE, (format_row(job.paths[row.photo], row.box, row.keypoints) for row in rows))
+    write_scheme(job.folder, job.labels.scheme)
+
+
+_CAN = FormatCapabilities
+FORMAT = LabelFormat(
+    "label",
+    "label.txt: photo x1 y1 x2 y2, then x y of each point",
+    find,
+    sniff,
+    read,
+    _CAN.BOXES | _CAN.POINTS | _CAN.PARTIAL_POINTS | _CAN.MANY_FACES | _CAN.BLANK_SEPARATED,
+    write,
+)

@@ -1,5 +1,8 @@
 """`mtfl`: `label.txt`, or MTFL's own `training.txt` and `testing.txt`: `photo x1 … x5 y1 … y5`, left and right eye,
-nose tip, left and right corner of the mouth, and behind them MTFL's four attributes, which are passed over.
+nose tip, left and right corner of the mouth, then MTFL's four attributes, which are ignored.
+
+Other sets write the same ten numbers as `x y` pairs (`kpedge.data.formats.celeba`). If no header says which, the order
+is that in which the points lie more like a face.
 """
 
 from __future__ import annotations
@@ -7,98 +10,133 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kpedge.core.keypoints import FACES5
+from kpedge.core.keypoints import FACES5, FACES21, convert_points
 from kpedge.core.scheme import KeypointScheme, read_scheme
-from kpedge.core.text import format_count
-from kpedge.data.formats.common import SCHEME_FILE, Collected, Parsed, Places, folder_and_files, points_box
-from kpedge.data.labels import LABEL_FILE, Labels
+from kpedge.data.face_shape import ODD, fit_mean_face
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
+from kpedge.data.formats.label import LABEL_FILE
+from kpedge.data.formats.reader import LabelReader, Parsed, columns_error, points_box
+from kpedge.data.formats.schemes import SCHEME_FILE
+from kpedge.data.labels import Labels
 from kpedge.data.rows import (
-    RowError,
+    check_name,
     check_points,
     first_lines,
+    format_number,
     is_file,
     is_number,
-    named_photo,
-    number_text,
-    numbers_behind,
-    row_name,
-    row_numbers,
+    parse_numbers,
+    split_row,
     text_lines,
+    trailing_numbers,
 )
 
-HOLDS = "label.txt, or training.txt and testing.txt: photo x1 … x5 y1 … y5"
-SCHEME = FACES5
 TRAINING, TESTING = "training.txt", "testing.txt"
-_NUMBERS = 2 * len(SCHEME)
+_NUMBERS = 2 * len(FACES5)
 _ATTRIBUTES = 4
 """Gender, smile, glasses and pose, whole numbers up to 5."""
+_SAMPLE = 50
+"""Rows from which the order is guessed."""
 
 
-def looks_like(root: Path, scheme: KeypointScheme | None = None) -> bool:
-    """Whether most of the first rows of a label file have ten numbers, and ours would have another count, or four more
-    that can be MTFL's attributes.
+def find(root: Path) -> list[Path]:
+    """`label.txt`, or else the lists of MTFL."""
+    files = [root / name for name in (LABEL_FILE, TRAINING, TESTING) if is_file(root / name)]
+    return files[:1] if files and files[0].name == LABEL_FILE else files
+
+
+def sniff(path: Path, scheme: KeypointScheme | None) -> bool:
+    """Whether most of the first rows have ten numbers, in the order of MTFL."""
+    return has_ten_numbers(path, scheme) and not are_pairs(path)
+
+
+def has_ten_numbers(path: Path, scheme: KeypointScheme | None) -> bool:
+    """Whether most of the first rows have ten numbers, perhaps with MTFL's attributes, and that is not explained by a
+    box and the points of a scheme.
     """
-    if root.is_file():
-        return _is_row(root, scheme)
-    return any(_is_row(root / name, scheme) for name in (LABEL_FILE, TRAINING))
-
-
-def _is_row(path: Path, scheme: KeypointScheme | None) -> bool:
     own = path.parent / SCHEME_FILE
     if is_file(own):
         scheme = read_scheme(own)
     if scheme is not None and 4 + 2 * len(scheme) == _NUMBERS:
         return False
-    rows = [line.split() for line in first_lines(path)] if is_file(path) else []
-    fitting = sum(
-        numbers == _NUMBERS or (numbers == _NUMBERS + _ATTRIBUTES and _are_attributes(cells))
-        for numbers, cells in ((numbers_behind(cells), cells) for cells in rows)
+    rows = [split_row(line) for line in first_lines(path)]
+    return sum(_numbers_of(cells) is not None for cells in rows) > len(rows) / 2
+
+
+def _numbers_of(cells: list[str]) -> list[str] | None:
+    """The ten numbers of a row; None if it has another count."""
+    numbers = trailing_numbers(cells)
+    if numbers == _NUMBERS + _ATTRIBUTES and all(cell in {"1", "2", "3", "4", "5"} for cell in cells[-_ATTRIBUTES:]):
+        return cells[-numbers:-_ATTRIBUTES]
+    return cells[-_NUMBERS:] if numbers == _NUMBERS else None
+
+
+def are_pairs(path: Path) -> bool:
+    """Whether the first rows of ten numbers look like `x y` pairs and not like five x and then five y."""
+    rows = [_numbers_of(split_row(line)) for line in first_lines(path, _SAMPLE)]
+    values = np.array([row for row in rows if row is not None], dtype=np.float64).reshape(-1, _NUMBERS)
+    values = values[np.isfinite(values).all(axis=1)]
+    if not len(values):
+        return False
+    apart, paired = (
+        np.nanmedian(fit_mean_face(convert_points(points, FACES5, FACES21)).residual)
+        for points in (values.reshape(-1, 2, 5).transpose(0, 2, 1), values.reshape(-1, 5, 2))
     )
-    return fitting > len(rows) / 2
+    return bool(paired < min(apart, ODD))
 
 
-def _are_attributes(cells: list[str]) -> bool:
-    return all(cell in {"1", "2", "3", "4", "5"} for cell in cells[-_ATTRIBUTES:])
-
-
-def _parse(text: str) -> Parsed:
-    cells = text.split()
-    if numbers_behind(cells) == _NUMBERS + _ATTRIBUTES and _are_attributes(cells):
-        cells = cells[:-_ATTRIBUTES]
-    if len(cells) < _NUMBERS + 1 or any(map(is_number, cells[1:-_NUMBERS])):
-        found = format_count(len(cells), "column")
-        raise RowError("columns", f"{found}, expected {_NUMBERS + 1}: photo, x1 to x5, y1 to y5")
-    values = row_numbers(cells[-_NUMBERS:], len(cells) - _NUMBERS + 1)
-    points = check_points(np.ascontiguousarray(values.reshape(2, -1).T))
-    return row_name(" ".join(cells[:-_NUMBERS]).replace("\\", "/")), points_box(points, SCHEME), points
-
-
-def read(root: Path, _scheme: KeypointScheme | None = None) -> Labels:
-    """The labels of a folder with MTFL's five points a face; those of `testing.txt` stand in `test`.
+def parse_five(text: str, *, pairs: bool) -> tuple[str, NDArray[np.float64]]:
+    """A row of ten numbers as name and points (5, 2).
 
     Raises:
-        DataError: there is nothing to read.
+        RowError: it cannot be read.
     """
-    folder, files = folder_and_files(root, (LABEL_FILE, TRAINING, TESTING))
-    if len(files) > 1 and files[0].name == LABEL_FILE:
-        files = files[:1]
-    found = Collected()
-    for path in files:
+    cells = split_row(text)
+    numbers = _numbers_of(cells)
+    if numbers is not None and len(numbers) < trailing_numbers(cells):
+        cells = cells[:-_ATTRIBUTES]
+    if len(cells) < _NUMBERS + 1 or any(map(is_number, cells[1:-_NUMBERS])):
+        order = "5 x y" if pairs else "x1 to x5, y1 to y5"
+        raise columns_error(len(cells), f"{_NUMBERS + 1}: photo, {order}")
+    values = parse_numbers(cells[-_NUMBERS:], len(cells) - _NUMBERS + 1)
+    points = values.reshape(-1, 2) if pairs else np.ascontiguousarray(values.reshape(2, -1).T)
+    return check_name(" ".join(cells[:-_NUMBERS])), check_points(points)
+
+
+def read(reader: LabelReader) -> Labels:
+    """The labels; those of `testing.txt` are the test split."""
+
+    def parse(text: str) -> Parsed:
+        name, points = parse_five(text, pairs=False)
+        return reader.find(name), points_box(points, FACES5), points
+
+    for path in reader.files:
         lines = list(text_lines(path))
-        found.add_lines(path.name, lines, _parse, lambda row: named_photo(folder, row.replace("\\", "/").strip()))
-        found.dropped["attributes"] += sum(numbers_behind(line.split()) == _NUMBERS + _ATTRIBUTES for _, line in lines)
-    found.check(files[0])
-    kept = dict.fromkeys(row.photo for row in found.rows if row.file == TESTING)
-    return found.labels(folder, SCHEME, files, "mtfl", test=tuple(kept) or None)
+        reader.add_lines(reader.path_of(path), lines, parse, lambda text: reader.leading_photo(text.split()))
+        reader.dropped["attributes"] += sum(trailing_numbers(split_row(line)) > _NUMBERS for _, line in lines)
+    return reader.labels(FACES5, test=reader.test_photos(lambda row: row.file == TESTING))
 
 
-def place(photo: str, _test: bool) -> str:
-    """Photos lie where they lay."""
-    return photo
-
-
-def write(folder: Path, labels: Labels, places: Places) -> None:
+def write(job: WriteJob) -> None:
     """Write `label.txt`."""
-    lines = [" ".join([places[row.photo], *map(number_text, row.keypoints.T.ravel().tolist())]) for row in labels.rows]
-    (folder / LABEL_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    job.write_lines(
+        LABEL_FILE,
+        (
+            " ".join([job.paths[row.photo], *map(format_number, row.keypoints.T.ravel().tolist())])
+            for row in job.labels.rows
+        ),
+    )
+
+
+FORMAT = LabelFormat(
+    "mtfl",
+    "label.txt, or training.txt and testing.txt: photo x1 … x5 y1 … y5",
+    find,
+    sniff,
+    read,
+    FormatCapabilities.POINTS | FormatCapabilities.MANY_FACES | FormatCapabilities.BLANK_SEPARATED,
+    write,
+    scheme=FACES5,
+)

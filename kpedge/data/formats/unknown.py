@@ -1,83 +1,105 @@
-"""What to say of a folder or a file in which no labels are recognised: what is there, and what to do."""
+"""The error for a folder or a file without recognised labels: what is there, and what to do."""
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from kpedge.core.errors import DataError
+from kpedge.core.files import read_json
 from kpedge.core.images import SUFFIXES
 from kpedge.core.text import format_count
+from kpedge.data.formats.coco import json_files
+from kpedge.data.formats.label import LABEL_FILE
 from kpedge.data.formats.record import RECORD
-from kpedge.data.labels import LABEL_FILE, photos_below
-from kpedge.data.rows import read_text
+from kpedge.data.labels import photos_below
+from kpedge.data.rows import is_file
 
-NO_LABELS = (RECORD, "fetched.json", "set.json")
-"""Files of kpedge's own that look like labels and are none."""
-LABEL_ENDINGS = (
+_NO_LABELS = (RECORD, "fetched.json", "set.json")
+"""Files of kpedge's own that look like labels and are not."""
+_LABEL_ENDINGS = (
     *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".pts", ".mat", ".yaml", ".yml"),
     *(".npy", ".npz", ".h5", ".hdf5", ".pkl", ".parquet", ".dat", ".lst", ".xlsx"),
 )
-"""Endings of files in which labels may be."""
-TRIED = 20
-"""JSON files that are looked into for what is wrong with them."""
+_TRIED = 20
+"""JSON files that are searched for what is wrong with them."""
 
 
-def refuse_json(paths: Sequence[Path]) -> None:
-    """Say what is wrong with JSON files that were not recognised as COCO: one that is not JSON before all others.
+def unrecognised(root: Path, formats: Collection[str]) -> DataError:
+    """The error for a folder or a file that exists, if no format fits.
+
+    Args:
+        root: the folder or file.
+        formats: names of the formats that can be asked for.
 
     Raises:
-        DataError: one of them is at fault.
+        DataError: a file is damaged or cannot be read.
+    """
+    _check_readable(root)
+    if is_file(root / "set.json"):
+        return DataError(
+            f"{root} is a prepared set; its photos are elsewhere",
+            "give the folder of the photos, or copy the set's lists there and add --format course-lists",
+        )
+    if root.is_dir() or root.suffix.lower() == ".json":
+        raise_for_json(json_files(root))
+    known = f"--format selects one: {', '.join(name for name in formats if name != 'background')}"
+    background = "photos that show no face: --format background"
+    if root.is_file():
+        if root.suffix.lower() in SUFFIXES:
+            return DataError(f"{root}: this is a photo", "give its folder")
+        return DataError(f"{root}: no labels of a format that kpedge knows", known)
+    if not any(root.iterdir()):
+        return DataError(f"{root}: the folder is empty: no {LABEL_FILE}, no photo", "give the folder of the photos")
+    found = photos_below(root)
+    photos = format_count(len(found), "photo") if found else ""
+    no_labels = f"no {LABEL_FILE} or other labels in this folder or below it"
+    if any(path.suffix.lower() in _LABEL_ENDINGS and path.name not in _NO_LABELS for path in root.rglob("*")):
+        return DataError(
+            f"{root}: no {LABEL_FILE} in this folder or below it, nor the labels of another format",
+            f"{known}; {background}" if photos else known,
+        )
+    if photos:
+        return DataError(f"{root}: {photos}, and {no_labels}", f"give the folder that also holds labels; {background}")
+    return DataError(f"{root}: no photo, and {no_labels}", "give the folder that holds photos and labels")
+
+
+def check_json(root: Path, name: str) -> None:
+    """Stop at JSON files that are not of the format that was asked for, if that is COCO.
+
+    Raises:
+        DataError: there is one.
+    """
+    if name == "coco":
+        raise_for_json(json_files(root))
+
+
+def raise_for_json(paths: Sequence[Path]) -> None:
+    """Stop at JSON files that were not recognised: first at one that is not JSON.
+
+    Raises:
+        DataError: there is one.
     """
     others: list[Path] = []
-    for path in [path for path in paths if path.name not in NO_LABELS][:TRIED]:
-        text = read_text(path)
-        try:
-            document = json.loads(text)
-        except json.JSONDecodeError as error:
-            cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
-            why = " (cut off?)" if cut else f": {error.msg} (column {error.colno})"
-            raise DataError(f"{path}:{error.lineno}: not JSON{why}", "export or copy the file again") from error
-        except (RecursionError, ValueError) as error:
-            raise DataError(f"{path}: not JSON that can be read: {error}", "export or copy the file again") from error
+    for path in [path for path in paths if path.name not in _NO_LABELS][:_TRIED]:
+        document = read_json(path, DataError)
         if not isinstance(document, dict) or not {"images", "annotations"} <= set(document):
             others.append(path)
     if others:
         more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
         raise DataError(
             f"{others[0]}{more}: JSON without images and annotations, so not COCO",
-            "export the labels as COCO keypoints, or name another format with --format",
+            "export the labels as COCO keypoints, or select another format with --format",
         )
 
 
-def refuse_unknown(root: Path, formats: Collection[str]) -> None:
-    """Say what lies there instead of labels of a known format.
-
-    Args:
-        root: a folder or a file, which is there.
-        formats: names of those that can be asked for.
+def _check_readable(root: Path) -> None:
+    """Stop at files that may hold labels and must not be read.
 
     Raises:
-        DataError: always.
+        DataError: there is one.
     """
-    known = f"--format names it: {', '.join(name for name in formats if name != 'background')}"
-    photos_of_none = "photos that show no face: --format background"
-    if root.is_file():
-        if root.suffix.lower() in SUFFIXES:
-            raise DataError(f"{root}: this is a photo", "give its folder")
-        raise DataError(f"{root}: no labels of a format that kpedge knows", known)
-    if not any(root.iterdir()):
-        raise DataError(f"{root}: the folder is empty: no {LABEL_FILE}, no photo", "give the folder of the photos")
-    photos = format_count(len(found), "photo") if (found := photos_below(root)) else ""
-    no_labels = f"no {LABEL_FILE} or other labels in this folder or below it"
-    if any(path.suffix.lower() in LABEL_ENDINGS and path.name not in NO_LABELS for path in root.rglob("*")):
-        raise DataError(
-            f"{root}: no {LABEL_FILE} in this folder or below it, nor the labels of another format",
-            f"{known}; {photos_of_none}" if photos else known,
-        )
-    if photos:
-        raise DataError(
-            f"{root}: {photos}, and {no_labels}", f"give the folder that holds the labels, too; {photos_of_none}"
-        )
-    raise DataError(f"{root}: no photo, and {no_labels}", "give the folder that holds photos and labels")
+    for path in [root, *sorted(root.rglob("*"))] if root.is_dir() else [root]:
+        if not os.access(path, os.R_OK) and (path.is_dir() or path.suffix.lower() in _LABEL_ENDINGS or path == root):
+            raise DataError(f"{path}: cannot be read: permission denied", "allow it, or give another folder")

@@ -1,5 +1,5 @@
 """`wider`: WIDER FACE's lists of boxes: a photo, how many faces it has, and a row for each: `x y width height`, and six
-attributes; photos in `WIDER_train/images/`, likewise `val`; no points.
+attributes; photos in `WIDER_train/images/` and `WIDER_val/images/`; no points.
 
 Its boxes hold the forehead, chin and cheeks (Yang et al., WIDER FACE, CVPR 2016, section 3): those of heads. They count
 the edges of pixels, as COCO's do, so that our coordinates are half a pixel less.
@@ -7,39 +7,43 @@ the edges of pixels, as COCO's do, so that our coordinates are half a pixel less
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kpedge.core.boxes import HEAD
-from kpedge.core.errors import DataError
 from kpedge.core.geometry import Box
 from kpedge.core.images import SUFFIXES
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
-from kpedge.data.formats.coco import EDGE
-from kpedge.data.formats.common import Collected, PhotoFinder
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat
+from kpedge.data.formats.reader import LabelReader, columns_error
 from kpedge.data.labels import LabelRow, Labels
-from kpedge.data.rows import RowError, first_lines, is_number, row_box, row_name, row_numbers, text_lines, where_in
+from kpedge.data.rows import RowError, check_box, first_lines, is_number, parse_numbers, text_lines, where_in
 
-HOLDS = "wider_face_train_bbx_gt.txt and …_val_bbx_gt.txt: photo, count, x y width height …; boxes and no points"
 _LISTS = "wider_face_*_bbx_gt.txt"
-_SPLIT = "wider_face_split"
+_VALIDATION = "_val_bbx_gt.txt"
 _PHOTOS = ("WIDER_train/images", "WIDER_val/images")
 _INVALID = 7
 """The number of a row that is 1 where its authors take the face for too blurred or small to count."""
 _SMALLEST = 1.0
-"""Least width and height, pixels, of what is kept away from where a box has none."""
+"""Least width and height, pixels, of an ignored face whose box has none."""
+EDGE = 0.5
+"""From the edge of the first pixel, where such boxes count from, to its centre."""
 
 
-def looks_like(root: Path) -> bool:
-    """Whether one of the lists lies there or below, or is the file."""
-    if root.is_dir():
-        return next(root.rglob(_LISTS), None) is not None
-    lines = [line.strip() for line in first_lines(root, 3)]
+def find(root: Path) -> list[Path]:
+    """The lists in the folder or below."""
+    return sorted(root.rglob(_LISTS))
+
+
+def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+    """Whether it has the name of such a list, or begins like one."""
+    lines = [line.strip() for line in first_lines(path, 3)]
+    if path.match(_LISTS):
+        return True
     return len(lines) == 3 and _is_photo(lines[0]) and lines[1].isdecimal() and _is_row(lines[2])
 
 
@@ -52,148 +56,106 @@ def _is_row(line: str) -> bool:
     return len(cells) >= 4 and all(map(is_number, cells))
 
 
-@dataclass(slots=True)
-class _Group:
-    """The lines about a photo: its name, how many faces it has, and what follows up to the next photo."""
-
-    line: int
-    name: str
-    rows: list[tuple[int, str]] = field(default_factory=list)
-
-
-def _groups(lines: Iterable[tuple[int, str]]) -> Iterator[_Group]:
-    """The lines of each photo; those before the first have no name."""
-    group: _Group | None = None
-    for number, line in lines:
-        if _is_photo(line.strip()):
-            if group is not None:
-                yield group
-            group = _Group(number, line.strip())
-        elif group is None:
-            group = _Group(number, "", [(number, line)])
-        else:
-            group.rows.append((number, line))
-    if group is not None:
-        yield group
-
-
-@dataclass(slots=True)
-class _Reader:
-    """Reads the lists into rows."""
-
-    find: PhotoFinder
-    found: Collected = field(default_factory=Collected)
-    unlabelled: dict[str, list[Box]] = field(default_factory=dict)
-    empty: int = 0
-
-    def group(self, group: _Group, file: str) -> None:
-        """Take the faces of a photo."""
-        where = where_in(file, group.line)
-        try:
-            if not group.name:
-                raise RowError("no photo", "no photo is named before this line")
-            photo = self.find(row_name(group.name.replace("\\", "/")), _PHOTOS[:: -1 if _is_validation(file) else 1])
-        except RowError as error:
-            self.found.problem(error, where)
-            return
-        told, rows = _count(group.rows)
-        if told is None:
-            self.found.problem(RowError("count", f"no number of faces stands behind {group.name}"), where, photo)
-        elif told == 0 and all(_is_row(row) and set(row.split()) == {"0"} for _, row in rows):
-            self.empty += 1
-            return
-        elif told != len(rows):
-            message = f"{group.name} is to have {format_count(told, 'face')}; rows that follow: {len(rows)}"
-            self.found.problem(RowError("count", message), where, photo)
-        for line, content in rows:
-            try:
-                self.row(content, photo, file, line)
-            except RowError as error:
-                self.found.problem(error, where_in(file, line), photo)
-
-    def row(self, text: str, photo: str, file: str, line: int) -> None:
-        """Take one face.
-
-        Raises:
-            RowError: it cannot be read.
-        """
-        cells = text.split()
-        if len(cells) < 4:
-            raise RowError(
-                "columns", f"{format_count(len(cells), 'column')}, expected x, y, width, height, and attributes"
-            )
-        values = row_numbers(cells, 1)
-        self.found.dropped["attributes"] += bool(values[4:].any())
-        corner, side = values[:2] - EDGE, values[2:4]
-        if side.min() < 0:
-            raise RowError("box without area", f"width and height are {cells[2]} and {cells[3]}")
-        invalid = len(values) > _INVALID and values[_INVALID] == 1
-        flat = side.min() == 0
-        box = row_box(np.concatenate([corner, corner + (np.maximum(side, _SMALLEST) if flat else side)]))
-        if invalid or flat:
-            self.unlabelled.setdefault(photo, []).append(box)
-        else:
-            self.found.rows.append(LabelRow(photo, box, _NOTHING, file, line))
-
-
-_NOTHING = np.full((len(FACES21), 2), np.nan)
-
-
-def _count(rows: list[tuple[int, str]]) -> tuple[int | None, list[tuple[int, str]]]:
-    """How many faces the first line behind a photo tells, None where it does not, and the lines of the faces."""
-    if rows and len(cells := rows[0][1].split()) == 1 and cells[0].isdecimal() and len(cells[0]) < 10:
-        return int(cells[0]), rows[1:]
-    return None, rows
-
-
-def read(root: Path, scheme: KeypointScheme | None = None) -> Labels:
-    """The boxes of both lists. Faces that are marked as invalid, or whose box has no area, are neither face nor
-    background; photos without a box are not used. The photos of the list for validation stand in `test`, as the boxes
-    of WIDER FACE's own test photos are not public.
-
-    Args:
-        root: the folder, or one list.
-        scheme: what boxes without points are to have.
+def corners(values: NDArray[np.float64], cells: list[str], smallest: float = 0.0) -> Box:
+    """The box of `x y width height`, which count the edges of pixels, in our frame.
 
     Raises:
-        DataError: there is nothing to read.
+        RowError: it has no area.
     """
-    files = [root] if root.is_file() else sorted(root.rglob(_LISTS))
-    if not files:
-        raise DataError(f"{root}: no {_LISTS}", f"give the folder that holds {_SPLIT}, WIDER_train and WIDER_val")
-    root = _data_folder(root)
-    reader = _Reader(PhotoFinder(root))
-    for path in files:
-        for group in _groups(text_lines(path)):
-            reader.group(group, path.relative_to(root).as_posix())
-    found = reader.found
-    if not reader.empty and not reader.unlabelled:
-        found.check(files[0])
-    kept = dict.fromkeys(row.photo for row in found.rows if _is_validation(row.file))
-    remarks = []
-    if reader.empty:
-        remarks.append(
-            f"{format_count(reader.empty, 'photo')} without a box {'is' if reader.empty == 1 else 'are'} not used"
-        )
-    labels = found.labels(
-        root,
+    if values[2:4].min() < 0:
+        raise RowError("box without area", f"width and height are {cells[2]} and {cells[3]}")
+    start = values[:2] - EDGE
+    return check_box(np.concatenate([start, start + np.maximum(values[2:4], smallest)]))
+
+
+class _Photo:
+    """The photo whose faces are being read, and how many of them there should be."""
+
+    def __init__(self, name: str, where: str) -> None:
+        self.name, self.where = name, where
+        self.expected: int | None = None
+        self.faces = self.empty = 0
+
+
+def _finish(reader: LabelReader, photo: _Photo | None) -> int:
+    """Compare the number of faces with what was announced; 1 if the photo has none."""
+    if photo is None or not photo.name:
+        return 0
+    if photo.expected == 0 and photo.faces == photo.empty:
+        return 1
+    if photo.expected is None:
+        message = f"no number of faces follows {photo.name}"
+        reader.problem(RowError("count", message), photo.where, photo.name)
+    elif photo.expected != photo.faces:
+        message = f"{photo.name} should have {format_count(photo.expected, 'face')}; rows that follow: {photo.faces}"
+        reader.problem(RowError("count", message), photo.where, photo.name)
+    return 0
+
+
+def _add_face(reader: LabelReader, text: str, photo: str, file: str, line: int) -> None:
+    cells = text.split()
+    if len(cells) < 4:
+        raise columns_error(len(cells), "x, y, width, height, and attributes")
+    values = parse_numbers(cells, 1)
+    reader.dropped["attributes"] += bool(values[4:].any())
+    flat = values[2:4].min() == 0
+    box = corners(values, cells, _SMALLEST if flat else 0.0)
+    if flat or (len(values) > _INVALID and values[_INVALID] == 1):
+        reader.ignore(photo, box)
+    else:
+        reader.rows.append(LabelRow(photo, box, _NO_POINTS, file, line))
+
+
+_NO_POINTS = np.full((len(FACES21), 2), np.nan)
+
+
+def read(reader: LabelReader) -> Labels:
+    """The boxes of all lists. Faces that are marked as invalid, or whose box has no area, are neither face nor
+    background; photos without a box are not used. The photos of the list for validation are the test split, as the
+    boxes of WIDER FACE's own test photos are not public.
+    """
+    empty = 0
+    for path in reader.files:
+        file = reader.path_of(path)
+        folders = _PHOTOS[::-1] if file.endswith(_VALIDATION) else _PHOTOS
+        photo: _Photo | None = None
+        for line, content in text_lines(path):
+            text, where = content.strip(), where_in(file, line)
+            try:
+                if _is_photo(text):
+                    empty += _finish(reader, photo)
+                    photo = _Photo("", where)  # until the name is known to be one
+                    photo.name = reader.photo(text, *folders)
+                elif photo is None:
+                    photo = _Photo("", where)
+                    raise RowError("no photo", "no photo is named before this line")
+                elif photo.expected is None and not photo.faces and text.isdecimal() and len(text) < 10:
+                    photo.expected = int(text)
+                elif photo.name:
+                    photo.faces += 1
+                    photo.empty += _is_row(text) and set(text.split()) == {"0"}
+                    if photo.expected or not photo.empty:
+                        _add_face(reader, text, photo.name, file, line)
+            except RowError as error:
+                reader.problem(error, where, photo.name if photo else "")
+        empty += _finish(reader, photo)
+    if empty:
+        reader.remarks.append(f"{format_count(empty, 'photo')} without a box {'is' if empty == 1 else 'are'} not used")
+        reader.dropped["photos without a box"] += empty
+    return reader.labels(
         FACES21,
-        files,
-        "wider",
-        test=tuple(kept) or None,
+        test=reader.test_photos(lambda row: row.file.endswith(_VALIDATION)),
         boxes_only=True,
         convention=HEAD,
-        unlabelled=reader.unlabelled,
-        remarks=tuple(remarks),
     )
-    return labels if scheme is None else labels.converted(scheme)
 
 
-def _is_validation(file: str) -> bool:
-    return file.endswith("_val_bbx_gt.txt")
-
-
-def _data_folder(root: Path) -> Path:
-    """The folder that holds the photos, for it, its folder of lists, or one list."""
-    start = root.parent if root.is_file() else root
-    return start.parent if start.name == _SPLIT else start
+FORMAT = LabelFormat(
+    "wider",
+    "WIDER FACE: wider_face_train_bbx_gt.txt and …_val_bbx_gt.txt; photos in WIDER_train/images/, WIDER_val/images/",
+    find,
+    sniff,
+    read,
+    FormatCapabilities.BOXES | FormatCapabilities.BOXES_ONLY | FormatCapabilities.MANY_FACES,
+    label_folders=("wider_face_split",),
+)

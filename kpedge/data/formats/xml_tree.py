@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat  # noqa: S405, RUF100
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from kpedge.core.errors import DataError
 from kpedge.core.files import read_bytes
-from kpedge.data.rows import RowError
+from kpedge.data.rows import RowError, first_lines
 
-LARGEST = 1 << 24
-"""Bytes of a file from which on it is no label."""
-
-
-class _RefusedError(Exception):
-    """A document type was declared."""
+LARGEST = 1 << 28
+"""Bytes of the largest file that is read."""
 
 
-def read_xml(path: Path) -> Element:
+class _Builder(TreeBuilder):
+    def doctype(self, *_declaration: object) -> None:
+        """Stop at a document type."""
+        raise RowError("document type", "it declares a document type, which labels do not need; remove it")
+
+
+def read_xml(path: Path, tag: str) -> Element:
     """The root element of an XML file.
 
     Raises:
-        RowError: it cannot be read, is no XML, or declares a document type.
+        RowError: it cannot be read, is not XML, has another root element, or declares a document type.
     """
     try:
         data = read_bytes(path, DataError, limit=LARGEST)
@@ -30,25 +31,24 @@ def read_xml(path: Path) -> Element:
         raise RowError("unreadable", str(error).removeprefix(f"{path}: ")) from error
     if len(data) == LARGEST:
         raise RowError("too large", f"the file has {LARGEST >> 20} MiB or more")
-    builder, parser = TreeBuilder(), expat.ParserCreate()
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    parser.StartDoctypeDeclHandler = _refuse
+    parser = XMLParser(target=_Builder())  # noqa: S314  document types are refused
     try:
-        parser.Parse(data, True)
-    except _RefusedError:
-        raise RowError("document type", "it declares a document type, which labels do not need; remove it") from None
-    except (expat.ExpatError, ValueError, LookupError) as error:
+        parser.feed(data)
+        root: Element = parser.close()
+    except (ParseError, ValueError, LookupError) as error:
         raise RowError("not XML", f"not XML: {error}") from error
-    return builder.close()
+    if root.tag != tag:
+        raise RowError("form", f"the root element is <{root.tag}>, expected <{tag}>")
+    return root
 
 
-def _refuse(*_arguments: object) -> None:
-    raise _RefusedError
+def starts_with(path: Path, tag: str) -> bool:
+    """Whether the first lines of a file open an element."""
+    text = "".join(first_lines(path, 8))
+    return path.suffix.lower() == ".xml" and (f"<{tag}>" in text or f"<{tag} " in text)
 
 
 def text_of(element: Element, path: str) -> str:
-    """The text of an element below, without blanks around it; empty where there is none."""
+    """The text of an element below, without blanks around it; "" if there is none."""
     found = element.find(path)
     return "" if found is None else (found.text or "").strip()

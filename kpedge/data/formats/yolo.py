@@ -1,17 +1,13 @@
 """`yolo`: YOLO's boxes: photos in `images/`, and in `labels/` a text file each, `class x y w h` in fractions of the
-photo, with `x y v` or `x y` of each point behind them where `kpt_shape` in `data.yaml`, or Label Studio's `notes.json`,
-says so.
+photo, then `x y v` or `x y` of each point if `kpt_shape` in `data.yaml`, or Label Studio's `notes.json`, says so.
 
 0 is the photo's left edge and 1 its right one, so a fraction f lies at f·W - 0.5 in our frame.
 """
 
 from __future__ import annotations
 
-import os
 import posixpath
-from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -22,50 +18,36 @@ from kpedge.core.errors import DataError, ImageError
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
-from kpedge.data.formats.coco_categories import scheme_of
-from kpedge.data.formats.coco_write import Sizes
-from kpedge.data.formats.common import (
-    Collected,
-    Places,
-    generic_scheme,
-    in_test_folder,
-    known_scheme,
-    write_scheme,
-)
-from kpedge.data.formats.yolo_settings import (
-    SETTINGS,
-    Settings,
-    listed_tests,
-    read_settings,
-    settings_text,
-)
-from kpedge.data.labels import LabelProblem, LabelRow, Labels, photos_below
-from kpedge.data.photos import photo_head
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
+from kpedge.data.formats.reader import LabelReader, in_test_folder
+from kpedge.data.formats.schemes import generic_scheme, known_scheme, scheme_of_points, write_scheme
+from kpedge.data.formats.yolo_settings import SETTINGS, Settings, listed_tests, read_settings, settings_lines
+from kpedge.data.labels import LabelRow, Labels, photo_problem
+from kpedge.data.photos import read_head
 from kpedge.data.rows import (
     RowError,
+    check_box,
     check_points,
     first_lines,
-    is_file,
     is_number,
-    row_box,
-    row_numbers,
+    parse_numbers,
     text_lines,
     where_in,
 )
 
-HOLDS = "images/ and labels/*.txt: class x y w h in fractions of the photo, and points where data.yaml has kpt_shape"
 PHOTOS, LABELS = "images", "labels"
-_NO_LABELS = ("classes.txt", "README.txt", "train.txt", "val.txt", "test.txt", "notes.txt", "obj.names")
+_NO_LABELS = ("classes.txt", "train.txt", "test.txt", "val.txt", "README.txt", "notes.txt", "obj.names")
 
 
-def _label_files(root: Path) -> list[Path]:
-    """The text files of labels, in `labels/` folders, or where there is none beside the photos."""
+def find(root: Path) -> list[Path]:
+    """The text files in `labels/` folders, or, if there is none, next to the photos."""
     found = sorted(path for path in root.rglob("*.txt") if path.name not in _NO_LABELS)
     inside = [path for path in found if LABELS in path.relative_to(root).parts[:-1]]
-    return inside or [path for path in found if _is_row(path)]
+    return inside or [path for path in found if sniff(path, None)]
 
 
-def _is_row(path: Path) -> bool:
+def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+    """Whether the first row is a class and fractions."""
     lines = first_lines(path, 1)
     cells = lines[0].split() if lines else []
     return (
@@ -76,140 +58,91 @@ def _is_row(path: Path) -> bool:
     )
 
 
-def looks_like(root: Path) -> bool:
-    """Whether text files with its rows lie there."""
-    return root.is_dir() and any(_is_row(path) for path in _label_files(root)[:20])
+def _parse_row(
+    cells: list[str], size: NDArray[np.float64], settings: Settings, scheme: KeypointScheme
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]:
+    """Box, points and their visibility, of one row.
+
+    Raises:
+        RowError: it cannot be read.
+    """
+    count, step = settings.shape
+    expected = 5 + count * step
+    if len(cells) != expected:
+        hint = "" if count else "; points need kpt_shape in data.yaml, outlines are not read"
+        raise RowError("columns", f"{format_count(len(cells), 'column')}, expected {expected}: class, x y w h{hint}")
+    values = parse_numbers(cells[1:], 2)
+    centre, side = values[:2] * size, values[2:4] * size
+    box = check_box(np.concatenate([centre - side / 2, centre + side / 2]) - 0.5)
+    points, visible = np.full((len(scheme), 2), np.nan), None
+    if count:
+        given = values[4:].reshape(count, step)
+        flags = given[:, 2] if step == 3 else np.where((given[:, :2] != 0).any(axis=1), 2.0, 0.0)
+        points = np.where(flags[:, None] > 0, given[:, :2] * size - 0.5, np.nan)
+        visible = flags != 1 if (flags == 1).any() else None
+    return box, check_points(points), visible
 
 
-@dataclass(slots=True)
-class _Reader:
-    """Reads the label files of a folder."""
-
-    root: Path
-    settings: Settings
-    scheme: KeypointScheme
-    only: frozenset[str]
-    found: Collected = field(default_factory=Collected)
-    background: list[str] = field(default_factory=list)
-    classes: Counter[str] = field(default_factory=Counter)
-
-    def file(self, path: Path, photo: str) -> None:
-        """Take the rows of one file."""
-        file = path.relative_to(self.root).as_posix()
-        try:
-            lines = list(text_lines(path))
-            head = photo_head(self.root / photo) if lines else None
-        except DataError as error:
-            self.found.problem(RowError("not a text file", str(error).removeprefix(f"{path}: ")), file, photo)
-            return
-        except ImageError as error:
-            kind = "unreadable photo" if is_file(self.root / photo) else "missing photo"
-            message = str(error).removeprefix(f"{self.root}{os.sep}")
-            self.found.problems.append(LabelProblem(kind, file, message, photo))
-            return
-        if head is None:
-            self.background.append(photo)
-            return
-        for line, content in lines:
+def _add_file(reader: LabelReader, path: Path, photo: str, settings: Settings, scheme: KeypointScheme) -> None:
+    file = reader.path_of(path)
+    try:
+        lines = list(text_lines(path))
+        head = read_head(reader.root / photo) if lines else None
+    except DataError as error:
+        reader.problem(RowError("not a text file", str(error).removeprefix(f"{path}: ")), file, photo)
+        return
+    except ImageError as error:
+        faces = [LabelRow(photo, np.zeros(4), np.zeros((0, 2)), file, line) for line, _ in lines]
+        reader.problems.append(photo_problem(reader.root, photo, faces, error))
+        return
+    if head is None:
+        reader.background.append(photo)
+        return
+    size = np.array([head.width, head.height], dtype=np.float64)
+    for line, content in lines:
+        cells = content.split()
+        if len(cells) < 5 or reader.wants(settings.names.get(cells[0], cells[0])):
             try:
-                row = self.row(content, photo, file, line, np.array([head.width, head.height], dtype=np.float64))
+                box, points, visible = _parse_row(cells, size, settings, scheme)
+                reader.rows.append(LabelRow(photo, box, points, file, line, visible))
             except RowError as error:
-                self.found.problem(error, where_in(file, line), photo)
-            else:
-                if row is not None:
-                    self.found.rows.append(row)
-
-    def row(self, text: str, photo: str, file: str, line: int, size: NDArray[np.float64]) -> LabelRow | None:
-        """One row, or nothing where it is of another class.
-
-        Raises:
-            RowError: it cannot be read.
-        """
-        cells, (count, step) = text.split(), self.settings.shape
-        name = self.settings.names.get(cells[0], cells[0])
-        if len(cells) >= 5:  # a row of fewer is none
-            self.classes[name] += 1
-        if self.only and name not in self.only:
-            self.found.dropped["annotations of other categories"] += 1
-            return None
-        expected = 5 + count * step
-        if len(cells) != expected:
-            hint = "" if count else "; points need kpt_shape in data.yaml, outlines are not read"
-            raise RowError(
-                "columns", f"{format_count(len(cells), 'column')}, expected {expected}: class, x y w h{hint}"
-            )
-        values = row_numbers(cells[1:], 2)
-        centre, side = values[:2] * size, values[2:4] * size
-        box = row_box(np.concatenate([centre - side / 2, centre + side / 2]) - 0.5)
-        points, visible = np.full((len(self.scheme), 2), np.nan), None
-        if count:
-            given = values[4:].reshape(count, step)
-            flags = given[:, 2] if step == 3 else np.where((given[:, :2] != 0).any(axis=1), 2.0, 0.0)
-            points = np.where(flags[:, None] > 0, given[:, :2] * size - 0.5, np.nan)
-            hidden = flags == 1
-            visible = ~hidden if hidden.any() else None
-        return LabelRow(photo, box, check_points(points), file, line, visible)
+                reader.problem(error, where_in(file, line), photo)
 
 
-def _photo_of(path: Path, root: Path, photos: dict[str, str]) -> str:
-    """The photo of a label file: in the `images` folder that answers to its `labels` folder, or beside it."""
-    parts = list(path.relative_to(root).with_suffix("").parts)
+def _stems_of(file: str) -> list[str]:
+    """Paths without ending of the photo of a label file: in the `images` folder next to its `labels` folder, or next to
+    the file.
+    """
+    parts = list(PurePosixPath(file).with_suffix("").parts)
     ways = [parts]
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == LABELS:
             ways.insert(0, [*parts[:place], PHOTOS, *parts[place + 1 :]])
             ways.append([*parts[:place], *parts[place + 1 :]])
             break
-    stems = [posixpath.join(*way) for way in ways]
-    return next((photos[stem] for stem in stems if stem in photos), f"{stems[0]}.jpg")
+    return [posixpath.join(*way) for way in ways]
 
 
-def read(root: Path, scheme: KeypointScheme | None = None, *, only: Collection[str] = ()) -> Labels:
-    """The boxes, and points, of all label files; an empty one says that its photo shows no face.
-
-    Args:
-        root: the folder.
-        scheme: of points without names where their number is its, and what boxes without points are to have.
-        only: names of classes; all when empty.
-
-    Raises:
-        DataError: there is nothing to read.
-    """
-    files = _label_files(root) if root.is_dir() else []
-    if not files:
-        raise DataError(f"{root}: no label file in {LABELS}/", f"give the folder that holds {PHOTOS}/ and {LABELS}/")
-    settings = read_settings(root)
-    count, own = settings.shape[0], scheme or FACES21
-    remarks: list[str] = []
+def read(reader: LabelReader) -> Labels:
+    """The boxes, and points, of all label files; an empty one says that its photo shows no face."""
+    settings = read_settings(reader.root)
+    count, scheme = settings.shape[0], reader.scheme or FACES21
     if settings.points:
-        own, remarks = scheme_of(root, f"points{count}", settings.points, None)
+        scheme, reader.remarks = scheme_of_points(reader.root, f"points{count}", settings.points, None)
     elif count:
-        own = known_scheme(root, count, scheme) or generic_scheme(count)
-    photos = {posixpath.splitext(photo)[0]: photo for photo in photos_below(root)}
-    reader = _Reader(root, settings, own, frozenset(only))
-    for path in files:
-        reader.file(path, _photo_of(path, root, photos))
-    found = reader.found
-    found.dropped["names of objects"] += sum(reader.classes.values()) if len(reader.classes) > 1 else 0
-    if len(reader.classes) > 1 and not only:
-        every = ", ".join(f"{name} ({number:,})" for name, number in reader.classes.most_common())
-        remarks.append(f"all classes are taken for faces: {every}; --label chooses among them")
-    read_photos = {row.photo for row in found.rows} | set(reader.background)
-    return found.labels(
-        root,
-        own,
-        files,
-        "yolo",
-        background=tuple(reader.background),
-        test=tuple(sorted(_tests(root, read_photos))) or None,
-        boxes_only=not count,
-        convention=POINTS if count else HEAD,
-        remarks=tuple(remarks),
+        scheme = known_scheme(reader.root, count, reader.scheme) or generic_scheme(count)
+    photos = reader.find.by_stem()
+    for path in reader.files:
+        stems = _stems_of(reader.path_of(path))
+        _add_file(reader, path, reader.find.of_stem(photos, stems) or f"{stems[0]}.jpg", settings, scheme)
+    tests = _find_tests(reader.root, {row.photo for row in reader.rows} | set(reader.background))
+    return reader.labels(
+        scheme, test=tuple(sorted(tests)) or None, boxes_only=not count, convention=POINTS if count else HEAD
     )
 
 
-def _tests(root: Path, photos: Collection[str]) -> set[str]:
-    """The photos of the set's own test split: those of its list or, where there is no list, in a test folder.
+def _find_tests(root: Path, photos: Collection[str]) -> set[str]:
+    """The photos of the set's own test split: those of its list or, if there is no list, in a test folder.
 
     A list may name them from another folder on, as Darknet's do.
     """
@@ -228,38 +161,57 @@ def _tests(root: Path, photos: Collection[str]) -> set[str]:
     }
 
 
-def place(photo: str, test: bool) -> str:
-    """Photos lie in a folder for each split."""
-    split = f"{PHOTOS}/{'test' if test else 'train'}/"
+def image_path(photo: str, is_test: bool) -> str:
+    """Photos go to a folder for each split."""
+    split = f"{PHOTOS}/{'test' if is_test else 'train'}/"
     return photo if photo.startswith(split) else split + photo
 
 
-def write(folder: Path, labels: Labels, places: Places, sizes: Sizes) -> None:
+def write(job: WriteJob) -> None:
     """Write a label file for each photo, and `data.yaml`."""
-    for photo, rows in labels.by_photo().items():
-        where = PurePosixPath(places[photo])
-        path = folder / PurePosixPath(LABELS, *where.parts[1:]).with_suffix(".txt")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        size = np.array(sizes[photo], dtype=np.float64)
-        path.write_text("".join(f"{_row(row, size, labels.boxes_only)}\n" for row in rows), encoding="utf-8")
-    scheme = None if labels.boxes_only else labels.scheme
-    (folder / SETTINGS).write_text(settings_text(scheme, bool(labels.test)), encoding="utf-8")
+    for photo, rows in job.labels.by_photo().items():
+        where = PurePosixPath(LABELS, *PurePosixPath(job.paths[photo]).parts[1:]).with_suffix(".txt")
+        size = np.array(job.sizes[photo], dtype=np.float64)
+        job.write_lines(where.as_posix(), (_format_row(row, size, job.labels.boxes_only) for row in rows))
+    scheme = None if job.labels.boxes_only else job.labels.scheme
+    job.write_lines(SETTINGS, settings_lines(scheme, bool(job.labels.test)))
     if scheme is not None:
-        write_scheme(folder, scheme)
+        write_scheme(job.folder, scheme)
 
 
-def _row(row: LabelRow, size: NDArray[np.float64], boxes_only: bool) -> str:
+def _format_row(row: LabelRow, size: NDArray[np.float64], boxes_only: bool) -> str:
     low, high = (row.box[:2] + 0.5) / size, (row.box[2:] + 0.5) / size
-    cells = ["0", *map(_fraction, (*((low + high) / 2).tolist(), *(high - low).tolist()))]
+    cells = ["0", *map(_format_fraction, (*((low + high) / 2).tolist(), *(high - low).tolist()))]
     if not boxes_only:
-        labelled = row.labelled
-        for place, point in enumerate(((row.keypoints + 0.5) / size).tolist()):
-            flag = 0 if not labelled[place] else 1 if row.visible is not None and not row.visible[place] else 2
-            cells += [*map(_fraction, point), str(flag)] if flag else ["0", "0", "0"]
+        for flag, point in zip(row.flags, ((row.keypoints + 0.5) / size).tolist(), strict=True):
+            cells += [*map(_format_fraction, point), str(flag)] if flag else ["0", "0", "0"]
     return " ".join(cells)
 
 
-def _fraction(value: float) -> str:
+def _format_fraction(value: float) -> str:
     """Ten digits: a millionth of a pixel in a photo of ten thousand."""
     text = f"{value:.10f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+_CAN = FormatCapabilities
+FORMAT = LabelFormat(
+    "yolo",
+    "YOLO: images/ and labels/*.txt, or both in one folder; data.yaml, classes.txt, or Label Studio's notes.json",
+    find,
+    sniff,
+    read,
+    _CAN.BOXES
+    | _CAN.POINTS
+    | _CAN.PARTIAL_POINTS
+    | _CAN.VISIBILITY
+    | _CAN.BOXES_ONLY
+    | _CAN.MANY_FACES
+    | _CAN.BACKGROUND
+    | _CAN.TEST_SPLIT
+    | _CAN.NAMES
+    | _CAN.SIZES
+    | _CAN.FILE_PER_PHOTO,
+    write,
+    image_path,
+)

@@ -1,26 +1,24 @@
-"""What `data.yaml`, `classes.txt` and Label Studio's `notes.json` say of YOLO's labels.
-
-The few lines of YAML that matter are read without a library.
-"""
+"""What `data.yaml`, `classes.txt` and Label Studio's `notes.json` say about YOLO's labels."""
 
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kpedge.core.errors import DataError
+from kpedge.core.extras import importable
+from kpedge.core.files import read_json
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.rows import is_file, read_text
 
 SETTINGS = "data.yaml"
-_FILES = (SETTINGS, "data.yml", "dataset.yaml", "dataset.yml")
+_USUAL = (SETTINGS, "data.yml", "dataset.yaml", "dataset.yml")
+_KEYS = {"names", "kpt_shape", "nc", "train"}
+"""A YAML file with one of these keys is taken for the settings, whatever it is called."""
 _CLASSES = ("classes.txt", "labels/classes.txt", "obj.names")
-_SHAPE = re.compile(r"^kpt_shape\s*:\s*[\[(]?\s*(\d+)\s*,\s*(\d+)", re.MULTILINE)
-_SHAPE_LINES = re.compile(r"^kpt_shape\s*:\s*\n\s*-\s*(\d+)\s*\n\s*-\s*(\d+)", re.MULTILINE)
-_BLOCK = re.compile(r"^(names|kpt_names)\s*:(.*(?:\n(?:[ \t]+.*|-.*|[ \t]*))*)", re.MULTILINE)
-"""A key and what belongs to it: the rest of its line, and the lines below that are indented or items of a list."""
 _NOTES = "notes.json"
 _TEST_LISTS = ("test.txt", "labels/test.txt", "data/test.txt")
 _MOST_POINTS = 1000
@@ -31,33 +29,71 @@ class Settings:
     """What the rows hold.
 
     Attributes:
-        names: number of a class, as the rows have it -> its name.
+        names: number of a class, as in the rows -> its name.
         shape: how many points a row has, and how many numbers each; (0, 0) for boxes alone.
-        points: names of the points; empty where nothing names them.
+        points: names of the points; empty if nothing names them.
     """
 
     names: dict[str, str]
-    shape: tuple[int, int]
+    shape: tuple[int, int] = (0, 0)
     points: tuple[str, ...] = ()
 
 
 def read_settings(root: Path) -> Settings:
-    """The settings of a folder, or of the one above; nothing is needed.
+    """The settings of a folder, or of the one above; all are optional.
 
     Raises:
-        DataError: `kpt_shape` is nothing that can be.
+        DataError: a file cannot be read, or `kpt_shape` is impossible.
     """
-    path = next((folder / name for folder in (root, root.parent) for name in _FILES if is_file(folder / name)), None)
-    if path is None:
-        return _from_notes(root) or Settings(_from_list(root), (0, 0))
-    text = "\n".join(_without_comment(line) for line in read_text(path).replace("\r", "").split("\n"))
-    shape = _SHAPE.search(text) or _SHAPE_LINES.search(text)
-    count, step = (int(shape[1]), int(shape[2])) if shape and len(shape[1] + shape[2]) < 8 else (0, 0)
-    if (shape and step not in (2, 3)) or count > _MOST_POINTS:
-        raise DataError(f"{path}: kpt_shape is to be [points, 2 or 3]", "2 numbers a point are x y, 3 are x y v")
-    blocks = dict(reversed(_BLOCK.findall(text)))  # of a key that is there twice the first
-    points = _point_names(blocks.get("kpt_names", ""))
-    return Settings(_names(blocks.get("names", "")), (count, step), points if len(points) == count else ())
+    for path, content in _yaml_files(root):
+        shape = content.get("kpt_shape") or (0, 0)
+        try:
+            count, step = (int(value) for value in shape)
+        except (TypeError, ValueError):
+            count, step = -1, 0
+        if not 0 <= count <= _MOST_POINTS or (count and step not in (2, 3)):
+            raise DataError(f"{path}: kpt_shape must be [points, 2 or 3]", "2 numbers a point are x y, 3 are x y v")
+        points = _point_names(content.get("kpt_names"))
+        return Settings(_numbered(content.get("names")), (count, step), points if len(points) == count else ())
+    return _from_notes(root) or Settings(_from_list(root))
+
+
+def _yaml_files(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The settings of a folder, or of the one above: usual names first, then any YAML file with the right keys."""
+    for folder in (root, root.parent):
+        usual = [folder / name for name in _USUAL if is_file(folder / name)]
+        others = sorted(path for ending in ("*.yaml", "*.yml") for path in folder.glob(ending)) if not usual else []
+        for path in (*usual, *others):
+            content = _read_yaml(path)
+            if isinstance(content, dict) and _KEYS & set(map(str, content)):
+                yield path, content
+
+
+def _read_yaml(path: Path) -> Any:
+    yaml = importable("yaml", "data")
+    text = read_text(path)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        why = getattr(error, "problem", "") or "too deeply nested"
+        raise DataError(f"{where}: not YAML: {why}", "correct that line") from error
+
+
+def _numbered(names: Any) -> dict[str, str]:
+    """Number of a class -> its name, of a list or a table."""
+    pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
+    return {str(number): str(name) for number, name in pairs}
+
+
+def _point_names(names: Any) -> tuple[str, ...]:
+    """The names of the points of the first class."""
+    if isinstance(names, dict):
+        names = next(iter(names.values()), None)
+    if isinstance(names, list) and names and isinstance(names[0], list):
+        names = names[0]
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _from_list(root: Path) -> dict[str, str]:
@@ -68,14 +104,14 @@ def _from_list(root: Path) -> dict[str, str]:
 
 
 def _from_notes(root: Path) -> Settings | None:
-    """What Label Studio leaves beside the rows, which have x y v of each point; None where it is not there."""
+    """What Label Studio leaves next to the rows, which have x y v of each point; None if it is not there."""
     if not is_file(root / _NOTES):
         return None
     try:
-        categories = json.loads(read_text(root / _NOTES))["categories"]
+        categories = read_json(root / _NOTES, DataError)["categories"]
         names = {str(int(category["id"])): str(category["name"]) for category in categories}
         points = [tuple(map(str, category.get("keypoints") or ())) for category in categories]
-    except (ValueError, LookupError, TypeError, AttributeError):  # notes of another kind
+    except (DataError, ValueError, LookupError, TypeError, AttributeError):  # notes of another kind
         return None
     longest = max(points, key=len, default=())
     if len(longest) > _MOST_POINTS:
@@ -83,46 +119,21 @@ def _from_notes(root: Path) -> Settings | None:
     return Settings(names, (len(longest), 3 if longest else 0), longest)
 
 
-def _point_names(text: str) -> tuple[str, ...]:
-    """The names in the block of `kpt_names`: those of the first class, as `- a` a line or `[a, b]`."""
-    of_first = re.split(r"^[ \t]*1[ \t]*:", text, maxsplit=1, flags=re.MULTILINE)[0]
-    inline = re.search(r"\[([^\]]*)\]", of_first)
-    entries = inline[1].split(",") if inline else re.findall(r"^[ \t]*-(.*)$", of_first, re.MULTILINE)
-    return tuple(name for name in (entry.strip().strip("'\"") for entry in entries) if name)
-
-
 def listed_tests(root: Path) -> tuple[str, ...]:
-    """The photos that a list of the test split names, as its lines have them; none where there is no list."""
+    """The photos that a list of the test split names, as they are written; none if there is no list."""
     path = next((root / name for name in _TEST_LISTS if is_file(root / name)), None)
     if path is None:
         return ()
     return tuple(line.strip().replace("\\", "/") for line in read_text(path).split("\n") if line.strip())
 
 
-def _without_comment(line: str) -> str:
-    return re.sub(r"(^|\s)#.*$", "", line).rstrip()
-
-
-def _names(text: str) -> dict[str, str]:
-    """`[a, b]`, `{0: a, 1: b}`, `- a`, or `0: a`, in one line or one each."""
-    text = text.strip()
-    inline = text[:1] in ("[", "{")
-    entries = re.split(r",", text.strip("[]{}")) if inline else text.split("\n")
-    found = {}
-    for number, entry in enumerate(entry.strip() for entry in entries if entry.strip()):
-        keyed = re.fullmatch(r"['\"]?(\d+)['\"]?\s*:\s*(.*)", entry)
-        key, name = (keyed[1], keyed[2]) if keyed else (str(number), entry.removeprefix("-"))
-        found[key] = name.strip().strip("'\"")
-    return found
-
-
-def settings_text(scheme: KeypointScheme | None, has_test: bool) -> str:
-    """The content of `data.yaml`."""
-    # no `path`: it would be taken from where the program runs; without it the folder is that of this file
+def settings_lines(scheme: KeypointScheme | None, has_test: bool) -> list[str]:
+    """The lines of `data.yaml`."""
+    # no `path`: it would be relative to where the program runs; without it the folder is that of this file
     lines = ["train: images/train", "val: images/train", *(["test: images/test"] if has_test else [])]
     lines += ["names:", "  0: face"]
     if scheme is not None:
         flipped = ", ".join(map(str, scheme.mirror_order.tolist()))
         lines += [f"kpt_shape: [{len(scheme)}, 3]", f"flip_idx: [{flipped}]"]
         lines += ["kpt_names:", "  0:", *(f"    - {json.dumps(point)}" for point in scheme.points)]
-    return "\n".join(lines) + "\n"
+    return lines

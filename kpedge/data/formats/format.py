@@ -1,0 +1,130 @@
+"""What a label format is: `LabelFormat`, what it can hold, and what its writer gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Flag, auto
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kpedge.core.scheme import KeypointScheme
+from kpedge.data.labels import LabelRow, Labels
+
+if TYPE_CHECKING:
+    from kpedge.data.formats.reader import LabelReader
+
+
+class FormatCapabilities(Flag):
+    """What a label format can hold. What it cannot is counted when labels are converted to it."""
+
+    NONE = 0
+    BOXES = auto()
+    """Boxes of its own; without them, boxes follow from the points."""
+    POINTS = auto()
+    PARTIAL_POINTS = auto()
+    """Single points may be missing."""
+    VISIBILITY = auto()
+    """Points may be marked as hidden."""
+    BOXES_ONLY = auto()
+    """Faces may have a box and no points."""
+    MANY_FACES = auto()
+    """A photo may have several faces."""
+    IGNORED = auto()
+    """Faces that are neither face nor background."""
+    BACKGROUND = auto()
+    """Photos without a face."""
+    TEST_SPLIT = auto()
+    NAMES = auto()
+    """Objects have names, among which `--label` chooses."""
+    SIZES = auto()
+    """Writing needs the size of every photo."""
+    WHOLE_PIXELS = auto()
+    """Coordinates are whole numbers."""
+    FILE_PER_PHOTO = auto()
+    """Label files have the names of the photos, with another ending."""
+    BLANK_SEPARATED = auto()
+    """The name of a photo stands between blanks, so it cannot hold a number by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteJob:
+    """What a writer gets.
+
+    Attributes:
+        folder: where to write.
+        labels: nothing in them exceeds the format's capabilities.
+        paths: photo -> its path in the folder.
+        sizes: photo -> width and height, pixels; only for formats with `SIZES`.
+    """
+
+    folder: Path
+    labels: Labels
+    paths: Mapping[str, str]
+    sizes: Mapping[str, tuple[int, int]]
+
+    def is_test(self, photo: str) -> bool:
+        """Whether a photo belongs to the test split."""
+        return photo in (self.labels.test or ())
+
+    def rows(self, *, test: bool) -> list[LabelRow]:
+        """The faces of the test split, or all others."""
+        held_out = set(self.labels.test or ())
+        return [row for row in self.labels.rows if (row.photo in held_out) == test]
+
+    def write_lines(self, name: str, lines: Iterable[str]) -> None:
+        """Write a text file into the folder, and the folders that it needs."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _same_path(photo: str, _is_test: bool) -> str:
+    return photo
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFormat:
+    """A label format. Its module defines one as `FORMAT`; `kpedge.data.formats` registers it.
+
+    Attributes:
+        name: for `--format` and `--to`.
+        description: what a folder of it holds, in one line.
+        find: the files of a folder that may hold its labels, whatever is in them.
+        sniff: whether one of these files looks like it, for a requested scheme or None.
+        read: reads the files that `find` gave.
+        capabilities: what it holds, and what writing it needs.
+        write: writes labels; None for a format that is only read.
+        image_path: where a photo goes, by its name and whether it belongs to the test split.
+        scheme: the points that it always has; None for any.
+        label_folders: names of the folders for label files, which lie in the data folder.
+        auto: whether it is recognised by its files; others must be asked for.
+    """
+
+    name: str
+    description: str
+    find: Callable[[Path], list[Path]]
+    sniff: Callable[[Path, KeypointScheme | None], bool]
+    read: Callable[[LabelReader], Labels]
+    capabilities: FormatCapabilities
+    write: Callable[[WriteJob], None] | None = None
+    image_path: Callable[[str, bool], str] = _same_path
+    scheme: KeypointScheme | None = None
+    label_folders: tuple[str, ...] = ()
+    auto: bool = True
+
+    @property
+    def points(self) -> str:
+        """How many points a face has, in words."""
+        if self.scheme is not None:
+            return str(len(self.scheme))
+        if FormatCapabilities.POINTS not in self.capabilities:
+            return "none"
+        return "any, or none" if FormatCapabilities.BOXES_ONLY in self.capabilities else "any"
+
+    def data_folder(self, file: Path) -> Path:
+        """The data folder of one label file."""
+        folder = file.parent
+        while folder.name in self.label_folders:
+            folder = folder.parent
+        return folder

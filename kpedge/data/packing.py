@@ -1,0 +1,111 @@
+"""What packing crops and packing frames share: options, split, progress, and what is recorded in `set.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from kpedge.core.errors import ImageError
+from kpedge.core.geometry import Image
+from kpedge.core.scheme import KeypointScheme
+from kpedge.data.labels import LabelRow, photo_problem
+from kpedge.data.photos import open_photo
+from kpedge.data.source import NOT_STATED, Progress, Source
+from kpedge.data.split import split_photos
+from kpedge.data.storage import Layout
+
+Counts = dict[str, dict[str, int]]
+"""Split -> {"photos": ..., "faces": ...}, of crops with "negatives"."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetOptions:
+    """How a set is prepared; all of it goes into the set's hash.
+
+    Attributes:
+        scheme: the requested keypoint scheme; the set's own when None.
+        seed: of the split.
+        validation: fraction of the photos outside the test split that go to validation.
+        test: fraction of the photos that go to test, if no test list is given and the set keeps none for testing;
+            0 trains on those too that a set keeps.
+        boxes: how the labelled boxes are used; as the format says when empty.
+        name: what the set is called in model cards; the folder's name when empty.
+        terms: the terms of the photos, as model cards state them.
+    """
+
+    layout: ClassVar[Layout]
+    scheme: KeypointScheme | None = None
+    seed: int = 0
+    validation: float = 0.1
+    test: float = 0.1
+    boxes: str = ""
+    name: str = ""
+    terms: str = NOT_STATED
+
+    def complete(self, read: Source) -> Any:
+        """The same options with what the source decides."""
+        raise NotImplementedError
+
+    def digest(self, read: Source) -> str:
+        """Hash of all that a set depends on."""
+        raise NotImplementedError
+
+    def packing(self, read: Source, progress: Progress | None) -> Packing:
+        """What packs a source with these options."""
+        raise NotImplementedError
+
+
+class Packing:
+    """Packs a source into a folder.
+
+    Attributes:
+        problems: rows and photos that were left out so far.
+    """
+
+    def __init__(self, read: Source, options: SetOptions, progress: Progress | None, steps: int) -> None:
+        self.problems = list(read.problems)
+        self._read, self._progress, self._steps, self._done = read, progress, steps, 0
+        self._common = options
+        self._splits = split_photos(
+            read.digests, seed=options.seed, validation=options.validation, test=options.test, test_list=read.listed
+        )
+
+    def pack(self, folder: Path, info: dict[str, Any]) -> Counts:
+        """Write all files, with `info` in `set.json`, and count."""
+        raise NotImplementedError
+
+    def _open(self, photo: str, rows: list[LabelRow]) -> Image | None:
+        """A photo's pixels; None, and a problem, if it cannot be read."""
+        try:
+            return open_photo(self._read.labels, photo)
+        except ImageError as error:
+            self.problems.append(photo_problem(self._read.labels.root, photo, rows, error))
+            return None
+
+    def _each_photo(self) -> Iterator[tuple[int, str, str]]:
+        """Number, name and content hash of every photo, reporting progress."""
+        for number, (photo, digest) in enumerate(self._read.digests.items()):
+            yield number, photo, digest
+            self._done += 1
+            if self._progress:
+                self._progress(self._done, len(self._read.digests) * self._steps)
+
+    def _record(self, counts: Counts, photos: list[str], settings: dict[str, Any]) -> dict[str, Any]:
+        """What both kinds of set record."""
+        options = self._common
+        return {
+            "name": options.name,
+            "terms": options.terms,
+            "settings": {
+                "seed": options.seed,
+                "validation": options.validation,
+                "test": "given list" if self._read.listed is not None else options.test,
+                "boxes": options.boxes,
+                **settings,
+            },
+            "counts": counts,
+            "problems": [asdict(problem) for problem in self.problems],
+            "photos": photos,
+        }
