@@ -55,33 +55,7 @@ def test_it_opens_by_itself(opened, width, height, scheme):
 
     assert (brightness(ground) < 60 < 180 < brightness(ink)) == (scheme == "dark")
     assert (brightness(ink) < 60 < 180 < brightness(ground)) == (scheme == "light")
-
-
-def test_pictures_fit_a_phone_and_open_in_full(opened):
-    page = opened(390, 844)
-    until(page, lambda: page.evaluate("[...document.images].every(one => one.complete && one.naturalWidth > 0)"))
+    assert page.evaluate("document.querySelector('video').controls")
     assert page.evaluate(
-        "[...document.querySelectorAll('figure > a')].every(one => one.scrollWidth <= one.clientWidth && "
-        "one.firstElementChild.getBoundingClientRect().right <= innerWidth)"
+        "[...document.querySelectorAll('figure')].every(one => one.getBoundingClientRect().right <= innerWidth)"
     )
-    where, shown = page.url, "document.querySelector('dialog img')"
-    for close in ("dialog button", "dialog img", None):
-        page.locator("figure > a").nth(1).click()
-        until(page, lambda: page.evaluate(f"{shown} && {shown}.getBoundingClientRect().width > 390"))
-        assert page.evaluate(f"{shown}.getBoundingClientRect().width === {shown}.naturalWidth")
-        assert page.evaluate(f"{shown}.alt.length > 20")
-        box = page.evaluate("document.querySelector('dialog').getBoundingClientRect().toJSON()")
-        assert box["width"] <= 390, "it scrolls within itself"
-        page.locator(close).click(position={"x": 20, "y": 20}) if close else page.keyboard.press("Escape")
-        until(page, lambda: not page.evaluate("document.querySelector('dialog').open"))
-    assert page.url == where
-    assert page.problems == []
-
-
-def test_nothing_moves_for_those_who_asked_for_that(opened):
-    still = opened(reduced_motion="reduce")
-    until(still, lambda: still.evaluate("document.querySelector('video').readyState") >= 2)
-    assert still.evaluate("document.querySelector('video').paused")
-    moving = opened(reduced_motion="no-preference")
-    until(moving, lambda: moving.evaluate("document.querySelector('video').currentTime") > 0)
-    assert moving.evaluate("document.querySelector('video').controls"), "it can be stopped"

@@ -1,312 +1,292 @@
-"""The page that tells the story: one file with all its pictures, which asks nobody for anything."""
+"""The page that `kpedge demo` leaves: one HTML file with all that it shows. The words are in `page/page.html`."""
 
 from __future__ import annotations
 
+import base64
 import shlex
+from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from kpedge import __version__
-from kpedge.demo.html import Row, code, data_uri, duration, link, percent, picture, table, text, tiles
+from kpedge.core.errors import ImageError
+from kpedge.core.files import read_bytes
+from kpedge.core.images import decode_image
+from kpedge.core.text import format_count
 from kpedge.demo.make import RELEASED, SHOWN, TRAINED
 
-LONG_TAIL = 2.0
-"""A 95th percentile of more medians than this is explained, where the load explains it."""
 PAGE_FOLDER = Path(__file__).resolve().parent / "page"
+KINDS = {".jpg": "image/jpeg", ".png": "image/png", ".webm": "video/webm"}
+Row = Sequence[str]
+"""Cells of a table, HTML."""
 
 
 def page(folder: Path, out: Path, document: dict[str, Any]) -> str:
     """The page of a demo.
 
     Args:
-        folder: where its pictures lie now.
+        folder: where its images are now.
         out: what the user calls the folder, for the commands.
         document: the content of `report.json`.
 
     Returns:
-        HTML. Pictures and video are part of it; links are relative to the folder.
+        HTML. Images and video are part of it; links are relative to the folder.
 
     Raises:
-        ImageError: a picture is missing.
+        ImageError: an image is missing.
     """
     template = Template((PAGE_FOLDER / "page.html").read_text(encoding="utf-8"))
-    video, training = document["video"], document["training"]
-    trained, released = document["accuracy"]["synthetic"]
-    real = document["accuracy"]["sample"]
+    machine, latency, parity = document["machine"], document["latency"], document["parity"]
+    trained, _ = document["accuracy"]["synthetic"]
+    trained_sample, released_sample = document["accuracy"]["sample"]
+    training = document["training"]
+    seconds = next(step["seconds"] for step in document["steps"] if step["title"].startswith("Train"))
+    words = {
+        "version": __version__,
+        "seconds": duration(document["seconds"]),
+        "cores": format_count(machine["cores"], "core"),
+        "cpu": machine["cpu"],
+        "load": "not known" if machine["load_1min"] is None else str(machine["load_1min"]),
+        "comparisons": str(parity["comparisons"]),
+        "largest": f"{parity['worst']['largest']:.1e}",
+        "tolerance": f"{parity['worst']['tolerance']:.0e}",
+        "rounds": str(latency["rounds"]),
+        "warmup": str(latency["warmup_calls_a_round"]),
+        "calls": str(latency["calls_a_round"]),
+        "trained_synthetic": percent(trained["nme_box"]),
+        "trained_sample": percent(trained_sample["nme_box"]),
+        "released_sample": percent(released_sample["nme_box"]),
+        "training_time": duration(seconds),
+        "face_seed": str(document["faces"]["seed"]),
+        "seed": str(document["settings"]["seed"]),
+    }
+    model_tiles = [
+        (f"{document['faces']['faces']:,}", "synthetic faces"),
+        (str(training["recipe"]["epochs"]), f"epochs, {seconds:.0f} s"),
+        (percent(trained["nme_box"]), "mean error on synthetic test faces"),
+        (percent(trained["mean_face_nme"]), "error of the mean shape, as a baseline"),
+    ]
     return template.substitute(
+        {name: escape(value) for name, value in words.items()},
         style=(PAGE_FOLDER / "page.css").read_text(encoding="utf-8"),
-        version=text(__version__),
-        lead=text(_lead(document)),
-        video=_video(folder, document),
-        video_tiles=_video_tiles(video),
-        stills=picture(
-            folder / "pictures" / "stills.jpg",
-            f"Eight moments of the video: a face near, both prints from afar, a face turned, a helmet without a "
-            f"face, and back; boxes, points and axes are drawn over the faces that were found among {video['shown']}.",
-            "Eight moments of it. A new face is looked for once a second while another is followed, so one that comes "
-            "in may wait; a number is kept for a second after its face was lost.",
-        ),
-        model_tiles=tiles(
-            [
-                (f"{document['faces']['faces']:,}", "synthetic faces"),
-                (f"{training['recipe']['epochs']}", f"epochs, {_step(document, 'Train'):.0f} s"),
-                (percent(trained["nme_box"]), "mean error on synthetic test faces"),
-                (percent(trained["mean_face_nme"]), "of the mean face, to compare"),
-            ]
-        ),
-        synthetic=picture(
-            folder / "pictures" / "synthetic.jpg",
-            "24 rendered faces of all kinds of skin, hair, light and pose, half of them with their 21 points.",
-            "Parametric heads in three dimensions, lit, posed and photographed by a program. Every other one is shown "
-            "with its points, which come from the same head, so they are exact. Under each: the seed, as kpedge data "
-            "synth takes it, and the number of the photo.",
-        ),
-        curves=picture(
-            folder / "pictures" / "curves.png",
-            f"Curves over the epochs: losses fall, the validation error falls to {percent(training['best_nme'])} of "
-            f"the box, below the mean face's {percent(training['mean_face_nme'])}.",
-            f"The recipe of stage 3, cut short; epoch {training['best_epoch']} was kept.",
-            chart=True,
-        ),
-        accuracy=table(
-            "Mean distance of the points from the truth, fraction of the face's box; faces over 10 % count as failures",
-            ("model", "faces", "mean error", "failures", "mean face's error"),
-            [
-                *(_accuracy(one, "synthetic, test split") for one in (trained, released)),
-                *(_accuracy(one, "the sample photo") for one in real),
-            ],
-        ),
-        predictions=picture(
-            folder / "pictures" / "predictions.jpg",
-            "Synthetic test faces, best to worst, with the points that the new model found and the true ones.",
-            _sheet(document),
-        ),
-        sample="".join(
-            picture(
-                folder / "pictures" / f"{name}.jpg",
-                f"The sample photo's face with the points of the model {who} and the labels.",
-                f"{who.capitalize()}: {percent(figures['nme_box'])} on this real face.",
-            )
-            for name, who, figures in zip(("sample_trained", "sample_released"), (TRAINED, RELEASED), real, strict=True)
-        ),
-        parity=text(_parity(document["parity"])),
+        model_tiles=tiles(model_tiles),
+        accuracy=_accuracy_table(document),
         models=table(
-            "The exported files, with all that a device has to know inside",
+            "The exported files, with all that a device needs to know inside",
             ("file", "bytes", "SHA-256"),
             [
                 (link(f"models/{name}"), f"{document['files'][f'models/{name}']:,}", code(digest[:16] + "…"))
-                for name, digest in document["parity"]["files"].items()
+                for name, digest in parity["files"].items()
             ],
             left=(0, 2),
         ),
-        speed=text(_speed(document)),
         latency=table(
             "One crop, one thread",
             ("backend", "median, ms", "95 %, ms", "eager's time over this"),
             [
-                (text(row["backend"]), f"{row['median_ms']:.3f}", f"{row['p95_ms']:.3f}", f"{row['ratio']:.2f}")
-                for row in document["latency"]["rows"]
+                (escape(row["backend"]), f"{row['median_ms']:.3f}", f"{row['p95_ms']:.3f}", f"{row['ratio']:.2f}")
+                for row in latency["rows"]
             ],
         ),
-        latency_chart=picture(
-            folder / "benchmark" / "latency.png",
-            "Bars of the times in the table above.",
-            "The same as a picture.",
-            chart=True,
-        ),
-        frame_note=text(_frame_note(video)),
-        frame_times=table(
-            f"The video: what a frame of 640x480 took, mean of {video['frames']}, one thread",
-            ("step", "ms"),
-            [
-                *((text(name), f"{value:.2f}") for name, value in video["steps_ms"].items()),
-                ("all", f"{sum(video['steps_ms'].values()):.2f}"),
-            ],
-        ),
-        honest="".join(f"<li>{text(line)}</li>" for line in _honest(document)),
         next=_next(out),
         steps=table(
             "The steps",
-            ("step", "what came out", "seconds", "of processor time"),
+            ("step", "result", "seconds", "processor time, s"),
             [
-                (text(step["title"]), text(step["result"]), f"{step['seconds']:.1f}", f"{step['cpu_seconds']:.1f}")
+                (escape(step["title"]), escape(step["result"]), f"{step['seconds']:.1f}", f"{step['cpu_seconds']:.1f}")
                 for step in document["steps"]
             ],
             left=(0, 1),
         ),
-        machine=table("Machine, versions, settings", ("what", "value"), _machine(document), left=(0, 1)),
-        files=table(
-            "All but the synthetic photos",
-            ("file", "bytes"),
-            [(link(name), f"{size:,}") for name, size in document["files"].items()],
-        ),
+        machine=table("Machine, versions, settings", ("what", "value"), _machine_rows(document), left=(0, 1)),
+        **_video(folder, document["video"]),
+        **_images(folder, document),
     )
 
 
-def _step(document: dict[str, Any], start: str) -> float:
-    return float(next(step["seconds"] for step in document["steps"] if step["title"].startswith(start)))
+def _accuracy_table(document: dict[str, Any]) -> str:
+    rows = [
+        (
+            escape(f"{one['model']}, {where}"),
+            f"{one['faces']:,}",
+            percent(one["nme_box"]),
+            percent(one["failure_rate"], 1),
+            percent(one["mean_face_nme"]),
+        )
+        for where, kind in (("synthetic test faces", "synthetic"), ("the sample photo", "sample"))
+        for one in document["accuracy"][kind]
+    ]
+    caption = "Mean distance of the points from the truth, fraction of the face's box; failures have an error > 10 %"
+    return table(caption, ("model", "faces", "mean error", "failures", "mean shape's error"), rows)
 
 
-def _lead(document: dict[str, Any]) -> str:
-    machine, count = document["machine"], len(document["steps"])
-    cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"
-    return (
-        f"{count} steps in {duration(document['seconds'])}, of them {duration(document['cpu_seconds'])} of processor "
-        f"time, on {cores} of {machine['cpu']}: faces were rendered, a model trained, exported, proved and measured, "
-        "and the released models followed faces through a video. No data, no camera, no network."
-    )
-
-
-def _video(folder: Path, document: dict[str, Any]) -> str:
-    """The annotated video, or a word where this OpenCV cannot write one that browsers play."""
-    names = document["video"]["files"]
-    own = next((name for name in names if name.endswith(".webm")), None)
-    others = " and ".join(link(f"video/{name}") for name in names)
-    caption = f"Box, number, score, 21 points and the head's axes, as <code>kpedge webcam</code> draws them: {others}."
-    if own is None:
-        return f"<p>This OpenCV cannot write a video that browsers play; stills are below. {caption}</p>"
-    return (
-        f'<figure><video controls muted loop playsinline preload="auto" width="640" height="480" '
-        f'aria-label="Annotated video: faces are followed while the camera moves" '
-        f'src="{data_uri(folder / "video" / own)}"></video><figcaption>{caption}</figcaption></figure>'
-    )
-
-
-def _video_tiles(video: dict[str, Any]) -> str:
+def _video(folder: Path, video: dict[str, Any]) -> dict[str, str]:
+    """The annotated video, or a word where this machine cannot write one that browsers play, and its figures."""
+    playable = next((name for name in video["files"] if name.endswith(".webm")), None)
+    files = " and ".join(link(f"video/{name}") for name in video["files"])
+    caption = f"Box, number, score, keypoints and the head's axes, as <code>kpedge webcam</code> draws them: {files}."
+    player = f"<p>No video that browsers play could be written here; stills are below. {caption}</p>"
+    if playable:
+        player = (
+            '<figure><video controls muted loop playsinline width="640" height="480" '
+            'aria-label="Annotated video: faces are tracked while the camera moves" '
+            f'src="{data_uri(folder / "video" / playable)}"></video><figcaption>{caption}</figcaption></figure>'
+        )
     waits = [one for one in video["found_after_s"] if one is not None]
     missed = len(video["found_after_s"]) - len(waits)
-    share = video["followed"] / video["shown"] if video["shown"] else None
-    return tiles(
-        [
-            (percent(video["error"]), "of the box: mean error, against labels that move with the picture"),
-            (percent(video["jitter"], 3), "of the box: jitter while the camera rests"),
-            (percent(share, 1), f"of {video['shown']:,} faces in view were followed"),
-            (f"{max(waits):.2f} s" if waits else "–", f"longest wait of {len(waits)} faces that came into view")
-            if not missed
-            else (f"{missed}", "faces that came into view were not found"),
-            (f"{sum(video['steps_ms'].values()):.1f} ms", "a frame, from file to points, one thread"),
-            (f"{video['frames_a_second']:.0f}", "frames a second could be followed"),
-        ]
-    )
-
-
-def _accuracy(figures: dict[str, Any], where: str) -> Row:
-    return (
-        text(f"{figures['model']}, {where}"),
-        f"{figures['faces']:,}",
-        percent(figures["nme_box"]),
-        percent(figures["failure_rate"], 1),
-        percent(figures["mean_face_nme"]),
-    )
-
-
-def _parity(parity: dict[str, Any]) -> str:
-    worst = parity["worst"]
-    return (
-        f"{parity['comparisons']} comparisons with PyTorch, output by output, on real and random crops and in several "
-        f"batch sizes, all held. The one nearest to its limit differs by {worst['largest']:.1e}, and "
-        f"{worst['tolerance']:.0e} was allowed. A file that fails is not left behind."
-    )
-
-
-def _sheet(document: dict[str, Any]) -> str:
-    """How the faces of the preview of predictions were chosen."""
-    trained, released = document["accuracy"]["synthetic"]
-    shown = min(SHOWN, trained["faces"])
-    return (
-        f"{shown} of {trained['faces']} test faces, in equal steps from the best to the worst of all, each with its "
-        "mean error: found points in colour, true ones as white rings. The last is what a training as short as this "
-        f"one leaves: {percent(trained['worst_face'], 1)}. The worst of all for {released['model']}: "
-        f"{percent(released['worst_face'], 1)}."
-    )
-
-
-def _tails(document: dict[str, Any]) -> str:
-    """Why the 95th percentiles are far above the medians, where other programs were the reason; a sentence or none."""
-    machine = document["machine"]
-    load, cores = machine["load_1min"], machine["cores"]
-    longest = max(row["p95_ms"] / row["median_ms"] for row in document["latency"]["rows"])
-    if load is None or load < cores or longest < LONG_TAIL:
-        return ""
-    return (
-        f" The 95th percentiles reach {longest:.0f} medians: the machine was busy with other programs, at a load of "
-        f"{load} on {cores} core{'s' * (cores != 1)} before the demo began."
-    )
-
-
-def _frame_note(video: dict[str, Any]) -> str:
-    """Why a step of a frame takes longer than the call timed above."""
-    return (
-        "A frame's keypoints may take longer than the crop's above. There, calls follow one another on crops that lie "
-        "ready, and a median leaves out what held some of them up; here each step comes after others, on cold caches, "
-        f"and a mean holds every delay. A frame had {video['shown'] / video['frames']:.1f} faces in view on average."
-    )
-
-
-def _speed(document: dict[str, Any]) -> str:
-    latency = document["latency"]
-    return (
-        f"{latency['rounds']} interleaved rounds, each {latency['warmup_calls_a_round']} calls to warm up and "
-        f"{latency['calls_a_round']} timed; {latency['timed']}. The model made here and the released stage 3 are the "
-        f"same network.{_tails(document)}"
-    )
-
-
-def _honest(document: dict[str, Any]) -> list[str]:
-    trained, _ = document["accuracy"]["synthetic"]
-    real = {one["model"]: one for one in document["accuracy"]["sample"]}
-    load = document["machine"]["load_1min"]
-    return [
-        f"Errors on synthetic faces are not errors on real ones. The model made here errs by "
-        f"{percent(trained['nme_box'])} on faces from the renderer that made its training faces, and by "
-        f"{percent(real[TRAINED]['nme_box'])} on the one real face at hand, where the released one errs by "
-        f"{percent(real[RELEASED]['nme_box'])}. One face proves nothing; the README has the errors on test photos.",
-        "The released models that find points were trained on labelled photos and on faces of the same renderer, but "
-        f"not on these: a demo's faces have seeds of their own (here {document['faces']['seed']}). Their errors on "
-        "synthetic faces, too, are on faces of a renderer that they know.",
-        f"Do not deploy the model made here: it was trained for {duration(_step(document, 'Train'))}. Released models: "
-        "see their cards.",
-        "The video's faces are flat prints of one photo: they are found, turned, enlarged and lost, but do not turn "
-        "their heads. The error holds the labels of that photo, and thus also what the model gets wrong when it stands "
-        "still.",
-        f"Times are those of this machine in these minutes; its load was {load if load is not None else 'not known'} "
-        "before the demo began. Ratios within a round say more than milliseconds.",
-        f"The same seed ({document['settings']['seed']}) gives the same faces and, with the same versions, processor "
-        "and number of threads, the same model.",
+    frame_ms = sum(video["steps_ms"].values())
+    figures = [
+        (percent(video["error"]), "of the box: mean error"),
+        (percent(video["jitter"], 3), "of the box: jitter while the camera rests"),
+        (
+            percent(video["followed"] / video["shown"] if video["shown"] else None, 1),
+            f"of {video['shown']:,} faces in view were tracked",
+        ),
+        (str(missed), "faces that came into view were not found")
+        if missed
+        else (f"{max(waits):.2f} s" if waits else "–", f"longest wait of {len(waits)} faces that came into view"),
+        (f"{frame_ms:.1f} ms", "per frame, from file to points, one thread"),
+        (f"{video['frames_a_second']:.0f}", "frames per second"),
     ]
+    rows = [*((escape(name), f"{value:.2f}") for name, value in video["steps_ms"].items()), ("all", f"{frame_ms:.2f}")]
+    caption = f"The video: time per frame of 640x480, mean of {video['frames']} frames, one thread"
+    return {"video": player, "video_tiles": tiles(figures), "frame_times": table(caption, ("stage", "ms"), rows)}
+
+
+def _images(folder: Path, document: dict[str, Any]) -> dict[str, str]:
+    """The figures of the page."""
+    training, (trained, released) = document["training"], document["accuracy"]["synthetic"]
+    images = folder / "pictures"
+    return {
+        "stills": figure(
+            images / "stills.jpg",
+            "Eight moments of the video, with boxes, points and axes over the faces that were found.",
+            "Eight moments. New faces are searched for once a second while one is tracked, so one that comes into view "
+            "may have to wait; a number is kept for a second after its face was lost.",
+        ),
+        "synthetic": figure(
+            images / "synthetic.jpg",
+            "24 rendered faces of all kinds of skin, hair, light and pose, half of them with their 21 points.",
+            "Parametric heads in three dimensions; the points come from the same head, so they are exact. Every other "
+            "face is shown with its points, above the seed for kpedge data synth and the number of the photo.",
+        ),
+        "curves": figure(
+            images / "curves.png",
+            f"Curves over the epochs: the validation error falls to {percent(training['best_nme'])} of the box, below "
+            f"the mean shape's {percent(training['mean_face_nme'])}.",
+            f"The recipe of stage 3, shortened; epoch {training['best_epoch']} was kept.",
+        ),
+        "predictions": figure(
+            images / "predictions.jpg",
+            "Synthetic test faces, best to worst, with the points that the new model found and the true ones.",
+            f"{min(SHOWN, trained['faces'])} of {trained['faces']} test faces, evenly from the best to the worst, each "
+            "with its mean error: predicted points in colour, true ones as white rings. The worst face has an error of "
+            f"{percent(trained['worst_face'], 1)}; the worst of {released['model']} has "
+            f"{percent(released['worst_face'], 1)}.",
+        ),
+        "sample": "".join(
+            figure(
+                images / f"{name}.jpg",
+                f"The sample photo's face with the points of the model {who} and the labels.",
+                f"{who.capitalize()}: {percent(one['nme_box'])} on this real face.",
+            )
+            for name, who, one in zip(
+                ("sample_trained", "sample_released"), (TRAINED, RELEASED), document["accuracy"]["sample"], strict=True
+            )
+        ),
+        "latency_chart": figure(
+            folder / "benchmark" / "latency.png", "Bars of the times in the table above.", "The same as a chart."
+        ),
+    }
 
 
 def _next(out: Path) -> str:
-    """Commands to go on with."""
+    """Commands to continue with."""
 
-    def own(path: str) -> str:
+    def inside(path: str) -> str:
         return shlex.quote(str(out / path))
 
-    commands = [
-        ("Your own face, live", "kpedge webcam"),
-        ("The video once more", f"kpedge webcam {own('video/scene.mp4')} --pose"),
-        ("A photo of yours", "kpedge predict photo.jpg --out drawn"),
-        ("The proof once more", f"kpedge verify {own('models/demo.onnx')} {own('models/demo.torchscript.pt')}"),
-        ("Look at the labels", f"kpedge data check {own('synthetic')} --preview preview.png"),
-        ("Train in earnest, on labelled photos", "kpedge train stage3 --data photos --out runs/mine"),
-        (
-            "The same, from the weights of this demo",
-            f"kpedge train stage3 --data photos --out runs/finetuned --init-from {own('run/best.pt')}",
-        ),
-    ]
-    rows = "".join(f"<dt>{text(what)}</dt><dd>{code(command)}</dd>" for what, command in commands)
-    return f'<dl class="commands">{rows}</dl>'
+    commands = {
+        "Your own face, live": "kpedge webcam",
+        "The video again": f"kpedge webcam {inside('video/scene.mp4')} --pose",
+        "A photo of yours": "kpedge predict photo.jpg",
+        "The parity check again": f"kpedge verify {inside('models/demo.onnx')} {inside('models/demo.torchscript.pt')}",
+        "Check the labels": f"kpedge data check {inside('synthetic')} --preview preview.png",
+        "Train on labelled photos": "kpedge train stage3 --data photos --out runs/mine",
+        "The same, from the weights of this demo": "kpedge train stage3 --data photos --out runs/finetuned "
+        f"--init-from {inside('run/best.pt')}",
+    }
+    return "".join(f"<dt>{escape(what)}</dt><dd>{code(command)}</dd>" for what, command in commands.items())
 
 
-def _machine(document: dict[str, Any]) -> list[Row]:
-    machine, settings = document["machine"], document["settings"]
+def _machine_rows(document: dict[str, Any]) -> list[Row]:
+    machine = document["machine"]
     plain = {name: value for name, value in machine.items() if isinstance(value, str | int | float)}
-    return [
-        *((text(name), text(str(value))) for name, value in plain.items()),
-        *((text(name), text(value)) for name, value in machine["versions"].items()),
-        *(
-            (text(f"--{name}" if name in ("seed", "threads") else name), text(str(value)))
-            for name, value in settings.items()
-        ),
-    ]
+    values = plain | machine["versions"] | document["settings"]
+    return [(escape(name), escape(str(value))) for name, value in values.items()]
+
+
+def code(words: str) -> str:
+    """Words as code."""
+    return f"<code>{escape(words)}</code>"
+
+
+def link(path: str) -> str:
+    """A link to a file in the page's folder."""
+    return f'<a href="{escape(path)}">{escape(path)}</a>'
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A fraction in percent, a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def data_uri(path: Path) -> str:
+    """An image or video as part of the page.
+
+    Raises:
+        ImageError: it is missing.
+    """
+    content = base64.b64encode(read_bytes(path, ImageError, "no such image")).decode()
+    return f"data:{KINDS[path.suffix]};base64,{content}"
+
+
+def figure(path: Path, alt: str, caption: str) -> str:
+    """An image with its caption.
+
+    Raises:
+        ImageError: the image is missing.
+    """
+    height, width = decode_image(read_bytes(path, ImageError, "no such image"), str(path)).shape[:2]
+    chart = ' class="chart"' if path.suffix == ".png" else ""
+    return (
+        f'<figure{chart}><img src="{data_uri(path)}" alt="{escape(alt)}" width="{width}" height="{height}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def tiles(figures: Iterable[tuple[str, str]]) -> str:
+    """Figures with what they are, for a `dl`."""
+    return "".join(f"<div><dt>{escape(what)}</dt><dd>{escape(value)}</dd></div>" for value, what in figures)
+
+
+def table(caption: str, headers: Row, rows: Iterable[Row], *, left: Sequence[int] = (0,)) -> str:
+    """A table of cells that are HTML already; the columns in `left` hold text, the others numbers."""
+    kinds = [" class=text" if column in left else "" for column in range(len(headers))]
+    head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for kind, name in zip(kinds, headers, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
+        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
