@@ -133,7 +133,7 @@ def test_an_error_of_the_source_is_raised_when_all_is_closed(tracker, controls):
 
 def test_a_fault_of_the_tracker_closes_all(tracker, controls):
     class Faulty:
-        predictor, seconds = tracker.predictor, {}
+        predictor, stage_seconds = tracker.predictor, {}
 
         def __call__(self, image, time_s):
             if time_s > 0:

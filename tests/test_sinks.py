@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,21 @@ def test_a_datagram_a_frame(family, host):
         sink.close()
         sink.close()
         sink.show(live(3))
+
+
+def test_a_name_that_is_not_utf8_is_json_everywhere(tmp_path, controls):
+    """On a stream, in a datagram, and next to a snapshot."""
+    receiver, port = listener()
+    frame = replace(live(0), source=os.fsdecode(b"caf\xe9.mp4"))
+    stream = Stream()
+    controls.snapshot.set()
+    with receiver:
+        for sink in (LinesSink(stream, controls), UdpSink(f"127.0.0.1:{port}"), SnapshotSink(tmp_path, controls)):
+            sink.show(frame)
+            sink.close()
+        assert json.loads(receiver.recv(65536))["image"] == "caf\udce9.mp4"
+    assert json.loads(stream.flushed)["image"] == "caf\udce9.mp4"
+    assert json.loads((tmp_path / "frame-000000.json").read_text())["image"] == "caf\udce9.mp4"
 
 
 def test_nobody_needs_to_listen():

@@ -236,16 +236,16 @@ def _annotated_copies(photos: list[Path], out: Path, *, force: bool) -> dict[Pat
         UsageError: a copy would replace one of the photos.
         OutputError: it would replace another file of the user's, and `force` is off.
     """
+    from kpedge.core.animation import holds_several
     from kpedge.core.errors import UsageError
     from kpedge.core.files import refuse_existing
-    from kpedge.core.images import ANIMATED
 
     originals = {photo.resolve() for photo in photos}
     taken: set[str] = set()
     copies: dict[Path, Path] = {}
     for photo in photos:
         suffix = photo.suffix.lower()
-        ending = ".jpg" if suffix in JPEGS else "" if suffix in ANIMATED else ".png"
+        ending = ".jpg" if suffix in JPEGS else "" if holds_several(photo) else ".png"
         names = (f"{photo.stem}{'' if number == 1 else f'-{number}'}{ending}" for number in count(1))
         name = next(name for name in names if name.lower() not in taken)
         taken.add(name.lower())

@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 
 from kpedge import PIXEL_LIMIT
+from kpedge.core.animation import decode_animation, decode_pages, has_pages, kind_of, read_gif
 from kpedge.core.errors import ImageError
 from kpedge.core.files import read_bytes, write_bytes
 from kpedge.core.geometry import Image
+from kpedge.core.pixels import to_8_bits, transparent_pixels
 
 _limit = os.environ.get(PIXEL_LIMIT, "")
 MAX_PIXELS = int(_limit) if _limit.isdecimal() else 1 << 30
@@ -23,7 +25,7 @@ MAX_BYTES = 4 * MAX_PIXELS
 """Bytes of the largest image file that is read."""
 ANIMATED = frozenset({".gif"})
 """File name endings of pictures that move."""
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".jp2"})
 """File name endings that are taken for photos when a folder is searched."""
 
 
@@ -89,7 +91,7 @@ def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
         raise ImageError(f"{name}: the file is empty")
     if is_cut_off(data):
         raise ImageError(f"{name}: the picture is cut off", "copy or download it again")
-    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if stored else 0)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_IGNORE_ORIENTATION if stored else 0)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -99,7 +101,11 @@ def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
         raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
     if image is None:
         raise ImageError(f"{name}: not a picture that OpenCV can decode")
-    return np.asarray(image, dtype=np.uint8)
+    image = to_8_bits(image)
+    hidden = transparent_pixels(data)
+    if hidden is not None and hidden.shape == image.shape[:2]:
+        image[hidden] = 255  # as on a white page
+    return image
 
 
 def read_image(path: Path, *, stored: bool = False) -> Image:
@@ -132,33 +138,31 @@ class Picture:
 
 
 def read_pictures(path: Path, *, stored: bool = False) -> Iterator[Picture]:
-    """The photo in a file, or the frames of an animated GIF, one after the other.
+    """The photo in a file, or the frames of an animated image or pages of a TIFF, one after the other.
 
     Raises:
         ImageError: as `read_image`.
     """
-    if path.suffix.lower() not in ANIMATED:
-        yield Picture(read_image(path, stored=stored))
-        return
     data = read_bytes(path, ImageError, "no such photo")
-    if not data.startswith(b"GIF8"):
+    kind = kind_of(data[:4096])
+    if path.suffix.lower() in ANIMATED and kind != "gif":
         raise ImageError(f"{path}: not a GIF")
-    if is_cut_off(data):
+    if kind and is_cut_off(data):
         raise ImageError(f"{path}: the picture is cut off", "copy or download it again")
-    # An absolute path: FFmpeg takes `http:a.gif` for an address.
-    video = cv2.VideoCapture(str(path.absolute()))
-    try:
-        frame = 0
-        while True:
-            got, image = video.read()
-            if not got:
-                break
-            time_s = video.get(cv2.CAP_PROP_POS_MSEC) / 1000  # of the frame just read
-            yield Picture(np.asarray(image, dtype=np.uint8), frame, round(time_s, 3))
-            frame += 1
-    finally:
-        video.release()
-    if not frame:
+    frames: Iterator[tuple[Image, float | None]] = iter(())
+    if kind == "gif":
+        frames = read_gif(path)
+    elif kind == "animation":
+        frames = decode_animation(data, str(path))
+    elif kind == "pages" and has_pages(data):
+        frames = ((page, None) for page in decode_pages(data))
+    else:
+        yield Picture(decode_image(data, str(path), stored=stored))
+        return
+    number = -1
+    for number, (image, time_s) in enumerate(frames):
+        yield Picture(image, number, None if time_s is None else round(time_s, 3))
+    if number < 0:
         raise ImageError(f"{path}: not a picture that OpenCV can decode")
 
 
@@ -174,8 +178,9 @@ def check_format(path: Path) -> None:
     Raises:
         ImageError: OpenCV cannot write the format that the name asks for.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise ImageError(f"{path}: no such picture format", f"end the name in one of {', '.join(sorted(SUFFIXES))}")
+    writable = SUFFIXES - {".jfif"}
+    if path.suffix.lower() not in writable:
+        raise ImageError(f"{path}: no such picture format", f"end the name in one of {', '.join(sorted(writable))}")
 
 
 def write_image(path: Path, image: Image) -> None:

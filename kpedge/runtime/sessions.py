@@ -46,11 +46,20 @@ def new_session(model: Path | bytes, *, threads: int = 1, providers: tuple[str, 
         raise CorruptModelError(f"{name}: no such file")
     try:
         return ort.InferenceSession(
-            model if isinstance(model, bytes) else str(model), sess_options=options, providers=list(providers)
+            model if isinstance(model, bytes) else _loadable(model), sess_options=options, providers=list(providers)
         )
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptModelError(f"{name}: onnxruntime cannot load it: {reason}") from error
+
+
+def _loadable(path: Path) -> str | bytes:
+    """A path as onnxruntime takes it; the content of a file whose name is not valid UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return path.read_bytes()
+    return str(path)
 
 
 def providers_named(name: str) -> tuple[str, ...]:

@@ -19,8 +19,9 @@ EXAMPLE = "write HOST:PORT, as in --udp 127.0.0.1:9000 or --udp '[::1]:9000'"
 
 
 def encode(document: dict[str, Any]) -> str:
-    """A document as one line of JSON."""
-    return json.dumps(document, ensure_ascii=False, separators=(", ", ": "))
+    """A document as one line of JSON; bytes of a file name that are not UTF-8 are escaped."""
+    text = json.dumps(document, ensure_ascii=False, separators=(", ", ": "))
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class LinesSink:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from kpedge.core.errors import OutputError
 from kpedge.core.files import write_text
 from kpedge.core.images import write_image
+from kpedge.runtime.sinks.lines import encode
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
 
@@ -50,7 +50,7 @@ class SnapshotSink:
         try:
             path = self._free_path(self._live.frame.number)
             write_image(path, self._live.drawn(self._controls.layers))
-            write_text(path.with_suffix(".json"), json.dumps(self._live.to_dict(), ensure_ascii=False) + "\n")
+            write_text(path.with_suffix(".json"), encode(self._live.to_dict()) + "\n")
         except OutputError as problem:
             self._problem = problem
             self.close()

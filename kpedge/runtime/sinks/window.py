@@ -45,7 +45,8 @@ class WindowSink:
     """
 
     def __init__(self, title: str, controls: Controls) -> None:
-        self._title, self._controls = title, controls
+        self._title = title.encode(errors="replace").decode()  # OpenCV ends the process at others
+        self._controls = controls
         self._live: LiveFrame | None = None
         self._shown: tuple[Layers, bool, bool] | None = None
         self._help = False

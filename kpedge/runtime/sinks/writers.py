@@ -11,9 +11,10 @@ from typing import Any, BinaryIO, Protocol
 
 import cv2
 
+from kpedge.core.animation import opencv_path
 from kpedge.core.extras import installed, pip_line
 from kpedge.core.geometry import Image
-from kpedge.runtime.sources.opencv import opencv_path, silence_opencv
+from kpedge.runtime.sources.opencv import silence_opencv
 
 FORMATS: dict[str, tuple[str, str, str]] = {
     ".mp4": ("mp4", "libx264", "mp4v"),

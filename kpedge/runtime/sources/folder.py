@@ -13,6 +13,9 @@ from kpedge.runtime.sources.paced import DEFAULT_RATE, PacedSource
 from kpedge.runtime.sources.reader import Notify, Reader
 from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
 
+OTHER_IMAGES = frozenset({".heic", ".heif", ".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".psd"})
+"""Names of images that OpenCV cannot read end in these."""
+
 
 def natural_order(path: Path) -> list[str | int]:
     """Sort key for paths that puts `2.jpg` before `10.jpg`."""
@@ -75,6 +78,11 @@ def _open(request: SourceRequest) -> Source:
         SourceError: there is no image, or none can be read.
     """
     path, name, rate = request.path, request.name, request.rate or DEFAULT_RATE
+    if path.is_dir() and (
+        unread := sorted(file.name for file in path.rglob("*") if file.suffix.lower() in OTHER_IMAGES)
+    ):
+        listed = ", ".join(unread[:3]) + (f" and {len(unread) - 3} more" if len(unread) > 3 else "")
+        request.notify(f"{name}: not read: {listed}; convert them to JPEG or PNG")
     paths = sorted(pictures_below(path), key=natural_order) if path.is_dir() else [path]
     if not paths:
         known = ", ".join(sorted(SUFFIXES | ANIMATED))

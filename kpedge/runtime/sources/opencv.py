@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
+from kpedge.core.animation import opencv_path
 from kpedge.core.errors import SourceError
 from kpedge.core.extras import pip_line
 from kpedge.core.geometry import Image
@@ -123,23 +121,6 @@ class CaptureReader(Reader):
             raise SourceError(f"{self._file}: OpenCV reads one image of it only: is it music with a cover?", INSTALL)
         if self._black > self._read / 2:  # the others may hold what the memory held before
             raise SourceError(f"{self._file}: OpenCV reads {self._black} of {self._read} frames as black", INSTALL)
-
-
-@contextlib.contextmanager
-def opencv_path(path: Path) -> Iterator[str]:
-    """A path as OpenCV can open it within the block: absolute, since FFmpeg takes `http:a.mp4` for an address; a link
-    to it if it is not valid UTF-8, at which OpenCV ends the process.
-    """
-    text = str(path.absolute())
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory() as folder:
-            link = Path(folder) / f"video{path.suffix.encode('ascii', 'ignore').decode()}"
-            link.symlink_to(path.absolute())
-            yield str(link)
-    else:
-        yield text
 
 
 def open_file(path: Path, name: str) -> CaptureReader:

@@ -1,0 +1,113 @@
+"""Images of several frames or pages: animated GIF, WebP and PNG, and TIFF with pages."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from kpedge.core.errors import ImageError
+from kpedge.core.geometry import Image
+
+CHUNK_BYTES = 128 * 2**20
+"""Most memory that frames decoded at a time take; one always may."""
+
+
+@contextlib.contextmanager
+def opencv_path(path: Path) -> Iterator[str]:
+    """A path as OpenCV can open it within the block: absolute, since FFmpeg takes `http:a.mp4` for an address; a link
+    to it if it is not valid UTF-8, at which OpenCV ends the process.
+    """
+    text = str(path.absolute())
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder) / f"video{path.suffix.encode('ascii', 'ignore').decode()}"
+            link.symlink_to(path.absolute())
+            yield str(link)
+    else:
+        yield text
+
+
+def kind_of(head: bytes) -> str:
+    """Which of `gif`, `animation` and `pages` a file is by its first kilobytes; empty for a single image.
+
+    A TIFF counts as pages if it may have a second one.
+    """
+    if head.startswith(b"GIF8"):
+        return "gif"
+    webp = head.startswith(b"RIFF") and head[8:16] == b"WEBPVP8X" and len(head) > 20 and head[20] & 2
+    png = head.startswith(b"\x89PNG") and b"acTL" in head
+    if (webp or png) and hasattr(cv2, "imdecodeanimation"):  # from OpenCV 4.11 on
+        return "animation"
+    return "pages" if head[:4] in (b"II*\0", b"MM\0*") else ""
+
+
+def holds_several(path: Path) -> bool:
+    """Whether a file holds several frames or pages."""
+    try:
+        with path.open("rb") as file:
+            kind = kind_of(file.read(4096))
+        return has_pages(path.read_bytes()) if kind == "pages" else bool(kind)
+    except OSError:
+        return False  # reading it will say why
+
+
+def read_gif(path: Path) -> Iterator[tuple[Image, float]]:
+    """Frames of a GIF, uint8 (H, W, 3), and the time at which each is shown, seconds."""
+    with opencv_path(path) as text:
+        video = cv2.VideoCapture(text)
+    try:
+        while (got := video.read())[0]:
+            yield np.asarray(got[1], dtype=np.uint8), video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+    finally:
+        video.release()
+
+
+def decode_animation(data: bytes, name: str) -> Iterator[tuple[Image, float]]:
+    """Frames of an animated WebP or PNG, uint8 (H, W, 3), and the time at which each is shown, seconds.
+
+    Raises:
+        ImageError: it cannot be decoded.
+    """
+    buffer, start, time_s, count = np.frombuffer(data, np.uint8), 0, 0.0, 1
+    while True:
+        try:
+            done, animation = cv2.imdecodeanimation(buffer, start, count)
+        except cv2.error as error:
+            raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
+        frames = animation.frames if done else ()
+        for frame, duration_ms in zip(frames, animation.durations if done else (), strict=False):
+            yield np.ascontiguousarray(frame[..., :3], dtype=np.uint8), time_s
+            time_s += float(duration_ms) / 1000
+        if len(frames) < count:
+            return
+        start += count
+        count = max(1, CHUNK_BYTES // frames[0].nbytes)
+
+
+def has_pages(data: bytes) -> bool:
+    """Whether a TIFF has a second page."""
+    return bool(_decode_pages(data, 1, 1))
+
+
+def decode_pages(data: bytes) -> Iterator[Image]:
+    """Pages of a TIFF, uint8 (H, W, 3)."""
+    page = 0
+    while pages := _decode_pages(data, page, 1):
+        yield np.asarray(pages[0], dtype=np.uint8)
+        page += 1
+
+
+def _decode_pages(data: bytes, start: int, count: int) -> tuple[Any, ...]:
+    try:
+        done, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR, None, (start, start + count))
+    except cv2.error:
+        return ()
+    return tuple(pages) if done else ()
