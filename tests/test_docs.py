@@ -1,7 +1,9 @@
 """The documentation: what is made from the code is up to date, and the site builds without a broken link."""
 
+import re
 import sys
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -19,3 +21,47 @@ def figures(monkeypatch):
 
 def test_the_diagram_shows_the_packages_of_today(figures):
     assert (DOCS / "architecture.svg").read_text() == figures.package_diagram(), "run: python docs/figures.py"
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_backbone_of_the_docs_trains_folds_and_exports(tmp_path, prepared, monkeypatch):
+    """Extending: a registered backbone and loss go all the way to a verified file."""
+    from dataclasses import replace
+
+    from kpedge.export.exporter import export_model
+    from kpedge.models.registry import BACKBONES
+    from kpedge.training.loop import train
+    from kpedge.training.recipes import RECIPES
+    from kpedge.training.registry import LOSSES
+
+    (tmp_path / "docs_examples.py").write_text("\n".join(blocks("extending.md")[:2]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(BACKBONES._places, "tiny", "docs_examples:Tiny")
+    monkeypatch.setitem(LOSSES._places, "log-cosh", "docs_examples:log_cosh")
+    config = replace(RECIPES["stage2"], backbone="tiny", loss="log-cosh", epochs=1, threads=1)
+    train("stage2", prepared, tmp_path / "run", config)
+    report = export_model(tmp_path / "run" / "best.pt", tmp_path / "out", ("onnx",))
+    assert report
+    import onnx
+
+    kinds = {node.op_type for node in onnx.load(tmp_path / "out" / "stage2.onnx").graph.node}
+    assert "BatchNormalization" not in kinds
+
+
+def test_the_output_of_the_docs_takes_frames(tmp_path):
+    from kpedge.core.keypoints import FACES21
+    from kpedge.runtime.overlay import Layers
+    from kpedge.runtime.sinks.sink import LiveFrame
+    from kpedge.runtime.sources.source import Frame
+
+    names: dict = {}
+    exec(blocks("extending.md")[2], names)
+    sink = names["CountSink"](tmp_path / "counts.txt")
+    frame = Frame(np.zeros((8, 8, 3), np.uint8), 0, 0.0)
+    sink.show(LiveFrame("clip", frame, (), FACES21, {}, 30.0, Layers()))
+    sink.close()
+    assert (tmp_path / "counts.txt").read_text() == "0 0\n"
