@@ -16,7 +16,7 @@ from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.core.model_zoo import resolve_model
 from kpedge.data.formats.label import read_labels
-from kpedge.export import formats
+from kpedge.export import load
 from kpedge.runtime.sessions import OnnxModel
 
 (ROW,) = read_labels(SAMPLE, FACES21).rows
@@ -261,7 +261,7 @@ def two_found(tmp_path, monkeypatch):
     cv2.imwrite(str(path), image)
     boxes = [[50.0, 50.0, 110.0, 110.0], [210.0, 50.0, 270.0, 110.0]]
     models = {"keypoints": Bright(), "faces": Fake(lambda frame: (boxes, [0.9, 0.7]))}
-    monkeypatch.setattr(formats, "open_model", lambda name, threads=1: models[name])
+    monkeypatch.setattr(load, "open_model", lambda name, **_options: models[name])
     monkeypatch.setattr("kpedge.core.model_zoo.resolve_model", lambda name: name)
     return ["predict", str(path), "--json", "--model", "keypoints", "--detector", "faces"], boxes
 

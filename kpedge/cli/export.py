@@ -88,13 +88,14 @@ def export(
     from kpedge.export.load import open_eager
     from kpedge.export.registry import chosen_formats
 
-    formats = chosen_formats(kind)
+    chosen_formats(kind)  # before the work
     if model is None:
         checkpoint = newest_run()
         output.say(f"exporting the newest finished run: {checkpoint}")
     else:
         checkpoint = resolve_weights(model)
     eager = open_eager(checkpoint)
+    formats = chosen_formats(kind, detector=isinstance(eager.card, DetectorCard))
     faces: TestFaces | None = None
     if isinstance(eager.card, DetectorCard):
         real, accuracy = _frames(eager, data or [])

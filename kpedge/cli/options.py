@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kpedge.cli import output
+from kpedge.runtime.registry import BACKENDS
 
 if TYPE_CHECKING:
     from kpedge.data.frames import FrameSet
@@ -21,6 +22,12 @@ Data = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Backend = Annotated[
+    str,
+    typer.Option(
+        help=f"What runs the models: {', '.join(BACKENDS)}, or auto, by their files.", rich_help_panel="Runtime"
+    ),
+]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 Scheme = Annotated[str, typer.Option(help="Keypoint scheme of the labels.")]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Force, Threads, examples, parse_box
+from kpedge.cli.options import Backend, Force, Threads, examples, parse_box
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.core.text import format_count
 
@@ -90,6 +90,7 @@ def predict(
         ),
     ] = False,
     threads: Threads = 1,
+    backend: Backend = "auto",
     force: Force = False,
 ) -> None:
     """Find faces and their keypoints in photos: one line of JSON per photo on standard output, and an annotated copy.
@@ -121,12 +122,12 @@ def predict(
     from kpedge.export.load import open_model
     from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 
-    opened = keypoint_model(open_model(resolve_model(model), threads=threads))
+    opened = keypoint_model(open_model(resolve_model(model), threads=threads, backend=backend))
     scheme = opened.card.scheme
     keep_all = keep_rejected and opened.card.has_score and not searching
     predictor = KeypointPredictor(opened, threshold=0.0 if keep_all else threshold)
     if searching:
-        find = _searching(predictor, detector, max_side, threads, keep_rejected)
+        find = _searching(predictor, detector, max_side, threads, backend, keep_rejected)
     else:
         photos, find = _given(predictor, photos, box or [], boxes)
     copies = _annotated_copies(photos, folder, force=force) if folder else {}
@@ -259,7 +260,7 @@ def _annotated_copies(photos: list[Path], out: Path, *, force: bool) -> dict[Pat
 
 
 def _searching(
-    predictor: KeypointPredictor, detector: str, max_side: int | None, threads: int, keep_rejected: bool
+    predictor: KeypointPredictor, detector: str, max_side: int | None, threads: int, backend: str, keep_rejected: bool
 ) -> Callable[[Path, Image], tuple[Face, ...]]:
     """A function that searches a photo for faces."""
     from kpedge.core.model_zoo import resolve_model
@@ -268,7 +269,7 @@ def _searching(
     from kpedge.runtime.models import search_threshold
     from kpedge.runtime.pipeline import FacePipeline
 
-    finding = detector_model(open_model(resolve_model(detector), threads=threads))
+    finding = detector_model(open_model(resolve_model(detector), threads=threads, backend=backend))
     finder = FaceDetector(finding, threshold=search_threshold(finding.card, predictor.model.card), side=max_side)
     pipeline = FacePipeline(finder, predictor, keep_rejected=keep_rejected)
     return lambda _, image: pipeline(image)

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from kpedge.cli import output
-from kpedge.cli.options import Force, Threads, examples
+from kpedge.cli.options import Backend, Force, Threads, examples
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def webcam(
     mirror: Annotated[bool, typer.Option("--mirror", help="Show the picture as a mirror does.")] = False,
     threads: Threads = 1,
     provider: Annotated[str, typer.Option(help="What onnxruntime computes with: cpu, cuda, …")] = "cpu",
+    backend: Backend = "auto",
     force: Force = False,
 ) -> None:
     """Find and follow faces in a camera, a video or a stream, and show them, live.
@@ -142,6 +143,7 @@ def webcam(
         threshold=threshold,
         threads=threads,
         provider=provider,
+        backend=backend,
         max_faces=max_faces,
         find_within=find_within,
         smoothing=Smoothing() if smooth else None,

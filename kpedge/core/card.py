@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from kpedge.core.errors import CorruptModelError, DataError
 from kpedge.core.geometry import CropRule
+from kpedge.core.model_zoo import CARD_FILE
 from kpedge.core.scheme import KeypointScheme
 
 FORMAT = 1
 METADATA_KEY = "kpedge.card"
-EXTRA_FILE = "kpedge-card.json"
+EXTRA_FILE = CARD_FILE
 INPUT_NAME = "crops"
 FRAMES_NAME = "frames"
 KEYPOINTS_NAME = "keypoints"

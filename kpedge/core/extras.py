@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterable
 from types import ModuleType
 
 from kpedge.core.errors import MissingExtraError
@@ -13,6 +14,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("torch", "torchvision", "tensorboard", "matplotlib", "safetensors"),
     "export": ("torch", "onnx", "onnxscript", "safetensors"),
     "video": ("av",),
+    "openvino": ("openvino",),
+    "ncnn": ("ncnn", "pnnx"),
     "serve": ("starlette", "uvicorn"),
 }
 """The modules that each extra of `pyproject.toml` brings (tests hold the two against each other)."""
@@ -21,6 +24,12 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 def pip_line(extra: str) -> str:
     """The command that installs an extra."""
     return f"pip install 'kpedge[{extra}]'"
+
+
+def extras_for(modules: Iterable[str]) -> str:
+    """The extras that bring some modules, with commas between them."""
+    names = (next(extra for extra in ("export", *EXTRAS) if module in EXTRAS[extra]) for module in modules)
+    return ",".join(dict.fromkeys(names))
 
 
 def installed(module: str) -> bool:

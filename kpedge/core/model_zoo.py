@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kpedge.core.card import EXTRA_FILE
 from kpedge.core.errors import ModelError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -15,6 +14,8 @@ DEFAULT_MODEL = "stage3"
 DEFAULT_DETECTOR = "detector"
 BEST = "best.pt"
 """The best checkpoint of a run folder."""
+CARD_FILE = "kpedge-card.json"
+"""The card in the folder of a model that has several files."""
 WEIGHTS = ".safetensors"
 """Ending of a released model's weights, from which it can be trained further and exported."""
 
@@ -58,7 +59,7 @@ def resolve_model(name: str | Path, suffix: str = ".onnx") -> Path:
     for file in (path, path / BEST):
         if file.is_file():
             return file
-    if (path / EXTRA_FILE).is_file():  # the folder of a model that has several files
+    if path.is_dir() and (path / CARD_FILE).is_file():
         return path
     released_file = models_folder() / f"{name}{suffix}"
     if path.name == str(name) and released_file.is_file():

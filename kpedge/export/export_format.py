@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.card import Card
-from kpedge.core.extras import importable, installed, pip_line
+from kpedge.core.extras import extras_for, importable, installed, pip_line
 from kpedge.export.test_inputs import MOST_TOLERANCE
 from kpedge.runtime.sessions import Model
 
@@ -64,7 +64,6 @@ class ExportFormat:
         suffix: ending of its file, or of its folder.
         purpose: for which devices and programs, for people.
         modules: that writing it needs.
-        extra: brings these modules.
         write: writes a model to a path, a new file or folder.
         load: opens it: path, CPU threads.
         matches: whether the beginning of a file, or the whole path, is of this format.
@@ -72,24 +71,25 @@ class ExportFormat:
         recorded_tolerance: largest difference, as a fraction of an output's extent, from the answers that the file
             carries: PyTorch's for float32, its own for reduced precision.
         limits: accuracy that a file of reduced precision may lose; None where PyTorch's values must be met.
+        keypoints_only: whether detectors, whose frames have any size, cannot be written.
     """
 
     name: str
     suffix: str
     purpose: str
     modules: tuple[str, ...]
-    extra: str
     write: Callable[[ExportSource, Path], None]
     load: Callable[[Path, int], Model]
     matches: Callable[[Path, bytes], bool]
     precision: str = "float32"
     recorded_tolerance: float = MOST_TOLERANCE
     limits: AccuracyLimits | None = None
+    keypoints_only: bool = False
 
     @property
     def install_line(self) -> str:
         """The command that installs what writing needs."""
-        return pip_line(self.extra)
+        return pip_line(extras_for(self.modules))
 
     def missing(self) -> list[str]:
         """Modules that are not installed here."""
@@ -98,4 +98,4 @@ class ExportFormat:
     def check_installed(self) -> None:
         """Raise MissingExtraError, with the pip line, where a module is missing."""
         for module in self.missing():
-            importable(module, self.extra)
+            importable(module, extras_for(self.modules))

@@ -9,7 +9,9 @@ from kpedge.core.extras import importable
 from kpedge.core.files import read_bytes
 from kpedge.export.registry import FORMATS
 from kpedge.export.torch_model import TorchModel
-from kpedge.runtime.sessions import Model, OnnxModel
+from kpedge.runtime.models import open_runtime_model
+from kpedge.runtime.registry import AUTO
+from kpedge.runtime.sessions import Model, OnnxModel, providers_named
 
 CHECKPOINT, TORCHSCRIPT, ONNX = "checkpoint", "torchscript", "onnx"
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -40,24 +42,27 @@ def format_of(path: Path) -> str:
     return ONNX
 
 
-def open_model(path: Path, *, threads: int = 1, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> Model:
+def open_model(path: Path, *, threads: int = 1, provider: str = "cpu", backend: str = AUTO) -> Model:
     """Open a model of any format.
 
     Args:
         path: the file, or the folder of a format that has several.
         threads: CPU threads.
-        providers: onnxruntime's execution providers; the other formats run on the CPU.
+        provider: what onnxruntime computes with; the other formats run on the CPU.
+        backend: a key of `kpedge.runtime.registry.BACKENDS`; by the file when `AUTO`.
 
     Raises:
         CorruptModelError: missing, broken, or not from kpedge.
         MissingExtraError: the format needs a module that is not installed.
     """
     kind = format_of(path)
+    if backend != AUTO:
+        return open_runtime_model(path, threads=threads, provider=provider, backend=backend)
     if kind == CHECKPOINT:
         importable("torch", "train").set_num_threads(threads)
         return open_eager(path)
     if kind.startswith((ONNX, "ort")):
-        return OnnxModel(path, threads=threads, providers=providers)
+        return OnnxModel(path, threads=threads, providers=providers_named(provider))
     return FORMATS[kind].load(path, threads)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kpedge.core.errors import UsageError
 from kpedge.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -17,21 +18,26 @@ FORMATS: Registry[ExportFormat] = Registry(
         "onnx-fp16": "kpedge.export.formats.onnx_fp16:FORMAT",
         "onnx-int8": "kpedge.export.formats.onnx_int8:FORMAT",
         "ort": "kpedge.export.formats.ort:FORMAT",
+        "openvino": "kpedge.export.formats.openvino:FORMAT",
+        "openvino-fp16": "kpedge.export.formats.openvino:FP16",
+        "ncnn": "kpedge.export.formats.ncnn:FORMAT",
     },
 )
 DEFAULT_FORMATS = ("onnx", "torchscript")
 ALL = "all"
 
 
-def chosen_formats(text: str) -> tuple[str, ...]:
+def chosen_formats(text: str, *, detector: bool = False) -> tuple[str, ...]:
     """The formats of a `--format` argument: names with commas between them, or `all` that can be written here.
 
     Raises:
-        UsageError: one has no such name.
+        UsageError: one has no such name, or is not for a detector.
     """
     if text == ALL:
-        return tuple(name for name, one in FORMATS.items() if not one.missing())
+        every = ((name, one) for name, one in FORMATS.items() if not one.missing())
+        return tuple(name for name, one in every if not (detector and one.keypoints_only))
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
-        FORMATS[name]
+        if FORMATS[name].keypoints_only and detector:
+            raise UsageError(f"--format {name} is for keypoint models only", "export a detector as onnx")
     return names

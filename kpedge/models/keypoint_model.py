@@ -56,9 +56,9 @@ class KeypointModel(nn.Module):
         if face:
             self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
 
-    def _run(self, crops: Tensor) -> RawOutput:
-        """uint8 (N, H, W, C) to the network's own output."""
-        output = self.network(self.normalise(crops.permute(0, 3, 1, 2).to(torch.float32)))
+    def _run(self, pixels: Tensor) -> RawOutput:
+        """float32 (N, C, H, W), 0 to 255, to the network's own output."""
+        output = self.network(self.normalise(pixels))
         if isinstance(output, Tensor):  # stage 1 has nothing but coordinates
             return {"points": torch.unflatten(output, 1, (-1, 2))}
         result: RawOutput = output
@@ -66,7 +66,7 @@ class KeypointModel(nn.Module):
 
     def raw(self, crops: Tensor) -> RawOutput:
         """uint8 (N, H, W, C) to the network's output, its points in the units of `standardise`."""
-        output = self._run(crops)
+        output = self._run(_as_pixels(crops))
         if not self.network.relative:
             output["points"] = self.standardise(output["points"])
         return output
@@ -81,7 +81,11 @@ class KeypointModel(nn.Module):
             Keypoints, float32 (N, K, 2), fractions of the crop; with `face` also the score, (N,), from 0 to 1, and
             the error that each point is expected to have, (N, K), fractions of the crop.
         """
-        output = self._run(crops)
+        return self.from_pixels(_as_pixels(crops))
+
+    def from_pixels(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """`forward` from float32 (N, C, H, W), 0 to 255."""
+        output = self._run(pixels)
         keypoints = output["points"]
         if self.network.relative:
             keypoints = self.mean_shape + self.spread * keypoints
@@ -124,6 +128,22 @@ class KeypointModel(nn.Module):
         """Take the last layers' outputs for fractions of the crop and calibrated logits."""
         network: Any = self.network
         network.relative, self.scaled_output = False, True
+
+
+class FloatPixels(nn.Module):
+    """`KeypointModel.from_pixels` as a module, for runtimes that do not know uint8."""
+
+    def __init__(self, model: KeypointModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """float32 (N, C, H, W), 0 to 255, to the model's outputs."""
+        return self.model.from_pixels(pixels)
+
+
+def _as_pixels(crops: Tensor) -> Tensor:
+    return crops.permute(0, 3, 1, 2).to(torch.float32)
 
 
 def build_network(architecture: dict[str, Any], keypoints: int) -> nn.Module:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from kpedge.core.card import DetectorCard, ModelCard
+from kpedge.core.errors import UsageError
 from kpedge.core.model_zoo import resolve_model
 from kpedge.runtime.detector import FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
-from kpedge.runtime.sessions import OnnxModel, providers_named
+from kpedge.runtime.registry import AUTO, BACKENDS, FOLDERS, ONNXRUNTIME
+from kpedge.runtime.sessions import Model, OnnxModel, providers_named
 
 VERIFIED = 0.9
 """Of the detector's threshold, where a keypoint model with a face score looks at what it finds: on validation photos at
@@ -27,6 +29,29 @@ def search_threshold(detector: DetectorCard, keypoints: ModelCard, verified: flo
     return (detector.threshold or 0.0) * (verified if keypoints.has_score else 1.0)
 
 
+def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", backend: str = AUTO) -> Model:
+    """Open a model that needs no PyTorch.
+
+    Args:
+        path: an ONNX file, or the folder of another runtime's model.
+        threads: for each run.
+        provider: what onnxruntime computes with.
+        backend: a key of `BACKENDS`; by the file when `AUTO`.
+
+    Raises:
+        CorruptModelError: missing, broken, or not from kpedge.
+        MissingExtraError: the backend is not installed.
+        UsageError: there is no such backend or provider.
+    """
+    if backend == AUTO:
+        backend = FOLDERS.get(path.suffix, ONNXRUNTIME)
+    if backend == ONNXRUNTIME:
+        return OnnxModel(path, threads=threads, providers=providers_named(provider))
+    if provider != "cpu":
+        raise UsageError(f"--provider {provider} belongs to onnxruntime, not to {backend}", "leave one of them out")
+    return BACKENDS[backend](path, threads=threads)
+
+
 def open_finders(
     detector: str | Path | FaceDetector,
     keypoints: str | Path | KeypointPredictor,
@@ -36,6 +61,7 @@ def open_finders(
     verified: float = VERIFIED,
     threads: int = 1,
     provider: str = "cpu",
+    backend: str = AUTO,
 ) -> tuple[FaceDetector, KeypointPredictor]:
     """What finds faces, and what finds their keypoints.
 
@@ -47,16 +73,17 @@ def open_finders(
         verified: part of the detector's threshold from which on the keypoint model looks.
         threads: for each run of a model.
         provider: what onnxruntime computes with.
+        backend: what runs the models, a key of `kpedge.runtime.registry.BACKENDS`; by their files when "auto".
 
     Raises:
         ModelError: a model is missing, broken, or not of its kind.
         UsageError: a setting makes no sense, or this onnxruntime has no such provider.
     """
     if not isinstance(keypoints, KeypointPredictor):
-        opened = OnnxModel(resolve_model(str(keypoints)), threads=threads, providers=providers_named(provider))
+        opened = open_runtime_model(resolve_model(str(keypoints)), threads=threads, provider=provider, backend=backend)
         keypoints = KeypointPredictor(keypoint_model(opened), threshold=threshold)
     if not isinstance(detector, FaceDetector):
-        opened = OnnxModel(resolve_model(str(detector)), threads=threads, providers=providers_named(provider))
+        opened = open_runtime_model(resolve_model(str(detector)), threads=threads, provider=provider, backend=backend)
         finding = detector_model(opened)
         lowest = search_threshold(finding.card, keypoints.model.card, verified)
         detector = FaceDetector(finding, threshold=lowest, side=side)

@@ -47,11 +47,12 @@ class FacePipeline:
         threshold: float | None = None,
         threads: int = 1,
         provider: str = "cpu",
+        backend: str = "auto",
         keep_rejected: bool = False,
     ) -> None:
         """Open the models; the arguments are those of `kpedge.runtime.models.open_finders`."""
         self.detector, self.predictor = open_finders(
-            detector, keypoints, side=side, threshold=threshold, threads=threads, provider=provider
+            detector, keypoints, side=side, threshold=threshold, threads=threads, provider=provider, backend=backend
         )
         self.keep_rejected = keep_rejected
         card = self.predictor.model.card

@@ -62,6 +62,16 @@ def _loadable(path: Path) -> str | bytes:
     return str(path)
 
 
+def save_ort(content: bytes, path: Path) -> None:
+    """Write an ONNX file's content in onnxruntime's own format, with the optimisations that hold on every processor."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    ort.InferenceSession(content, options, providers=[CPU])
+
+
 def providers_named(name: str) -> tuple[str, ...]:
     """Execution providers by the name of one, in full or short: `cuda` is CUDAExecutionProvider. What it cannot
     compute, the processor does.

@@ -132,6 +132,7 @@ class FaceTracker:
         threshold: float | None = None,
         threads: int = 1,
         provider: str = "cpu",
+        backend: str = "auto",
         max_faces: int = MAX_FACES,
         find_within: float = FIND_WITHIN,
         smoothing: Smoothing | None = USUAL_SMOOTHING,
@@ -140,13 +141,14 @@ class FaceTracker:
         """Open the models.
 
         Args:
-            detector: this and `keypoints`, `side`, `threshold`, `threads`, `provider` are the arguments of
+            detector: this and `keypoints`, `side`, `threshold`, `threads`, `provider`, `backend` are the arguments of
                 `kpedge.runtime.models.open_finders`.
             keypoints: see there.
             side: see there.
             threshold: see there.
             threads: see there.
             provider: see there.
+            backend: see there.
             max_faces: most faces that are followed.
             find_within: seconds within which a new face is looked for.
             smoothing: how points are steadied; None leaves them as the model gives them.
@@ -164,6 +166,7 @@ class FaceTracker:
             verified=FOLLOWED,
             threads=threads,
             provider=provider,
+            backend=backend,
         )
         card = self.predictor.model.card
         self.scheme = card.scheme

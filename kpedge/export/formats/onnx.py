@@ -156,7 +156,6 @@ FORMAT = ExportFormat(
     suffix=".onnx",
     purpose="onnxruntime on any processor or GPU; converters to other runtimes",
     modules=MODULES,
-    extra="export",
     write=write,
     load=load,
     matches=lambda path, _start: path.suffix == ".onnx",

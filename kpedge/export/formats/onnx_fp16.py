@@ -51,7 +51,6 @@ FORMAT = ExportFormat(
     suffix=".fp16.onnx",
     purpose="onnxruntime, half the size of onnx, as fast",
     modules=MODULES,
-    extra="export",
     write=write,
     load=load,
     matches=lambda path, _start: path.suffix == ".onnx" and has_precision(path, PRECISION),

@@ -87,7 +87,6 @@ FORMAT = ExportFormat(
     suffix=".int8.onnx",
     purpose="onnxruntime on processors with 8-bit instructions (VNNI, ARM dot product)",
     modules=MODULES,
-    extra="export",
     write=write,
     load=load,
     matches=matches,

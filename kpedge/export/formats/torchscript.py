@@ -61,15 +61,21 @@ def torchscript_bytes(model: Any, card: Card) -> bytes:
     The model is traced with a batch of 2 and takes any batch. Debug records, which hold local paths, are left out.
     """
     torch: Any = importable("torch", "export")
-    example = torch.zeros((2, *card.dummy_input_shape), dtype=torch.uint8)
+    traced = trace(model, torch.zeros((2, *card.dummy_input_shape), dtype=torch.uint8))
+    buffer = io.BytesIO()
+    _jit(torch.jit.save, traced, buffer, _extra_files={EXTRA_FILE: card.to_json().encode()})
+    return _canonical(buffer.getvalue())
+
+
+def trace(model: Any, example: Any) -> Any:
+    """A model as a TorchScript module."""
+    torch: Any = importable("torch", "export")
     with torch.inference_mode(), _nondeterministic():
         # The first trace of a process gets plain class names, every later one mangled ones. The second is kept, so
         # that names are always mangled and can be renumbered.
         for _ in range(2):
             traced = _jit(torch.jit.trace, model.eval(), (example,))
-    buffer = io.BytesIO()
-    _jit(torch.jit.save, traced, buffer, _extra_files={EXTRA_FILE: card.to_json().encode()})
-    return _canonical(buffer.getvalue())
+    return traced
 
 
 @contextlib.contextmanager
@@ -136,7 +142,6 @@ FORMAT = ExportFormat(
     suffix=".torchscript.pt",
     purpose="programs, often in C++, that load it today; deprecated by PyTorch",
     modules=("torch",),
-    extra="train",
     write=write,
     load=load,
     matches=matches,

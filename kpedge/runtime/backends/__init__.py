@@ -1,0 +1,1 @@
+"""Backends other than onnxruntime, one file each; `kpedge.runtime.registry` lists them."""

@@ -1,0 +1,56 @@
+"""Tencent's ncnn, for phones and small boards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpedge.core.card import Outputs
+from kpedge.core.errors import CorruptModelError
+from kpedge.core.extras import importable
+from kpedge.runtime.backends.card_of import card_of
+
+PARAM_FILE, WEIGHTS_FILE = "model.ncnn.param", "model.ncnn.bin"
+
+
+class NcnnModel:
+    """A keypoint model that ncnn runs on the CPU, one crop after the other.
+
+    Attributes:
+        card: what the model expects and promises.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        """Load a folder that `kpedge export --format ncnn` wrote.
+
+        Raises:
+            CorruptModelError: it is broken, or has no card.
+            MissingExtraError: ncnn is not installed.
+        """
+        self._ncnn: Any = importable("ncnn", "ncnn")
+        self.card = card_of(path)
+        self._net = self._ncnn.Net()
+        self._net.opt.num_threads = threads
+        self._net.opt.use_vulkan_compute = False
+        for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
+            setattr(self._net.opt, name, False)  # float32 throughout
+        files = [str(path / name) for name in (PARAM_FILE, WEIGHTS_FILE)]
+        if self._net.load_param(files[0]) or self._net.load_model(files[1]):
+            raise CorruptModelError(f"{path}: ncnn cannot load it", "export it again")
+
+    def __call__(self, inputs: NDArray[np.uint8]) -> Outputs:
+        """Crops, uint8 (N, H, W, C), to the outputs that the card names."""
+        answers = [self._run(crop) for crop in inputs]
+        return {
+            name: np.stack([answer[index] for answer in answers]).reshape(len(inputs), *shape)
+            for index, (name, shape) in enumerate(self.card.outputs.items())
+        }
+
+    def _run(self, crop: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        extractor = self._net.create_extractor()
+        pixels = np.ascontiguousarray(crop.transpose(2, 0, 1), np.float32)
+        extractor.input("in0", self._ncnn.Mat(pixels).clone())
+        return [np.array(extractor.extract(f"out{index}")[1]) for index in range(len(self.card.outputs))]

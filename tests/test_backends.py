@@ -1,0 +1,61 @@
+"""Every backend that is installed here runs the released models, and gives what onnxruntime gives."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import SAMPLE
+
+from kpedge.cli.main import main
+from kpedge.core.errors import CorruptModelError, UsageError
+from kpedge.core.extras import installed
+from kpedge.core.model_zoo import models_folder, released
+from kpedge.export.test_inputs import random_crops
+from kpedge.runtime.backends.card_of import card_of
+from kpedge.runtime.models import open_runtime_model
+from kpedge.runtime.registry import BACKENDS, FOLDERS
+
+ON_ONNX = [name for name in BACKENDS if name not in ("onnxruntime", "ncnn") and installed(name)]
+"""Backends that read ONNX files as they are."""
+
+
+@pytest.mark.parametrize("backend", ON_ONNX)
+@pytest.mark.parametrize("name", released())
+def test_a_backend_gives_what_onnxruntime_gives(name, backend):
+    path = models_folder() / f"{name}.onnx"
+    expected, model = open_runtime_model(path), open_runtime_model(path, backend=backend)
+    assert model.card.to_json() == expected.card.to_json()
+    for count, (height, width, channels) in (
+        (1, expected.card.dummy_input_shape),
+        (3, expected.card.nominal_input_shape),
+    ):
+        crops = random_crops(count, (height, width, channels), seed=4)
+        answers = model(crops)
+        for output, values in expected(crops).items():
+            assert answers[output].shape == values.shape
+            assert np.abs(answers[output] - values).max() < 1e-5 * expected.card.extents[output]
+
+
+@pytest.mark.parametrize("backend", ON_ONNX)
+def test_predict_finds_the_sample_with_it(backend, capsys):
+    assert main(["predict", str(SAMPLE / "eileen_collins.jpg"), "--json", "--backend", backend]) == 0
+    (face,) = json.loads(capsys.readouterr().out)["faces"]
+    assert face["score"] > 0.9
+
+
+def test_the_card_is_read_without_onnxruntime(tmp_path):
+    for name in released():
+        path = models_folder() / f"{name}.onnx"
+        assert card_of(path).to_json() == open_runtime_model(path).card.to_json()
+    (tmp_path / "a.onnx").write_bytes(b"no model")
+    with pytest.raises(CorruptModelError, match=r"a\.onnx: not an ONNX file with a kpedge card"):
+        card_of(tmp_path / "a.onnx")
+
+
+def test_an_unknown_backend_or_a_provider_of_another_is_refused():
+    path = models_folder() / "stage1.onnx"
+    with pytest.raises(UsageError, match="--backend must be one of"):
+        open_runtime_model(path, backend="caffe")
+    with pytest.raises(UsageError, match="--provider cuda"):
+        open_runtime_model(path, backend="cv2", provider="cuda")
+    assert set(FOLDERS.values()) <= set(BACKENDS)
