@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import noise_photo
+from conftest import ROOT, noise_photo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -220,3 +220,10 @@ def test_a_coco_file_with_values_of_other_types(folders, data):
         else:
             del place[key]
     same_or_told(folder, "coco", json.dumps(document).encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_docs_list_every_format(name):
+    form = FORMATS[name]
+    row = f"| `{name}` | {form.description} | {form.points} | {'yes' if form.write else 'no'} |"
+    assert row in (ROOT / "docs" / "data-formats.md").read_text()

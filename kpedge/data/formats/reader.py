@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
@@ -25,6 +26,8 @@ Parsed = tuple[str, Box, NDArray[np.float64]]
 
 TEST_FOLDERS = ("test", "testset")
 """Names of folders with test photos, in sets without a list of these; Helen and LFPW have a `testset`."""
+_UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")
+"""What Label Studio puts before the names of uploaded files."""
 NAME_PARTS = 8
 """How many parts at most are tried as the name of the photo in a row that cannot be read."""
 
@@ -84,7 +87,8 @@ class PhotoFinder:
                 return place
         home = {posixpath.dirname(place) for place in places if posixpath.dirname(plain)}
         home = {folder for folder in home if folder and (self._root / folder).is_dir()}
-        return self._elsewhere(plain, below, home) or posixpath.normpath(posixpath.join((*folders, "")[0], plain))
+        found = self._elsewhere(plain, below, home) or self._elsewhere(_UPLOADED.sub(r"\1", plain), below, home)
+        return found or posixpath.normpath(posixpath.join((*folders, "")[0], plain))
 
     def _elsewhere(self, name: str, below: str, home: Collection[str]) -> str:
         if self._by_name is None:
