@@ -50,8 +50,8 @@ class Registry(Mapping[str, T], Generic[T]):
         except (ImportError, AttributeError, ValueError):
             if colon:
                 raise
-            more = f", a name of {self.library} or package.module.Name" if self.library else ""
-            raise UsageError(f"{self._flag} must be one of {', '.join(self)}{more}, not {name!r}") from None
+            known = [*self, *([f"a name of {self.library}", "package.module.Name"] if self.library else [])]
+            raise UsageError(f"{self._flag} must be one of {', '.join(known)}, not {name!r}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._places
