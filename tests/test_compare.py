@@ -211,13 +211,13 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     ("change", "words"),
     [
         (lambda text: "", r"metrics\.csv:1: no column epoch"),
-        (lambda text: text.splitlines()[0] + "\n", r"metrics\.csv: no epoch is done yet"),
+        (lambda text: text.splitlines()[0] + "\n", r"metrics\.csv: no epoch was validated yet"),
         (lambda text: text.replace("val_nme", "nme"), r"metrics\.csv:1: no column val_nme"),
         (lambda text: text.rpartition(",")[0], r"metrics\.csv:7: 5 cells under 6 names"),
         (lambda text: text.replace("\n3,", "\nthree,"), r"metrics\.csv:4: could not convert .*'three'"),
-        (lambda text: text.replace("\n3,", "\n7,"), r"metrics\.csv:4: epoch 7 where 3 should stand"),
+        (lambda text: text.replace("\n3,", "\n7,"), r"metrics\.csv:4: epoch 7, expected 3"),
         (lambda text: text.replace(",1.0,", ",nan,", 1), r"metrics\.csv:2: train_loss is nan"),
-        (lambda text: text + '"', r"metrics\.csv: not a table of text"),
+        (lambda text: text + '"', r"metrics\.csv: not a CSV file"),
     ],
 )
 def test_a_broken_table_is_told_with_its_line(runs, change, words):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_frames import write_set
 
 from kpedge.models.checkpoint import load_checkpoint
 
@@ -143,6 +144,36 @@ def test_the_process_that_is_left_says_so_in_one_line(prepared, tmp_path):
     (error,) = (line for line in said.splitlines() if line.startswith("error: "))
     assert "process 0 of 2: another process ended or cannot be reached" in error
     assert "--resume" in error
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_detector_and_resume_to_the_same_bits(tmp_path):
+    write_set(tmp_path / "set", train=9)
+    flags = ["--data", str(tmp_path / "set"), "--size", "64", "--batch-size", "2", "--validate", "1", "--threads", "1"]
+
+    def command(out, *more):
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+        return [
+            *launcher,
+            "-m",
+            "kpedge",
+            "train",
+            "detector",
+            *flags,
+            "--schedule",
+            "constant",
+            "--out",
+            str(out),
+            *more,
+        ]
+
+    for out, *more in (("whole", "--epochs", "2"), ("cut", "--epochs", "1"), ("cut", "--epochs", "2", "--resume")):
+        done = run(command(tmp_path / out, *more))
+        assert done.returncode == 0, done.stderr
+    whole, cut = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "cut"))
+    assert all(torch.equal(values, cut.state[name]) for name, values in whole.state.items())
+    assert whole.progress["history"][-1]["val_ap"] == cut.progress["history"][-1]["val_ap"]
+    assert whole.card.training["recipe"]["processes"] == 2
 
 
 def test_several_processes_want_a_prepared_set(photos, tmp_path, monkeypatch, capsys):

@@ -2,11 +2,13 @@
 
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from drawn_frames import SHORT, write_set
 
-from kpedge.core.errors import TrainingError
+from kpedge.core.errors import DataError, TrainingError, UsageError
+from kpedge.data.transforms import Transforms
 from kpedge.export.exporter import export_model
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.models.registry import BACKBONES
@@ -23,6 +25,7 @@ MORE = [
     ("stage1", {"norm": "batch", "colour": "bgr", "crop_size": 64}),
     ("stage2", {"backbone": "resnet18", "width": 1.0, "head": "heatmap"}),
     ("stage3", {"label_smoothing": 0.1, "freeze": ("backbone.*",), "lr_groups": (("head*", 1e-3),)}),
+    ("stage3", {"transforms": ("RandomAffine(degrees=0, shear=10)", "RandomPosterize(bits=4)"), "workers": 3}),
     ("stage3", {"channels_last": True, "workers": 2, "milestones": (0.5,), "schedule": "multi-step"}),
 ]
 """Names of libraries, and flags whose values are free."""
@@ -47,7 +50,7 @@ def named(case):
 @pytest.fixture(scope="module")
 def few(prepared):
     """The prepared set with a few of its faces."""
-    keep = torch.arange(len(prepared)).numpy() % 3 == 0
+    keep = np.arange(len(prepared)) % 3 == 0
     split = prepared.split.copy()
     split[~keep & (split == 0)] = 2
     return replace(prepared, split=split)
@@ -78,11 +81,51 @@ def test_every_precision_trains_a_detector(tmp_path, precision, one_thread):
 
 @pytest.mark.slow
 def test_options_reach_an_exported_file(few, tmp_path, one_thread):
-    settings = {"activation": "silu", "pooling": "max", "crop_size": 64, "colour": "bgr", "backbone": "resnet18"}
-    config = replace(RECIPES["stage2"], **{**QUICK, "width": 1.0}, **settings)
-    best = train("stage2", few, tmp_path / "run", config).best
+    settings = {"activation": "silu", "pooling": "max", "crop_size": 64, "colour": "bgr", "norm": "batch"}
+    config = TrainConfig(epochs=1, threads=1, batch_size=32, **settings)
+    best = train("stage1", few, tmp_path / "run", config).best
     export_model(best, tmp_path / "out", ("onnx",))
     assert load_checkpoint(best).card.input_shape == (64, 64, 3)
+
+
+def blobs(points):
+    """An image of three colours, each with a soft spot at a point, pixels."""
+    rows, columns = np.mgrid[:112, :112]
+    distances = [(columns - x) ** 2 + (rows - y) ** 2 for x, y in points]
+    return np.stack([255 * np.exp(-distance / 18) for distance in distances], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "RandomRotation(degrees=20)",
+        "RandomAffine(degrees=9, shear=15)",
+        "RandomPerspective(p=1.0, distortion_scale=0.3)",
+    ],
+)
+def test_keypoints_move_with_the_pixels(call):
+    points = np.array([[40.3, 50.2], [80.6, 45.1], [56.0, 70.7]])
+    fractions = np.vstack([(points + 0.5) / 112, [[np.nan, np.nan]]])
+    rows, columns = np.mgrid[:112, :112]
+    for seed in range(5):
+        image, moved = Transforms([call]).apply(blobs(points), fractions, (seed,))
+        again, _ = Transforms([call]).apply(blobs(points), fractions, (seed,))
+        assert np.array_equal(image, again)
+        weight = image.sum(axis=(0, 1), dtype=float)
+        centres = [[(image[..., k] * axis).sum() / weight[k] for axis in (columns, rows)] for k in range(3)]
+        assert np.abs(moved[:3] * 112 - 0.5 - centres).max() < 0.3
+        assert np.isnan(moved[3]).all()
+        assert np.abs(moved[:3] - fractions[:3]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "call", ["RandomHorizontalFlip()", "NoSuchThing()", "ColorJitter(glow=3)", "no.such.module", "a b("]
+)
+def test_transforms_that_cannot_be_used_are_refused(call):
+    with pytest.raises(UsageError, match="--transforms"):
+        Transforms([call])
+    with pytest.raises(DataError, match="--transforms"):
+        Transforms(["CenterCrop(size=64)"]).apply(blobs([(9, 9)] * 3), np.zeros((1, 2)), (0,))
 
 
 def test_checkpoints_are_kept_every_so_many_epochs_and_steps_are_reported(few, tmp_path, one_thread):

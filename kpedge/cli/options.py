@@ -118,10 +118,10 @@ def _synthetic_photos(beside: Path, count: int, *, frames: bool = False) -> Path
     folder = beside / "synthetic" / f"{kind}-{count}-v{SYNTHETIC_FORM}"
     output.say(
         f"no --data: {count:,} {kind} of synthetic faces (kpedge data synth), in {folder}; a model for real faces "
-        "wants real photos"
+        "needs real photos"
     )
     if not folder.exists():
-        with output.progress("rendering") as update:
+        with output.progress("rendering", unit=kind) as update:
             write_synthetic(folder, count, frames=frames, progress=update)
     return folder
 

@@ -91,7 +91,7 @@ def stage1(
     force: Force = False,
 ) -> None:
     """Train the plain PReLU network of the course: keypoints from a grey 112x112 crop, MSE, SGD with momentum."""
-    sets = _keypoint_sets(data, extra_data, force)
+    sets = _keypoint_sets(config, data, extra_data, force)
     _train("stage1", config, sets, out, init_from, resume, find_lr, device, force)
 
 
@@ -115,7 +115,7 @@ def stage2(
     force: Force = False,
 ) -> None:
     """Train the configurable network: backbone, head, loss, optimizer and augmentation as flags."""
-    sets = _keypoint_sets(data, extra_data, force)
+    sets = _keypoint_sets(config, data, extra_data, force)
     _train("stage2", config, sets, out, init_from, resume, find_lr, device, force)
 
 
@@ -139,7 +139,7 @@ def stage3(
     force: Force = False,
 ) -> None:
     """Train the model to deploy: keypoints, a face score, and the uncertainty of each point."""
-    sets = _keypoint_sets(data, extra_data, force)
+    sets = _keypoint_sets(config, data, extra_data, force)
     _train("stage3", config, sets, out, init_from, resume, find_lr, device, force)
 
 
@@ -171,14 +171,16 @@ Sets = Callable[[Path], list[Any]]
 """Opens the sets, and first prepares below a folder those that are not prepared."""
 
 
-def _keypoint_sets(data: Path | None, extra_data: list[Path] | None, force: bool) -> Sets:
+def _keypoint_sets(config: TrainConfig, data: Path | None, extra_data: list[Path] | None, force: bool) -> Sets:
     def open_sets(work: Path) -> list[Any]:
         from kpedge.cli.options import prepared_set, synthetic_set
         from kpedge.data.packed import is_prepared
+        from kpedge.data.prepare import PrepareOptions
 
+        options = PrepareOptions(size=config.crop_size)
         _check_prepared([data, *(extra_data or [])], is_prepared, "")
-        main = synthetic_set(work) if data is None else prepared_set(data, work, trust=force)
-        return [main, *(prepared_set(folder, work, trust=force) for folder in extra_data or [])]
+        main = synthetic_set(work) if data is None else prepared_set(data, work, options, trust=force)
+        return [main, *(prepared_set(folder, work, options, trust=force) for folder in extra_data or [])]
 
     return open_sets
 

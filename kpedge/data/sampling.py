@@ -28,6 +28,7 @@ from kpedge.core.geometry import (
 )
 from kpedge.data.augmentation import UNDISTURBED, Photometric
 from kpedge.data.packed import PreparedSet
+from kpedge.data.transforms import Transforms
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """Crops, uint8 (B, size, size, channels), and keypoints, float32 (B, K, 2), fractions of the crop."""
@@ -89,6 +90,7 @@ class CropSampler:
         jitter: how the square is disturbed; not at all by default.
         seed: of the disturbance.
         photometric: how the pixels are disturbed; not at all by default.
+        transforms: further ones, of torchvision; none by default.
     """
 
     source: PreparedSet
@@ -98,6 +100,7 @@ class CropSampler:
     jitter: Jitter = Jitter()
     seed: int = 0
     photometric: Photometric = UNDISTURBED
+    transforms: Transforms | None = None
 
     def _draws(self, epoch: int) -> NDArray[np.float64] | None:
         """The random numbers of an epoch: (N, 5), each from -1 to 1, for mirror, roll, scale, shift x, shift y.
@@ -137,16 +140,18 @@ class CropSampler:
             compose(to_crop, invert(to_region)),
             self.size,
             border=self.rule.border,
-            colour="bgr" if self.photometric else self.colour,
+            colour="bgr" if self.photometric or self.transforms else self.colour,
         )
         if self.photometric:
             image = self.photometric.apply(image, np.random.default_rng((self.seed, epoch, 2, index)))
-            if self.colour == "grey":
-                image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), dtype=np.uint8)[:, :, None]
-        points = pixels_to_fractions(transform_points(to_crop, self.source.keypoints[index]), self.size)
+        points = np.asarray(pixels_to_fractions(transform_points(to_crop, self.source.keypoints[index]), self.size))
         if mirror:
             points = points[self.source.scheme.mirror_order]
-        return image, np.asarray(points, dtype=np.float64)
+        if self.transforms:
+            image, points = self.transforms.apply(image, points, (self.seed, epoch, 4, index))
+        if image.shape[2] > COLOURS[self.colour]:
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), dtype=np.uint8)[:, :, None]
+        return image, points
 
     def sample(self, index: int, epoch: int = 0) -> tuple[Image, NDArray[np.float64]]:
         """One crop and its keypoints, the same as in any batch of that epoch.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,11 +60,11 @@ class Transforms:
         size = image.shape[0]
         pixels = tv_tensors.Image(np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1)))
         # torchvision's transforms of keypoints measure from the corner of the first pixel.
-        keypoints = tv_tensors.KeyPoints(
-            torch.from_numpy(points * size), canvas_size=(size, size)
-        )
+        known = np.isfinite(points)
+        keypoints = tv_tensors.KeyPoints(torch.from_numpy(np.where(known, points * size, 0)), canvas_size=(size, size))
         number = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
-        with _LOCK, torch.random.fork_rng(devices=[]):
+        with _LOCK, torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".* is currently passing through inputs")  # points stay in place
             torch.manual_seed(number)
             for transform in self._transforms:
                 pixels, keypoints = transform(pixels, keypoints)
@@ -73,7 +74,7 @@ class Transforms:
                 "use transforms that keep size and type",
             )
         changed = np.asarray(pixels.numpy().transpose(1, 2, 0)[:, :, ::-1], dtype=np.uint8)
-        return np.ascontiguousarray(changed), np.asarray(keypoints.numpy(), dtype=np.float64) / size
+        return np.ascontiguousarray(changed), np.where(known, keypoints.numpy() / size, np.nan)
 
 
 def _make(call: str) -> Any:

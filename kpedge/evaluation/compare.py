@@ -1,4 +1,4 @@
-"""Comparing runs from the files in their folders, without PyTorch: figures, flags, and what seeds alone do."""
+"""Comparison of runs from the files in their folders, without PyTorch: figures, flags, and the effect of the seed."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from kpedge.core.files import read_bytes
 from kpedge.core.text import flag
 
 Record = dict[str, float]
-"""One epoch: figure -> value, as `kpedge.training.loop.new_record` makes it."""
+"""One epoch: figure -> value, a row of `metrics.csv`."""
 
 
 FEWEST, MOST = 2, 12
-"""Runs in one comparison: more curves than that cannot be told apart."""
-NEEDED = ("epoch", "train_loss", "val_nme", "val_failure", "seconds")
-"""Columns of `metrics.csv` without which there is nothing to compare."""
+"""Runs in one comparison: more curves than that are hard to distinguish."""
+ALWAYS = ("epoch", "train_loss", "seconds")
+NEEDED = (*ALWAYS, "val_nme", "val_failure")
+"""Columns of `metrics.csv` of every epoch, and of one that was validated."""
 LOSS_KINDS = ("loss", "head", "keypoint_weight", "face_weight")
-"""Settings by which losses are of one kind."""
+"""Settings that decide whether training losses can be compared."""
 SHOWN = 2.5
 """Validation errors above this many times the best one are cut off."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Okabe & Ito 2008, without black and yellow: told apart by people who see red and green alike."""
+"""Okabe & Ito 2008, without black and yellow: for readers who confuse red and green."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunRecord:
-    """A run, as its folder tells it.
+    """A run, as its folder records it.
 
     Attributes:
-        name: what it is called here.
+        name: its name in the comparison.
         path: the folder.
         settings: `config.json`: recipe, sets, and every field of the configuration.
         history: a record for each epoch, in their order.
@@ -51,8 +52,13 @@ class RunRecord:
 
     @property
     def best(self) -> Record:
-        """The epoch whose weights were kept: lowest criterion, or lowest error in a run that logged none."""
-        return min(self.history, key=lambda record: record.get("criterion", record["val_nme"]))
+        """The epoch whose weights were kept: lowest criterion, or lowest error in a run that logged no criterion."""
+        return min(self.validated, key=lambda record: record.get("criterion", record["val_nme"]))
+
+    @property
+    def validated(self) -> list[Record]:
+        """The epochs that were validated."""
+        return [record for record in self.history if "val_nme" in record]
 
     @property
     def scheme(self) -> str | None:
@@ -62,7 +68,7 @@ class RunRecord:
 
     @property
     def planned(self) -> int:
-        """Epochs that it was to have."""
+        """Number of epochs planned."""
         return int(self.settings.get("epochs", len(self.history)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,7 +82,7 @@ class RunRecord:
             "planned_epochs": self.planned,
             "best_epoch": int(best["epoch"]),
             "best_nme": best["val_nme"],
-            "last_nme": self.history[-1]["val_nme"],
+            "last_nme": self.validated[-1]["val_nme"],
             "failure_rate": best["val_failure"],
             "face_accuracy": best.get("val_face_accuracy"),
             "negative_accuracy": best.get("val_negative_accuracy"),
@@ -159,11 +165,11 @@ def read_metrics(path: Path) -> list[Record]:
         TrainingError: the file is missing or broken; the message names the line.
     """
     data = read_bytes(path, TrainingError, "no such file: no epoch is done yet")
-    advice = "go on with the run with --resume, which writes it anew, or leave it out"
+    advice = "resume the run, which rewrites the file, or leave it out"
     try:
         rows = list(csv.reader(data.decode().splitlines(), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise TrainingError(f"{path}: not a table of text: {error}", advice) from error
+        raise TrainingError(f"{path}: not a CSV file: {error}", advice) from error
     header = rows[0] if rows else []
     missing = [name for name in NEEDED if name not in header]
     if missing:
@@ -173,17 +179,18 @@ def read_metrics(path: Path) -> list[Record]:
         if len(row) != len(header):
             raise TrainingError(f"{path}:{line}: {len(row)} cells under {len(header)} names", advice)
         try:
-            record = {name: float(cell) for name, cell in zip(header, row, strict=True)}
+            record = {name: float(cell) for name, cell in zip(header, row, strict=True) if cell}
         except ValueError as error:
             raise TrainingError(f"{path}:{line}: {error}", advice) from error
-        wrong = next((name for name in NEEDED if not math.isfinite(record[name])), None)
+        needed = NEEDED if "val_nme" in record else ALWAYS
+        wrong = next((name for name in needed if not math.isfinite(record.get(name, math.nan))), None)
         if wrong is not None:
-            raise TrainingError(f"{path}:{line}: {wrong} is {record[wrong]}", advice)
+            raise TrainingError(f"{path}:{line}: {wrong} is {record.get(wrong, 'missing')}", advice)
         if record["epoch"] != line - 1:
-            raise TrainingError(f"{path}:{line}: epoch {record['epoch']:g} where {line - 1} should stand", advice)
+            raise TrainingError(f"{path}:{line}: epoch {record['epoch']:g}, expected {line - 1}", advice)
         history.append(record)
-    if not history:
-        raise TrainingError(f"{path}: no epoch is done yet", "wait for the first, or leave the run out")
+    if not any("val_nme" in record for record in history):
+        raise TrainingError(f"{path}: no epoch was validated yet", "wait for the first, or leave the run out")
     return history
 
 
@@ -297,10 +304,11 @@ def comparison_png(runs: Sequence[RunRecord]) -> bytes:
         }
         epochs = [record["epoch"] for record in run.history]
         label = f"{run.name}: {run.best['val_nme']:.2%}"
-        left.plot(epochs, [100 * record["val_nme"] for record in run.history], label=label, **style)
+        measured = [(record["epoch"], 100 * record["val_nme"]) for record in run.validated]
+        left.plot(*zip(*measured, strict=True), label=label, **style)
         left.plot(run.best["epoch"], 100 * run.best["val_nme"], "o", color=style["color"], markersize=5)
         right.plot(epochs, [record["train_loss"] for record in run.history], **style)
-    errors = [100 * record["val_nme"] for run in runs for record in run.history]
+    errors = [100 * record["val_nme"] for run in runs for record in run.validated]
     left.set_ylim(0.95 * min(errors), 1.05 * min(max(errors), SHOWN * min(errors)))
     left.set(xlabel="epoch", ylabel="mean error, % of the box", yscale="log", title="Validation error; dot: kept")
     for formatter in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):

@@ -238,6 +238,13 @@ class TrainConfig(PixelConfig):
         high=10,
     )
 
+    transforms: tuple[str, ...] = _field(
+        (),
+        "Augmentation",
+        "A transform of torchvision.transforms.v2 with its arguments, 'RandomAffine(degrees=0, shear=10)', or "
+        "package.module.Name; repeatable.",
+    )
+
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
         if self.crop_size % 16:

@@ -43,6 +43,12 @@ class World:
             distributed.all_reduce(values)
         return values
 
+    def synchronize(self, module: nn.Module) -> None:
+        """Give a module of every process the buffers of the main process: batch statistics differ on CPUs."""
+        if self.world_size > 1:
+            for buffer in module.buffers():
+                distributed.broadcast(buffer, 0)
+
     def gather(self, piece: Piece) -> list[Piece]:
         """What each process gives, in order of their ranks; every process gets all."""
         if self.world_size == 1:

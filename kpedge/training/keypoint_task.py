@@ -19,6 +19,7 @@ from kpedge.core.scheme import KeypointScheme
 from kpedge.data.mixture import Batch, Mixture, in_scheme
 from kpedge.data.packed import PreparedSet
 from kpedge.data.sampling import CropSampler, labelled_fractions
+from kpedge.data.transforms import Transforms
 from kpedge.evaluation.compare import Record
 from kpedge.evaluation.keypoint_metrics import measure
 from kpedge.models.initialise import initialise
@@ -69,9 +70,22 @@ class KeypointTask:
                 notify(f"{one.info['name']}: {count} of {main.name}'s {len(main)} points follow from {one.scheme.name}")
         self.config = config = adapt_config(config, main, notify)
         sets = [in_scheme(one, main) for one in sets]
+        for one in sets:
+            kept = one.info["settings"]["size"]
+            if config.crop_size > kept:
+                notify(f"warning: {one.path} was prepared for crops of {kept} pixels, which are enlarged")
         self.card = card = new_card(recipe, sets, config, init)
         self.samplers = [
-            CropSampler(one, card.size, card.colour, card.crop, config.jitter(), config.seed, config.photometric())
+            CropSampler(
+                one,
+                card.size,
+                card.colour,
+                card.crop,
+                config.jitter(),
+                config.seed,
+                config.photometric(),
+                Transforms(config.transforms) if config.transforms else None,
+            )
             for one in sets
         ]
         negatives = config.negatives if card.has_score else 0.0

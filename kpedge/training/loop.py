@@ -281,6 +281,7 @@ def _train(
             record: Record = {"epoch": epoch, "lr": lr, **task.training_record(*sums), "grad_norm": largest_norm}
             result = None
             if epoch % config.validate == 0 or epoch == config.epochs:
+                world.synchronize(kept)
                 result = task.validate(kept, world)
                 record |= {**result.record(), "criterion": result.criterion}
             schedule.end_epoch(None if result is None else result.criterion)
