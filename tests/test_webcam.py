@@ -9,13 +9,16 @@ import socket
 import cv2
 import numpy as np
 import pytest
-from fake_live import WAIT_S, clip_frames, empty, errors_by_face, read_video, scene, write_video
+import typer
+from conftest import ROOT
+from fake_live import WAIT_S, ListSink, clip_frames, empty, errors_by_face, read_video, scene, write_video
 from PIL import Image as Pillow
 
 from kpedge.bench.clip import Sway
 from kpedge.cli import webcam as webcam_module
 from kpedge.cli.main import main
 from kpedge.core.faces import Face
+from kpedge.runtime.sinks.outputs import OUTPUTS, Output
 from kpedge.runtime.sinks.sink import LiveFrame
 
 COUNT = 12
@@ -69,8 +72,8 @@ def test_a_line_for_each_frame(run, video, clip):
         assert face["pose"].keys() == {"yaw", "pitch", "roll"}
         assert all(abs(angle) < 25 for angle in face["pose"].values())
     assert f"{video}: 320x240 at 24 fps, mjpeg\n" in told
-    assert re.search(rf"^{COUNT} frames in \d+\.\d s, \d+\.\d a second; {COUNT} faces$", told, re.MULTILINE)
-    assert re.search(r"^a frame took, in ms: decode \d+\.\d\d, .*detect .*keypoints ", told, re.MULTILINE)
+    assert re.search(rf"^{COUNT} frames in \d+\.\d s, \d+\.\d fps; {COUNT} faces$", told, re.MULTILINE)
+    assert re.search(r"^per frame, in ms: decode \d+\.\d\d, .*detect .*keypoints ", told, re.MULTILINE)
     assert len(told.splitlines()) == 3
 
 
@@ -103,6 +106,30 @@ def test_all_outputs_at_a_time(run, video, tmp_path):
         assert [json.loads(listener.recv(65536)) for _ in range(COUNT)] == lines
     assert len(read_video(target)[0]) == COUNT
     assert re.search(r"^preview: http://127\.0\.0\.1:\d+/$", told, re.MULTILINE)
+
+
+def test_help_and_docs_list_every_registered_output(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["webcam", "--help"]) == 0
+    shown, docs = capsys.readouterr().out, (ROOT / "docs" / "live.md").read_text()
+    for one in OUTPUTS:
+        assert one.flag in shown
+        assert f"| `{one.flag}" in docs
+        assert f"| {one.summary} |" in docs
+
+
+def test_a_registered_output_needs_nothing_else(run, video, monkeypatch):
+    """Its flag appears, and it gets the value and the frames."""
+    sink, seen = ListSink(), []
+    monkeypatch.setattr("kpedge.runtime.sinks.lines.open_own", lambda *given: seen.extend(given) or sink, raising=False)
+    own = Output("--own", str, "Own.", "own", "kpedge.runtime.sinks.lines:open_own")
+    monkeypatch.setattr(webcam_module, "OUTPUTS", (*OUTPUTS, own))
+    app = typer.Typer()
+    webcam_module.register(app)
+    app(["--own", "value", str(video)], standalone_mode=False)
+    assert seen[0] == "value"
+    assert seen[1].scheme.name == "faces21"
+    assert sink.numbers == list(range(COUNT))
 
 
 def test_it_stops_after_so_many_frames(run, video, tmp_path):
@@ -194,6 +221,14 @@ def test_no_window_is_opened_where_another_output_is_asked_for(run, video):
     assert "display" not in told
 
 
+def test_without_a_camera_it_names_the_sample(run, monkeypatch):
+    monkeypatch.setattr("kpedge.runtime.sources.camera.CameraSystem.list_cameras", lambda self: [])
+    code, lines, told = run("987", "--json")
+    assert (code, lines) == (1, [])
+    assert told.count("\n") == 1
+    assert "kpedge webcam" in told.split(" — ")[1]
+
+
 def test_without_any_output_it_counts(run, video):
     code, lines, told = run(video, "--no-window")
     assert (code, lines) == (0, [])
@@ -204,7 +239,7 @@ def test_serve_may_stand_without_an_address(run, video, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         free = taken.getsockname()[1]
-    monkeypatch.setattr(webcam_module, "SERVE", f"127.0.0.1:{free}")
+    monkeypatch.setattr(webcam_module, "DEFAULT_ADDRESS", f"127.0.0.1:{free}")
     for arguments in ([video, "--serve"], ["--serve", video], ["--serve", "--max-frames", 2, video]):
         code, _, told = run(*arguments)
         assert code == 0

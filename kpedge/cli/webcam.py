@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import re
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from typer.core import TyperCommand
 from kpedge.cli import output
 from kpedge.cli.options import Backend, Force, Threads, examples
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from kpedge.runtime.sinks.outputs import DEFAULT_ADDRESS, OUTPUTS, OutputContext
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -25,14 +27,13 @@ if TYPE_CHECKING:
     from kpedge.runtime.sinks.sink import Controls, Sink
     from kpedge.runtime.sinks.window import WindowSink
 
-SERVE = "127.0.0.1:8000"
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):\d+|\d{4,}")
 """What may follow `--serve`: a camera's number has fewer digits than a port of this form."""
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class _OptionalAddress(TyperCommand):
-    """A command whose `--serve` may stand without an address."""
+    """A command whose `--serve` needs no address."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given: list[str] = []
@@ -40,7 +41,7 @@ class _OptionalAddress(TyperCommand):
             given.append(text)
             following = args[place + 1 : place + 2]
             if text == "--serve" and not any(map(ADDRESS.fullmatch, following)):
-                given.append(SERVE)
+                given.append(DEFAULT_ADDRESS)
         return super().parse_args(ctx, given)
 
 
@@ -55,86 +56,94 @@ def register(app: typer.Typer) -> None:
             "kpedge webcam rtsp://camera.local/stream --json --udp 127.0.0.1:9000",
             "ffmpeg -i video.mp4 -f mjpeg - | kpedge webcam - --json",
         ),
-    )(webcam)
+    )(_with_outputs(webcam))
+
+
+def _with_outputs(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose `**outputs` become a flag for each registered output."""
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        command(**values)
+
+    signature = inspect.signature(command, eval_str=True)
+    parameters = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    for one in OUTPUTS:
+        option = typer.Option(one.flag, help=one.help, metavar=one.metavar)
+        annotation: Any = Annotated[one.value if one.value is bool else one.value | None, option]
+        default = False if one.value is bool else None
+        parameters.append(
+            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
 
 
 def webcam(
     source: Annotated[
         str,
-        typer.Argument(help="Camera (number or part of its name), video, GIF, folder of photos, URL, or - for MJPEG."),
+        typer.Argument(help="Camera (number or part of its name), video, image, folder, URL, or - for standard input."),
     ] = "0",
-    model: Annotated[str, typer.Option(help="A stage 3: an ONNX file, or a released model.")] = DEFAULT_MODEL,
-    detector: Annotated[str, typer.Option(help="What finds new faces: likewise.")] = DEFAULT_DETECTOR,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT to ask the camera for.")] = None,
+    model: Annotated[str, typer.Option(help="Keypoint model: an ONNX file, or a released stage 3.")] = DEFAULT_MODEL,
+    detector: Annotated[str, typer.Option(help="Face detector: an ONNX file, or a released model.")] = DEFAULT_DETECTOR,
+    size: Annotated[str | None, typer.Option(help="Request WIDTHxHEIGHT from the camera.")] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Frames a second to ask the camera for; of photos in a folder, and of -.")
+        float | None, typer.Option(help="Frames per second: of the camera, of images in a folder, or of -.")
     ] = None,
-    pixel_format: Annotated[str | None, typer.Option(help="Pixel format to ask the camera for, as MJPG.")] = None,
+    pixel_format: Annotated[str | None, typer.Option(help="Request a pixel format, such as MJPG.")] = None,
     stream: Annotated[
         int | None, typer.Option(min=0, help="Which of several video streams of a file, from 0. [default: the file's]")
     ] = None,
-    realtime: Annotated[bool, typer.Option("--realtime", help="Play files at their own speed, as a camera.")] = False,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Play files at their own speed.")] = False,
     window: Annotated[
         bool | None,
-        typer.Option("--window/--no-window", help="Show a window. [default: where no other output is asked for]"),
+        typer.Option("--window/--no-window", help="Show a window. [default: if there is no other output]"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON line for each frame, on standard output.")] = False,
-    udp: Annotated[str | None, typer.Option(help="HOST:PORT that is sent the same JSON, a datagram a frame.")] = None,
-    record: Annotated[Path | None, typer.Option(help="Video file of the annotated frames: .mp4, .avi, .webm.")] = None,
-    snapshot_dir: Annotated[
-        Path, typer.Option(help="Folder for the frames that are saved by key, or in the browser.")
-    ] = Path("snapshots"),
-    serve: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[HOST:PORT]",
-            help=f"Show the faces in a browser, at {SERVE} unless told otherwise; beyond this machine with a token.",
-        ),
-    ] = None,
+    snapshot_dir: Annotated[Path, typer.Option(help="Folder for frames saved by key or in the browser.")] = Path(
+        "snapshots"
+    ),
     serve_token: Annotated[
         str | None, typer.Option(help="The token that browsers have to show. [default: a new one]")
     ] = None,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
-    duration: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds.")] = None,
-    max_faces: Annotated[int, typer.Option(min=1, help="Most faces that are followed.")] = 10,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
+    duration: Annotated[float | None, typer.Option(min=0, help="Stop after this many seconds.")] = None,
+    max_faces: Annotated[int, typer.Option(min=1, help="Maximum number of tracked faces.")] = 10,
     max_side: Annotated[
-        int, typer.Option(help="Longer side, px, at which frames are searched for new faces, of 16 px there or more.")
+        int, typer.Option(help="Longer side, in pixels, at which frames are searched; faces of 16 px there are found.")
     ] = 320,
     find_within: Annotated[
-        float, typer.Option(help="Seconds within which new faces are looked for, while others are followed.")
+        float, typer.Option(help="Seconds between searches for new faces while others are tracked.")
     ] = 1.0,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Score from which on there is a face. [default: the model's]")
+        float | None, typer.Option(min=0, max=1, help="Lowest score of a face. [default: the model's]")
     ] = None,
-    smooth: Annotated[bool, typer.Option("--smooth/--no-smooth", help="Steady the points in time.")] = True,
-    pose: Annotated[bool, typer.Option("--pose", help="Draw how the head is turned.")] = False,
-    mirror: Annotated[bool, typer.Option("--mirror", help="Show the picture as a mirror does.")] = False,
+    smooth: Annotated[bool, typer.Option("--smooth/--no-smooth", help="Smooth keypoints over time.")] = True,
+    pose: Annotated[bool, typer.Option("--pose", help="Draw the head pose.")] = False,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Mirror the displayed image.")] = False,
     threads: Threads = 1,
-    provider: Annotated[str, typer.Option(help="What onnxruntime computes with: cpu, cuda, …")] = "cpu",
+    provider: Annotated[str, typer.Option(help="Execution provider of onnxruntime: cpu, cuda, …")] = "cpu",
     backend: Backend = "auto",
     force: Force = False,
+    **outputs: Any,
 ) -> None:
-    """Find and follow faces in a camera, a video or a stream, and show them, live.
+    """Detect and track faces in a camera, video or stream, and show or send them live.
 
     Keys in the window: q quits, space pauses, s saves the frame, h lists the others. Needs neither PyTorch nor a GPU.
-    Ctrl-C ends it; files are closed then.
+    Ctrl-C ends the run and finishes its files.
     """
     import cv2
 
     from kpedge.core.errors import OutputError, UsageError
     from kpedge.runtime.live import LiveReport, run_live
     from kpedge.runtime.overlay import Layers
-    from kpedge.runtime.server.address import parse_address
-    from kpedge.runtime.server.server import ServeSink
-    from kpedge.runtime.sinks.lines import LinesSink, UdpSink
-    from kpedge.runtime.sinks.record import Recorder
     from kpedge.runtime.sinks.sink import Controls
     from kpedge.runtime.sinks.snapshots import SnapshotSink
     from kpedge.runtime.smoothing import Smoothing
     from kpedge.runtime.sources.open import open_source
     from kpedge.runtime.tracker import FaceTracker
 
-    if serve_token is not None and serve is None:
+    if serve_token is not None and outputs["serve"] is None:
         raise UsageError("--serve-token is for a preview", "add --serve")
     tracker = FaceTracker(
         detector,
@@ -158,7 +167,7 @@ def webcam(
 
     report = LiveReport()
     with _stopping_on_signals(controls) as caught, contextlib.ExitStack() as opened:
-        opened.callback(_tell, report)
+        opened.callback(_print_report, report)
         frames = open_source(
             source,
             size=_parse_size(size),
@@ -175,15 +184,11 @@ def webcam(
             opened.callback(sink.close)
             sinks.append(sink)
 
-        if as_json:
-            add(LinesSink(sys.stdout, controls))
-        if udp is not None:
-            add(UdpSink(udp, output.say))
-        if record is not None:
-            add(Recorder(record, frames.rate, force=force, live=frames.live))
-        if serve is not None:
-            scheme = tracker.predictor.model.card.scheme
-            add(ServeSink(parse_address(serve), controls, scheme, serve_token, output.say))
+        scheme = tracker.predictor.model.card.scheme
+        context = OutputContext(frames, scheme, controls, output.say, force, serve_token)
+        requested = [one for one in OUTPUTS if outputs[one.name] not in (None, False)]
+        for one in requested:
+            add(one.open(outputs[one.name], context))
         polls: list[Callable[[], None]] = []
         if window or (window is None and not sinks):
             shown = _open_window(f"kpedge: {frames.name}", controls, broken if sinks else None)
@@ -199,11 +204,11 @@ def webcam(
             tracker,
             sinks,
             controls,
-            pose=as_json or udp is not None or serve is not None,
+            pose=any(one.pose for one in requested),
             report=report,
             max_frames=max_frames,
             duration=duration,
-            poll=lambda: _call(polls),
+            poll=lambda: _poll_all(polls),
             on_broken=broken,
         )
     if fatal := [number for number in caught if number != signal.SIGINT]:
@@ -221,13 +226,13 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _call(polls: Sequence[Callable[[], None]]) -> None:
+def _poll_all(polls: Sequence[Callable[[], None]]) -> None:
     for poll in polls:
         poll()
 
 
 def _open_window(title: str, controls: Controls, broken: Callable[[OutputError], None] | None) -> WindowSink | None:
-    """A window; where none can be opened, the other outputs go on, if there are any."""
+    """A window; if none can be opened, other outputs continue if there are any."""
     from kpedge.core.errors import OutputError
     from kpedge.runtime.sinks.window import open_window
 
@@ -264,13 +269,13 @@ def _stopping_on_signals(controls: Controls) -> Iterator[list[int]]:
             signal.signal(one, handler)
 
 
-def _tell(report: LiveReport) -> None:
-    """What a run did, for people."""
+def _print_report(report: LiveReport) -> None:
+    """Print a summary of a run."""
     if not report.seconds:
         return
     frames = f"{report.frames:,} frame{'s' * (report.frames != 1)}"
     faces = f"{report.faces:,} face{'s' * (report.faces != 1)}"
-    output.say(f"{frames} in {report.seconds:.1f} s, {report.frames / report.seconds:.1f} a second; {faces}")
+    output.say(f"{frames} in {report.seconds:.1f} s, {report.frames / report.seconds:.1f} fps; {faces}")
     if report.frames:
         steps = ", ".join(f"{step} {1000 * spent / report.frames:.2f}" for step, spent in report.steps.items())
-        output.say(f"a frame took, in ms: {steps}")
+        output.say(f"per frame, in ms: {steps}")

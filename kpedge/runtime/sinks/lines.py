@@ -6,11 +6,13 @@ import errno
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.geometry import box_size
+from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
 LONGEST_DATAGRAM = 65507
@@ -71,6 +73,11 @@ class LinesSink:
     def close(self) -> None:
         """Nothing is left to write."""
         self._stream = None
+
+
+def open_lines(_: bool, context: OutputContext) -> LinesSink:
+    """JSON lines on standard output."""
+    return LinesSink(sys.stdout, context.controls)
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -146,6 +153,11 @@ class UdpSink:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def open_udp(address: str, context: OutputContext) -> UdpSink:
+    """Datagrams to HOST:PORT."""
+    return UdpSink(address, context.notify)
 
 
 def largest_faces(document: dict[str, Any], sizes: Sequence[float], limit: int) -> bytes:

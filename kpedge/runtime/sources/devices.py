@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kpedge.core.errors import SourceError, UsageError
+from kpedge.core.model_zoo import sample_photo
 
 SYS = Path("/sys/class/video4linux")
 """Folder in which Linux describes video devices."""
@@ -55,7 +56,11 @@ def list_cameras(sys: Path = SYS, dev: Path = DEV) -> list[CameraDevice]:
 def format_cameras(cameras: list[CameraDevice]) -> str:
     """One line that lists cameras."""
     if not cameras:
-        return "no cameras were found (in a container, pass one in: --device /dev/video0)"
+        sample = sample_photo()
+        return (
+            "no cameras were found (in a container, pass one in: --device /dev/video0); name a video, a folder or an "
+            f"address instead, or try the sample: kpedge webcam {sample} --json"
+        )
     return "cameras found: " + ", ".join(f"{camera.index} ({camera.name})" for camera in cameras)
 
 

@@ -78,9 +78,8 @@ def _open(request: SourceRequest) -> Source:
         SourceError: there is no image, or none can be read.
     """
     path, name, rate = request.path, request.name, request.rate or DEFAULT_RATE
-    if path.is_dir() and (
-        unread := sorted(file.name for file in path.rglob("*") if file.suffix.lower() in OTHER_IMAGES)
-    ):
+    below = path.rglob("*") if path.is_dir() else ()
+    if unread := sorted(file.name for file in below if file.suffix.lower() in OTHER_IMAGES):
         listed = ", ".join(unread[:3]) + (f" and {len(unread) - 3} more" if len(unread) > 3 else "")
         request.notify(f"{name}: not read: {listed}; convert them to JPEG or PNG")
     paths = sorted(pictures_below(path), key=natural_order) if path.is_dir() else [path]
