@@ -85,7 +85,7 @@ def test_completion_can_be_shown():
         (["eval", "{model}", "--data", "{set}", "--split", "x"], 2, "no split is called 'x'"),
         (["eval", "{model}", "--data", "{set}", "--list", "a"], 2, "a prepared set has --split"),
         (["export", "{model}", "--out", "{tmp}"], 3, "not a checkpoint"),
-        (["export", "{checkpoint}", "--out", "{tmp}", "--format", "tflite"], 2, "no format is called 'tflite'"),
+        (["export", "{checkpoint}", "--out", "{tmp}", "--format", "caffe"], 2, "--format must be one of"),
         (["verify", "{tmp}/none.onnx"], 3, "no such file"),
         (["eval", "{model}", "--data", "{photos}", "--split", "test"], 2, "--split chooses of a prepared set"),
         (

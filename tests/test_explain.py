@@ -10,7 +10,7 @@ from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.models.explain import CellGrid, Heat, explain
-from kpedge.models.explain_preview import heat_tile, pictures
+from kpedge.models.explain_preview import draw_all, heat_tile
 from kpedge.models.keypoint_model import empty_model
 
 
@@ -140,7 +140,7 @@ def test_every_network_can_be_explained(card, crop, options, layer, side, stages
         assert found.score == pytest.approx(float(model.eval()(torch.from_numpy(crop)[None])[1][0]), abs=1e-5)
     if stages:
         return
-    drawn = pictures(found, FACES21)
+    drawn = draw_all(found, FACES21)
     assert {"overview.png", "face.png", "kernels.png", "point_20_mouth_right_corner.png"} <= drawn.keys()
     assert all(picture.dtype == np.uint8 and picture.ndim == 3 for picture in drawn.values())
 

@@ -1,4 +1,4 @@
-"""How long finding faces in a frame takes, beside stage 1 on one crop and beside other detectors.
+"""How long finding faces in a frame takes, next to stage 1 on one crop and to other detectors.
 
 All take turns, round after round, on the same frame and one thread, so that a machine whose speed drifts slows all of
 them alike; what is compared are ratios within a round.
@@ -58,7 +58,7 @@ class DetectionLatency:
 
 
 def sample_frame() -> Image:
-    """The sample photo as a frame of a small camera, uint8 (240, 320, 3): one face, black beside it."""
+    """The sample photo as a frame of a small camera, uint8 (240, 320, 3): one face, the rest black."""
     photo = read_image(sample_photo())
     width, height = FRAME
     shown, _ = resize_to(photo, int(max(photo.shape[:2]) * min(width / photo.shape[1], height / photo.shape[0])))
@@ -84,7 +84,7 @@ def bench_detection(
         rounds: how often each has its turn.
         calls: timed calls in a turn.
         warmup: calls before them.
-        progress: told (rounds done, rounds).
+        progress: called with (rounds done, rounds).
 
     Raises:
         UsageError: there is no such peer.
@@ -130,7 +130,7 @@ def bench_detection(
 
 
 def _peer(name: str, path: Path) -> Callable[[Image], int]:
-    """A function that finds faces in a frame with another detector, and tells how many."""
+    """A function that counts the faces that another detector finds in a frame."""
     if name not in PEERS:
         raise UsageError(f"no peer is called {name!r}", f"known: {', '.join(PEERS)}, as in --peer yunet=FILE")
     if not path.is_file():

@@ -98,7 +98,7 @@ def bench_latency(
     files: Sequence[Path],
     options: BenchOptions,
     *,
-    beside: Mapping[str, Path] | None = None,
+    others: Mapping[str, Path] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Card, list[LatencyRow]]:
     """Time the files of one model.
@@ -107,8 +107,8 @@ def bench_latency(
         files: of the same model, of any format, several of one too. Eager PyTorch is built from a checkpoint, or from
             the weights in a TorchScript file.
         options: how to measure.
-        beside: name -> ONNX file of another model, which takes its turn on the CPU in the same rounds.
-        progress: told (rounds done, rounds).
+        others: name -> ONNX file of another model, which takes its turn on the CPU in the same rounds.
+        progress: called with (rounds done, rounds).
 
     Raises:
         ParityError: the files were made from different weights.
@@ -157,7 +157,7 @@ def bench_latency(
                 enter(name, "cpu", threads, batch, functools.partial(model, crops))
             if not sessions:
                 enter(RUNTIME, "cpu", threads, batch, None, "no ONNX file")
-            for name, path in (beside or {}).items():
+            for name, path in (others or {}).items():
                 model = OnnxModel(path, threads=threads)
                 other = random_crops(batch, model.card.nominal_input_shape)
                 enter(f"{RUNTIME}, {name}", "cpu", threads, batch, functools.partial(model, other))

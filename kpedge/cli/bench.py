@@ -45,7 +45,7 @@ def bench(
     warmup: Annotated[int, typer.Option(min=1, help="Calls before them.")] = 10,
     detect: Annotated[
         bool,
-        typer.Option("--detect", help="Time finding faces in a 320x240 frame instead, one thread, beside stage 1."),
+        typer.Option("--detect", help="Time finding faces in a 320x240 frame instead, one thread, next to stage 1."),
     ] = False,
     peer: Annotated[
         list[str] | None, typer.Option(help="With --detect: NAME=FILE of another detector: yunet; repeatable.")
@@ -219,7 +219,7 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
 
 
 def _write_report(document: dict[str, Any], targets: dict[str, Path]) -> None:
-    """Write a report, if it is wanted."""
+    """Write a report, if a folder is given."""
     from kpedge.core.files import write_json
 
     for target in targets.values():

@@ -34,7 +34,7 @@ def explain(
     boxes: Annotated[
         Path | None, typer.Option(help="File with a face a row, `name x1 y1 x2 y2 …`; all faces of the photo.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures; of several faces a folder each in it.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the images; one in it for each of several faces.")] = Path(
         "explain"
     ),
     point: Annotated[
@@ -66,15 +66,15 @@ def explain(
     from kpedge.data.labels import read_boxes
     from kpedge.export.load import open_eager
     from kpedge.models.explain import explain as run_explanation
-    from kpedge.models.explain_preview import pictures
+    from kpedge.models.explain_preview import draw_all
     from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 
     if (box is None) == (boxes is None):
         raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
     opened = open_eager(resolve_weights(model))
     scheme = opened.card.scheme
-    wanted = [index for text in point for index in _point_indices(text, scheme)] if point else range(len(scheme))
-    chosen = list(dict.fromkeys(wanted))
+    indices = [index for text in point for index in _point_indices(text, scheme)] if point else range(len(scheme))
+    chosen = list(dict.fromkeys(indices))
     if boxes is not None:
         of_photo = {photo.resolve(): rows for photo, rows in read_boxes(boxes).items()}
         faces = of_photo.get(image.resolve(), [])
@@ -91,12 +91,12 @@ def explain(
     predictor(photo, faces)  # checks the boxes
     crops, _ = predictor.preprocess(photo, np.array(faces))
     for crop, folder in zip(crops, folders, strict=True):
-        drawn = pictures(run_explanation(opened.module, crop, chosen, layer=layer, averaged=averaged), scheme)
+        drawn = draw_all(run_explanation(opened.module, crop, chosen, layer=layer, averaged=averaged), scheme)
         for name in drawn:
             refuse_existing(folder / name, force=force)
-        for name, picture in drawn.items():
-            write_image(folder / name, picture)
-        output.say(f"{len(drawn)} pictures: {folder}")
+        for name, image_ in drawn.items():
+            write_image(folder / name, image_)
+        output.say(f"{len(drawn)} images: {folder}")
         output.result(str(folder / "overview.png"))
 
 

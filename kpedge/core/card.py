@@ -38,7 +38,7 @@ Outputs = Mapping[str, NDArray[np.float32]]
 FLOAT32 = "float32"
 FRAME_PIXELS = "pixels of the frame"
 FRAME_EXTENT = 100.0
-"""Pixels that count as the whole when two forms of a detector are compared."""
+"""Pixels that count as the whole when two files of a detector are compared."""
 Shape = tuple[int | None, ...]
 """A shape without the batch; None where a size is free."""
 COLOURS = {"grey": 1, "bgr": 3}
@@ -186,7 +186,7 @@ class ModelCard(Card):
 
     @property
     def has_score(self) -> bool:
-        """Whether the model tells faces from what is none."""
+        """Whether the model has a face score."""
         return self.task == FACE_KEYPOINTS
 
     @property

@@ -1,1 +1,1 @@
-"""Model file formats: write them, open them, and verify that they compute the same numbers."""
+"""Export formats of a model: writing them, opening them, and checking that they compute the same numbers."""

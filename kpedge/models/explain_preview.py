@@ -27,8 +27,8 @@ _FONT, _LETTERS = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 _GREY = (32, 32, 32)
 
 
-def pictures(explanation: Explanation, scheme: KeypointScheme) -> dict[str, Image]:
-    """All pictures of an explanation, by the names of their files.
+def draw_all(explanation: Explanation, scheme: KeypointScheme) -> dict[str, Image]:
+    """All images of an explanation, by the names of their files.
 
     Args:
         explanation: what is drawn.
@@ -38,30 +38,30 @@ def pictures(explanation: Explanation, scheme: KeypointScheme) -> dict[str, Imag
         `overview.png`, `point_NN_NAME.png` for each point, `face.png` where there is a score, `maps_N_LAYER.png` for
         each stage, `kernels.png`: uint8 (H, W, 3) each.
     """
-    found: dict[str, Image] = {"overview.png": overview(explanation, scheme)}
+    images: dict[str, Image] = {"overview.png": overview(explanation, scheme)}
     how = "averaged" if explanation.averaged else "in place"
     for index, heat in explanation.points.items():
         name = scheme.points[index]
         title = f"{index} {name}: what moves it. Grad-CAM at {heat.layer}, gradients {how}"
         x, y = explanation.keypoints[index]
         tile = heat_tile(explanation, heat, LARGE, index)
-        found[f"point_{index:02}_{_file_name(name)}.png"] = _alone(
+        images[f"point_{index:02}_{_file_name(name)}.png"] = _alone(
             tile, f"found at {x:.3f}, {y:.3f} of the crop", title
         )
     if explanation.face is not None:
         title = f"face score: what raises it. Grad-CAM at {explanation.face.layer}, gradients {how}"
         tile = heat_tile(explanation, explanation.face, LARGE)
-        found["face.png"] = _alone(tile, f"score {explanation.score:.3f}", title)
+        images["face.png"] = _alone(tile, f"score {explanation.score:.3f}", title)
     for number, maps in enumerate(explanation.stages, 1):
         tiles, captions = map_tiles(maps, MIDDLE, GRID[0] * GRID[1])
         channels, height, width = maps.values.shape
         title = f"{maps.name}: {channels} channels of {height}x{width}, the {len(tiles)} that vary most"
-        found[f"maps_{number}_{_file_name(maps.name)}.png"] = _titled(contact_sheet(tiles, captions, GRID[0]), title)
+        images[f"maps_{number}_{_file_name(maps.name)}.png"] = _titled(contact_sheet(tiles, captions, GRID[0]), title)
     tiles, captions = kernel_tiles(explanation.kernels, MIDDLE, GRID[0] * GRID[1])
     count, _, height, width = explanation.kernels.shape
     title = f"first convolution: {count} kernels of {height}x{width}, the strongest {len(tiles)}; grey is 0"
-    found["kernels.png"] = _titled(contact_sheet(tiles, captions, GRID[0]), title)
-    return found
+    images["kernels.png"] = _titled(contact_sheet(tiles, captions, GRID[0]), title)
+    return images
 
 
 def overview(explanation: Explanation, scheme: KeypointScheme) -> Image:
@@ -132,7 +132,7 @@ def map_tiles(maps: FeatureMaps, side: int, count: int, prefix: str = "") -> tup
         values = maps.values[channel]
         normal = (values - values.min()) / max(float(np.ptp(values)), 1e-12)
         coloured = np.asarray(cv2.applyColorMap(_levels(normal), cv2.COLORMAP_VIRIDIS), dtype=np.uint8)
-        tiles.append(_enlarged(coloured, side))
+        tiles.append(_enlarge(coloured, side))
         captions.append(f"{prefix}{channel}")
     return tiles, captions
 
@@ -156,7 +156,7 @@ def kernel_tiles(
         kernel = kernels[number].transpose(1, 2, 0)
         levels = _levels(0.5 + 0.5 * kernel / max(float(np.abs(kernel).max()), 1e-12))
         colour = np.repeat(levels, 3, axis=2) if levels.shape[2] == 1 else levels
-        tiles.append(_enlarged(colour, side))
+        tiles.append(_enlarge(colour, side))
         captions.append(f"{prefix}{number}")
     return tiles, captions
 
@@ -165,10 +165,10 @@ def _levels(values: NDArray[np.floating[Any]]) -> Image:
     return np.asarray(np.round(255 * np.clip(values, 0, 1)), dtype=np.uint8)
 
 
-def _enlarged(picture: NDArray[np.uint8], side: int) -> Image:
+def _enlarge(image: NDArray[np.uint8], side: int) -> Image:
     """Without smoothing: what was computed is seen as it is."""
     return np.asarray(
-        cv2.resize(np.ascontiguousarray(picture), (side, side), interpolation=cv2.INTER_NEAREST), dtype=np.uint8
+        cv2.resize(np.ascontiguousarray(image), (side, side), interpolation=cv2.INTER_NEAREST), dtype=np.uint8
     )
 
 

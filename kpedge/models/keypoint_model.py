@@ -32,7 +32,7 @@ class KeypointModel(nn.Module):
         network: takes float32 (N, C, H, W).
         mean_shape: float32 (K, 2), fractions of the crop.
         spread: standard deviation of the training shapes' coordinates, fractions of the crop.
-        face: whether the network tells faces from what is none.
+        face: whether the network has a face score.
         normalise: a name of `NORMALISATIONS`.
     """
 

@@ -21,7 +21,7 @@ class RawOutput(TypedDict, total=False):
         points: float32 (N, K, 2); of a head with `relative`, in units of the training shapes' deviation from their
             mean, else fractions of the crop.
         bins: logits of the distributions of a heatmap or SimCC head.
-        logit: (N,), above 0 for a face, where the network tells faces from what is none.
+        logit: (N,), above 0 for a face, where the network has a face score.
         error: (N, K), how far each point is expected to be off, in the units of the points.
     """
 
