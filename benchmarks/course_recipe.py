@@ -33,7 +33,7 @@ from kpedge.models.stage1 import Stage1
 
 RESULTS = Path(__file__).resolve().parent / "results" / "course_recipe.json"
 SIZE = 112
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def run(recipe: Recipe, source: PreparedSet, epochs: int, seed: int) -> dict[str
 
 def table(document: dict[str, Any]) -> str:
     """The table of docs/course.md: for each recipe the last error on the validation photos, seed by seed."""
-    lines = ["| recipe | " + " | ".join(f"seed {seed}" for seed in SEEDS) + " | variation |", "|---|---|---|---|---|"]
+    lines = ["| recipe | " + " | ".join(f"seed {seed}" for seed in SEEDS) + " | variation |", "|---|---|---|---|"]
     for name in RUNS:
         rows = {row["seed"]: row for row in document["runs"] if row["name"] == name}
         cells = [_error(rows[seed]) if seed in rows else "" for seed in SEEDS]
@@ -171,7 +171,7 @@ def table(document: dict[str, Any]) -> str:
 
 def _error(row: dict[str, Any]) -> str:
     diverged = row.get("diverged_in_epoch")
-    return f"diverges in epoch {diverged}" if diverged else f"{row['nme_box']:.2%}"
+    return f"diverges in epoch {diverged}" if diverged else f"{100 * row['nme_box']:.2f} %"
 
 
 def main() -> None:

@@ -59,7 +59,14 @@ def rows() -> list[list[str]]:
 
 def accuracy_table() -> str:
     """The table in Markdown."""
-    head = ["model", "mean error", "faces of 60 px and more", "faces over 10 %", "faces found", "negatives told"]
+    head = [
+        "model",
+        "mean error",
+        "faces of 60 px and more",
+        "faces with error > 10 %",
+        "faces found",
+        "non-faces rejected",
+    ]
     head += ["ONNX file", "one crop, one core"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -80,7 +87,9 @@ def _number(value: float | None) -> str:
 def detector_table() -> str:
     """What the released detector finds, in Markdown."""
     card = json.loads((models_folder() / f"{DEFAULT_DETECTOR}.json").read_text())
-    lines = [["photos", "longer side", "faces", "average precision", "precision", "recall", "false alarms a photo"]]
+    lines = [
+        ["photos", "longer side", "faces", "average precision", "precision", "recall", "false positives per photo"]
+    ]
     lines.append(["---", *["---:"] * 6])
     for name, text in SETS.items():
         for side, figures in card["accuracy"]["test"][name].items():

@@ -1,7 +1,7 @@
 """Synthetic faces: photos of parametric heads in three dimensions, with 21 exact points each.
 
 From a seed and a number follows a photo; nothing is read, nothing is learnt. docs/synthetic.md says how they are made
-and what they are worth.
+and how well models trained on them do.
 """
 
 from kpedge.data.source import TERMS

@@ -21,7 +21,7 @@ from kpedge.data.packed import PreparedSet
 from kpedge.data.sampling import CropSampler, labelled_fractions
 from kpedge.data.transforms import Transforms
 from kpedge.evaluation.compare import Record
-from kpedge.evaluation.keypoint_metrics import measure
+from kpedge.evaluation.keypoint_metrics import NO_BETTER, measure
 from kpedge.models.initialise import initialise
 from kpedge.models.keypoint_model import ARCHITECTURES, KeypointModel, empty_model
 from kpedge.models.stage3 import Stage3
@@ -31,7 +31,7 @@ from kpedge.training.distributed import World
 from kpedge.training.keypoint_loss import KeypointLoss
 from kpedge.training.keypoint_validation import Validation, loss_record, validate, validation_data
 from kpedge.training.recipes import network_options
-from kpedge.training.task import NO_BETTER, TrainResult
+from kpedge.training.task import TrainResult
 from kpedge.training.weights import InitWeights, Notify, parameter_groups
 
 PREVIEW_FACES, PREVIEW_SIDE = 16, 168

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from kpedge.core.card import Card
 from kpedge.core.geometry import Image
 from kpedge.evaluation.compare import Record
+from kpedge.evaluation.keypoint_metrics import NO_BETTER
 from kpedge.training.distributed import World
-
-NO_BETTER = 0.98
-"""A validation error above this fraction of the baseline's means that nothing was learned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
