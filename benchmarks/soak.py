@@ -6,7 +6,7 @@ stream). After every part of the run the process's resident memory, threads and 
 
     python benchmarks/soak.py [--frames 20000] [--out benchmarks/results] [--force]
 
-Linux only: the readings come from /proc. Needs the extras `serve` and `train` (for the plot).
+Linux only: the readings come from /proc. Needs the extra `train` (for the plot).
 """
 
 from __future__ import annotations

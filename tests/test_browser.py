@@ -2,7 +2,6 @@
 
 import re
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,18 +65,15 @@ def page(chromium):
 def visit(page, camera):
     page.goto(camera.sink.url)
     page.wait_for_selector("body[data-link=live]")
-    page.wait_for_selector("#canvas[data-picture]")
+    until(page, lambda: page.evaluate("document.getElementById('image').naturalWidth"))
 
 
 def pixel(page, x, y):
-    """Red, green and blue that the canvas shows at a place given in pixels of the frame."""
+    """Red, green and blue of the shown image at a place given in pixels of the frame."""
     script = """([x, y]) => {
-        const canvas = document.getElementById("canvas");
-        const zoom = canvas.width / 320;
-        const place = [(x + 0.5) * zoom, (y + 0.5) * zoom].map(Math.floor);
-        const copy = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-        copy.drawImage(canvas, ...place, 1, 1, 0, 0, 1, 1);
-        return [...copy.getImageData(0, 0, 1, 1).data];
+        const copy = new OffscreenCanvas(320, 240).getContext("2d");
+        copy.drawImage(document.getElementById("image"), 0, 0);
+        return [...copy.getImageData(Math.round(x), Math.round(y), 1, 1).data];
     }"""
     return np.array(page.evaluate(script, [x, y])[:3])
 
@@ -86,112 +82,68 @@ def close_to(colour, wanted):
     return np.abs(colour - np.array(wanted)).max() <= 12
 
 
-def test_the_page_shows_picture_points_and_figures(page, camera):
+def frames(page):
+    return int(page.get_attribute("body", "data-frame"))
+
+
+def test_the_page_shows_image_points_and_figures(page, camera):
     visit(page, camera)
     assert close_to(pixel(page, 20, 200), GROUND)
-    colours = part_colours(FACES5)
-    for index, (x, y) in enumerate(live_frame().faces[0].keypoints):
-        blue, green, red = colours[FACES5.part_of(index)]
-        assert close_to(pixel(page, x, y), (red, green, blue))
-    assert close_to(pixel(page, 71.5, 50), (255, 255, 255)) or close_to(pixel(page, 80, 50), (255, 255, 255))
-    page.wait_for_selector("#steps li:nth-child(3)")
+    x, y = live_frame().faces[0].keypoints[2]
+    blue, green, red = part_colours(FACES5)[FACES5.part_of(2)]
+    assert np.abs(pixel(page, x, y) - (red, green, blue)).max() < 40  # as JPEG has it
     until(page, lambda: page.inner_text("#rate") == "30.0")
     assert page.inner_text("#faces") == "1"
     assert page.inner_text("#latency") == "6.10"
-    assert page.locator("#steps li").all_inner_texts()[1].split() == ["keypoints", "4.10", "ms"]
+    assert page.locator("#steps td").all_inner_texts() == ["decode", "2.00 ms", "keypoints", "4.10 ms"]
     until(page, lambda: page.inner_text("#cpu") != "–")
     assert page.inner_text("#source") == "camera 0"
     assert page.title() == "camera 0 · kpedge"
     assert page.inner_text("#link") == "Live"
-    assert page.locator("#legend span").all_inner_texts() == list(FACES5.parts)
     assert page.problems == []
 
 
-def test_a_step_that_few_frames_take_keeps_its_row(page, camera):
+def test_frames_arrive_until_paused_and_a_page_opened_then_shows_the_last(page, camera):
     visit(page, camera)
-    camera.controls.paused.set()
-    page.wait_for_selector("body[data-link=paused]")
-    for steps in ({"decode": 0.002, "detect": 0.008, "keypoints": 0.0041}, {"decode": 0.002, "keypoints": 0.0041}):
-        for number in range(3):
-            page.wait_for_timeout(150)  # the figures are written ten times a second
-            camera.sink.show(replace(live_frame(number), steps=steps))
-    until(page, lambda: len(page.locator("#steps li").all()) == 4)
-    rows = [row.split()[0] for row in page.locator("#steps li").all_inner_texts()]
-    assert rows == ["decode", "detect", "keypoints", "total"]
-    assert page.problems == []
-
-
-def test_frames_go_on_until_paused(page, camera):
-    visit(page, camera)
-    shown = page.get_attribute("#canvas", "data-picture")
-    until(page, lambda: int(page.get_attribute("#canvas", "data-picture")) > int(shown) + 5)
+    first = frames(page)
+    until(page, lambda: frames(page) > first + 5)
     page.click("#pause")
     until(page, camera.controls.paused.is_set)
     page.wait_for_selector("body[data-link=paused]")
     assert page.inner_text("#pause span") == "Resume"
-    page.keyboard.press("Escape")
-    page.evaluate("document.activeElement.blur()")
+    page.reload()
+    page.wait_for_selector("body[data-link=paused]")
+    until(page, lambda: close_to(pixel(page, 20, 200), GROUND))
     page.keyboard.press("Space")
     until(page, lambda: not camera.controls.paused.is_set())
     page.wait_for_selector("body[data-link=live]")
     assert page.problems == []
 
 
-def test_a_page_opened_while_paused_shows_the_last_frame(page, camera):
-    until(page, lambda: camera.sink.hub.newest > 2)
-    camera.controls.paused.set()
-    page.goto(camera.sink.url)
-    page.wait_for_selector("body[data-link=paused]")
-    page.wait_for_selector("#canvas[data-picture]")
-    assert close_to(pixel(page, 20, 200), GROUND)
-    page.reload()
-    page.wait_for_selector("#canvas[data-picture]")
-    assert page.problems == []
-
-
-def test_the_slider_and_keys_set_the_threshold(page, camera):
+def test_slider_layers_and_snapshot(page, camera):
     visit(page, camera)
     page.get_by_label("Face threshold").fill("0.8")
     until(page, lambda: camera.controls.threshold == 0.8)
-    assert page.inner_text("#threshold-value") == "0.80"
     page.keyboard.press("]")
     until(page, lambda: camera.controls.threshold == 0.85)
     camera.controls.threshold = 0.25  # somebody else does
     until(page, lambda: page.inner_text("#threshold-value") == "0.25")
     assert page.input_value("#threshold") == "0.25"
-    assert page.problems == []
-
-
-def test_layers_are_switched(page, camera):
-    visit(page, camera)
     x, y = live_frame().faces[0].keypoints[2]
-    point = pixel(page, x, y)
-    assert not close_to(point, GROUND)
-    button = page.get_by_role("button", name="Points")
-    assert button.get_attribute("aria-pressed") == "true"
-    button.click()
-    until(page, lambda: close_to(pixel(page, x, y), GROUND))
+    page.get_by_role("button", name="Points").click()
     until(page, lambda: camera.controls.layers == Layers(points=False))
+    until(page, lambda: close_to(pixel(page, x, y), GROUND))
     page.keyboard.press("p")
-    until(page, lambda: close_to(pixel(page, x, y), point))
+    until(page, lambda: not close_to(pixel(page, x, y), GROUND))
     page.keyboard.press("m")
-    until(page, lambda: close_to(pixel(page, 319 - x, y), point))
-    assert close_to(pixel(page, x, y), GROUND)
     until(page, lambda: camera.controls.layers == Layers(mirror=True))
-    page.keyboard.press("o")  # the head is upright: its axis upwards starts at the nose
-    until(page, lambda: close_to(pixel(page, 319 - x, y - 20), (90, 230, 90)))
     camera.controls.layers = Layers(boxes=False)  # somebody else, at the window
     page.wait_for_selector("[data-layer=boxes][aria-pressed=false]")
-    assert page.problems == []
-
-
-def test_a_snapshot_is_asked_for(page, camera):
-    visit(page, camera)
     page.click("#snapshot")
     until(page, camera.controls.snapshot.is_set)
+    until(page, lambda: page.inner_text("#snapshot span") == "Saving…")
     camera.controls.snapshot.clear()  # whoever saves it
-    until(page, lambda: page.inner_text("#toast") == "Snapshot saved")
-    assert page.inner_text("#snapshot span") == "Snapshot"
+    until(page, lambda: page.inner_text("#snapshot span") == "Snapshot")
     assert page.problems == []
 
 
@@ -199,7 +151,6 @@ def test_the_page_finds_a_server_that_was_started_again(page, camera):
     visit(page, camera)
     camera.close()
     page.wait_for_selector("body[data-link=lost]")
-    assert "trying again" in page.inner_text("#notice")
     assert page.is_disabled("#pause")
     again = Camera(camera.port)
     try:
@@ -230,10 +181,9 @@ def test_a_narrow_page_fits_its_width(page, camera, width):
     page.set_viewport_size({"width": width, "height": 740})
     visit(page, camera)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    box = page.locator("#canvas").bounding_box()
+    box = page.locator(".frame").bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= width
-    assert box["width"] / box["height"] == pytest.approx(4 / 3, rel=0.02)
     for name in ("Pause", "Snapshot", "Boxes", "Points", "Mirror"):
         button = page.get_by_role("button", name=name).bounding_box()
         assert button["x"] + button["width"] <= width

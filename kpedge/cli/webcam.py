@@ -104,7 +104,11 @@ def webcam(
         "snapshots"
     ),
     serve_token: Annotated[
-        str | None, typer.Option(help="The token that browsers have to show. [default: a new one]")
+        str | None, typer.Option(help="Token that browsers must show; visible in the list of processes.")
+    ] = None,
+    serve_token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the token. [default: the variable KPEDGE_SERVE_TOKEN, else a new token]"),
     ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
     duration: Annotated[float | None, typer.Option(min=0, help="Stop after this many seconds.")] = None,
@@ -137,13 +141,14 @@ def webcam(
     from kpedge.core.errors import OutputError, UsageError
     from kpedge.runtime.live import LiveReport, run_live
     from kpedge.runtime.overlay import Layers
+    from kpedge.runtime.server.access import find_token
     from kpedge.runtime.sinks.sink import Controls
     from kpedge.runtime.sinks.snapshots import SnapshotSink
     from kpedge.runtime.smoothing import Smoothing
     from kpedge.runtime.sources.open import open_source
     from kpedge.runtime.tracker import FaceTracker
 
-    if serve_token is not None and outputs["serve"] is None:
+    if (serve_token is not None or serve_token_file is not None) and outputs["serve"] is None:
         raise UsageError("--serve-token is for a preview", "add --serve")
     tracker = FaceTracker(
         detector,
@@ -185,7 +190,7 @@ def webcam(
             sinks.append(sink)
 
         scheme = tracker.predictor.model.card.scheme
-        context = OutputContext(frames, scheme, controls, output.say, force, serve_token)
+        context = OutputContext(frames, scheme, controls, output.say, force, find_token(serve_token, serve_token_file))
         requested = [one for one in OUTPUTS if outputs[one.name] not in (None, False)]
         for one in requested:
             add(one.open(outputs[one.name], context))

@@ -16,7 +16,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "video": ("av",),
     "openvino": ("openvino",),
     "ncnn": ("ncnn", "pnnx"),
-    "serve": ("starlette", "uvicorn"),
 }
 """The modules that each extra of `pyproject.toml` brings (tests hold the two against each other)."""
 

@@ -1,4 +1,4 @@
-"""Where the preview listens: reading the address, opening the socket, and what to type into a browser."""
+"""Where the preview listens: parse the address, open the socket, and name the address to open in a browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kpedge.core.errors import OutputError, UsageError
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 _SEND_BUFFER = 256 * 1024
-"""Bytes that the kernel holds for a browser that does not keep up: a few pictures, not seconds of them."""
+"""Bytes that the kernel holds for a browser that does not keep up: a few images, not seconds of them."""
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
@@ -44,36 +44,36 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read `HOST:PORT`, `[IPV6]:PORT`, or `PORT` and `:PORT`, which mean this machine only.
+    """Parse `HOST:PORT`, `[IPV6]:PORT`, or `PORT` and `:PORT`, which mean this machine only.
 
     Raises:
         UsageError: not of that form, or the port is not from 0 to 65535.
     """
-    wanted = f"an address is HOST:PORT, [IPV6]:PORT or PORT, for example {Address()}"
+    advice = f"use HOST:PORT, [IPV6]:PORT or PORT, for example {Address()}"
     host, colon, port = text.strip().rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         try:
             ipaddress.IPv6Address(host)
         except ValueError:
-            raise UsageError(f"--serve {text}: {host!r} is no IPv6 address", wanted) from None
+            raise UsageError(f"--serve {text}: {host!r} is not an IPv6 address", advice) from None
     elif ":" in host:
-        raise UsageError(f"--serve {text}: an IPv6 address stands in brackets", wanted)
+        raise UsageError(f"--serve {text}: write an IPv6 address in brackets", advice)
     elif host and not _HOST_NAME.fullmatch(host):
-        raise UsageError(f"--serve {text}: {host!r} is no host", wanted)
+        raise UsageError(f"--serve {text}: {host!r} is not a host", advice)
     if not (port.isascii() and port.isdigit()):
-        reason = "the port is missing" if not port or not colon else f"{port!r} is no port"
-        raise UsageError(f"--serve {text}: {reason}", wanted)
+        reason = "the port is missing" if not port or not colon else f"{port!r} is not a port"
+        raise UsageError(f"--serve {text}: {reason}", advice)
     if int(port) > 65535:
-        raise UsageError(f"--serve {text}: a port is from 0 to 65535, not {port}", wanted)
+        raise UsageError(f"--serve {text}: the port must be between 0 and 65535", advice)
     return Address(host or DEFAULT_HOST, int(port))
 
 
-def listen(address: Address) -> socket.socket:
-    """A socket that listens.
+def bind(address: Address) -> socket.socket:
+    """A socket that is bound to an address.
 
     Raises:
-        OutputError: the port is taken or not allowed, or the host is none of this machine's.
+        OutputError: the port is taken or not allowed, or this machine has no such address.
     """
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
@@ -81,7 +81,7 @@ def listen(address: Address) -> socket.socket:
         )[0]
     except OSError as error:
         raise OutputError(
-            f"--serve {address}: the host cannot be found: {error.strerror}", f"for this machine only: {Address()}"
+            f"--serve {address}: host not found: {error.strerror}", f"for this machine only: {Address()}"
         ) from error
     listener = socket.socket(family, kind, protocol)
     try:
@@ -89,33 +89,31 @@ def listen(address: Address) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # connections inherit it
         listener.bind(where)
-        listener.listen(128)
+        listener.listen()
     except OSError as error:
         listener.close()
-        raise _why(address, error) from error
+        raise _explain(address, error) from error
     return listener
 
 
-def _why(address: Address, error: OSError) -> OutputError:
+def _explain(address: Address, error: OSError) -> OutputError:
     if error.errno == errno.EADDRINUSE:
         return OutputError(
             f"--serve {address}: the port is in use",
-            f"choose another, such as {address.port + 1 if address.port < 65535 else DEFAULT_PORT}, "
-            "or 0 for any that is free",
+            "choose another, or 0 for any that is free",
         )
     if error.errno == errno.EACCES:
-        return OutputError(
-            f"--serve {address}: no permission", "ports below 1024 are the system's: choose a higher one"
-        )
+        return OutputError(f"--serve {address}: no permission", "choose a port from 1024 on")
     if error.errno == errno.EADDRNOTAVAIL:
         return OutputError(
-            f"--serve {address}: this machine has no such address", f"for all of its addresses: 0.0.0.0:{address.port}"
+            f"--serve {address}: this machine has no such address",
+            f"to listen on all of its addresses: 0.0.0.0:{address.port}",
         )
     return OutputError(f"--serve {address}: cannot listen: {error.strerror}", "choose another address")
 
 
 def reachable_host(host: str) -> str:
-    """The host to type into another machine's browser for one that is listened on: an address for `0.0.0.0`."""
+    """The host to open in another machine's browser: for `0.0.0.0`, an address of this machine."""
     try:
         everywhere = ipaddress.ip_address(host).is_unspecified
     except ValueError:
@@ -124,7 +122,7 @@ def reachable_host(host: str) -> str:
         return f"[{host}]" if ":" in host else host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            # Nothing is sent: the system only says which of its addresses it would send from. 192.0.2.1 is nobody's
+            # Nothing is sent: the system only names the address that it would send from. 192.0.2.1 is for documentation
             # (RFC 5737).
             probe.connect(("192.0.2.1", 9))
             return str(probe.getsockname()[0])

@@ -1,4 +1,4 @@
-"""What a viewer is sent of a frame: a JPEG of a size for previews, and a JSON document."""
+"""What a browser is sent of a frame: a JPEG of preview size, and a JSON document."""
 
 from __future__ import annotations
 
@@ -12,39 +12,23 @@ from typing import Any
 import cv2
 import numpy as np
 
-from kpedge.core.drawing import part_colours
 from kpedge.core.geometry import Image
-from kpedge.core.scheme import KeypointScheme
+from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
 SIDE = 960
-"""Longer side of a preview, pixels; what is larger is shrunk."""
+"""Longer side of a preview at most, pixels."""
 QUALITY = 80
-"""Of JPEG, as OpenCV counts it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """A frame, ready to be sent. It does not hold the frame itself, which is large.
-
-    Attributes:
-        number: of the frame among those that were published, from 1.
-        jpeg: its picture.
-        event: its document as JSON; empty where the faces are drawn into the picture.
-    """
-
-    number: int
-    jpeg: bytes
-    event: bytes
+"""JPEG quality, 0 to 100."""
 
 
 def shrink(image: Image, side: int = SIDE) -> Image:
-    """An image whose longer side is at most `side` pixels, uint8 (H, W, 3); itself where it is small enough."""
+    """Scale an image, uint8 (H, W, 3), down to a longer side of at most `side` pixels."""
     height, width = image.shape[:2]
     longer = max(height, width)
     if longer <= side:
         return image
-    # Averaging is fast by whole numbers only, and needed only where bilinear sampling would skip pixels.
+    # Averaging is fast for whole factors only, and needed only where bilinear sampling would skip pixels.
     whole = longer // side
     if whole > 1:
         size = max(1, width // whole), max(1, height // whole)
@@ -53,16 +37,15 @@ def shrink(image: Image, side: int = SIDE) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def encode(live: LiveFrame, *, drawn: bool) -> tuple[bytes, tuple[int, int]]:
-    """A frame as a JPEG, plain or with its faces drawn in, and the picture's width and height in pixels."""
-    small = shrink(live.drawn() if drawn else live.frame.image)
-    data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-    return np.asarray(data).tobytes(), (small.shape[1], small.shape[0])
+def encode(live: LiveFrame, layers: Layers) -> bytes:
+    """The annotated frame as a JPEG."""
+    data = cv2.imencode(".jpg", shrink(live.drawn(layers)), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+    return np.asarray(data).tobytes()
 
 
 @dataclass(slots=True)
 class CpuMeter:
-    """How much of one processor core this process uses.
+    """Processor time of this process, in percent of one core.
 
     Attributes:
         interval: seconds over which it is averaged.
@@ -80,7 +63,7 @@ class CpuMeter:
         self._since = self.clock(), self.used()
 
     def percent(self) -> float | None:
-        """Of a core, over the last interval that is complete; above 100 where several work; None in the first."""
+        """Over the last complete interval; above 100 if several cores work; None in the first interval."""
         now, used = self.clock(), self.used()
         if now - self._since[0] >= self.interval:
             self._percent = round(100 * (used - self._since[1]) / (now - self._since[0]), 1)
@@ -89,7 +72,7 @@ class CpuMeter:
 
 
 def state_document(controls: Controls) -> dict[str, Any]:
-    """What people may change, as it is now."""
+    """The state of the controls."""
     return {
         "paused": controls.paused.is_set(),
         "threshold": round(controls.threshold, 3),
@@ -98,40 +81,29 @@ def state_document(controls: Controls) -> dict[str, Any]:
     }
 
 
-def scheme_document(scheme: KeypointScheme) -> dict[str, Any]:
-    """A keypoint scheme, with the colour of each part as a page writes it."""
-    colours = {part: f"#{red:02x}{green:02x}{blue:02x}" for part, (blue, green, red) in part_colours(scheme).items()}
-    return scheme.to_dict() | {"colours": colours}
-
-
-def frame_document(
-    live: LiveFrame, number: int, preview: tuple[int, int], state: Mapping[str, Any], cpu: float | None
-) -> dict[str, Any]:
-    """The event of a frame: the document that `--json` gives, in pixels of the frame, and what the page shows beside.
+def event_json(live: LiveFrame, cpu: float | None, state: Mapping[str, Any]) -> bytes:
+    """The document of `--json` for a frame, in its pixels, with the figures and controls of the page.
 
     Args:
         live: the frame.
-        number: of its picture.
-        preview: width and height of its picture, pixels.
-        state: as `state_document` gives it.
         cpu: percent of a core.
+        state: of the controls.
     """
     height, width = live.frame.image.shape[:2]
-    return {
+    document = {
         **live.to_dict(),
-        "picture": number,
         "size": [width, height],
-        "preview": list(preview),
         "source": live.source,
         "rate": round(live.rate, 2),
         "steps_ms": {step: round(seconds * 1000, 3) for step, seconds in live.steps.items()},
         "cpu": cpu,
         **state,
     }
+    return to_json(document)
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
-    """A document as one line of JSON. JSON has no NaN: such a number becomes null."""
+    """A document as one line of JSON, in which NaN becomes null."""
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except ValueError:

@@ -1,47 +1,53 @@
-"""The output `--serve`: a preview in the browser, served from a thread of its own."""
+"""The output `--serve`: a preview in the browser, served from a thread of its own.
+
+The pipeline's thread only leaves its newest frame here. The server's thread encodes it when a browser is ready for it,
+once for all of them, and not at all while nobody watches.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+from kpedge import __version__
 from kpedge.core.errors import OutputError
-from kpedge.core.extras import importable
 from kpedge.core.scheme import KeypointScheme
-from kpedge.runtime.server.address import Address, listen, reachable_host
-from kpedge.runtime.server.hub import VIEWERS, Hub
+from kpedge.runtime.server.access import HEADERS, Access, check_token, new_token
+from kpedge.runtime.server.address import Address, bind, reachable_host
+from kpedge.runtime.server.http import HttpServer, RefusedError, Request, Response
+from kpedge.runtime.server.picture import CpuMeter, encode, event_json, state_document, to_json
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
-if TYPE_CHECKING:
-    import uvicorn
-
-EXTRA = "serve"
-_CONNECTIONS = 6 * VIEWERS
-"""What browsers open at most, each."""
-_GOODBYE = 0.1
-"""Seconds in which streams may end by themselves when the server closes."""
-
-
-_NICE = 10
-"""How far encoding stands back behind the pipeline, as `nice` counts it."""
-
-
-def _ignore(_line: str) -> None:
-    pass
+PAGE = Path(__file__).resolve().parent / "page"
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+VIEWERS = 32
+"""Streams at a time."""
+BUDGET = 240.0
+"""Events and images per second over all streams, so that the server takes little from the pipeline's processor."""
+POLL = 0.01
+"""Seconds between two looks for a new frame while somebody watches; so the pipeline need not wake this thread."""
+QUIET = 1.0
+"""Seconds after which a stream without news is sent the last image again, or a sign of life."""
+NICE = 10
+"""How far the server's thread stands behind the pipeline's, as `nice` counts."""
+BOUNDARY = "kpedgeframe"
 
 
 class ServeSink:
-    """Shows frames in browsers. It never keeps the pipeline waiting.
+    """Shows frames in browsers. It never makes the pipeline wait.
 
     Attributes:
-        url: what to open in a browser, with the token where one is needed.
-        hub: holds the frames.
+        url: what to open in a browser, with the token if one is needed.
+        viewers: how many streams are open.
     """
 
     def __init__(
@@ -50,101 +56,185 @@ class ServeSink:
         controls: Controls,
         scheme: KeypointScheme,
         token: str | None = None,
-        say: Callable[[str], None] = _ignore,
+        notify: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Start to listen.
 
         Args:
-            address: where; anything but loopback needs a token.
+            address: where; any address but loopback needs a token.
             controls: what the page may change.
             scheme: of the keypoints.
-            token: what browsers have to show; made where one is needed and none is given.
-            say: told the URL.
+            token: what browsers have to show; by default a new one if one is needed.
+            notify: called with the URL, and with a line about trouble.
 
         Raises:
-            MissingExtraError: the extra `serve` is not installed.
-            UsageError: a token that cannot be used.
+            UsageError: the token cannot be used.
             OutputError: cannot listen there.
         """
-        importable("starlette", EXTRA)
-        uvicorn = importable("uvicorn", EXTRA)
-        from kpedge.runtime.server.access import Guard, check_token, new_token
-        from kpedge.runtime.server.app import Preview
-
         if token is not None:
             check_token(token)
         elif not address.loopback:
             token = new_token()
-        self.hub = Hub(controls)
-        self._socket = listen(address)
+        self._controls, self._scheme = controls, scheme
+        self._latest: tuple[int, LiveFrame] | None = None
+        self._encoded: dict[str, tuple[object, bytes]] = {}
+        self._cpu = CpuMeter()
+        self._files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in TYPES}
+        self.viewers = 0
+        self._socket = bind(address)
         port = self._socket.getsockname()[1]
-        where = reachable_host(address.host)
-        self.url = f"http://{where}:{port}/" + (f"?token={token}" if token else "")
-        app = Guard(Preview(self.hub, scheme).app(), token=token, loopback=address.loopback, port=port)
-        self._server = _server(uvicorn, app, self.hub)
+        self._access = Access(token, address.loopback, port)
+        self.url = f"http://{reachable_host(address.host)}:{port}/" + (f"?token={token}" if token else "")
+        self._server = HttpServer(self._answer, notify)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kpedge-serve", daemon=True)
         self._thread.start()
-        say(f"preview: {self.url}")
+        notify(f"preview: {self.url}")
 
     def show(self, live: LiveFrame) -> None:
-        """Leave a frame for those who watch.
+        """Leave the newest frame for those who watch.
 
         Raises:
             OutputError: the server has stopped.
         """
         if not self._thread.is_alive():
-            raise OutputError("the preview's server has stopped", "start again; the other outputs are not concerned")
-        self.hub.publish(live)
+            raise OutputError("the preview's server has stopped", "start again; the other outputs go on")
+        number = self._latest[0] if self._latest else 0
+        self._latest = number + 1, live
 
     def close(self) -> None:
-        """Send everybody home and free the port; may be called more than once."""
-        self.hub.close()
-        self._server.should_exit = True
+        """End all connections and free the port; may be called more than once."""
+        self._closing.set()
         self._thread.join()
 
     def _run(self) -> None:
+        if sys.platform == "linux":  # elsewhere only whole processes can be nice
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        with self._socket:
+            asyncio.run(self._server.run(self._socket, self._closing.is_set))
+
+    async def _answer(self, request: Request) -> Response:
         try:
-            asyncio.run(self.hub.run(self._serve))
-        finally:
-            self._socket.close()
+            headers = self._access.check(request)
+            response = self._route(request)
+        except RefusedError as refused:
+            response, headers = refused.response, {}
+        response.headers.update(HEADERS | headers)
+        return response
 
-    async def _serve(self) -> None:
-        # One worker: pictures are encoded one after the other, on one core at most.
-        worker = ThreadPoolExecutor(1, "kpedge-serve-encode", initializer=_give_way)
-        asyncio.get_running_loop().set_default_executor(worker)
-        await self._server.serve(sockets=[self._socket])
+    def _route(self, request: Request) -> Response:
+        path, name = request.path, request.path.removeprefix("/") or "page.html"
+        if path == "/control":
+            if request.method != "POST":
+                raise RefusedError(405, "send a POST request", {"Allow": "POST"})
+            change_controls(self._controls, request)
+            return Response(to_json(state_document(self._controls)), "application/json")
+        if request.method not in ("GET", "HEAD"):
+            raise RefusedError(405, "send a GET request", {"Allow": "GET, HEAD"})
+        if path == "/state":
+            return Response(to_json(self._state()), "application/json")
+        if path == "/events":
+            return self._stream(self._events(), "text/event-stream")
+        if path == "/stream.mjpg":
+            return self._stream(self._images(), f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+        if name not in self._files or path == "/page.html":
+            raise RefusedError(404, "there is nothing here")
+        return Response(self._files[name], TYPES[Path(name).suffix])
+
+    def _state(self) -> dict[str, Any]:
+        """What a page needs to know before the first frame."""
+        source = self._latest[1].source if self._latest else None
+        known = {"version": __version__, "source": source, "viewers": self.viewers, "limit": VIEWERS}
+        return {**known, "scheme": self._scheme.to_dict(), **state_document(self._controls)}
+
+    def _stream(self, content: AsyncGenerator[bytes, None], kind: str) -> Response:
+        if self.viewers >= VIEWERS:
+            raise RefusedError(503, "too many are watching already", {"Retry-After": "5"})
+        self.viewers += 1
+        return Response(content, kind, closed=self._leave)
+
+    def _leave(self) -> None:
+        self.viewers -= 1
+        if not self.viewers:
+            self._encoded.clear()
+
+    async def _events(self) -> AsyncGenerator[bytes, None]:
+        """Server-sent events: `frame` for each frame, `state` when the controls changed and every second without."""
+        number, state = 0, dict[str, Any]()
+        while True:
+            latest = await self._wait(number, state)
+            state = state_document(self._controls)
+            if latest and latest[0] != number:
+                number, live = latest
+                make = partial(event_json, live, self._cpu.percent(), state)
+                yield b"event: frame\ndata: " + self._encode("event", (number, *state.values()), make) + b"\n\n"
+            else:
+                yield b"event: state\ndata: " + to_json(self._state()) + b"\n\n"
+
+    async def _images(self) -> AsyncGenerator[bytes, None]:
+        """The annotated frames as MJPEG; the last one again when nothing is new."""
+        yield f"--{BOUNDARY}\r\n".encode()
+        number, state = 0, dict[str, Any]()
+        while True:
+            latest = await self._wait(number, state)
+            state, layers = state_document(self._controls), self._controls.layers
+            if latest:
+                number, live = latest
+                jpeg = self._encode("image", (number, layers), partial(encode, live, layers))
+                head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
+                # The boundary follows at once: browsers show a part when they see its end.
+                yield head + jpeg + f"\r\n--{BOUNDARY}\r\n".encode()
+
+    async def _wait(self, seen: int, state: dict[str, Any]) -> tuple[int, LiveFrame] | None:
+        """The newest frame and its number, once it is newer than `seen`, the controls changed, or `QUIET` is over."""
+        start = time.monotonic()
+        due = start + self.viewers / BUDGET
+        while state == state_document(self._controls) and (now := time.monotonic()) < start + QUIET:
+            if self._latest and self._latest[0] != seen and now >= due:
+                break
+            await asyncio.sleep(POLL)
+        return self._latest
+
+    def _encode(self, kind: str, key: object, make: Callable[[], bytes]) -> bytes:
+        """What is sent of a frame, made once for all streams."""
+        if kind not in self._encoded or self._encoded[kind][0] != key:
+            self._encoded[kind] = key, make()
+        return self._encoded[kind][1]
 
 
-def _give_way() -> None:
-    """Let this thread run when the pipeline leaves a processor free; elsewhere than on Linux that is for processes."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+def change_controls(controls: Controls, request: Request) -> None:
+    """Change all that a request asks for, or nothing if any of it is wrong.
 
+    Raises:
+        RefusedError: it is wrong.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise RefusedError(415, "send JSON, as application/json")
+    try:
+        document = json.loads(request.body)
+    except (ValueError, RecursionError):
+        raise RefusedError(400, "this is not JSON") from None
+    layers = asdict(controls.layers)
 
-def _server(module: ModuleType, app: Any, hub: Hub) -> uvicorn.Server:
-    class Server(module.Server):  # type: ignore[misc, name-defined]
-        """Closes although browsers are connected."""
+    def is_valid(key: str, value: Any) -> bool:
+        if key == "threshold":
+            return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+        if key == "layers":
+            return isinstance(value, dict) and all(
+                layer in layers and isinstance(shown, bool) for layer, shown in value.items()
+            )
+        return key in ("paused", "snapshot") and isinstance(value, bool)
 
-        async def shutdown(self, sockets: Any = None) -> None:
-            """End all streams, then what is left of the connections, then the server."""
-            hub.close()
-            await asyncio.sleep(_GOODBYE)
-            for connection in list(self.server_state.connections):
-                connection.transport.abort()
-            await super().shutdown(sockets)
-
-    config = module.Config(
-        app,
-        loop="asyncio",
-        http="h11",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        log_level="error",
-        server_header=False,
-        limit_concurrency=_CONNECTIONS,
-        timeout_graceful_shutdown=2,
-    )
-    server: uvicorn.Server = Server(config)
-    return server
+    if not isinstance(document, dict) or not all(is_valid(key, value) for key, value in document.items()):
+        raise RefusedError(
+            400,
+            "send an object with any of: paused and snapshot (true or false), threshold (a number from 0 to 1), "
+            f"layers (an object with any of {', '.join(layers)}: true or false)",
+        )
+    for event, key in ((controls.paused, "paused"), (controls.snapshot, "snapshot")):
+        if key in document:
+            (event.set if document[key] else event.clear)()
+    if "threshold" in document:
+        controls.threshold = float(document["threshold"])
+    if "layers" in document:
+        controls.layers = replace(controls.layers, **document["layers"])
