@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.card import Card
+from kpedge.core.errors import UsageError
 from kpedge.core.extras import importable, installed
 from kpedge.export.export_format import ExportSource
 from kpedge.export.load import CHECKPOINT, ONNX, TORCHSCRIPT, format_of, open_eager, open_model
@@ -237,7 +238,10 @@ def _enter_gpu(
     elif note == "no CUDA device" or onnx_file is None:
         enter(RUNTIME, "cuda", 0, batch, None, note or "no ONNX file")
     else:
-        enter(RUNTIME, "cuda", 0, batch, _onnx_cuda_call(onnx_file, crops), "")
+        try:
+            enter(RUNTIME, "cuda", 0, batch, _onnx_cuda_call(onnx_file, crops), "")
+        except UsageError as error:
+            enter(RUNTIME, "cuda", 0, batch, None, str(error))
 
 
 def _cuda_call(model: Any, crops: NDArray[np.uint8]) -> Callable[[], object]:

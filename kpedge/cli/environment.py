@@ -10,11 +10,12 @@ from kpedge.cli.options import Json, examples
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
+    app.command("doctor", hidden=True)(environment)
     app.command("env", epilog=examples("kpedge env", "kpedge env --json"))(environment)
 
 
 def environment(as_json: Json = False) -> None:
-    """Print versions, processor and accelerators, and what is wrong with this installation, each with its cure."""
+    """Print versions, processor and accelerators, and what is wrong with this installation and how to fix it."""
     from dataclasses import asdict
 
     from kpedge.core import environment as installation
@@ -22,12 +23,20 @@ def environment(as_json: Json = False) -> None:
     from kpedge.core.extras import installed
 
     problems, missing = installation.find_problems(), installation.missing_extras()
-    try:
-        import onnxruntime
+    providers: dict[str, str] = {}
+    if not installation.import_error("onnxruntime"):
+        from kpedge.runtime.sessions import offered_providers, provider_problem
 
-        providers = onnxruntime.get_available_providers()
-    except ImportError:
-        providers = []
+        providers = {short: provider_problem(name) for short, name in offered_providers().items()}
+    problems += [
+        installation.Problem(
+            f"onnxruntime's provider {name} does not work: {reason}",
+            "install the driver and libraries that it needs (for cuda: pip install 'onnxruntime-gpu[cuda,cudnn]'), "
+            "or use --provider cpu",
+        )
+        for name, reason in providers.items()
+        if reason
+    ]
     if not installed("torch"):
         gpu = "unknown: PyTorch is not installed"
     elif installation.import_error("torch"):
@@ -43,7 +52,7 @@ def environment(as_json: Json = False) -> None:
             {
                 **described,
                 "cpu_features": features,
-                "providers": providers,
+                "providers": [name for name, reason in providers.items() if not reason],
                 "gpu": gpu,
                 "problems": [asdict(problem) for problem in problems],
                 "missing_extras": missing,
@@ -59,13 +68,13 @@ def environment(as_json: Json = False) -> None:
             ("cores", str(described["cores"])),
             ("features", " ".join(features) or "unknown"),
             ("GPU", gpu),
-            ("onnxruntime providers", " ".join(providers)),
+            *((f"provider {name}", "does not work" if reason else "works") for name, reason in providers.items()),
         ]
         output.table(("what", "found"), rows, left=2)
     for extra, line in missing.items():
         output.say(f"extra not installed: {extra}; if you need it: {line}")
     for problem in problems:
-        output.say(f"problem: {problem.what}\n   cure: {problem.cure}")
+        output.say(f"problem: {problem.what}\n    fix: {problem.fix}")
     if problems:
         raise typer.Exit(1)
     output.say("nothing is wrong with this installation")

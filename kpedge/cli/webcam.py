@@ -126,7 +126,7 @@ def webcam(
     pose: Annotated[bool, typer.Option("--pose", help="Draw the head pose.")] = False,
     mirror: Annotated[bool, typer.Option("--mirror", help="Mirror the displayed image.")] = False,
     threads: Threads = 1,
-    provider: Annotated[str, typer.Option(help="Execution provider of onnxruntime: cpu, cuda, …")] = "cpu",
+    provider: Annotated[str, typer.Option(help="onnxruntime's execution provider: cpu, cuda, …, or auto.")] = "cpu",
     backend: Backend = "auto",
     force: Force = False,
     **outputs: Any,
@@ -204,6 +204,8 @@ def webcam(
         add(saver)
         polls.append(saver.poll)
         output.say(f"{frames.name}: {frames.description}")
+        if provider != "cpu":
+            output.say(f"provider: {getattr(tracker.predictor.model, 'provider', 'cpu')}")
         run_live(
             frames,
             tracker,

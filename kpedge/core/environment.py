@@ -1,14 +1,20 @@
-"""What is installed, and what is wrong with it, each with its cure."""
+"""What is installed, and what is wrong with it and how to fix it."""
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib
+import os
 import re
+import sys
 from dataclasses import dataclass
 from importlib import metadata
 
 from kpedge.core.extras import EXTRAS, installed, pip_line
-from kpedge.core.machine import version_of
+from kpedge.core.machine import ONNXRUNTIME, OPENCV, version_of
+
+NEEDED = {"cv2": ("imread", "imdecode", "warpAffine", "VideoCapture"), "onnxruntime": ("InferenceSession",)}
+"""Names that a working module has. Uninstalling one of two packages with the same files leaves an empty module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +23,11 @@ class Problem:
 
     Attributes:
         what: what is wrong.
-        cure: what to do.
+        fix: what to do.
     """
 
     what: str
-    cure: str
+    fix: str
 
 
 def local_version(version: str) -> str:
@@ -30,75 +36,81 @@ def local_version(version: str) -> str:
 
 
 def find_problems() -> list[Problem]:
-    """All that is wrong, worst first; empty when there is nothing."""
+    """All that is wrong, worst first."""
     return [*_opencv_problems(), *_onnxruntime_problems(), *_torch_problems()]
 
 
 def missing_extras() -> dict[str, str]:
-    """Extras of which a module is missing -> the pip line that brings it. Not a problem until it is needed."""
+    """Incomplete extras -> the pip line that completes them. Not a problem until one is needed."""
     return {
         extra: pip_line(extra) for extra, modules in EXTRAS.items() if not all(installed(module) for module in modules)
     }
 
 
-def _overwriting(*distributions: str) -> list[Problem]:
-    """A problem when distributions that hold the same files are installed together; the first is the one to keep."""
-    both = [name for name in distributions if version_of(name)]
-    if len(both) < 2:
-        return []
-    what = f"{' and '.join(both)} are both installed and overwrite each other's files"
-    return [Problem(what, f"pip uninstall -y {' '.join(both)} && pip install {distributions[0]}")]
-
-
 def import_error(module: str) -> str:
-    """Why a module cannot be imported; empty when it can."""
+    """Why a module cannot be used; empty if it can."""
     try:
-        importlib.import_module(module)
+        loaded = importlib.import_module(module)
     except (ImportError, OSError, AttributeError) as error:  # a broken binary raises any of these
         return str(error) or type(error).__name__
-    return ""
+    missing = [name for name in NEEDED.get(module, ()) if not hasattr(loaded, name)]
+    return f"it is empty: it has no {missing[0]}" if missing else ""
+
+
+def best_opencv() -> str:
+    """The OpenCV package for this machine: headless if there is no display, with contrib if that is installed."""
+    contrib = any("contrib" in name for name in OPENCV if version_of(name))
+    windows = sys.platform != "linux" or (
+        ctypes.util.find_library("GL") is not None
+        and bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    )
+    return f"opencv-{'contrib-' if contrib else ''}python{'' if windows else '-headless'}"
+
+
+def _reinstall(names: list[str], best: str) -> str:
+    return f"pip uninstall -y {' '.join(names)} && pip install {best}"
 
 
 def _opencv_problems() -> list[Problem]:
-    both = _overwriting("opencv-python", "opencv-python-headless")
-    if both:
-        return both
+    names, best = [name for name in OPENCV if version_of(name)], best_opencv()
+    if len(names) > 1:
+        what = f"{' and '.join(names)} are installed together and overwrite each other's files"
+        return [Problem(what, _reinstall(names, best))]
     error = import_error("cv2")
     if not error:
         return []
     if "libGL" in error or "libgthread" in error or "libglib" in error:
-        cure = (
-            "apt-get install libgl1 libglib2.0-0, or without a display: "
-            "pip uninstall -y opencv-python && pip install opencv-python-headless"
-        )
+        headless = best.removesuffix("-headless") + "-headless"
+        fix = f"apt-get install libgl1 libglib2.0-0, or without a display: {_reinstall(names, headless)}"
     else:
-        cure = "pip install --force-reinstall opencv-python"
-    return [Problem(f"OpenCV cannot be imported: {error}", cure)]
+        fix = _reinstall(names or ["opencv-python"], best)
+    return [Problem(f"OpenCV cannot be used: {error}", fix)]
 
 
 def _onnxruntime_problems() -> list[Problem]:
-    both = _overwriting("onnxruntime-gpu", "onnxruntime")
-    if both:
-        return both
+    names = [name for name in ONNXRUNTIME if version_of(name)]
+    if len(names) > 1:
+        what = f"{' and '.join(names)} are installed together and overwrite each other's files"
+        return [Problem(what, _reinstall(names, next(name for name in names if name != "onnxruntime")))]
     error = import_error("onnxruntime")
-    cure = "pip install --force-reinstall onnxruntime"
-    return [Problem(f"onnxruntime cannot be imported: {error}", cure)] if error else []
+    fix = f"pip install --force-reinstall {(names or ['onnxruntime'])[0]}"
+    return [Problem(f"onnxruntime cannot be used: {error}", fix)] if error else []
 
 
 def _torch_problems() -> list[Problem]:
-    """Torch and torchvision must be of one release and from one package index, or torchvision does not import."""
+    """Torch and torchvision must be of one release and from one package index, or torchvision cannot be imported."""
     torch, vision = version_of("torch"), version_of("torchvision")
     error = import_error("torch") if installed("torch") else ""
     if error:
         return [Problem(f"torch {torch} cannot be imported: {error}", "pip install --force-reinstall torch")]
     if torch is None or vision is None:
         return []
-    cure = "pip uninstall -y torch torchvision && pip install torch torchvision"
+    fix = "pip uninstall -y torch torchvision && pip install torch torchvision"
     if local_version(torch) != local_version(vision):
         builds = f"torch {torch} and torchvision {vision}"
-        return [Problem(f"{builds} come from different package indexes", cure)]
+        return [Problem(f"{builds} come from different package indexes", fix)]
     for requirement in metadata.requires("torchvision") or ():
-        wanted = re.fullmatch(r"torch\s*\(?==\s*([0-9.]+)\)?", requirement)
-        if wanted and wanted[1] != torch.partition("+")[0]:
-            return [Problem(f"torchvision {vision} needs torch {wanted[1]}, installed is {torch}", cure)]
+        match = re.fullmatch(r"torch\s*\(?==\s*([0-9.]+)\)?", requirement)
+        if match and match[1] != torch.partition("+")[0]:
+            return [Problem(f"torchvision {vision} needs torch {match[1]}, installed is {torch}", fix)]
     return []

@@ -9,12 +9,20 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+OPENCV = (
+    *("opencv-python", "opencv-contrib-python"),
+    *("opencv-python-headless", "opencv-contrib-python-headless"),
+)
+"""Distributions that bring `cv2`."""
+ONNXRUNTIME = (
+    *("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"),
+    *("onnxruntime-rocm", "onnxruntime-migraphx", "onnxruntime-silicon"),
+)
+"""Distributions that bring `onnxruntime`."""
 LIBRARIES = (
     "numpy",
-    "opencv-python",
-    "opencv-python-headless",
-    "onnxruntime",
-    "onnxruntime-gpu",
+    *OPENCV,
+    *ONNXRUNTIME,
     "typer",
     "torch",
     "torchvision",

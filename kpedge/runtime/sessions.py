@@ -14,6 +14,12 @@ from kpedge.core.errors import CorruptModelError, UsageError
 
 CPU = "CPUExecutionProvider"
 """The execution provider that every onnxruntime has."""
+TINY_MODEL = (
+    b'\x08\x08\x12\x00:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+"""An ONNX file: y = ReLU(x), float32 of one element, to try providers with."""
+FIX_PROVIDER = "see: kpedge env; or use --provider auto, which takes what works"
 
 
 def new_session(model: Path | bytes, *, threads: int = 1, providers: tuple[str, ...] = (CPU,)) -> ort.InferenceSession:
@@ -29,13 +35,12 @@ def new_session(model: Path | bytes, *, threads: int = 1, providers: tuple[str, 
 
     Raises:
         CorruptModelError: the file is missing, or onnxruntime cannot load it.
-        UsageError: a provider is not part of this onnxruntime.
+        UsageError: the first provider is not part of this onnxruntime, or cannot be used on this machine.
     """
-    unknown = [name for name in providers if name not in ort.get_available_providers()]
+    available = ort.get_available_providers()
+    unknown = [name for name in providers if name not in available]
     if unknown:
-        raise UsageError(
-            f"this onnxruntime has no {unknown[0]}", f"available: {', '.join(ort.get_available_providers())}"
-        )
+        raise UsageError(f"this onnxruntime has no {unknown[0]}", f"available: {', '.join(available)}")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -44,13 +49,36 @@ def new_session(model: Path | bytes, *, threads: int = 1, providers: tuple[str, 
     name = "model" if isinstance(model, bytes) else str(model)
     if isinstance(model, Path) and not model.is_file():
         raise CorruptModelError(f"{name}: no such file")
+    content = model if isinstance(model, bytes) else _loadable(model)
     try:
-        return ort.InferenceSession(
-            model if isinstance(model, bytes) else _loadable(model), sess_options=options, providers=list(providers)
-        )
+        session = ort.InferenceSession(content, options, list(providers), enable_fallback=0)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if providers[0] != CPU and not provider_problem(CPU, content):
+            raise UsageError(f"{providers[0]} cannot be used: {reason}", FIX_PROVIDER) from error
         raise CorruptModelError(f"{name}: onnxruntime cannot load it: {reason}") from error
+    if providers[0] not in session.get_providers():  # onnxruntime goes on with the CPU
+        raise UsageError(f"{providers[0]} cannot be used: a library or device that it needs is missing", FIX_PROVIDER)
+    return session
+
+
+def provider_problem(provider: str, model: str | bytes = TINY_MODEL) -> str:
+    """Why a provider cannot run a model; empty if it can. Tried with a session, by default of a single ReLU."""
+    try:
+        session = ort.InferenceSession(model, None, [provider], enable_fallback=0)
+        if provider not in session.get_providers():
+            return "a library or device that it needs is missing"
+        if model is TINY_MODEL:
+            session.run(None, {"x": np.ones(1, np.float32)})
+    except Exception as error:  # noqa: BLE001 (the providers raise what they like)
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ""
+
+
+def offered_providers() -> dict[str, str]:
+    """Short name -> name of the execution providers of this onnxruntime that compute on this machine."""
+    names = {one.removesuffix("ExecutionProvider").lower(): one for one in ort.get_available_providers()}
+    return {short: name for short, name in names.items() if short != "azure"}  # which asks a server
 
 
 def _loadable(path: Path) -> str | bytes:
@@ -73,17 +101,20 @@ def save_ort(content: bytes, path: Path) -> None:
 
 
 def providers_named(name: str) -> tuple[str, ...]:
-    """Execution providers by the name of one, in full or short: `cuda` is CUDAExecutionProvider. What it cannot
-    compute, the processor does.
+    """Execution providers by the name of one, in full or short: `cuda` is CUDAExecutionProvider, and `auto` the first
+    that can be used. What it cannot compute, the CPU does.
 
     Raises:
         UsageError: this onnxruntime does not have it.
     """
-    available = {one.removesuffix("ExecutionProvider").lower(): one for one in ort.get_available_providers()}
-    found = available.get(name.removesuffix("ExecutionProvider").lower())
-    if found is None:
-        raise UsageError(f"this onnxruntime has no provider {name!r}", f"available: {', '.join(sorted(available))}")
-    return tuple(dict.fromkeys((found, CPU)))
+    offered = offered_providers()
+    short = name.removesuffix("ExecutionProvider").lower()
+    if short == "auto":
+        # TensorRT takes minutes to build an engine: only for those who ask for it.
+        short = next(one for one in offered if one != "tensorrt" and not provider_problem(offered[one]))
+    if short not in offered:
+        raise UsageError(f"this onnxruntime has no provider {name!r}", f"available: auto, {', '.join(sorted(offered))}")
+    return tuple(dict.fromkeys((offered[short], CPU)))
 
 
 def has_precision(path: Path, precision: str) -> bool:
@@ -110,6 +141,7 @@ class OnnxModel:
     Attributes:
         card: read from the file.
         session: the onnxruntime session.
+        provider: short name of the execution provider that computes, such as `cpu` or `cuda`.
     """
 
     def __init__(self, path: Path, *, threads: int = 1, providers: tuple[str, ...] = (CPU,)) -> None:
@@ -119,6 +151,7 @@ class OnnxModel:
             CorruptModelError: broken, not from kpedge (no card), or inputs and outputs differ from its card.
         """
         self.session = new_session(path, threads=threads, providers=providers)
+        self.provider = self.session.get_providers()[0].removesuffix("ExecutionProvider").lower()
         try:
             metadata = self.session.get_modelmeta().custom_metadata_map
         except UnicodeDecodeError as error:
