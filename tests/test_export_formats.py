@@ -150,9 +150,9 @@ def test_prefixes_of_wrapped_models_do_not_matter(trained, tmp_path, prefix):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_backbone_is_exported(trained3, tmp_path, backbone):
+def test_every_backbone_is_exported(tmp_path, backbone):
     torch.manual_seed(0)
-    card = load_checkpoint(trained3 / "best.pt").card
+    card = load_checkpoint(models_folder() / "stage3.safetensors").card
     card = replace(card, architecture={"name": "stage3", "options": {"backbone": backbone}})
     model = empty_model(card)
     with torch.no_grad():

@@ -26,15 +26,15 @@ def test_a_card_is_not_its_model(said, tmp_path):
     text = said("verify", tmp_path / "stage3.json", code=3)
     assert f"{tmp_path / 'stage3.json'} is a card, not a model — give stage3.onnx" in text
     (tmp_path / "stage3.onnx").unlink()
-    assert "give the model beside it" in said("verify", tmp_path / "stage3.json", code=3)
+    assert "give the model" in said("verify", tmp_path / "stage3.json", code=3)
 
 
-def test_a_folder_of_models_or_of_a_run_is_no_model(said, tmp_path):
-    assert "is a folder, not a file — give a file in it" in said(
-        "export", tmp_path, "--out", tmp_path / "models", code=3
-    )
+def test_a_folder_without_a_checkpoint_is_no_model(said, tmp_path):
+    shutil.copy(models_folder() / "stage1.onnx", tmp_path)
+    text = said("export", tmp_path, "--out", tmp_path / "models")
+    assert f"{tmp_path}: a folder without best.pt — give one of its files: stage1.onnx" in text
     (tmp_path / "best.pt").touch()
-    assert f"give {tmp_path / 'best.pt'}" in said("export", tmp_path, "--out", tmp_path / "models", code=3)
+    assert f"{tmp_path / 'best.pt'}" in said("export", tmp_path, "--out", tmp_path / "models", code=3)
     assert not (tmp_path / "models").exists()
 
 

@@ -84,6 +84,6 @@ def open_eager(path: Path) -> TorchModel:
         module, card = load_torchscript(path)
         return TorchModel(model_from_state(card, dict(module.state_dict()), str(path)), card)
     if kind != CHECKPOINT:
-        raise ModelError(f"{path}: {kind} files hold no weights for PyTorch", "give the checkpoint")
+        raise ModelError(f"{path}: {kind} files hold no weights for PyTorch", "give its checkpoint")
     checkpoint = load_checkpoint(path)
     return TorchModel(checkpoint.model(str(path)), checkpoint.card)
