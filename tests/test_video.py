@@ -1,6 +1,8 @@
 """Video files, with PyAV and with OpenCV: what a decoder gives is checked, not believed."""
 
 import os
+import subprocess
+import sys
 from contextlib import closing
 from fractions import Fraction
 
@@ -232,6 +234,38 @@ def test_labels_in_another_encoding_do_no_harm(tmp_path):
     path = write_video(tmp_path / "a.mkv", frames=3, container={"metadata_encoding": "latin-1"})
     path.write_bytes(path.read_bytes().replace(b"Lavf", b"L\xe9vf"))
     assert len(list(open_source(str(path)))) == 3
+
+
+FUZZ = """
+import random, sys
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from kpedge.core.errors import KpedgeError
+from kpedge.runtime.sources import video
+from kpedge.runtime.sources.open import open_source
+video.has_pyav = lambda: sys.argv[2] == "pyav"
+for path in sorted(Path(sys.argv[1]).glob("made.*")):
+    for seed in range(40):
+        rng, data = random.Random(seed), bytearray(path.read_bytes())
+        for _ in range(rng.choice((1, 8, 64))):
+            data[rng.randrange(len(data) if rng.random() < 0.5 else min(len(data), 2048))] = rng.randrange(256)
+        changed = path.with_name(f"changed{path.suffix}")
+        changed.write_bytes(data[: rng.randrange(len(data))] if rng.random() < 0.3 else data)
+        try:
+            with closing(open_source(str(changed))) as source:
+                list(islice(source, 100))
+        except KpedgeError:
+            pass
+"""
+
+
+def test_damaged_videos_end_in_frames_or_in_an_error_of_ours(tmp_path, decoder):
+    """`benchmarks/media.py` does 100,000; in another process, which a decoder may crash."""
+    for suffix in CODECS:
+        write_video(tmp_path / f"made{suffix}", frames=8)
+    done = subprocess.run([sys.executable, "-c", FUZZ, tmp_path, decoder], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[-2000:]) == (0, "") or (decoder == "opencv" and done.returncode == 0)
 
 
 @pytest.mark.photos

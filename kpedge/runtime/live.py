@@ -1,4 +1,4 @@
-"""The loop of a live run: take a frame, find the faces, hand them to every output, until somebody stops it."""
+"""The loop of a live run: take a frame, find the faces, pass them to every output, until it is stopped."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from kpedge.runtime.sources.source import Frame, Source
 from kpedge.runtime.tracker import FaceTracker
 
 RATE_OVER = 1.0
-"""Seconds over which the frame rate that is shown is averaged."""
+"""Seconds over which the displayed frame rate is averaged."""
 POLL = 0.03
-"""Seconds between two looks at the keys of a window while no frame comes."""
+"""Seconds between two polls of a window's keys while no frame comes."""
 JOIN = 2.0
-"""Seconds that a source is given to let go; a camera's driver may hang, and is left behind then."""
+"""Seconds in which a source should close; a driver that hangs is left behind."""
 
 
 @dataclass(slots=True)
@@ -29,11 +29,11 @@ class LiveReport:
     """What a run did.
 
     Attributes:
-        frames: that were looked at.
-        faces: that were found in them.
+        frames: that were processed.
+        faces: in these frames.
         seconds: from the first frame to the end.
         steps: step -> seconds spent in it, in all.
-        broken: outputs that could not go on.
+        broken: errors of outputs that failed.
     """
 
     frames: int = 0
@@ -51,7 +51,7 @@ class LiveReport:
 
 
 class RateMeter:
-    """Frames a second, averaged over about the last second."""
+    """Frames per second, averaged over about the last second."""
 
     def __init__(self) -> None:
         self.rate = 0.0
@@ -86,14 +86,14 @@ def run_live(
     Args:
         source: where frames come from.
         tracker: finds the faces.
-        sinks: each is given every frame; one that fails is closed and left out, the others go on.
+        sinks: each receives every frame; one that fails is closed and removed, the others continue.
         controls: what a window or a browser may change.
-        pose: tell how heads are turned, also while that is not drawn.
-        report: filled while the run goes on, for a caller that wants it even when the source fails.
-        max_frames: stop after so many frames.
-        duration: stop after so many seconds.
-        poll: called now and then while no frame comes: a window's keys are heeded there.
-        on_broken: told once of each output that fails.
+        pose: estimate head poses, even if they are not drawn.
+        report: filled during the run, for a caller that needs it even if the source fails.
+        max_frames: stop after this many frames.
+        duration: stop after this many seconds.
+        poll: called now and then while no frame comes, to handle a window's keys.
+        on_broken: called once for each output that fails.
 
     Raises:
         SourceError: the source failed.
@@ -141,8 +141,8 @@ def run_live(
 def _frames(
     source: Source, controls: Controls, is_over: Callable[[], bool], poll: Callable[[], None]
 ) -> Iterator[Frame]:
-    """The frames of a source, each asked for when the last one is done with. A thread waits for them, so that keys and
-    signals are heeded while none comes.
+    """The frames of a source, each requested when the last one is done with. A thread waits for them, so that keys and
+    signals are handled while none comes.
     """
     wanted, given = queue.SimpleQueue[bool](), queue.SimpleQueue[Frame | BaseException | None]()
 

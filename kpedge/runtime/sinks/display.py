@@ -1,4 +1,4 @@
-"""Whether a window can be opened here: asked before OpenCV tries, which ends the whole process where it cannot."""
+"""Whether a window can be opened here: checked before OpenCV tries, which ends the whole process if it cannot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROBE_S = 30.0
 
 
 def toolkit() -> str:
-    """What this OpenCV opens windows with, as it names it (`QT5`, `GTK3`, `COCOA`); empty where it opens none."""
+    """GUI toolkit of this OpenCV, such as `QT5`, `GTK3` or `COCOA`; empty if it has none."""
     if hasattr(cv2, "currentUIFramework"):
         named = cv2.currentUIFramework()
     else:  # OpenCV before 4.10
@@ -28,7 +28,7 @@ def toolkit() -> str:
 
 
 def probe_window() -> str:
-    """Try a window in a process of its own; what that says when it fails, empty when it works.
+    """Try a window in another process: its error message, empty if it works.
 
     Qt ends the process that cannot reach the display, may not use it, or lacks a library.
     """
@@ -51,7 +51,7 @@ def check_display(
     platform: str = sys.platform,
     probe: Callable[[], str] = probe_window,
 ) -> None:
-    """Stop where no window can be opened.
+    """Stop if no window can be opened.
 
     Args:
         environment: variables of the process; its own when None.

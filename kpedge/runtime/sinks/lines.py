@@ -1,4 +1,4 @@
-"""What was found, as JSON: lines on a stream, or datagrams for an avatar or a robot."""
+"""Faces as JSON: lines on a stream, or datagrams for an avatar or a robot."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def encode(document: dict[str, Any]) -> str:
 
 
 class LinesSink:
-    """Writes a JSON document a line, each flushed at once. A reader that is slow is waited for.
+    """Writes one line of JSON per frame, each flushed at once; a slow reader is waited for.
 
     Args:
         stream: takes the lines; it is not closed.
-        controls: told to stop when nobody reads any more.
+        controls: set to stop when the reader has gone.
     """
 
     def __init__(self, stream: TextIO, controls: Controls) -> None:
@@ -81,7 +81,7 @@ def open_lines(_: bool, context: OutputContext) -> LinesSink:
 
 
 def parse_address(address: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`; an IPv6 address stands in brackets.
+    """Host and port of `HOST:PORT`; an IPv6 address is in brackets.
 
     Raises:
         UsageError: it is not written so.
@@ -99,11 +99,11 @@ def parse_address(address: str) -> tuple[str, int]:
 
 
 class UdpSink:
-    """Sends a JSON document a frame, each as one datagram, whether or not somebody listens.
+    """Sends one datagram of JSON per frame, whether or not anybody listens.
 
     Args:
         address: `HOST:PORT`.
-        notice: told once when a frame has more faces than fit into a datagram.
+        notice: called once if a frame has more faces than fit into a datagram.
 
     Raises:
         UsageError: the address cannot be understood.
@@ -124,8 +124,8 @@ class UdpSink:
         self._limit, self._told = LONGEST_DATAGRAM, False
 
     def show(self, live: LiveFrame) -> None:
-        """Send a frame's faces; when they do not fit into a datagram, the largest of them. What the network does not
-        take is lost, as datagrams are.
+        """Send a frame's faces, or the largest of them if they do not fit into a datagram. What the network does not
+        accept is lost.
         """
         if self._socket is None:
             return
@@ -149,7 +149,7 @@ class UdpSink:
             return
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -1,4 +1,4 @@
-"""What every output is given, and what the outputs that people touch may ask for."""
+"""What every output receives, and the controls that a window or a browser may change."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from kpedge.runtime.sources.source import Frame
 
 @dataclass(slots=True, eq=False)
 class LiveFrame:
-    """A frame, what was found in it, and how long that took.
+    """A frame, its faces, and how long finding them took.
 
     Attributes:
         source: what the user called the source.
         frame: the frame.
-        faces: found in it.
+        faces: in the frame.
         scheme: of their keypoints.
         steps: step of the pipeline -> seconds that it took for this frame.
-        rate: frames a second that are got through now.
-        layers: what of the faces is drawn.
+        rate: frames per second processed at present.
+        layers: what is drawn of the faces.
     """
 
     source: str
@@ -38,10 +38,10 @@ class LiveFrame:
     _drawn: Image | None = field(default=None, init=False)
 
     def drawn(self, layers: Layers | None = None) -> Image:
-        """The annotated frame, uint8 (H, W, 3); drawn once, for all outputs: it is not to be changed.
+        """The annotated frame, uint8 (H, W, 3); drawn once for all outputs, which must not change it.
 
         Args:
-            layers: what is drawn, where that has changed since the frame came.
+            layers: what is drawn, if that has changed since the frame came.
         """
         if layers not in (None, self.layers):
             return draw_overlay(self.frame.image, self.faces, self.scheme, layers)
@@ -50,7 +50,7 @@ class LiveFrame:
         return self._drawn
 
     def to_dict(self) -> dict[str, Any]:
-        """The document that `--json` and `--udp` give."""
+        """The document of `--json` and `--udp`."""
         return {
             "image": self.frame.name or self.source,
             "frame": self.frame.number,
@@ -60,28 +60,28 @@ class LiveFrame:
 
 
 class Sink(Protocol):
-    """Takes frames. It must not block: what is slow drops frames, or has a thread of its own."""
+    """Receives frames. It must not block: a slow one drops frames, or has a thread of its own."""
 
     def show(self, live: LiveFrame) -> None:
-        """Take a frame.
+        """Receive a frame.
 
         Raises:
-            OutputError: this output cannot go on; the others do.
+            OutputError: this output cannot continue; the others do.
         """
         ...
 
     def close(self) -> None:
-        """Finish what was begun; may be called more than once."""
+        """Finish files; may be called more than once."""
         ...
 
 
 class Controls:
-    """What the user of a window or a browser may change while frames are running; safe from any thread.
+    """What the user of a window or a browser may change during a run; safe from any thread.
 
     Attributes:
-        stopping: set when the run is to end.
-        paused: no new frames are taken while it is set.
-        snapshot: set when the next frame is to be saved; whoever saves it clears it.
+        stopping: set to end the run.
+        paused: while set, no new frames are taken.
+        snapshot: set to save the next frame; the output that saves it clears it.
     """
 
     def __init__(self, layers: Layers, threshold: float) -> None:
@@ -104,7 +104,7 @@ class Controls:
 
     @property
     def threshold(self) -> float:
-        """The keypoint model's score from which on there is a face, 0 to 1."""
+        """Lowest score of the keypoint model that counts as a face, 0 to 1."""
         with self._lock:
             return self._threshold
 

@@ -1,4 +1,4 @@
-"""Single frames, saved when somebody asks for them."""
+"""Single frames, saved on request."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
 
 class SnapshotSink:
-    """Saves the annotated frame as a picture, and what was found in it as JSON beside it, when `controls.snapshot` is
-    set. Nothing is ever overwritten.
+    """Saves the annotated frame as an image, and its faces as JSON next to it, when `controls.snapshot` is set. Nothing
+    is ever overwritten.
 
     Args:
         folder: created when it is first needed.
-        controls: says when.
-        saved: told of each picture.
+        controls: whose `snapshot` is watched.
+        saved: called with the path of each image.
     """
 
     def __init__(self, folder: Path, controls: Controls, saved: Callable[[Path], None] = lambda _: None) -> None:
@@ -31,7 +31,7 @@ class SnapshotSink:
         self._closed = False
 
     def show(self, live: LiveFrame) -> None:
-        """Save this frame if somebody has asked.
+        """Save this frame if requested.
 
         Raises:
             OutputError: it cannot be saved; no more are, then.
@@ -43,7 +43,7 @@ class SnapshotSink:
             raise problem
 
     def poll(self) -> None:
-        """Save the last frame if somebody has asked while no other comes; a failure is told with the next frame."""
+        """Save the last frame if requested while no other comes; a failure is raised with the next frame."""
         if self._closed or self._live is None or not self._controls.snapshot.is_set():
             return
         self._controls.snapshot.clear()

@@ -1,4 +1,4 @@
-"""A window that shows the annotated frames, and heeds keys."""
+"""A window that shows the annotated frames and reacts to keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HELP = {
 }
 """Key -> what it does."""
 LARGEST = (1280, 720)
-"""Width and height beyond which a window is not opened by itself; it may be pulled larger."""
+"""Largest initial width and height of a window; it can be enlarged."""
 ESCAPE = (27, 0xFF1B)
 """Its code as a character, and as a key of X11."""
 
@@ -54,7 +54,7 @@ class WindowSink:
         self._problem: OutputError | None = None
 
     def show(self, live: LiveFrame) -> None:
-        """Show a frame, and heed a key.
+        """Show a frame and handle a key.
 
         Raises:
             OutputError: the window cannot be shown; raised once.
@@ -67,8 +67,8 @@ class WindowSink:
             raise problem
 
     def poll(self) -> None:
-        """Heed a key and the window's cross; to be called now and then while no frame comes. A paused frame is drawn
-        again when a key has changed what is drawn. A window that fails says so when the next frame is shown.
+        """Handle a key and the window's close button; call it now and then while no frame comes. A paused frame is
+        redrawn when a key has changed what is drawn. A failure is raised with the next frame.
         """
         if self._closed or self._live is None:
             return
@@ -94,7 +94,7 @@ class WindowSink:
         except cv2.error:
             visible = False  # Qt forgets all about the last window that is closed
         self._seen = self._seen or visible
-        return self._seen and not visible  # some toolkits never say that it is visible
+        return self._seen and not visible  # some toolkits never report it as visible
 
     def close(self) -> None:
         """Close the window."""
@@ -109,12 +109,12 @@ class WindowSink:
             self._open = False
             try:
                 cv2.destroyWindow(self._title)
-                cv2.waitKeyEx(1)  # some toolkits close it only when events are heeded
+                cv2.waitKeyEx(1)  # some toolkits close it only when events are handled
             except cv2.error:
                 return  # the user has closed it
 
     def _draw(self, live: LiveFrame) -> None:
-        """Bring the window up to date, where it is not."""
+        """Update the window if it is out of date."""
         layers, paused = self._controls.layers, self._controls.paused.is_set()
         if self._shown == (layers, paused, self._help):
             return
@@ -132,7 +132,7 @@ class WindowSink:
         cv2.resizeWindow(self._title, max(1, round(width * zoom)), max(1, round(height * zoom)))
 
     def _press(self, code: int) -> None:
-        """Heed a key, as `cv2.waitKeyEx` gives it; -1 for none."""
+        """Handle a key code of `cv2.waitKeyEx`; -1 is none."""
         if code < 0:
             return
         code &= 0xFFFF  # above that stand shift, number lock and their like
@@ -153,7 +153,7 @@ class WindowSink:
 
 
 def with_words(image: Image, *, paused: bool, listing: bool) -> Image:
-    """A frame with a word that it is paused, and a list of the keys; the frame itself where neither is asked for."""
+    """A frame with the word `paused`, and a list of the keys; the frame itself if neither is requested."""
     if not (paused or listing):
         return image
     drawn = np.array(image)
@@ -171,7 +171,7 @@ def with_words(image: Image, *, paused: bool, listing: bool) -> Image:
 
 
 def open_window(title: str, controls: Controls) -> WindowSink:
-    """A window, where one can be opened.
+    """Open a window.
 
     Raises:
         OutputError: there is no display, or this OpenCV shows no windows.

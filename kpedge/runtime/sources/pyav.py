@@ -127,10 +127,11 @@ def choose_stream(container: Any, name: str, number: int | None, notify: Notify)
     """
     streams = [one for one in container.streams.video if not one.disposition & COVER_ONLY]
     if not streams:
-        what = (
-            "only a cover image" if container.streams.video else "only sound" if container.streams.audio else "nothing"
-        )
-        raise SourceError(f"{name}: no video in it, {what}")
+        only = "a cover image" if container.streams.video else "sound" if container.streams.audio else "other data"
+        raise SourceError(f"{name}: no video in it, only {only}")
+    streams = [one for one in streams if one.codec_context is not None]
+    if not streams:
+        raise SourceError(f"{name}: its codec is unknown to this FFmpeg", "convert it to H.264 in MP4")
     sizes = [f"{place} ({one.width}x{one.height})" for place, one in enumerate(streams)]
     if number is None:
         default = av.stream.Disposition.default
@@ -143,8 +144,6 @@ def choose_stream(container: Any, name: str, number: int | None, notify: Notify)
         best = streams[number]
     else:
         raise UsageError(f"{name}: there is no video stream {number}", f"it has: {', '.join(sizes)}")
-    if best.codec_context is None:
-        raise SourceError(f"{name}: its codec is unknown to this FFmpeg", "convert it to H.264 in MP4")
     return best
 
 
