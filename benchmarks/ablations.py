@@ -149,7 +149,7 @@ def collect(out: Path) -> None:
 
 
 def markdown() -> str:
-    """The results as Markdown: a table a question, each difference beside that between seeds."""
+    """The results as Markdown: a table per question, each difference next to that between seeds."""
     trials = json.loads(RESULTS.read_text())["trials"]
     seeds = [100 * row["val_nme"] for row in trials if row["question"].startswith("The recipe")]
     base, noise = float(np.mean(seeds)), float(np.std(seeds, ddof=1))

@@ -27,7 +27,7 @@ def same(one, two):
 def test_it_learns(trained, prepared):
     checkpoint = load_checkpoint(trained / "best.pt")
     history = checkpoint.progress["history"]
-    assert history[-1]["train_loss"] < 0.7, "1 is the mean face"
+    assert history[-1]["train_loss"] < 0.7, "1 is the mean shape; 0.22 here, with one thread and with two"
     last = load_checkpoint(trained / "last.pt").progress
     from kpedge.evaluation.evaluate import evaluate, faces_of_split
     from kpedge.export.torch_model import TorchModel

@@ -27,7 +27,7 @@ Data = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="A prepared set, or a folder of labelled photos, which is prepared first. [default: synthetic faces]",
+        help="A prepared set, or a folder of labelled photos, which is prepared first. (default: synthetic faces)",
     ),
 ]
 ExtraData = Annotated[
@@ -43,7 +43,7 @@ Frames = Annotated[
     typer.Option(
         "--data",
         help="A frame set, or a folder of photos with every face boxed, which is prepared first; repeatable. "
-        "[default: synthetic frames]",
+        "(default: synthetic frames)",
     ),
 ]
 Background = Annotated[
