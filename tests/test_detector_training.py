@@ -9,7 +9,7 @@ from drawn_frames import SHORT, write_set
 
 from kpedge.core.card import DETECTOR as TASK
 from kpedge.core.card import DetectorCard, ModelCard
-from kpedge.core.errors import DataError, OutputError, TrainingError, UsageError
+from kpedge.core.errors import DataError, TrainingError, UsageError
 from kpedge.core.geometry import CropRule
 from kpedge.core.keypoints import FACES5, FACES21
 from kpedge.models.build import new_detector
@@ -181,21 +181,6 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(drawn, tmp_path, setting
     assert len((tmp_path / "cut" / "metrics.csv").read_text().splitlines()) == 4
 
 
-def test_a_finished_run_has_nothing_left_to_do(run, drawn):
-    before = load_checkpoint(run / "last.pt").state
-    result = train("detector", [drawn], run, SHORT, resume=True)
-    assert result.epochs == 2
-    assert result.best == run / "best.pt"
-    assert same(before, load_checkpoint(run / "last.pt").state)
-
-
-def test_a_run_that_is_resumed_before_it_began_begins(drawn, tmp_path):
-    lines = []
-    result = train("detector", [drawn], tmp_path / "new", replace(SHORT, epochs=1), resume=True, notify=lines.append)
-    assert result.epochs == 1
-    assert any("holds no run yet" in line for line in lines)
-
-
 def test_resuming_with_other_flags_or_data_is_refused(run, drawn, tmp_path):
     before = (run / "last.pt").read_bytes()
     with pytest.raises(TrainingError, match=r"made with --lr 0\.003, not 0\.004"):
@@ -230,16 +215,6 @@ def test_a_run_of_a_keypoint_model_is_not_gone_on_with(drawn, tmp_path):
         train("detector", [drawn], tmp_path / "run", SHORT, resume=True)
 
 
-def test_a_run_is_not_overwritten_unasked(run, drawn, tmp_path):
-    before = (run / "last.pt").read_bytes()
-    with pytest.raises(OutputError, match="holds a run already"):
-        train("detector", [drawn], run, SHORT)
-    assert (run / "last.pt").read_bytes() == before
-    (tmp_path / "last.pt").write_bytes(before)
-    assert train("detector", [drawn], tmp_path, replace(SHORT, epochs=1), force=True).epochs == 1
-    assert len(load_checkpoint(tmp_path / "last.pt").progress["history"]) == 1
-
-
 def test_an_epoch_without_validation_has_no_figures_and_the_last_always_has(drawn, tmp_path):
     records = []
     config = replace(SHORT, epochs=3, validate=2)
@@ -248,14 +223,6 @@ def test_an_epoch_without_validation_has_no_figures_and_the_last_always_has(draw
     assert ["criterion" in record for record, _ in records] == [False, True, True]
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [row["criterion"] == "" for row in rows] == [True, False, False]
-
-
-def test_patience_counts_epochs_without_a_better_validation(drawn, tmp_path):
-    lines = []
-    config = replace(SHORT, epochs=9, lr=0.0, patience=2, ema_decay=0.0)
-    result = train("detector", [drawn], tmp_path, config, notify=lines.append)
-    assert result.epochs == result.best_epoch + 2
-    assert f"stopped after epoch {result.epochs}: no better validation for 2 epochs" in lines
 
 
 # What goes wrong
@@ -315,20 +282,6 @@ def test_background_sets_teach_the_background_and_bound_the_threshold(drawn, tmp
     assert "val_ap_empty" not in rows[0]
 
 
-def test_training_starts_from_given_weights(run, drawn, tmp_path):
-    lines = []
-    still = replace(SHORT, epochs=1, lr=0.0, ema_decay=0.0)
-    train("detector", [drawn], tmp_path / "run", still, init_from=run / "best.pt", notify=lines.append)
-    start, end = load_checkpoint(run / "best.pt"), load_checkpoint(tmp_path / "run" / "last.pt")
-    moving = [name for name in start.state if not torch.equal(start.state[name], end.state[name])]
-    assert all("running_" in name or "num_batches" in name for name in moving)
-    assert any(f"{len(start.state)} of {len(start.state)} tensors loaded" in line for line in lines)
-    assert end.config["init_from"] == start.card.weights_sha256
-    assert train("detector", [drawn], tmp_path / "run", still, resume=True).epochs == 1, "it need not be named again"
-    with pytest.raises(TrainingError, match="--init-from"):
-        train("detector", [drawn], tmp_path / "run", still, resume=True, init_from=tmp_path / "run" / "last.pt")
-
-
 def test_frozen_layers_keep_their_weights_and_statistics(drawn, tmp_path):
     lines = []
     train("detector", [drawn], tmp_path, replace(SHORT, epochs=1, freeze=("stem.*", "level8.0.*")), notify=lines.append)
@@ -341,13 +294,3 @@ def test_frozen_layers_keep_their_weights_and_statistics(drawn, tmp_path):
     assert any(line.startswith("frozen: stem.0.conv.weight") for line in lines)
     with pytest.raises(UsageError, match=r"--freeze backbone\*: no layer of that name"):
         train("detector", [drawn], tmp_path / "other", replace(SHORT, freeze=("backbone*",)))
-
-
-def test_channels_may_come_last(run, drawn, tmp_path):
-    train("detector", [drawn], tmp_path, replace(SHORT, epochs=1, channels_last=True))
-    checkpoint = load_checkpoint(tmp_path / "last.pt")
-    assert checkpoint.resume["loss"]["model.network.level8.0.conv.weight"].is_contiguous(
-        memory_format=torch.channels_last
-    )
-    first = load_checkpoint(run / "last.pt").progress["history"][0]["train_loss"]
-    assert checkpoint.progress["history"][0]["train_loss"] == pytest.approx(first, rel=1e-2)
