@@ -127,8 +127,12 @@ def split_row(text: str) -> list[str]:
 
 def trailing_numbers(cells: Sequence[str]) -> int:
     """How many cells at the end of a row are numbers; the first cell, which names the photo, never counts."""
-    count, most = 0, len(cells) - 1
-    while count < most and is_number(cells[-1 - count]):
+    count = 0
+    for cell in reversed(cells[1:]):
+        try:
+            float(cell)
+        except ValueError:
+            break
         count += 1
     return count
 
