@@ -101,7 +101,7 @@ def test_completion_can_be_shown():
             2,
             "--seed must be at least 0 and at most",
         ),
-        (["data", "check", "{photos}", "--preview", "{tmp}/preview"], 1, "no such picture format"),
+        (["data", "check", "{photos}", "--preview", "{tmp}/preview"], 1, "no such image format"),
         (["summary", "stage99"], 2, "no network is called 'stage99'"),
         (["bench", "{tmp}/none.onnx"], 1, "no such file"),
         (["no-such-command"], 2, "No such command"),

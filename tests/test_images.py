@@ -49,7 +49,7 @@ def test_a_progressive_jpeg_with_a_thumbnail_is_whole(picture):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "is empty"), (b"no picture at all", "not a picture"), (None, "no such photo"), (b"\xff\xd8", "cut off")],
+    [(b"", "is empty"), (b"no picture at all", "not an image"), (None, "no such photo"), (b"\xff\xd8", "cut off")],
 )
 def test_what_is_no_picture_is_named(tmp_path, content, words):
     path = tmp_path / "a.jpg"
@@ -244,7 +244,7 @@ def test_a_gif_that_is_cut_off_anywhere_is_refused(tmp_path):
     for suffix in (".gif", ".jpg"):
         path = tmp_path / f"cut{suffix}"
         path.write_bytes(data[: len(data) // 2])
-        with pytest.raises(ImageError, match=f"cut{suffix}: the picture is cut off"):
+        with pytest.raises(ImageError, match=f"cut{suffix}: the image is cut off"):
             next(read_pictures(path))
 
 
@@ -258,7 +258,7 @@ def test_a_gif_that_is_cut_off_anywhere_is_refused(tmp_path):
         (b"\x89PNG\r\n\x1a\n", "not a GIF"),
         (b"GIF89a", "cut off"),
         (b"GIF89a" + bytes(range(1, 200)), "cut off"),
-        (b"GIF89a\x10\x00\x10\x00\x00\x00\x00;", "not a picture"),
+        (b"GIF89a\x10\x00\x10\x00\x00\x00\x00;", "not an image"),
     ],
 )
 def test_what_is_no_gif_is_named(tmp_path, content, words):

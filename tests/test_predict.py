@@ -77,10 +77,10 @@ def test_a_folder_is_searched_to_the_end(tmp_path, empty_picture, capsys):
     for document in (found[0], found[2]):
         (face,) = document["faces"]
         assert is_the_sample(face)
-    assert f"{root}/a/broken.jpg: the picture is cut off" in told
+    assert f"{root}/a/broken.jpg: the image is cut off" in told
     assert "3 images (1 without a face), 2 faces" in told
     assert f"not read: {root}/a/notes.txt" in told
-    assert "1 of 4 photos skipped: 1 × the picture is cut off" in told
+    assert "1 of 4 photos skipped: 1 × the image is cut off" in told
 
 
 def test_a_photo_that_is_named_twice_is_searched_once(tmp_path, capsys):
@@ -211,7 +211,7 @@ def test_a_gif_that_is_cut_off_gives_no_line(tmp_path, animated, capsys):
     assert main(["predict", str(animated), "--json"]) == 1
     found, told = documents(capsys)
     assert found == []
-    assert f"{animated}: the picture is cut off" in told
+    assert f"{animated}: the image is cut off" in told
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Reading and writing pictures: every pixel that enters kpedge from a file passes through here."""
+"""Reading and writing images: every pixel that enters kpedge from a file passes through here."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MAX_PIXELS = int(_limit) if _limit.isdecimal() else 1 << 30
 MAX_BYTES = 4 * MAX_PIXELS
 """Bytes of the largest image file that is read."""
 ANIMATED = frozenset({".gif"})
-"""File name endings of pictures that move."""
+"""File name endings of animated images."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".jp2"})
 """File name endings that are taken for photos when a folder is searched."""
 
 
 def is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG, PNG or GIF ends before its picture does; decoders fill the rest with grey, or leave the last
-    frames out, and say nothing.
+    """Whether a JPEG, PNG or GIF is truncated; decoders fill the rest with grey, or leave the last
+    frames out, without an error.
     """
     if data[:2] == b"\xff\xd8":
         at = 2
@@ -73,7 +73,7 @@ def _reaches_trailer(data: bytes) -> bool:
 
 
 def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
-    """Decode a picture.
+    """Decode an image.
 
     Args:
         data: the content of the file.
@@ -85,12 +85,12 @@ def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
         uint8 (H, W, 3), blue-green-red.
 
     Raises:
-        ImageError: empty, cut off, or no picture.
+        ImageError: empty, cut off, or not an image.
     """
     if not data:
         raise ImageError(f"{name}: the file is empty")
     if is_cut_off(data):
-        raise ImageError(f"{name}: the picture is cut off", "copy or download it again")
+        raise ImageError(f"{name}: the image is cut off", "copy or download it again")
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_IGNORE_ORIENTATION if stored else 0)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -100,7 +100,7 @@ def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
             raise ImageError(message, f"set {PIXEL_LIMIT} to a larger number to decode it") from error
         raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
     if image is None:
-        raise ImageError(f"{name}: not a picture that OpenCV can decode")
+        raise ImageError(f"{name}: not an image that OpenCV can decode")
     image = to_8_bits(image)
     hidden = transparent_pixels(data)
     if hidden is not None and hidden.shape == image.shape[:2]:
@@ -120,7 +120,7 @@ def read_image(path: Path, *, stored: bool = False) -> Image:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A photo, or one frame of an animated picture.
+    """A photo, or one frame of an animated image.
 
     Attributes:
         image: uint8 (H, W, 3), blue-green-red.
@@ -148,7 +148,7 @@ def read_pictures(path: Path, *, stored: bool = False) -> Iterator[Picture]:
     if path.suffix.lower() in ANIMATED and kind != "gif":
         raise ImageError(f"{path}: not a GIF")
     if kind and is_cut_off(data):
-        raise ImageError(f"{path}: the picture is cut off", "copy or download it again")
+        raise ImageError(f"{path}: the image is cut off", "copy or download it again")
     frames: Iterator[tuple[Image, float | None]] = iter(())
     if kind == "gif":
         frames = read_gif(path)
@@ -163,28 +163,28 @@ def read_pictures(path: Path, *, stored: bool = False) -> Iterator[Picture]:
     for number, (image, time_s) in enumerate(frames):
         yield Picture(image, number, None if time_s is None else round(time_s, 3))
     if number < 0:
-        raise ImageError(f"{path}: not a picture that OpenCV can decode")
+        raise ImageError(f"{path}: not an image that OpenCV can decode")
 
 
 def pictures_below(root: Path) -> list[Path]:
-    """Every photo and animated picture in a folder and below it, sorted."""
+    """Every photo and animated image in a folder and below it, sorted."""
     wanted = SUFFIXES | ANIMATED
     return sorted(path for path in root.rglob("*") if path.suffix.lower() in wanted and path.is_file())
 
 
 def check_format(path: Path) -> None:
-    """Stop before work is done whose picture could not be written.
+    """Stop before work is done whose image could not be written.
 
     Raises:
         ImageError: OpenCV cannot write the format that the name asks for.
     """
     writable = SUFFIXES - {".jfif"}
     if path.suffix.lower() not in writable:
-        raise ImageError(f"{path}: no such picture format", f"end the name in one of {', '.join(sorted(writable))}")
+        raise ImageError(f"{path}: no such image format", f"end the name in one of {', '.join(sorted(writable))}")
 
 
 def write_image(path: Path, image: Image) -> None:
-    """Write a picture atomically, in the format that its name asks for.
+    """Write an image atomically, in the format that its name asks for.
 
     Raises:
         ImageError: OpenCV cannot write that format.
@@ -193,5 +193,5 @@ def write_image(path: Path, image: Image) -> None:
     check_format(path)
     done, data = cv2.imencode(path.suffix, image)
     if not done:
-        raise ImageError(f"{path}: OpenCV cannot encode this picture")
+        raise ImageError(f"{path}: OpenCV cannot encode this image")
     write_bytes(path, data.tobytes())

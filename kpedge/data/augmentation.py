@@ -1,4 +1,4 @@
-"""What light, lens, sensor and file format do to a picture, imitated for training. Points are never moved by it.
+"""Photometric augmentation: light, lens, sensor and file format. Points are never moved by it.
 
 The order is a camera's: something stands before the face, the light falls, the lens blurs, the face is small on the
 sensor, the sensor adds noise, the file is compressed; only then is the small face enlarged to the crop.
@@ -57,7 +57,7 @@ _NOISE_TABLE = 2**20
 def _noise_table() -> NDArray[np.int8]:
     """A million numbers of a normal distribution, drawn once: a sample takes a stretch of them.
 
-    Drawing 112 x 112 x 3 of them anew takes longer than all other disturbances together.
+    Drawing 112 x 112 x 3 of them takes longer than all other disturbances together.
     """
     drawn = np.random.default_rng(0).standard_normal(_NOISE_TABLE) * _NOISE_SCALE
     return np.asarray(np.clip(np.round(drawn), -127, 127).astype(np.int8))

@@ -20,7 +20,7 @@ from kpedge.data.formats.format import FormatCapabilities
 from kpedge.data.labels import LabelProblem, LabelRow, Labels
 
 MOST = 0.5
-"""The share of the faces from which on something is said of the set."""
+"""The share of the faces from which on the set is reported."""
 MANY = 0.05
 """The same, of what a few faces may have."""
 SCRAMBLED = 0.6
@@ -28,9 +28,9 @@ SCRAMBLED = 0.6
 ODD = 0.45
 """What is left of an odd face after the fit, in the spread of its points; of a set in another order, in the median."""
 FEWEST_POINTS = 4
-"""Points of the mean face that are needed to say anything: three fit too well."""
+"""Points of the mean face that are needed for a judgement: three fit too well."""
 FEWEST_FACES = 10
-"""Faces that are needed to say something of a set's boxes."""
+"""Faces that are needed to judge a set as a whole."""
 OVERLAP = 0.6
 """Median overlap with the boxes that follow from the points under which boxes follow a rule of their own."""
 ORDER = ("brows", "eyes", "nose", "mouth")

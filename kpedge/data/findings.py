@@ -27,7 +27,7 @@ from kpedge.data.labels import LabelProblem, LabelRow, Labels
 from kpedge.data.photos import ON_ITS_SIDE, UPRIGHT, PhotoHead
 
 FEWEST_PHOTOS = 10
-"""Photos that are needed to say anything of where points lie in them."""
+"""Photos that are needed to judge where points lie in them."""
 FEWEST_TURNED = 3
 """Faces that are labelled upright in turned photos from which on they are a mistake."""
 UPPER_LEFT = 0.6
@@ -128,7 +128,7 @@ def _of_places(
                 Finding(
                     "zeros",
                     f"{count:,} points lie at exactly {x:g}, {y:g}",
-                    "are they points that nobody labelled? Write nan nan for those (in COCO: v = 0)",
+                    "are they points without a label? Write nan nan for those (in COCO: v = 0)",
                 )
             )
     return found
@@ -154,7 +154,7 @@ def _of_sizes(labels: Labels, heads: Mapping[str, PhotoHead]) -> list[Finding]:
 
 
 def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) -> list[Finding]:
-    """Kinds of broken rows that tell what is wrong with all."""
+    """Kinds of broken rows that show what is wrong with all."""
     kinds = Counter(problem.kind for problem in problems)
     whole, found = len(problems) + usable, []
     if kinds["box without area"] > MANY * whole and kinds["box without area"] >= 3:
@@ -197,7 +197,7 @@ def _of_turns(
     fits: Fits,
     heads: Mapping[str, PhotoHead],
 ) -> list[Finding]:
-    """Photos that viewers turn (EXIF), with labels that count the turned picture."""
+    """Photos that viewers turn (EXIF), with labels that count the turned image."""
     turns = np.array([heads[row.photo].orientation for row in rows])
     tagged = turns != UPRIGHT
     if not tagged.any():

@@ -43,7 +43,7 @@ class View:
     Attributes:
         image: uint8 (S, S, 3), blue-green-red.
         boxes: float32 (G, 4), pixels of the view.
-        points: float32 (G, 5, 2), likewise; NaN where a face's points are not labelled.
+        points: float32 (G, 5, 2), pixels of the view; NaN if not labelled.
         ignore: bool (G,): neither face nor background.
     """
 
@@ -63,7 +63,7 @@ class FrameJitter:
         mirror: swap left and right for half of the views.
         roll: largest turn either way, degrees.
         blanks: probability of black rectangles with a white border, as they hide people in some photos: they are
-            painted where nobody is, too, so that they tell nothing.
+            also painted where nobody is, so that they give nothing away.
         photometric: how the pixels are disturbed.
     """
 
@@ -199,7 +199,7 @@ def _moved(
 
 
 def _visible(boxes: NDArray[np.floating], width: float, height: float) -> NDArray[np.float64]:
-    """Part of each box (G, 4) that lies within a picture of that size."""
+    """Part of each box (G, 4) that lies within an image of that size."""
     low = np.maximum(boxes[:, :2], -0.5)
     high = np.minimum(boxes[:, 2:], [width - 0.5, height - 0.5])
     shown = np.prod(np.clip(high - low, 0, None), axis=1)
@@ -209,7 +209,7 @@ def _visible(boxes: NDArray[np.floating], width: float, height: float) -> NDArra
 def _paint_blanks(
     image: Image, boxes: NDArray[np.float32], ignore: NDArray[np.bool_], rng: np.random.Generator
 ) -> None:
-    """Paint one or two black rectangles with a white border into a picture; faces behind them are ignored."""
+    """Paint one or two black rectangles with a white border into an image; faces behind them are ignored."""
     size = image.shape[0]
     for draw in rng.random((1 + int(rng.random() * 2), 5)):
         sides = size * (0.04 + 0.4 * draw[:2] ** 2)

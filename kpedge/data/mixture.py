@@ -1,4 +1,4 @@
-"""Training batches from several prepared sets: faces of the main set, of others beside it, and negatives of all."""
+"""Training batches from several prepared sets: faces of the main set, of further ones, and negatives of all."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Mixture:
 
     Attributes:
         samplers: of the sets, the main one first; all give crops of one size and colour.
-        negatives: negatives a face of the epoch, drawn anew each time from those of all sets.
-        others: faces of the other sets for each face of the main set, drawn anew each time; fewer where they have
+        negatives: negatives per face of the epoch, drawn for each epoch from those of all sets.
+        others: faces of the other sets for each face of the main set, drawn for each epoch; fewer if they have
             fewer.
         seed: of order and choice.
     """

@@ -1,7 +1,7 @@
 """Choosing negatives: boxes of a photo that show no face, cut by the same rule as a face's box.
 
 A negative's crop overlaps no face's crop by an IoU of `MAX_IOU` or more; parts of faces, and crops in which a face is
-far too small, are negatives. A face that nobody labelled is neither face nor background: no negative shows its middle.
+far too small, are negatives. An ignored face is neither face nor background: no negative shows its middle.
 
 What lies beyond a photo must not give the answer away. Each negative is therefore given the overhang of a face drawn
 at random: it leaves the photo at the same sides, by the same fractions of the crop, or not at all.
@@ -24,7 +24,7 @@ from kpedge.data.labels import Labels
 from kpedge.data.rows import check_box, parse_csv_row, parse_numbers, text_lines
 
 UNLABELLED_LIST = "unlabelled_faces.csv"
-"""In a data folder: `image,x1,y1,x2,y2,score`, the faces that nobody labelled."""
+"""In a data folder: `image,x1,y1,x2,y2,score`, faces to ignore: neither face nor background."""
 MAX_IOU = 0.3
 """Crops that overlap by this, or more, show the same thing."""
 MIN_SIDE = 16.0
@@ -32,7 +32,7 @@ MIN_SIDE = 16.0
 MAX_SIDE = 0.95
 """Side of the largest crop of background, in the photo's shorter side."""
 TRIES = 50
-"""How often a place is looked for before a negative is given up."""
+"""Attempts to place a negative before it is skipped."""
 NEAR_SHIFT = (0.5, 1.2)
 """How far a near miss is moved away from its face, in sides of the face's box."""
 NEAR_SMALLER, NEAR_LARGER = (0.3, 0.55), (1.9, 3.5)
@@ -63,7 +63,7 @@ def overhang(box: Box, rule: CropRule, width: int, height: int) -> Overhang:
 
 
 def read_unlabelled(root: Path) -> dict[str, list[Box]]:
-    """The faces that nobody labelled, as `unlabelled_faces.csv` in a data folder lists them.
+    """The faces to ignore, as `unlabelled_faces.csv` in a data folder lists them.
 
     Returns:
         photo, relative to the folder -> boxes, each (4,); empty where there is no such list.
@@ -117,9 +117,9 @@ class _Photo:
     width: int
     height: int
     faces: NDArray[np.float64]
-    """Crops (N, 4) of all faces, those that nobody labelled last."""
+    """Crops (N, 4) of all faces, ignored ones last."""
     middles: NDArray[np.float64]
-    """Middles (M, 2) of the faces that nobody labelled."""
+    """Middles (M, 2) of faces to ignore: neither face nor background."""
 
     def allows(self, square: Square) -> bool:
         """Whether a crop shows no face."""
@@ -177,7 +177,7 @@ def choose_negatives(
     rng: np.random.Generator,
     size: tuple[int, int],
     faces: Sequence[Box],
-    unlabelled: Sequence[Box],
+    ignored: Sequence[Box],
     overhangs: Sequence[Overhang],
     owed: list[Overhang],
     count: int,
@@ -189,7 +189,7 @@ def choose_negatives(
         rng: what is drawn from; the choice is a function of it and the other arguments.
         size: width and height of the photo, pixels.
         faces: boxes (4,) of the photo's faces.
-        unlabelled: boxes (4,) of the faces in it that nobody labelled.
+        ignored: boxes (4,) of the faces in it to ignore.
         overhangs: those of the set's faces; none for the fixed distribution.
         owed: overhangs that earlier photos had no room for; they come first, and what finds no room is added.
         count: how many negatives are wanted.
@@ -198,7 +198,7 @@ def choose_negatives(
     Returns:
         float64 (4,) each, squares; fewer than `count` where there is no room.
     """
-    squares = [crop_square(box, rule) for box in (*faces, *unlabelled)]
+    squares = [crop_square(box, rule) for box in (*faces, *ignored)]
     photo = _Photo(
         width=size[0],
         height=size[1],

@@ -1,4 +1,4 @@
-"""A picture of training samples with their points: what the eye checks before a network is trained on them."""
+"""A preview grid of training samples with their points, to check by eye before training."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def augmented_preview(
         plain: cuts the undisturbed crops.
         augmented: cuts the disturbed ones, of the same set and size.
         indices: rows of the set, faces or negatives.
-        epochs: what to show beside the undisturbed crop.
+        epochs: what to show next to the undisturbed crop.
 
     Returns:
         uint8 (H, W, 3).

@@ -24,7 +24,7 @@ from kpedge.data.photos import PhotoHead, read_photo
 from kpedge.data.rows import is_file
 
 NOT_STATED = "not stated"
-"""Terms of photos if nobody stated any."""
+"""Terms of photos if none are stated."""
 TERMS = "rendered by kpedge; they show nobody"
 """Terms of photos that kpedge rendered."""
 RECORD = "synthetic.json"
