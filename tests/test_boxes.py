@@ -15,6 +15,7 @@ from kpedge.core.boxes import (
     boxes_of_points,
     convention_centre,
     convention_middle,
+    rotated_box,
     to_convention,
 )
 from kpedge.core.geometry import (
@@ -26,7 +27,7 @@ from kpedge.core.geometry import (
 from kpedge.core.keypoints import BUILT_IN, FACES5, FACES21, FACES21_MEAN, conversion, convert_points, scheme_named
 from kpedge.core.scheme import scheme_of_names
 from kpedge.data.formats.label import parse_row
-from kpedge.runtime.keypoints import PointBoxes, rotated_box
+from kpedge.runtime.keypoints import PointBoxes
 
 quickly = settings(deadline=None, max_examples=60)
 corners = st.tuples(st.floats(-500, 900), st.floats(-500, 900), st.floats(2, 600), st.floats(2, 600))

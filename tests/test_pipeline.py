@@ -9,14 +9,14 @@ import pytest
 from conftest import SAMPLE
 from fake_detector import Fake, box_of, find_bright, picture
 
-from kpedge.core.boxes import BOX_BELOW, box_of_points, convention_middle
+from kpedge.core.boxes import BOX_BELOW, box_of_points, convention_middle, rotated_box
 from kpedge.core.geometry import crop_transform, iou, transform_points
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN
 from kpedge.core.model_zoo import resolve_model
 from kpedge.data.formats.label import read_labels
 from kpedge.runtime.detector import TILE, FaceDetector, detector_model
-from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model, rotated_box
+from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 from kpedge.runtime.pipeline import BATCH, SMALL_ROLL, FacePipeline
 from kpedge.runtime.sessions import OnnxModel
 

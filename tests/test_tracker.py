@@ -9,7 +9,7 @@ from kpedge.core.boxes import boxes_of_points
 from kpedge.core.errors import ModelError, UsageError
 from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.smoothing import SmoothState
-from kpedge.runtime.tracker import MAX_FACES, REMEMBERED, SMALLEST, FaceTracker
+from kpedge.runtime.tracker import MAX_AGE, MAX_FACES, SMALLEST, FaceTracker
 
 FRAME_S = 1 / 30
 MOVING = Sway(shift=0.15, zoom=0.1, roll=12)
@@ -179,7 +179,7 @@ def test_a_face_that_comes_back_soon_keeps_its_number():
 
 
 def test_a_face_that_comes_back_late_gets_a_new_number():
-    assert back_after(REMEMBERED + 0.4, (120, 120, 60)) == ([1], [2])
+    assert back_after(MAX_AGE + 0.4, (120, 120, 60)) == ([1], [2])
 
 
 def test_a_face_elsewhere_or_of_another_size_gets_a_new_number():
@@ -313,14 +313,14 @@ def test_a_face_that_is_only_partly_in_the_picture_is_followed(tracker):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"keypoints": "stage1"}, "stage1 cannot follow faces"),
+        ({"keypoints": "stage1"}, "stage1 cannot track faces"),
         ({"keypoints": "detector"}, "it finds no keypoints"),
         ({"detector": "stage3"}, "give a detector|no faces in a picture"),
         ({"max_faces": 0}, "--max-faces must be at least 1, not 0"),
         ({"max_faces": -3}, "--max-faces must be at least 1, not -3"),
-        ({"find_within": 0.0}, "--find-within must be above 0, not 0"),
-        ({"find_within": -1.0}, "--find-within must be above 0, not -1"),
-        ({"find_within": float("nan")}, "--find-within must be above 0, not nan"),
+        ({"detection_interval": 0.0}, "--detection-interval must be above 0, not 0"),
+        ({"detection_interval": -1.0}, "--detection-interval must be above 0, not -1"),
+        ({"detection_interval": float("nan")}, "--detection-interval must be above 0, not nan"),
         ({"threshold": 1.5}, "threshold must be from 0 to 1, not 1.5"),
         ({"threshold": -0.1}, "threshold must be from 0 to 1, not -0.1"),
         ({"side": 8}, "--max-side must be at least"),

@@ -8,6 +8,7 @@ from kpedge.cli import output
 
 FLAGS = {
     "--faceless": "--background",
+    "--find-within": "--detection-interval",
     "--faceless-times": "--background-weight",
     "--sheet": "--preview",
     "--optimiser": "--optimizer",

@@ -116,9 +116,12 @@ def webcam(
     max_side: Annotated[
         int, typer.Option(help="Longer side, in pixels, at which frames are searched; faces of 16 px there are found.")
     ] = 320,
-    find_within: Annotated[
+    detection_interval: Annotated[
         float, typer.Option(help="Seconds between searches for new faces while others are tracked.")
     ] = 1.0,
+    prefer: Annotated[
+        str, typer.Option(help="Which faces are tracked where there are more than --max-faces: largest, score, centre.")
+    ] = "largest",
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Lowest score of a face. [default: the model's]")
     ] = None,
@@ -159,7 +162,8 @@ def webcam(
         provider=provider,
         backend=backend,
         max_faces=max_faces,
-        find_within=find_within,
+        detection_interval=detection_interval,
+        prefer=prefer,
         smoothing=Smoothing() if smooth else None,
     )
     cv2.setNumThreads(threads)  # what it does here is too small to be shared out

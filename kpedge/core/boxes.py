@@ -112,3 +112,14 @@ def _squares(means: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[
     """The boxes (N, 4) of faces whose points have means (N, 2)."""
     middles, half = convention_centre(means, sides), sides[:, None] / 2
     return np.concatenate([middles - half, middles + half], axis=1)
+
+
+def rotated_box(box: NDArray[np.float64], roll: float) -> NDArray[np.float64]:
+    """The box (4,) that lies in the upright crop of a face rotated by `roll` radians as other boxes do in theirs: the
+    mean of the points stays, the middle is below it along the face, not the image.
+    """
+    if not roll:
+        return box
+    below = BOX_BELOW * float(box[3] - box[1])
+    x, y = -below * math.sin(roll), below * (math.cos(roll) - 1)
+    return np.asarray(box + np.array([x, y, x, y]))

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kpedge.core.boxes import BOX_BELOW, BOX_SIDE, FEWEST, box_of_points, convention_middle
+from kpedge.core.boxes import BOX_BELOW, BOX_SIDE, FEWEST, box_of_points, convention_middle, rotated_box
 from kpedge.core.card import ERROR_NAME, KEYPOINTS_NAME, SCORE_NAME, ModelCard, Outputs
 from kpedge.core.errors import DataError, UsageError
 from kpedge.core.faces import Face
@@ -24,6 +25,8 @@ Floats = NDArray[np.float64]
 SAME_CONVENTION = 0.08
 """How far the box that follows from a model's mean face may be from that of its crops, in sides, for the model to count
 as trained on boxes of our convention. The released ones are 0.035 off."""
+MIN_CONTRAST = 2.0
+"""Standard deviation of a crop's grey levels below which nothing can be seen in it."""
 SCALES = (1.0, 0.8, 1.25)
 """Sides, in that of a detected box, at which a face is looked for where nothing says how a model's boxes relate to
 it.
@@ -160,30 +163,59 @@ def scaled_boxes(boxes: Floats) -> Floats:
     return np.concatenate([middle[:, None] - half, middle[:, None] + half], axis=2)
 
 
-def rotated_box(box: Floats, roll: float) -> Floats:
-    """The box (4,) that lies in the upright crop of a face rotated by `roll` radians as other boxes do in theirs: the
-    mean of the points stays, the middle is below it along the face, not the image.
-    """
-    if not roll:
-        return box
-    below = BOX_BELOW * float(box[3] - box[1])
-    x, y = -below * math.sin(roll), below * (math.cos(roll) - 1)
-    return np.asarray(box + np.array([x, y, x, y]))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Located:
-    """What a keypoint model says of N crops.
+@dataclass(slots=True, eq=False)
+class Candidates:
+    """What a keypoint model finds in N crops.
 
     Attributes:
-        keypoints: float64 (N, K, 2), pixels of the image.
-        scores: float32 (N,), of a face, 0 to 1; None where the model does not say.
-        errors: float64 (N, K), how far each point is expected to be off, pixels of the image; None likewise.
+        points: float64 (N, K, 2), pixels of the image.
+        boxes: float64 (N, 4), those of the points.
+        rolls: N rolls, radians.
+        scores: float (N,), of a face, 0 to 1; 1 where the model does not give them.
+        errors: float64 (N, K), expected errors of the points, pixels; 0 where the model does not give them.
     """
 
-    keypoints: NDArray[np.float64]
-    scores: NDArray[np.float32] | None
-    errors: NDArray[np.float64] | None
+    points: Floats
+    boxes: Floats
+    rolls: list[float]
+    scores: NDArray[np.floating[Any]]
+    errors: Floats
+
+    @classmethod
+    def none(cls, count: int, points: int) -> Candidates:
+        """No face of K points in any of so many places."""
+        zeros = np.zeros((count, points, 2))
+        return cls(zeros, np.zeros((count, 4)), [0.0] * count, np.zeros(count), np.zeros((count, points)))
+
+    @property
+    def _arrays(self) -> tuple[NDArray[np.floating[Any]], ...]:
+        return self.points, self.boxes, self.scores, self.errors
+
+    def scatter(self, rows: Sequence[int], count: int) -> Candidates:
+        """These as some rows of so many; nothing is found in the others."""
+        whole = Candidates.none(count, self.points.shape[1])
+        for few, every in zip(self._arrays, whole._arrays, strict=True):
+            every[rows] = few
+        for row, roll in zip(rows, self.rolls, strict=True):
+            whole.rolls[row] = roll
+        return whole
+
+    def select(self, rows: Sequence[int]) -> Candidates:
+        """Some rows."""
+        rolls = [self.rolls[row] for row in rows]
+        return Candidates(self.points[rows], self.boxes[rows], rolls, self.scores[rows], self.errors[rows])
+
+    def join(self, other: Candidates) -> Candidates:
+        """These, then others."""
+        pairs = zip(self._arrays, other._arrays, strict=True)
+        points, boxes, scores, errors = (np.concatenate(pair) for pair in pairs)
+        return Candidates(points, boxes, self.rolls + other.rolls, scores, errors)
+
+    def replace_row(self, row: int, other: int) -> None:
+        """Put what was found in one place in that of another."""
+        for values in self._arrays:
+            values[row] = values[other]
+        self.rolls[row] = self.rolls[other]
 
 
 class KeypointPredictor:
@@ -192,6 +224,7 @@ class KeypointPredictor:
     Attributes:
         model: what computes; its card says how crops are cut.
         threshold: score from which on a box shows a face; 0 takes every box for one.
+        boxes: gives the boxes of its points.
     """
 
     def __init__(self, model: CropModel, *, threshold: float | None = None) -> None:
@@ -209,6 +242,7 @@ class KeypointPredictor:
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"the threshold must be from 0 to 1, not {threshold:g}")
         self.model = model
+        self.boxes = PointBoxes(model.card)
         self._crops_shape = model.card.input_shape
         self.threshold = (model.card.threshold or 0.0) if threshold is None else threshold
 
@@ -235,7 +269,7 @@ class KeypointPredictor:
                 text = ",".join(f"{value:g}" for value in box)
                 raise DataError(f"box {text} lies outside the image of {width}x{height}")
         crops, transforms = self.preprocess(image, checked, angles)
-        return self.postprocess(self.model(crops), checked, transforms)
+        return self.postprocess(self.run(crops), checked, transforms)
 
     def preprocess(
         self, image: Image, boxes: Floats, rolls: Sequence[float] | None = None
@@ -259,18 +293,30 @@ class KeypointPredictor:
         self, outputs: Outputs, boxes: NDArray[np.float64], transforms: Sequence[Transform]
     ) -> tuple[Face, ...]:
         """A model's outputs for the crops of boxes (N, 4) as faces in pixels of the image."""
-        found = self.locate(outputs, transforms)
+        found, has_score = self.locate(outputs, transforms), self.model.card.has_score
         faces = []
         for number, box in enumerate(boxes):
-            score = None if found.scores is None else float(found.scores[number])
+            score = float(found.scores[number]) if has_score else None
             if score is not None and score < self.threshold:
                 faces.append(Face(box=box, keypoints=np.empty((0, 2)), score=score))
                 continue
-            errors = None if found.errors is None else found.errors[number]
-            faces.append(Face(box, found.keypoints[number], score, errors))
+            faces.append(Face(box, found.points[number], score, found.errors[number] if has_score else None))
         return tuple(faces)
 
-    def locate(self, outputs: Outputs, transforms: Sequence[Transform]) -> Located:
+    def run(self, crops: NDArray[np.uint8]) -> Outputs:
+        """The model's outputs for crops, uint8 (N, H, W, C). A crop in which nothing can be seen has a score of 0: the
+        network takes out brightness and contrast, and finds faces in what a covered lens leaves.
+        """
+        outputs = self.model(crops)
+        if SCORE_NAME in outputs:
+            for place, crop_ in enumerate(crops):
+                if float(cv2.meanStdDev(crop_)[1].max()) < MIN_CONTRAST:
+                    scores = outputs[SCORE_NAME].copy()
+                    scores[place] = 0.0
+                    outputs = {**outputs, SCORE_NAME: scores}
+        return outputs
+
+    def locate(self, outputs: Outputs, transforms: Sequence[Transform]) -> Candidates:
         """A model's outputs for crops in pixels of the image."""
         size, fractions = self.model.card.size, outputs[KEYPOINTS_NAME]
         keypoints, scales = np.empty(fractions.shape), []
@@ -279,5 +325,7 @@ class KeypointPredictor:
             zoom = np.array([[size * a, size * c], [size * b, size * d], [x - (a + b) / 2, y - (c + d) / 2]])
             np.add(fractions[place].dot(zoom[:2]), zoom[2], out=keypoints[place])
             scales.append(size * math.hypot(a, c))
-        errors = outputs[ERROR_NAME] * np.array(scales)[:, None] if ERROR_NAME in outputs else None
-        return Located(keypoints, outputs.get(SCORE_NAME), errors)
+        boxes, rolls = self.boxes(keypoints)
+        if not self.model.card.has_score:
+            return Candidates(keypoints, boxes, rolls, np.ones(len(boxes)), np.zeros(keypoints.shape[:2]))
+        return Candidates(keypoints, boxes, rolls, outputs[SCORE_NAME], outputs[ERROR_NAME] * np.array(scales)[:, None])

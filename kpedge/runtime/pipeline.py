@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.core.boxes import rotated_box
 from kpedge.core.faces import Face
 from kpedge.core.geometry import MIN_SIDE, Box, Image, box_overlaps_image
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector
-from kpedge.runtime.keypoints import SCALES, KeypointPredictor, PointBoxes, rotated_box, scaled_boxes
+from kpedge.runtime.keypoints import SCALES, KeypointPredictor, scaled_boxes
 from kpedge.runtime.models import open_finders
 
 BATCH = 64
@@ -56,7 +57,7 @@ class FacePipeline:
         )
         self.keep_rejected = keep_rejected
         card = self.predictor.model.card
-        self._boxes = PointBoxes(card)
+        self._boxes = self.predictor.boxes
         self._first: KeypointPredictor | None = None
         if card.has_score and self._boxes.gives_size and not self._boxes.relates_to_ours:
             self._first = KeypointPredictor(self.predictor.model, threshold=0.0)  # the next looks decide

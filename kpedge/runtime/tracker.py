@@ -1,8 +1,8 @@
-"""Faces through a video: detect now and then, follow the points from frame to frame.
+"""Faces through a video: detect now and then, track the keypoints from frame to frame.
 
-A face that is followed needs no detector: its next crop lies around its last points, moved on as they moved, and the
-keypoint model's score decides whether it still is a face. The detector looks for new faces within a set time, and at
-once after a face was lost; one that comes back gets its number again.
+A face that is tracked needs no detector: its next crop lies around its last points, moved on as they moved, and the
+keypoint model's score decides whether it still is a face. The detector looks for new faces at an interval, and in the
+same frame when a face was lost; one that returns gets its id again (`kpedge.runtime.tracks`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,103 +22,81 @@ from kpedge.core.faces import Face, Pose
 from kpedge.core.geometry import Image, iou, mean_weights
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector
-from kpedge.runtime.keypoints import SCALES, KeypointPredictor, PointBoxes, scaled_boxes
+from kpedge.runtime.keypoints import SCALES, Candidates, KeypointPredictor, scaled_boxes
 from kpedge.runtime.models import FOLLOWED, open_finders
 from kpedge.runtime.pose import head_poses
 from kpedge.runtime.smoothing import Smoothing, SmoothState, smooth
-from kpedge.runtime.tracks import Track, doubles, owners, returning
+from kpedge.runtime.tracks import (
+    PREFERENCES,
+    VELOCITY_S,
+    Track,
+    appearance,
+    choose,
+    difference,
+    drop_duplicates,
+    match_tracks,
+    reidentify,
+)
 
 Floats = NDArray[np.float64]
 
 SIDE = 320
 """Longer side, pixels, at which a video's frames are searched unless the user asks for another."""
 MAX_FACES = 10
-FIND_WITHIN = 1.0
-"""Seconds within which a new face is looked for, while others are followed."""
-HURRIED = 0.1
-"""Likewise while no face is there, or one is missing."""
-REMEMBERED = 1.0
-"""Seconds for which a lost face keeps its number."""
-KEPT = 0.5
-"""Of the score's threshold: above it a face that is followed stays one."""
-JUMP = 1.6
-"""Ratio of a face's sides in two frames that follow each other, up to which it is the same."""
+DETECTION_INTERVAL = 1.0
+"""Seconds between searches for new faces while others are tracked."""
+SHORT_INTERVAL = 0.1
+"""The same while there is no face, or one is missing or doubtful."""
+MAX_AGE = 1.5
+"""Seconds for which a lost face keeps its id."""
+KEEP_THRESHOLD = 0.5
+"""Share of the score threshold above which a tracked face stays one."""
+MAX_SCALE_CHANGE = 1.6
+"""Ratio of a face's sides in two consecutive frames, up to which it is the same."""
 SMALLEST = 8.0
-"""Side of the smallest face that is followed, pixels."""
-USUAL_SMOOTHING = Smoothing()
-DOUBTFUL = 0.04
-"""Mean expected error of a face, in its side, above which it is held against a new search: a crop that is too small
-shows features that the model takes for others, and the next one follows from them. In good videos it is about 0.02.
+"""Side of the smallest face that is tracked, pixels."""
+DEFAULT_SMOOTHING = Smoothing()
+MAX_ERROR = 0.04
+"""Mean expected error of a face, in its side, above which a search checks it: a crop that is too small shows features
+that the model takes for others, and the next one follows from them. In good videos it is about 0.02.
 """
-DOUBTED = 1.5
-"""Likewise, in the error of validation faces that the model's card states, where this is more: some points, and some
-models, are less exact. The released stage 3 stays with `DOUBTFUL`."""
+MAX_ERROR_RATIO = 1.5
+"""The same, in the error of validation faces that the model's card states, where this is more: some points, and some
+models, are less exact. The released stage 3 stays with `MAX_ERROR`."""
 AGREED_IOU = 0.7
-"""Overlap of a found box with a followed one below which both are looked at."""
+"""Overlap of a found box with a tracked one below which the keypoint model tries both."""
 BETTER = 0.9
-"""Of the expected error of a followed face, below which a rival takes its place."""
+"""Share of the expected error of a tracked face below which a competing candidate takes its place."""
+LOOK_INTERVAL = 0.15
+"""Seconds between measurements of a face's appearance."""
+JUMPED = 0.04
+"""How far a face may be from where it was predicted, in its side, before its appearance is checked at once."""
+CHANGED = 0.4
+"""Difference of appearance within `LOOK_INTERVAL` from which on a face is another person's."""
+JUMPED_DIFFERENT = 0.2
+"""The same for a face that is not where it was predicted."""
+SETTLED = 0.3
+"""Seconds that a track has its id before its appearance may end it."""
+CLEAR = 1.4
+"""Expected error, in that of a track as it was, up to which a face is taken to be seen as clearly as before, not partly
+hidden: only then does a change of its appearance say that it is another person's."""
 STAGES = ("detect", "crop", "keypoints", "track", "smooth", "pose")
 """What a tracker times, in order."""
 
 
-@dataclass(slots=True, eq=False)
-class _Candidates:
-    """What the keypoint model finds in N boxes; one outside the image, or too small, has a score of 0.
-
-    Attributes:
-        points: float64 (N, K, 2), pixels of the image.
-        boxes: float64 (N, 4), those of the points.
-        scores: float (N,).
-        errors: float64 (N, K), expected errors of the points, pixels; 0 where the model does not give them.
-        has_errors: whether it does.
-    """
-
-    points: Floats
-    boxes: Floats
-    scores: NDArray[np.floating[Any]]
-    errors: Floats
-    has_errors: bool = False
-
-    @classmethod
-    def none(cls, count: int, points: int) -> _Candidates:
-        """No face of K points in any of so many places."""
-        return cls(np.zeros((count, points, 2)), np.zeros((count, 4)), np.zeros(count), np.zeros((count, points)))
-
-    def scatter(self, rows: Sequence[int], count: int) -> _Candidates:
-        """These as some rows of so many; nothing is found in the others."""
-        whole = _Candidates.none(count, self.points.shape[1])
-        for few, every in zip(self._values, whole._values, strict=True):
-            every[rows] = few
-        whole.has_errors = self.has_errors
-        return whole
-
-    @property
-    def _values(self) -> tuple[NDArray[np.floating[Any]], ...]:
-        return self.points, self.boxes, self.scores, self.errors
-
-    def keep(self, rows: NDArray[np.intp]) -> None:
-        """Leave the other rows out."""
-        self.points, self.boxes = self.points[rows], self.boxes[rows]
-        self.scores, self.errors = self.scores[rows], self.errors[rows]
-
-    def replace_row(self, row: int, other: int) -> None:
-        """Put what was found in one place in that of another."""
-        for values in self._values:
-            values[row] = values[other]
-
-
 class FaceTracker:
-    """Finds and follows the faces of a video.
+    """Finds and tracks the faces of a video.
 
     Attributes:
         detector: finds new faces.
-        predictor: finds the keypoints; its score tells a face that is gone.
-        max_faces: most faces that are followed.
-        find_within: seconds within which a new face is looked for.
-        smooth: whether the points that are given are steadied.
-        pose: whether faces tell how heads are turned.
+        predictor: finds the keypoints; its score tells when a face is gone.
+        max_faces: most faces that are tracked.
+        prefer: which are, a key of `PREFERENCES`.
+        detection_interval: seconds between searches for new faces.
+        smooth: whether the points are smoothed in time.
+        pose: whether head poses are estimated.
         scheme: of the points.
-        tracks: the faces that are followed, and those lost a moment ago, by number.
+        tracks: the faces that are tracked, and those lost a moment ago, by id.
     """
 
     def __init__(
@@ -134,8 +110,9 @@ class FaceTracker:
         provider: str = "cpu",
         backend: str = "auto",
         max_faces: int = MAX_FACES,
-        find_within: float = FIND_WITHIN,
-        smoothing: Smoothing | None = USUAL_SMOOTHING,
+        prefer: str = "largest",
+        detection_interval: float = DETECTION_INTERVAL,
+        smoothing: Smoothing | None = DEFAULT_SMOOTHING,
         pose: bool = True,
     ) -> None:
         """Open the models.
@@ -149,14 +126,15 @@ class FaceTracker:
             threads: see there.
             provider: see there.
             backend: see there.
-            max_faces: most faces that are followed.
-            find_within: seconds within which a new face is looked for.
-            smoothing: how points are steadied; None leaves them as the model gives them.
-            pose: tell how heads are turned.
+            max_faces: most faces that are tracked.
+            prefer: which are, where there are more: `largest`, `score` or `centre`.
+            detection_interval: seconds between searches for new faces while others are tracked.
+            smoothing: how points are smoothed; None leaves them as the model gives them.
+            pose: estimate head poses.
 
         Raises:
             ModelError: a model is missing, broken, or not of its kind.
-            UsageError: a setting makes no sense, or the keypoint model cannot follow faces.
+            UsageError: a setting makes no sense, or the keypoint model cannot be used for tracking.
         """
         self.detector, self.predictor = open_finders(
             detector,
@@ -170,22 +148,25 @@ class FaceTracker:
         )
         card = self.predictor.model.card
         self.scheme = card.scheme
-        self._boxes = PointBoxes(card)
+        self._boxes = self.predictor.boxes
         self._mean = mean_weights(len(card.scheme))
-        self._doubted = max(DOUBTFUL, DOUBTED * _validation_error(card))
+        self._max_error = max(MAX_ERROR, MAX_ERROR_RATIO * _validation_error(card))
         if not card.has_score:
-            raise UsageError(f"{card.name} cannot follow faces: it has no face score", "give a stage 3")
+            raise UsageError(f"{card.name} cannot track faces: it has no face score", "use a stage 3")
         if not self._boxes.gives_size:
             raise UsageError(
-                f"{card.name} cannot follow faces: one point does not tell how large a face is",
-                "give a model with two points or more",
+                f"{card.name} cannot track faces: one point does not determine how large a face is",
+                "use a model with two points or more",
             )
         if max_faces < 1:
             raise UsageError(f"--max-faces must be at least 1, not {max_faces}")
-        if not find_within > 0:
-            raise UsageError(f"--find-within must be above 0, not {find_within:g}")
+        if prefer not in PREFERENCES:
+            raise UsageError(f"--prefer must be one of {', '.join(PREFERENCES)}, not {prefer!r}")
+        if not detection_interval > 0:
+            raise UsageError(f"--detection-interval must be above 0, not {detection_interval:g}")
         self.max_faces = max_faces
-        self.find_within = find_within
+        self.prefer = prefer
+        self.detection_interval = detection_interval
         self.smooth = smoothing is not None
         self.pose = pose
         self.tracks: list[Track] = []
@@ -194,7 +175,7 @@ class FaceTracker:
         self._size = (0, 0)
         self._smoothing = smoothing or Smoothing()
         self._state: SmoothState | None = None
-        self._followed: list[Track] = []
+        self._tracked: list[Track] = []
         self._doubtful = False
         self._marks: list[tuple[str, float]] = []
 
@@ -207,13 +188,13 @@ class FaceTracker:
         return seconds
 
     def reset(self) -> None:
-        """Forget every face; no number is given twice."""
-        self.tracks, self._followed, self._state = [], [], None
+        """Forget every face; no id is used twice."""
+        self.tracks, self._tracked, self._state = [], [], None
         self._doubtful = False
         self._searched_s = self._last_s = -math.inf
 
     def __call__(self, image: Image, time_s: float) -> tuple[Face, ...]:
-        """The faces of the next frame, by number.
+        """The faces of the next frame, by id.
 
         Args:
             image: uint8 (H, W, 3), blue-green-red.
@@ -226,30 +207,45 @@ class FaceTracker:
         passed = time_s - self._last_s
         self._last_s, self._size = time_s, size
         self._marks = [("", time.perf_counter())]
-        self.tracks = [track for track in self.tracks if time_s - track.seen_s <= REMEMBERED]
-        followed = self._followed if passed <= REMEMBERED else []
-        if followed and self._state is not None:
-            boxes, rolls = self._boxes(self._state.predict(passed))
+        self.tracks = [track for track in self.tracks if time_s - track.seen_s <= MAX_AGE]
+        tracked = self._tracked if passed <= MAX_AGE else []
+        if tracked and self._state is not None:
+            predicted, rolls = self._boxes(self._state.predict(passed))
         else:
-            boxes, rolls = np.empty((0, 4)), []
-        rivals: list[int] = []
-        if self._is_search_due(time_s, len(followed)):
-            self._searched_s = time_s
-            new, turns, rivals = self._search(image, boxes, self.max_faces - len(followed))
-            boxes, rolls = np.concatenate([boxes, new]), rolls + turns
+            predicted, rolls = np.empty((0, 4)), []
         self._marks.append(("track", time.perf_counter()))
-        found = self._predict(image, boxes, rolls)
-        seen, restarted = self._sort(followed, found, rivals, time_s)
+        found = self._predict(image, predicted, rolls)
+        good, doubts = self._judge(found, tracked)
+        restarted: list[int] = []
+        suspicious = not all(good) or (not self._doubtful and max(doubts, default=0.0) > self._max_error)
+        if suspicious or self._is_search_due(time_s, len(tracked)):
+            self._searched_s = time_s
+            found, good, doubts, restarted = self._search(image, found, good, doubts)
+        rows = [row for row, fits in enumerate(good) if fits]
+        near: set[int] = set()
+        if len(rows) > 1:
+            rows, near, replaced = drop_duplicates(image, rows, found, doubts, tracked, time_s)
+            restarted += replaced
+        if len(rows) > self.max_faces:
+            rows = choose(rows, found, len(tracked), self.max_faces, self.prefer, size)
+            gone = [track.id for row, track in enumerate(tracked) if row not in rows and good[row]]
+            self.tracks = [track for track in self.tracks if track.id not in gone]
+        seen = self._identify(image, rows, found, doubts, tracked, predicted, near, time_s)
+        self._doubtful = False
+        for row, track in seen:
+            _move(track, found.boxes[row], time_s, row in near)
+            self._doubtful |= doubts[row] > self._max_error
         rows, tracks = [row for row, _ in seen], [track for _, track in seen]
         points, boxes = found.points, found.boxes
         if rows != list(range(len(points))):
             points, boxes = points[rows], boxes[rows]
         self._marks.append(("track", time.perf_counter()))
         # Smoothed points also say where to look next: crops cut around the model's own would shake, and it with them.
-        before = [row if row < len(followed) and row not in restarted else -1 for row in rows]
+        kept = {track.id: row for row, track in enumerate(tracked) if row not in restarted}
+        before = [row if kept.get(track.id) == row else -1 for row, track in seen]
         state = SmoothState.start(points) if self._state is None else self._state.select(before, points)
         smoothed, self._state = smooth(state, points, boxes[:, 2] - boxes[:, 0], passed, self._smoothing)
-        self._followed = tracks
+        self._tracked = tracks
         if self.smooth:
             points, (boxes, _) = smoothed, self._boxes(smoothed)
         self._marks.append(("smooth", time.perf_counter()))
@@ -259,128 +255,177 @@ class FaceTracker:
             self._marks.append(("pose", time.perf_counter()))
         scores, faces = found.scores.tolist(), []
         for row, track, box, own, pose in zip(rows, tracks, boxes, points, poses, strict=True):
-            faces.append(Face(box, own, scores[row], found.errors[row] if found.has_errors else None, track.id, pose))
+            faces.append(Face(box, own, scores[row], found.errors[row], track.id, pose))
         return tuple(faces)
 
-    def _is_search_due(self, time_s: float, followed: int) -> bool:
-        if followed >= self.max_faces and not self._doubtful:
-            return False
-        hurried = self._doubtful or followed == 0 or followed < len(self.tracks)
-        within = min(HURRIED, self.find_within) if hurried else self.find_within
+    def _is_search_due(self, time_s: float, tracked: int) -> bool:
+        missing = tracked < self.max_faces and (tracked == 0 or tracked < len(self.tracks))
+        hurried = self._doubtful or missing
+        within = min(SHORT_INTERVAL, self.detection_interval) if hurried else self.detection_interval
         return time_s - self._searched_s >= within - 1e-6  # a frame that is due is not put off by rounding
 
-    def _search(self, image: Image, followed: Floats, room: int) -> tuple[Floats, list[float], list[int]]:
-        """Where else to look for faces, given boxes of those that are followed: boxes (N, 4), rolls (N,), and for each
-        the followed face that it may be the better place for, -1 for a new face.
-
-        Boxes follow from the points of a first look at what the detector found, and are nearer to those that the
-        keypoint model was trained on.
-        """
-        detections = self.detector(image)
-        self._marks.append(("detect", time.perf_counter()))
-        rolls = np.array([float(self.detector.model.card.scheme.roll(one.points)) for one in detections])
-        boxes = self._boxes.from_detector(np.array([one.box for one in detections]).reshape(-1, 4), rolls)
-        whose = owners(boxes, followed)
-        known = np.flatnonzero(whose >= 0)
-        wanted = whose < 0
-        if len(known):
-            wanted[known] = iou(boxes[known], followed)[np.arange(len(known)), whose[known]] < AGREED_IOU
-        boxes, turns, whose = boxes[wanted], rolls[wanted].tolist(), whose[wanted]
-        if self._boxes.relates_to_ours:
-            found = self._predict(image, boxes, turns)
-            good = found.scores >= self.predictor.threshold
-        else:  # at several sizes, the best one goes on, and the next crop decides whether it is a face
-            found = self._predict(image, scaled_boxes(boxes).reshape(-1, 4), np.repeat(turns, len(SCALES)).tolist())
-            found.keep(np.argmax(found.scores.reshape(-1, len(SCALES)), axis=1) + len(SCALES) * np.arange(len(boxes)))
-            good = found.scores > 0
-        good &= (whose >= 0) | (np.cumsum(good & (whose < 0)) <= room)
-        return *self._boxes(found.points[good]), whose[good].tolist()
-
-    def _predict(self, image: Image, boxes: Floats, rolls: list[float]) -> _Candidates:
+    def _predict(self, image: Image, boxes: Floats, rolls: list[float]) -> Candidates:
         """What the keypoint model finds in boxes (N, 4) of faces rotated by rolls (N,)."""
-        height, width = image.shape[:2]
+        (height, width), count = image.shape[:2], len(boxes)
         shown = [
             row
             for row, (x1, y1, x2, y2) in enumerate(boxes.tolist())
             if x2 - x1 >= SMALLEST and x1 < width - 0.5 and y1 < height - 0.5 and x2 > -0.5 and y2 > -0.5
         ]
-        whole = len(shown) == len(boxes)
+        whole = len(shown) == count
         if not shown:
-            return _Candidates.none(len(boxes), len(self.scheme))
+            return Candidates.none(count, len(self.scheme))
         if not whole:
             boxes, rolls = boxes[shown], [rolls[row] for row in shown]
         crops, transforms = self.predictor.preprocess(image, boxes, rolls)
         self._marks.append(("crop", time.perf_counter()))
-        outputs = self.predictor.model(crops)
+        outputs = self.predictor.run(crops)
         self._marks.append(("keypoints", time.perf_counter()))
-        located = self.predictor.locate(outputs, transforms)
-        points, scores, errors = located.keypoints, located.scores, located.errors
-        found = _Candidates(
-            points,
-            self._boxes(points)[0],
-            np.ones(len(points)) if scores is None else scores,
-            np.zeros(points.shape[:2]) if errors is None else errors,
-            errors is not None,
-        )
-        return found if whole else found.scatter(shown, len(boxes))
+        found = self.predictor.locate(outputs, transforms)
+        return found if whole else found.scatter(shown, count)
 
-    def _sort(
-        self, followed: Sequence[Track], found: _Candidates, rivals: Sequence[int], time_s: float
-    ) -> tuple[list[tuple[int, Track]], list[int]]:
-        """Decide which candidates show a face, and whose: first those that were followed, then rivals of those and new
-        ones. A better rival takes the row of the face that it is.
-
-        Returns:
-            Rows with their faces, by number; and the rows that a rival took.
+    def _judge(self, found: Candidates, tracked: Sequence[Track]) -> tuple[list[bool], list[float]]:
+        """Which candidates show a face, and their mean expected error in their side. A tracked face, of the first rows,
+        needs a lower score, and about its size of the frame before.
         """
-        # Plain numbers: there are few faces, and a call of NumPy costs as much as twenty of these.
-        count, threshold = len(followed), self.predictor.threshold
-        scores, doubt = found.scores.tolist(), found.errors.dot(self._mean).tolist()
-        sides = (found.boxes[:, 2] - found.boxes[:, 0]).tolist()
+        threshold, doubts = self.predictor.threshold, found.errors.dot(self._mean).tolist()
         good = []
-        for row, (score, side) in enumerate(zip(scores, sides, strict=True)):
-            if row < count:
-                before = followed[row].side
-                fits = score >= KEPT * threshold and side < JUMP * before and before < JUMP * side
+        for row, (score, (x1, _, x2, _)) in enumerate(zip(found.scores.tolist(), found.boxes.tolist(), strict=True)):
+            side = x2 - x1
+            if row < len(tracked):
+                before = tracked[row].side
+                fits = score >= KEEP_THRESHOLD * threshold and (
+                    side < MAX_SCALE_CHANGE * before and before < MAX_SCALE_CHANGE * side
+                )
             else:
                 fits = score >= threshold
-            doubt[row] /= max(side, SMALLEST)
+            doubts[row] /= max(side, SMALLEST)
             good.append(fits and side >= SMALLEST)
-        restarted = []
-        for row, owner in enumerate(rivals, count):
-            if owner >= 0 and good[row] and (not good[owner] or doubt[row] < BETTER * doubt[owner]):
-                found.replace_row(owner, row)
-                doubt[owner], sides[owner], good[owner] = doubt[row], sides[row], True
-                restarted.append(owner)
-            good[row] = good[row] and owner < 0
-        rows = [row for row, fits in enumerate(good) if fits]
-        if len(rows) > 1:
-            rows = [row for row, double in zip(rows, doubles(found.boxes[rows]), strict=True) if not double]
-        for track in followed:
+        return good, doubts
+
+    def _search(
+        self, image: Image, found: Candidates, good: list[bool], doubts: list[float]
+    ) -> tuple[Candidates, list[bool], list[float], list[int]]:
+        """Look for faces elsewhere than where tracked ones were found. A detected box that overlaps a tracked one less
+        than it should is tried too, and takes its row if it is better.
+
+        Boxes follow from the points of a first prediction in what the detector found, and are nearer to those that the
+        keypoint model was trained on.
+
+        Returns:
+            The candidates, with new ones at the end, what `_judge` says of them, and the rows that were taken.
+        """
+        detections = self.detector(image)
+        self._marks.append(("detect", time.perf_counter()))
+        turns = np.array([float(self.detector.model.card.scheme.roll(one.points)) for one in detections])
+        boxes = self._boxes.from_detector(np.array([one.box for one in detections]).reshape(-1, 4), turns)
+        tracked = np.flatnonzero(good)
+        known = found.boxes[tracked]
+        owners = match_tracks(boxes, known)
+        agreed = [
+            owner >= 0 and iou(box[None], known[owner][None])[0, 0] >= AGREED_IOU
+            for box, owner in zip(boxes, owners, strict=True)
+        ]
+        wanted = np.flatnonzero(~np.array(agreed, dtype=bool))
+        if not len(wanted):
+            return found, good, doubts, []
+        boxes, rolls, owners = boxes[wanted], turns[wanted].tolist(), owners[wanted]
+        if self._boxes.relates_to_ours:
+            first = self._predict(image, boxes, rolls)
+            shown = first.scores >= self.predictor.threshold
+        else:  # at several sizes, the best one goes on, and the next prediction decides whether it is a face
+            first = self._predict(image, scaled_boxes(boxes).reshape(-1, 4), np.repeat(rolls, len(SCALES)).tolist())
+            best = np.argmax(first.scores.reshape(-1, len(SCALES)), axis=1) + len(SCALES) * np.arange(len(boxes))
+            first = first.select(best.tolist())
+            shown = first.scores > 0
+        rows = np.flatnonzero(shown).tolist()
+        new = self._predict(image, first.boxes[rows], [first.rolls[row] for row in rows])
+        fits, new_doubts = self._judge(new, ())
+        count, restarted = len(good), []
+        found, doubts, good = found.join(new), doubts + new_doubts, good + fits
+        for row, owner in enumerate(owners[rows].tolist(), count):
+            if owner >= 0:
+                place = int(tracked[owner])
+                if good[row] and doubts[row] < BETTER * doubts[place]:
+                    found.replace_row(place, row)
+                    doubts[place] = doubts[row]
+                    restarted.append(place)
+                good[row] = False
+        return found, good, doubts, restarted
+
+    def _identify(
+        self,
+        image: Image,
+        rows: list[int],
+        found: Candidates,
+        doubts: Sequence[float],
+        tracked: Sequence[Track],
+        predicted: Floats,
+        near: set[int],
+        time_s: float,
+    ) -> list[tuple[int, Track]]:
+        """Rows with the track of each, by id. A tracked face whose appearance does not change belongs to its track."""
+        count, seen, unknown = len(tracked), [], []
+        looks: dict[int, Floats] = {}
+        for track in tracked:
             track.lost = True
-        seen = [(row, followed[row]) for row in rows if row < count]
-        if len(seen) < count:
-            self._searched_s = -math.inf  # a face was lost: the next frame is searched
-        for _, track in seen:
+        for row in rows:
+            if row >= count:
+                unknown.append(row)
+                continue
+            track = tracked[row]
+            x1, y1, x2, y2 = found.boxes[row].tolist()
+            a1, b1, a2, b2 = predicted[row].tolist()
+            jump = max(abs(x1 + x2 - a1 - a2) / 2, abs(y1 + y2 - b1 - b2) / 2, abs(x2 - x1 - a2 + a1))
+            jumped = jump > JUMPED * track.side
+            if row not in near and (jumped or track.near or time_s - track.look_s >= LOOK_INTERVAL - 1e-6):
+                looks[row] = look = appearance(image, found.boxes[row], found.rolls[row])
+                clear = doubts[row] <= min(self._max_error, CLEAR * track.doubt)
+                settled = time_s - track.born_s >= SETTLED and found.scores[row] >= self.predictor.threshold
+                unlike = min(difference(look, track.look), difference(look, track.last_look))
+                if unlike > (JUMPED_DIFFERENT if jumped else CHANGED) and clear and settled:
+                    unknown.append(row)
+                    continue
+                if unlike <= CHANGED or clear:
+                    track.learn(look, doubts[row], time_s)
             track.lost = False
-        new = [row for row in rows if row >= count]
-        if new:
+            seen.append((row, track))
+        if unknown:
+            for row in unknown:
+                if row not in looks:
+                    looks[row] = appearance(image, found.boxes[row], found.rolls[row])
             lost = [track for track in self.tracks if track.lost]
-            for row, known in zip(new, returning(found.boxes[new], lost), strict=True):
-                seen.append((row, known or self._new_track(time_s)))
-        self._doubtful = False
-        for row, track in seen:
-            track.box, track.side, track.seen_s, track.lost = found.boxes[row], sides[row], time_s, False
-            self._doubtful |= doubt[row] > self._doubted
+            hidden = [row in near for row in unknown]
+            again = reidentify(found.boxes[unknown], [looks[row] for row in unknown], lost, time_s, hidden)
+            for row, known in zip(unknown, again, strict=True):
+                own = tracked[row] if row < count and tracked[row].near and tracked[row] not in again else None
+                track = known or own or self._new_track(time_s)
+                track.lost = False
+                track.learn(looks[row], doubts[row], time_s)
+                seen.append((row, track))
         if len(seen) > 1:
             seen.sort(key=lambda pair: pair[1].id)
-        return seen, restarted
+        return seen
 
     def _new_track(self, time_s: float) -> Track:
         track = Track(self._next_id, np.zeros(4), time_s)
         self._next_id += 1
         self.tracks.append(track)
         return track
+
+
+def _move(track: Track, box: Floats, time_s: float, near: bool) -> None:
+    """Give a track its box in the next frame. Its motion is measured while no other face is near."""
+    x1, y1, x2, y2 = box.tolist()
+    track.box, track.side, track.seen_s, track.lost, track.near = box, x2 - x1, time_s, False, near
+    if near and track.free_s > -math.inf:
+        return
+    x, y, passed = (x1 + x2) / 2, (y1 + y2) / 2, time_s - track.free_s
+    if 0 < passed < MAX_AGE:
+        gain = passed / (passed + VELOCITY_S)
+        track.vx += gain * ((x - track.x) / passed - track.vx)
+        track.vy += gain * ((y - track.y) / passed - track.vy)
+    track.x, track.y, track.free_s = x, y, time_s
 
 
 def _validation_error(card: ModelCard) -> float:

@@ -1,28 +1,59 @@
-"""Faces that are followed through a video: who is who."""
+"""Tracks: who is who in a video, by motion and, cheaply, by appearance.
+
+A track that is lost is predicted to move on at constant velocity, and a face that appears near there, of about its size
+and looking alike, takes the track up again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.geometry import box_size
+from kpedge.core.boxes import rotated_box
+from kpedge.core.geometry import Image, box_size, crop, square_transform
+from kpedge.runtime.keypoints import Candidates
+
+Floats = NDArray[np.float64]
 
 SAME = 0.5
 """Part of the smaller of two boxes that both share, from which on they are one face's: a box that has shrunk onto the
 middle of a face has little overlap with the face's own, but lies in it.
 """
+NEAR = 0.05
+"""Part of the smaller of two boxes that both share, from which on one may hide the other."""
 RETURN_NEAR = 1.0
-"""How far from where it was lost a face may come back as itself, in sides of its box."""
+"""How far from where it is predicted, or on the way there, a face may return as itself, in sides of its box."""
 RETURN_SIZE = 1.6
 """Ratio of its sides up to which it may."""
+PATCH = 6
+"""Pixels along a side of the appearance patch."""
+PATCH_SIDE = 0.75
+"""Side of the patch, in that of the face's box: inside of the face, as what is around it changes with every step."""
+DIFFERENT = 0.17
+"""Difference of appearance from which on a face that returns is another person's. After a second, faces of nine real
+videos differ from themselves by 0.136 or less in 99 % of cases; 98.7 % of pairs of people of faces21 differ by more.
+"""
+MOVED_DIFFERENT = 0.6
+"""The same for a face that returns where a moving one was predicted: it may still be partly hidden."""
+HIDDEN_DIFFERENT = 1.0
+"""The same for one that returns near another face, which hides a part of it."""
+MOVED = 0.4
+"""How far a face is predicted to have moved, in its side, for that to say who it is."""
+UPDATE = 0.3
+"""Share of the newest patch in a track's appearance."""
+INCUMBENT = 1.2
+"""Factor of preference for a face that is tracked already, where there are more than are tracked."""
+VELOCITY_S = 0.25
+"""Seconds over which a track's velocity is averaged."""
 
 
 @dataclass(slots=True, eq=False)
 class Track:
-    """A face that is followed, or was until a moment ago.
+    """A face that is tracked, or was until a moment ago.
 
     Attributes:
         id: number of the person, from 1.
@@ -30,16 +61,85 @@ class Track:
         seen_s: when it was last seen, seconds.
         lost: whether it has not been found since.
         side: of its box, pixels.
+        x, y, free_s: middle of its box when no other face was near, pixels, and the time of that, seconds.
+        vx, vy: its velocity then, pixels per second.
+        look: its appearance, averaged; None before it was measured.
+        last_look: the last measurement.
+        born_s: when the first one was, seconds.
+        look_s: when that was, seconds.
+        doubt: its expected error then, in its side.
+        near: whether another face was near in the last frame.
     """
 
     id: int
-    box: NDArray[np.float64]
+    box: Floats
     seen_s: float
     lost: bool = False
     side: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    free_s: float = -math.inf
+    vx: float = 0.0
+    vy: float = 0.0
+    look: Floats | None = None
+    last_look: Floats | None = None
+    born_s: float = math.inf
+    look_s: float = -math.inf
+    doubt: float = 0.0
+    near: bool = False
+
+    def learn(self, look: Floats, doubt: float, time_s: float) -> None:
+        """Take a new measurement of its appearance, and its expected error then, into account."""
+        if self.look is None:
+            self.look, self.doubt, self.born_s = look, doubt, time_s
+        self.look = self.look + UPDATE * (look - self.look)
+        self.doubt += UPDATE * (doubt - self.doubt)
+        self.last_look, self.look_s = look, time_s
+
+    def distance(self, x: float, y: float, time_s: float) -> tuple[float, float]:
+        """How far a place is from the way that it is predicted to have taken since it was free, and how long that is,
+        pixels.
+        """
+        passed = max(time_s - self.free_s, 0.0)
+        dx, dy = self.vx * passed, self.vy * passed
+        way = dx * dx + dy * dy
+        at = min(max(((x - self.x) * dx + (y - self.y) * dy) / way, 0.0), 1.0) if way > 0 else 0.0
+        return math.hypot(x - self.x - at * dx, y - self.y - at * dy), math.sqrt(way)
 
 
-def shared(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+def appearance(image: Image, box: Floats, roll: float) -> Floats:
+    """A few numbers that describe a face: float64 (3 + `PATCH` ** 2,), compared by `difference`: the mean chroma of the
+    upright face, which does not depend on brightness, and the root of the brightness over its mean, pixel by pixel.
+    """
+    x1, y1, x2, y2 = rotated_box(box, roll).tolist()
+    transform = square_transform((x1 + x2) / 2, (y1 + y2) / 2, PATCH_SIDE * (x2 - x1), PATCH, roll=roll)
+    patch = crop(image, transform, PATCH).reshape(-1, 3).astype(np.float64)
+    mean, total = np.add.reduce(patch, axis=0), np.maximum(np.add.reduce(patch, axis=1), 20.0)
+    bright = np.sqrt(total / max(float(_ROUND.dot(total)), 12.0))
+    bright = (bright - _ROUND.dot(bright)) * _ROOT
+    return np.concatenate([12 * mean / max(float(mean.sum()), 20.0 * len(patch)) - 4, 2 * bright])
+
+
+def _round_weights() -> Floats:
+    """Weights (`PATCH` ** 2,) of a mean over the pixels of the patch that lie in its circle."""
+    places = (np.arange(PATCH) - (PATCH - 1) / 2) / (PATCH / 2)
+    inside = (np.hypot(places[:, None], places) <= 1).astype(np.float64).reshape(-1)
+    return np.asarray(inside / inside.sum())
+
+
+_ROUND = _round_weights()
+_ROOT = np.sqrt(_ROUND)
+
+
+def difference(look: Floats | None, other: Floats | None) -> float:
+    """How far two appearances differ, 0 for the same; 0 where one is not known."""
+    if look is None or other is None:
+        return 0.0
+    away = look - other
+    return math.sqrt(away.dot(away))
+
+
+def shared(boxes: Floats, others: Floats) -> Floats:
     """Part of the smaller box that every box (N, 4) shares with every other (M, 4), (N, M)."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
@@ -47,7 +147,7 @@ def shared(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[n
     return np.asarray(np.prod(np.clip(high - low, 0, None), axis=2) / np.maximum(smaller, 1e-9))
 
 
-def owners(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.intp]:
+def match_tracks(boxes: Floats, others: Floats) -> NDArray[np.intp]:
     """For each box (N, 4) the one of others (M, 4) that is the same face's, (N,); -1 where none is."""
     if not len(boxes) or not len(others):
         return np.full(len(boxes), -1)
@@ -55,25 +155,89 @@ def owners(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[n
     return np.where(part.max(axis=1) >= SAME, part.argmax(axis=1), -1)
 
 
-def doubles(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which boxes (N, 4) are of the same face as one that comes before them."""
-    if len(boxes) < 2:
-        return np.zeros(len(boxes), dtype=bool)
-    return np.asarray((np.tril(shared(boxes, boxes), -1) >= SAME).any(axis=1))
-
-
-def returning(boxes: NDArray[np.float64], lost: Sequence[Track]) -> list[Track | None]:
-    """For each box (N, 4) the lost face that comes back with it, if any: the nearest of about its size."""
+def reidentify(
+    boxes: Floats, looks: Sequence[Floats | None], lost: Sequence[Track], time_s: float, hidden: Sequence[bool]
+) -> list[Track | None]:
+    """For each box (N, 4) with its appearance the lost track that it takes up again, if any: the most alike and
+    nearest.
+    """
     found: list[Track | None] = [None] * len(boxes)
-    if not len(boxes) or not lost:
-        return found
-    known = np.array([one.box for one in lost])
-    sides, old = box_size(boxes)[:, None], box_size(known)
-    middles, places = ((some[:, :2] + some[:, 2:]) / 2 for some in (boxes, known))
-    away = np.linalg.norm(middles[:, None] - places, axis=2) / np.maximum(sides, old)
-    away[np.maximum(sides / old, old / sides) > RETURN_SIZE] = np.inf
-    while (away < RETURN_NEAR).any():
-        number, which = divmod(int(away.argmin()), len(lost))
-        found[number] = lost[which]
-        away[number], away[:, which] = np.inf, np.inf
+    pairs = []
+    for place, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+        side = x2 - x1
+        for track in lost:
+            away, way = track.distance((x1 + x2) / 2, (y1 + y2) / 2, time_s)
+            largest, unlike = max(side, track.side), difference(looks[place], track.look)
+            limit = MOVED_DIFFERENT if way > MOVED * track.side else DIFFERENT
+            limit = HIDDEN_DIFFERENT if hidden[place] else limit
+            if away < RETURN_NEAR * largest and largest <= RETURN_SIZE * min(side, track.side) and unlike < limit:
+                pairs.append((unlike + 0.1 * away / largest, place, track.id, track))
+    taken: set[int] = set()
+    for _, place, id_, track in sorted(pairs, key=lambda pair: pair[:3]):
+        if found[place] is None and id_ not in taken:
+            found[place] = track
+            taken.add(id_)
     return found
+
+
+def drop_duplicates(
+    image: Image,
+    rows: Sequence[int],
+    found: Candidates,
+    doubts: Sequence[float],
+    tracked: Sequence[Track],
+    time_s: float,
+) -> tuple[list[int], set[int], list[int]]:
+    """Leave out rows of candidates that show the same face as another row; the first ones are those of the tracks.
+
+    Returns:
+        The other rows, those of all rows that have another face near, and those that took what the other one found.
+    """
+    parts = shared(found.boxes[rows], found.boxes[rows])
+    near = {rows[place] for pair in np.argwhere(np.triu(parts > NEAR, 1)).tolist() for place in pair}
+    dropped: set[int] = set()
+    replaced: list[int] = []
+    for one, other in np.argwhere(np.triu(parts >= SAME, 1)).tolist():
+        first, second = rows[one], rows[other]
+        if first in dropped or second in dropped:
+            continue
+        if second >= len(tracked):
+            dropped.add(second)
+            continue
+        # Two tracks on one face: it belongs to the one that it looks like and that was on its way there.
+        best = min(first, second, key=lambda row: doubts[row])
+        look = appearance(image, found.boxes[best], found.rolls[best])
+        x1, y1, x2, y2 = found.boxes[best].tolist()
+        costs = {}
+        for row in (first, second):
+            away, _ = tracked[row].distance((x1 + x2) / 2, (y1 + y2) / 2, time_s)
+            costs[row] = difference(look, tracked[row].look) + 0.1 * min(away / (x2 - x1), 2.0)
+        owner, loser = sorted(costs, key=lambda row: costs[row])
+        dropped.add(loser)
+        if owner != best:
+            found.replace_row(owner, best)
+            replaced.append(owner)
+    return [row for row in rows if row not in dropped], near, replaced
+
+
+PREFERENCES: dict[str, Callable[[float, float, float], float]] = {
+    "largest": lambda side, _score, _centrality: side,
+    "score": lambda _side, score, _centrality: score,
+    "centre": lambda _side, _score, centrality: centrality,
+}
+"""Which faces are tracked where there are more than `max_faces`: name -> what ranks a face with a side, pixels, a
+score, and a number that falls with its distance from the middle of the frame.
+"""
+
+
+def choose(
+    rows: Sequence[int], found: Candidates, tracked: int, most: int, prefer: str, size: tuple[int, int]
+) -> list[int]:
+    """The rows of so many candidates that a preference ranks highest; the first `tracked` rows are tracked already."""
+    values = {}
+    for row in rows:
+        x1, y1, x2, y2 = found.boxes[row].tolist()
+        centrality = 1 / (0.1 + math.hypot((x1 + x2 - size[0]) / 2, (y1 + y2 - size[1]) / 2) / max(size))
+        rank = PREFERENCES[prefer](x2 - x1, float(found.scores[row]), centrality)
+        values[row] = rank * (INCUMBENT if row < tracked else 1.0)
+    return sorted(sorted(rows, key=lambda row: -values[row])[:most])
