@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kpedge.core.boxes import box_of_points
 from kpedge.core.geometry import Image
 from kpedge.synthetic.background import draw_background
-from kpedge.synthetic.lens import exposed
+from kpedge.synthetic.lens import expose
 from kpedge.synthetic.light import draw_light
 from kpedge.synthetic.person import draw_expression, draw_person
 from kpedge.synthetic.portrait import draw_portrait
@@ -120,7 +120,7 @@ def draw_views(seed: int, scale: float = 70.0) -> tuple[Cutout, ...]:
         level = float(portrait.skin_level @ np.array([0.114, 0.587, 0.299]))
         gain = (0.56 + 0.05 * math.log(max(level, 1e-3) / 0.15)) ** 2 / max(level, 0.004)
         alpha = portrait.alpha[..., None]
-        layer = np.concatenate([exposed(portrait.colour, gain) * alpha, alpha], axis=-1)
+        layer = np.concatenate([expose(portrait.colour, gain) * alpha, alpha], axis=-1)
         cutouts.append(Cutout(np.asarray(layer, np.float32), box_of_points(portrait.points)))
     return tuple(cutouts)
 
