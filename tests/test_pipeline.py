@@ -81,12 +81,12 @@ class Watched(KeypointPredictor):
     """A predictor that keeps the boxes, rolls and transforms of its calls."""
 
     def __init__(self, points):
-        self.boxes, self.rolls, self.ways = [], [], []
+        self.looked_at, self.rolls, self.ways = [], [], []
         super().__init__(Told(self.ways, points))
 
     def preprocess(self, image, boxes, rolls=None):
         crops, ways = super().preprocess(image, boxes, rolls)
-        self.boxes.append(boxes)
+        self.looked_at.append(boxes)
         self.rolls.append(list(rolls))
         self.ways.append(ways)
         return crops, ways
@@ -137,7 +137,7 @@ def test_a_small_roll_is_left_in_the_crop(degrees):
     pipe, predictor = pipeline_for(points)
     pipe(picture(320, 320))
     assert predictor.rolls == [[0.0], [0.0]]
-    assert np.array_equal(predictor.boxes[0][0], FaceDetector(pipe.detector.model, side=320)(picture(320, 320))[0].box)
+    assert np.array_equal(predictor.looked_at[0][0], FaceDetector(pipe.detector.model, side=320)(picture(320, 320))[0].box)
 
 
 @pytest.mark.parametrize("degrees", [-120, -40, 15, 90, 180])
@@ -162,8 +162,8 @@ def test_a_second_look_is_cut_around_the_points_of_the_first():
     rough = box_of_points(points) + np.array([12.0, -9.0, 22.0, 1.0])
     pipe = FacePipeline(FaceDetector(Finder([rough], [points[FIVE]]), side=320), predictor)
     (face,) = pipe(picture(320, 320))
-    assert np.allclose(predictor.boxes[0][0], rough)
-    assert np.allclose(predictor.boxes[1][0], box_of_points(points))
+    assert np.allclose(predictor.looked_at[0][0], rough)
+    assert np.allclose(predictor.looked_at[1][0], box_of_points(points))
     assert np.allclose(face.box, rough)
 
 
@@ -179,7 +179,7 @@ def test_faces_come_by_the_detectors_score_whatever_their_number():
     assert [len(one) for one in predictor.rolls] == [BATCH, 20, BATCH, 20]
     wanted = np.array(boxes)[np.argsort(-scores)]
     assert np.allclose([face.box for face in found], wanted)
-    assert np.allclose(predictor.boxes[0], wanted[:BATCH])
+    assert np.allclose(predictor.looked_at[0], wanted[:BATCH])
 
 
 def test_a_box_that_the_turn_takes_out_of_the_picture_is_left_out():
@@ -191,14 +191,14 @@ def test_a_box_that_the_turn_takes_out_of_the_picture_is_left_out():
     predictor = Watched(points)
     pipe = FacePipeline(FaceDetector(Finder([box], [points[FIVE]]), side=320), predictor, keep_rejected=True)
     assert pipe(picture(320, 320)) == ()
-    assert predictor.boxes == []
+    assert predictor.looked_at == []
 
 
 def test_a_picture_without_faces_asks_the_keypoint_model_nothing():
     predictor = Watched(FACES21_MEAN)
     pipe = FacePipeline(FaceDetector(Fake(lambda frame: ([], []))), predictor)
     assert pipe(picture(50, 70)) == ()
-    assert predictor.boxes == []
+    assert predictor.looked_at == []
 
 
 # Very large pictures
