@@ -77,16 +77,20 @@ class Told:
         }
 
 
+NOISE = np.random.default_rng(0).integers(0, 256, (320, 320, 3), dtype=np.uint8)
+"""A picture in which something can be seen."""
+
+
 class Watched(KeypointPredictor):
     """A predictor that keeps the boxes, rolls and transforms of its calls."""
 
     def __init__(self, points):
-        self.looked_at, self.rolls, self.ways = [], [], []
+        self.tried, self.rolls, self.ways = [], [], []
         super().__init__(Told(self.ways, points))
 
     def preprocess(self, image, boxes, rolls=None):
         crops, ways = super().preprocess(image, boxes, rolls)
-        self.looked_at.append(boxes)
+        self.tried.append(boxes)
         self.rolls.append(list(rolls))
         self.ways.append(ways)
         return crops, ways
@@ -116,7 +120,7 @@ def test_the_crop_of_a_turned_face_shows_it_upright_and_in_its_usual_place(degre
     points = face_at((150, 160), 80, degrees)
     straight = face_at((150, 160), 80, 0)
     pipe, predictor = pipeline_for(points)
-    (face,) = pipe(picture(320, 320))
+    (face,) = pipe(NOISE)
     card = predictor.model.card
     usual = transform_points(crop_transform(box_of_points(straight), card.size, card.crop), straight)
     assert len(predictor.ways) == 2, "a face is looked at twice"
@@ -135,9 +139,9 @@ def test_a_small_roll_is_left_in_the_crop(degrees):
     points = face_at((150, 160), 80, degrees)
     assert abs(FACES5.roll(points[FIVE])) < SMALL_ROLL
     pipe, predictor = pipeline_for(points)
-    pipe(picture(320, 320))
+    pipe(NOISE)
     assert predictor.rolls == [[0.0], [0.0]]
-    assert np.array_equal(predictor.looked_at[0][0], FaceDetector(pipe.detector.model, side=320)(picture(320, 320))[0].box)
+    assert np.array_equal(predictor.tried[0][0], FaceDetector(pipe.detector.model, side=320)(NOISE)[0].box)
 
 
 @pytest.mark.parametrize("degrees", [-120, -40, 15, 90, 180])
@@ -161,9 +165,9 @@ def test_a_second_look_is_cut_around_the_points_of_the_first():
     predictor = Watched(points)
     rough = box_of_points(points) + np.array([12.0, -9.0, 22.0, 1.0])
     pipe = FacePipeline(FaceDetector(Finder([rough], [points[FIVE]]), side=320), predictor)
-    (face,) = pipe(picture(320, 320))
-    assert np.allclose(predictor.looked_at[0][0], rough)
-    assert np.allclose(predictor.looked_at[1][0], box_of_points(points))
+    (face,) = pipe(NOISE)
+    assert np.allclose(predictor.tried[0][0], rough)
+    assert np.allclose(predictor.tried[1][0], box_of_points(points))
     assert np.allclose(face.box, rough)
 
 
@@ -175,11 +179,11 @@ def test_faces_come_by_the_detectors_score_whatever_their_number():
     scores = np.random.default_rng(0).permutation(np.linspace(0.6, 0.9, len(boxes)))
     predictor = Watched(faces[0])
     pipe = FacePipeline(FaceDetector(Finder(boxes, [p[FIVE] for p in faces], scores), side=320), predictor)
-    found = pipe(picture(320, 320))
+    found = pipe(NOISE)
     assert [len(one) for one in predictor.rolls] == [BATCH, 20, BATCH, 20]
     wanted = np.array(boxes)[np.argsort(-scores)]
     assert np.allclose([face.box for face in found], wanted)
-    assert np.allclose(predictor.looked_at[0], wanted[:BATCH])
+    assert np.allclose(predictor.tried[0], wanted[:BATCH])
 
 
 def test_a_box_that_the_turn_takes_out_of_the_picture_is_left_out():
@@ -190,15 +194,15 @@ def test_a_box_that_the_turn_takes_out_of_the_picture_is_left_out():
     assert box[2] > 0 > rotated_box(box, math.radians(90))[2] + 1
     predictor = Watched(points)
     pipe = FacePipeline(FaceDetector(Finder([box], [points[FIVE]]), side=320), predictor, keep_rejected=True)
-    assert pipe(picture(320, 320)) == ()
-    assert predictor.looked_at == []
+    assert pipe(NOISE) == ()
+    assert predictor.tried == []
 
 
 def test_a_picture_without_faces_asks_the_keypoint_model_nothing():
     predictor = Watched(FACES21_MEAN)
     pipe = FacePipeline(FaceDetector(Fake(lambda frame: ([], []))), predictor)
     assert pipe(picture(50, 70)) == ()
-    assert predictor.looked_at == []
+    assert predictor.tried == []
 
 
 # Very large pictures
