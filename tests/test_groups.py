@@ -107,14 +107,14 @@ def test_recall_of_a_detector_by_group(tmp_path, capsys):
 
 
 def test_a_model_no_better_than_the_mean_shape_is_called_that(people, capsys, monkeypatch):
-    from kpedge.export import formats
+    from kpedge.export import load
     from kpedge.runtime.sessions import OnnxModel
 
     class MeanShape(OnnxModel):
         def __call__(self, inputs):
             return super().__call__(inputs) | {"keypoints": np.tile(self.card.mean_shape, (len(inputs), 1, 1))}
 
-    monkeypatch.setattr(formats, "open_model", lambda path, threads: MeanShape(path, threads=threads))
+    monkeypatch.setattr(load, "open_model", lambda path, threads: MeanShape(path, threads=threads))
     assert main(["eval", "stage1", "--data", str(people[0])]) == 0
     told = capsys.readouterr().err
     assert "no better than the mean-shape baseline" in told
