@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kpedge.core.errors import KpedgeError, OutputError
+from kpedge.core.leftovers import owned_prefix, remove_leftovers
 
 try:
     import tomllib
@@ -199,7 +200,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     make_folder(path.parent)
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        remove_leftovers(path.parent)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=owned_prefix(path.name), suffix=".part")
         temporary = Path(name)
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -260,7 +262,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     temporary: Path | None = None
     try:
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        remove_leftovers(path.parent)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=owned_prefix(path.name), suffix=".part"))
         temporary.chmod(0o755)
         yield temporary
         replace_folder(temporary, path)

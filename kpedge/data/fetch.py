@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from kpedge import __version__
 from kpedge.core.errors import ArchiveError, ChecksumError, DataError, OutputError, UsageError
 from kpedge.core.files import atomic_folder, make_folder, refuse_full_disk, write_json
+from kpedge.core.leftovers import lock_folder
 from kpedge.core.text import format_count
 from kpedge.data.catalogue import PublicSet, RemoteFile
 from kpedge.data.download import MAX_SIZE, Notify, Progress, check_url, download, pooch
@@ -151,7 +152,7 @@ def fetch(
     make_folder(out.parent)
     if archives:
         return _unpack_all(source, files, out, progress)
-    make_folder(waiting)
+    lock = lock_folder(make_folder(waiting))
     refuse_full_disk(waiting, 2 * sum(file.size or 0 for file in source.files), "or so are needed")
     files = []
     try:
@@ -165,6 +166,7 @@ def fetch(
         shutil.rmtree(waiting, ignore_errors=True)
         raise
     shutil.rmtree(waiting, ignore_errors=True)
+    del lock
     return fetched
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.errors import UsageError
 from kpedge.core.files import atomic_folder, refuse_existing, write_bytes, write_text
+from kpedge.core.leftovers import temporary_folder
 from kpedge.core.machine import versions
 from kpedge.evaluation.evaluate import TestFaces
 from kpedge.export.accuracy import check_accuracy
@@ -129,7 +129,7 @@ def export_model(
     )
     source = ExportSource(model.folded(), card, lambda: calibration_inputs(card, calibration))
     checker = _Checker(eager, inputs, tolerance, lambda: samples_to_check(card) if faces is None else faces)
-    with tempfile.TemporaryDirectory(prefix="kpedge-export-") as folder:
+    with temporary_folder() as folder:
         drafts = {kind: Path(folder) / path.name for kind, path in targets.items()}
         for kind, draft in drafts.items():
             checker.write(chosen[kind], source, draft)

@@ -12,6 +12,7 @@ from typing import Any
 from kpedge.core.card import Card
 from kpedge.core.errors import OutputError, TrainingError
 from kpedge.core.files import make_folder, write_bytes, write_json, write_text
+from kpedge.core.leftovers import lock_folder
 from kpedge.evaluation.compare import Record
 from kpedge.models.checkpoint import Checkpoint
 from kpedge.training.config import RunConfig
@@ -64,16 +65,16 @@ class Run:
         """Make the folder ready.
 
         Raises:
-            OutputError: as `check_free`, or it cannot be written.
+            OutputError: as `check_free`, another process trains in it, or it cannot be written.
         """
         existing = self.check_free(resume=resume, force=force)
+        self._lock = lock_folder(make_folder(self.path))
         if force and not resume:
             for name in existing:
                 if (self.path / name).is_dir():
                     shutil.rmtree(self.path / name)
                 else:
                     (self.path / name).unlink()
-        make_folder(self.path)
         write_json(self.path / "config.json", config)
 
     def log(self, history: list[Record]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,6 +11,7 @@ from kpedge.core.card import EXTRA_FILE
 from kpedge.core.errors import ModelError
 from kpedge.core.extras import importable
 from kpedge.core.files import write_text
+from kpedge.core.leftovers import temporary_folder
 from kpedge.export.export_format import ExportFormat, ExportSource
 from kpedge.runtime.backends.ncnn import PARAM_FILE, WEIGHTS_FILE, NcnnModel
 
@@ -32,7 +32,7 @@ def write(source: ExportSource, path: Path) -> None:
     pnnx: Any = importable("pnnx", "ncnn")
     height, width, channels = source.card.dummy_input_shape
     shape = (1, channels, height, width)
-    with tempfile.TemporaryDirectory(prefix="kpedge-ncnn-") as folder:
+    with temporary_folder() as folder:
         traced = trace(FloatPixels(cast("KeypointModel", source.model)), torch.zeros(shape))
         script = Path(folder) / "model.pt"
         traced.save(str(script))

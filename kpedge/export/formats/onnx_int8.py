@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.extras import importable
 from kpedge.core.files import write_bytes
+from kpedge.core.leftovers import temporary_folder
 from kpedge.export.export_format import AccuracyLimits, ExportFormat, ExportSource
 from kpedge.export.formats.onnx import MODULES, float32_proto, load, set_card
 from kpedge.runtime.sessions import has_precision
@@ -39,7 +39,7 @@ def write(source: ExportSource, path: Path) -> None:
     onnx: Any = importable("onnx", "export")
     quantization: Any = importable("onnxruntime.quantization", "export")
     proto = float32_proto(source)
-    with tempfile.TemporaryDirectory(prefix="kpedge-int8-") as folder, warnings.catch_warnings():
+    with temporary_folder() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         level = logging.root.manager.disable
         logging.disable(logging.WARNING)

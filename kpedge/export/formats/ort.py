@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from kpedge.core.files import write_bytes
+from kpedge.core.leftovers import temporary_folder
 from kpedge.export.export_format import ExportFormat, ExportSource
 from kpedge.export.formats.onnx import MODULES, float32_proto, load, set_card
 from kpedge.runtime.sessions import save_ort
@@ -13,7 +13,7 @@ from kpedge.runtime.sessions import save_ort
 
 def write(source: ExportSource, path: Path) -> None:
     """Write a model in ORT format; onnxruntime copies the card."""
-    with tempfile.TemporaryDirectory(prefix="kpedge-ort-") as folder:
+    with temporary_folder() as folder:
         draft = Path(folder) / "model.ort"
         save_ort(set_card(float32_proto(source), source.card), draft)
         write_bytes(path, draft.read_bytes())
