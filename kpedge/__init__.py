@@ -1,22 +1,43 @@
-"""kpedge: train face-keypoint models, prove their exports, and run them on edge devices.
+"""Train face-keypoint models, verify their exports, and run them on edge devices.
 
-for frame, faces in kpedge.track("video.mp4"):
-    ...
-faces = kpedge.FacePipeline()(image)
+    model = kpedge.load("stage3")
+    for face in model("photo.jpg"):
+        print(face["nose_tip"], face.pose)
+    for frame, faces in kpedge.track("video.mp4"):
+        ...
+
+`kpedge.data`, `kpedge.training`, `kpedge.evaluation` and `kpedge.export` do the rest; docs/python.md has examples.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kpedge.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from kpedge.core.faces import Detection, Face, Pose
-    from kpedge.runtime.pipeline import FacePipeline
-    from kpedge.runtime.sources.source import Frame
-    from kpedge.runtime.tracker import FaceTracker
-    from kpedge.runtime.video import track
+    from kpedge.core.errors import CorruptModelError as CorruptModelError
+    from kpedge.core.errors import DataError as DataError
+    from kpedge.core.errors import ImageError as ImageError
+    from kpedge.core.errors import KpedgeError as KpedgeError
+    from kpedge.core.errors import MissingExtraError as MissingExtraError
+    from kpedge.core.errors import ModelError as ModelError
+    from kpedge.core.errors import OutputError as OutputError
+    from kpedge.core.errors import ParityError as ParityError
+    from kpedge.core.errors import SourceError as SourceError
+    from kpedge.core.errors import TrainingError as TrainingError
+    from kpedge.core.errors import UsageError as UsageError
+    from kpedge.core.faces import Detection as Detection
+    from kpedge.core.faces import Face as Face
+    from kpedge.core.faces import ImageFaces as ImageFaces
+    from kpedge.core.faces import Pose as Pose
+    from kpedge.runtime.face_model import FaceModel as FaceModel
+    from kpedge.runtime.face_model import load as load
+    from kpedge.runtime.pipeline import FacePipeline as FacePipeline
+    from kpedge.runtime.sources.source import Frame as Frame
+    from kpedge.runtime.tracker import FaceTracker as FaceTracker
+    from kpedge.runtime.video import track as track
 
 PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
 """The environment variable with the number of pixels from which on OpenCV refuses to decode an image: 3 bytes each.
@@ -25,21 +46,52 @@ OpenCV reads it when it is imported, and would decode 2^30.
 os.environ.setdefault(PIXEL_LIMIT, str(1 << 28))
 
 __version__ = "0.1.0"
-__all__ = ["Detection", "Face", "FacePipeline", "FaceTracker", "Frame", "Pose", "__version__", "track"]
 
 _HOMES = {
+    "load": "kpedge.runtime.face_model",
+    "track": "kpedge.runtime.video",
+    "FaceModel": "kpedge.runtime.face_model",
+    "FaceTracker": "kpedge.runtime.tracker",
+    "FacePipeline": "kpedge.runtime.pipeline",
     "Detection": "kpedge.core.faces",
     "Face": "kpedge.core.faces",
-    "FacePipeline": "kpedge.runtime.pipeline",
-    "FaceTracker": "kpedge.runtime.tracker",
-    "Frame": "kpedge.runtime.sources.source",
+    "ImageFaces": "kpedge.core.faces",
     "Pose": "kpedge.core.faces",
-    "track": "kpedge.runtime.video",
+    "Frame": "kpedge.runtime.sources.source",
+    "KpedgeError": "kpedge.core.errors",
+    "UsageError": "kpedge.core.errors",
+    "MissingExtraError": "kpedge.core.errors",
+    "OutputError": "kpedge.core.errors",
+    "ImageError": "kpedge.core.errors",
+    "SourceError": "kpedge.core.errors",
+    "DataError": "kpedge.core.errors",
+    "TrainingError": "kpedge.core.errors",
+    "ModelError": "kpedge.core.errors",
+    "CorruptModelError": "kpedge.core.errors",
+    "ParityError": "kpedge.core.errors",
 }
-"""Public name -> the module that it lives in: imported when it is first used, so that `import kpedge` costs nothing."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__all__ = [
+    "CorruptModelError",
+    "DataError",
+    "Detection",
+    "Face",
+    "FaceModel",
+    "FacePipeline",
+    "FaceTracker",
+    "Frame",
+    "ImageError",
+    "ImageFaces",
+    "KpedgeError",
+    "MissingExtraError",
+    "ModelError",
+    "OutputError",
+    "ParityError",
+    "Pose",
+    "SourceError",
+    "TrainingError",
+    "UsageError",
+    "__version__",
+    "load",
+    "track",
+]
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

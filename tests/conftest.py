@@ -16,7 +16,7 @@ from filelock import FileLock
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.label import format_row, parse_row
 from kpedge.data.packed import PreparedSet, open_set
-from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.preparation import PrepareOptions, prepare
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.sink import Controls
 from kpedge.synthetic import SyntheticPhoto, render_photo

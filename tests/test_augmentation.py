@@ -23,7 +23,7 @@ from kpedge.core.geometry import (
 )
 from kpedge.core.images import read_image
 from kpedge.data.augmentation import LOWRES, UNDISTURBED, Photometric
-from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.preparation import PrepareOptions, prepare
 from kpedge.data.preview import TILE, augmented_preview, spread
 from kpedge.data.sampling import CropSampler, Jitter
 

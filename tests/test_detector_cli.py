@@ -15,7 +15,7 @@ from kpedge.cli.main import main
 from kpedge.core.images import read_image, write_image
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.label import read_labels
-from kpedge.data.prepare import FrameOptions, prepare
+from kpedge.data.preparation import FrameOptions, prepare
 
 (ROW,) = read_labels(SAMPLE, FACES21).rows
 

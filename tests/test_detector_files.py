@@ -18,7 +18,7 @@ from kpedge.export.formats import onnx as onnx_format
 from kpedge.export.load import open_eager, open_model
 from kpedge.export.parity import check_parity
 from kpedge.export.test_inputs import random_crops, recorded_answers, self_test_inputs
-from kpedge.export.verify import verify
+from kpedge.export.verification import verify
 from kpedge.models.build import new_detector
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.keypoint_model import weights_hash

@@ -1,11 +1,15 @@
 """The documentation: what is made from the code is up to date, and the site builds without a broken link."""
 
 import re
+import shutil
+import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SAMPLE
+from fake_live import clip_frames, write_video
 
 DOCS = ROOT / "docs"
 
@@ -65,3 +69,43 @@ def test_the_output_of_the_docs_takes_frames(tmp_path):
     sink.show(LiveFrame("clip", frame, (), FACES21, {}, 30.0, Layers()))
     sink.close()
     assert (tmp_path / "counts.txt").read_text() == "0 0\n"
+
+
+@pytest.fixture(scope="module")
+def python_page(tmp_path_factory, photos):
+    """A folder with what the Python page uses."""
+    folder = tmp_path_factory.mktemp("python")
+    shutil.copy(SAMPLE / "eileen_collins.jpg", folder / "photo.jpg")
+    shutil.copytree(photos, folder / "photos")
+    write_video(folder / "clip.avi", clip_frames(8)[0]).rename(folder / "video.mp4")
+    return folder
+
+
+def test_the_python_page_runs(python_page, monkeypatch, capsys):
+    monkeypatch.chdir(python_page)
+    names: dict = {}
+    for block in blocks("python.md"):
+        if "kpedge.training" in block:
+            break
+        exec(block.replace("image, time_s", "cv2.imread('photo.jpg'), time_s"), names)
+    assert names["crop"].shape == (112, 112, 3)
+    assert cv2.imread("annotated.jpg").shape == names["image"].shape
+    assert "no such photo.jpg" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_training_of_the_python_page_runs(python_page, monkeypatch, capsys):
+    monkeypatch.chdir(python_page)
+    names: dict = {}
+    exec("import kpedge\n" + next(block for block in blocks("python.md") if "kpedge.training" in block), names)
+    assert "of the box" in capsys.readouterr().out
+    assert len(names["mine"].scheme) == 21
+
+
+@pytest.mark.slow
+def test_the_python_page_is_typed(tmp_path):
+    """A user's file with the examples passes mypy --strict."""
+    (tmp_path / "user.py").write_text("\n".join(blocks("python.md")))
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "user.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

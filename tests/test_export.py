@@ -18,7 +18,7 @@ from kpedge.export.formats import onnx as onnx_format
 from kpedge.export.load import CHECKPOINT, ONNX, TORCHSCRIPT, format_of, open_eager, open_model
 from kpedge.export.parity import check_parity, compare
 from kpedge.export.test_inputs import random_crops
-from kpedge.export.verify import verify
+from kpedge.export.verification import verify
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.runtime.sessions import OnnxModel
 

@@ -18,7 +18,7 @@ from kpedge.export.exporter import export_model
 from kpedge.export.load import format_of, open_eager, open_model
 from kpedge.export.registry import FORMATS, chosen_formats
 from kpedge.export.test_inputs import random_crops
-from kpedge.export.verify import verify
+from kpedge.export.verification import verify
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.keypoint_model import empty_model, weights_hash
 from kpedge.models.registry import BACKBONES

@@ -12,7 +12,7 @@ from kpedge.data.check import OF_POINTS, check, label_preview
 from kpedge.data.formats import FORMATS, guess_format, read_format
 from kpedge.data.formats.label import read_labels
 from kpedge.data.packed import open_set
-from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.preparation import PrepareOptions, prepare
 
 FROM_IBUG68 = conversion(scheme_named("ibug68"), FACES21).groups
 

@@ -11,7 +11,7 @@ from kpedge.core.keypoints import FACES5
 from kpedge.data.check import check
 from kpedge.data.formats import guess_format, read_format
 from kpedge.data.frames import open_frames
-from kpedge.data.prepare import FrameOptions, prepare
+from kpedge.data.preparation import FrameOptions, prepare
 
 OBJECT = "<object><name>{}</name><difficult>{}</difficult><bndbox>{}</bndbox></object>"
 

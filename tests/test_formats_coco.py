@@ -12,7 +12,7 @@ from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points,
 from kpedge.data.check import check
 from kpedge.data.formats import guess_format, read_format
 from kpedge.data.packed import open_set
-from kpedge.data.prepare import FrameOptions, PrepareOptions, prepare
+from kpedge.data.preparation import FrameOptions, PrepareOptions, prepare
 
 EYES = ["left_eye", "right_eye", "nose_tip"]
 

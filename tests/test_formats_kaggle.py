@@ -11,7 +11,7 @@ from kpedge.data.formats import read_format
 from kpedge.data.formats.kaggle_csv import COLUMNS
 from kpedge.data.packed import open_set
 from kpedge.data.photos import open_photo
-from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.preparation import PrepareOptions, prepare
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from kpedge.data.check import check, label_preview
 from kpedge.data.formats import guess_format, read_format
 from kpedge.data.formats.label import format_row, read_labels
 from kpedge.data.packed import open_set
-from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.preparation import PrepareOptions, prepare
 
 
 @pytest.fixture

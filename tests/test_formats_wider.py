@@ -10,7 +10,7 @@ from kpedge.data.check import check
 from kpedge.data.convert import convert
 from kpedge.data.formats import guess_format, read_format
 from kpedge.data.frames import open_frames
-from kpedge.data.prepare import FrameOptions, prepare
+from kpedge.data.preparation import FrameOptions, prepare
 
 ATTRIBUTES = "0 0 0 0 0 0 "
 TRAIN = f"""0--Parade/0_Parade_a b_1.jpg

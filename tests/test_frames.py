@@ -16,7 +16,7 @@ from kpedge.core.keypoints import FACES21, FACES21_MEAN
 from kpedge.data.formats.label import format_row, read_labels
 from kpedge.data.frames import is_frame_set, open_frames
 from kpedge.data.pack_frames import shrink
-from kpedge.data.prepare import FrameOptions, prepare
+from kpedge.data.preparation import FrameOptions, prepare
 
 FIVE = [16, 17, 18, 19, 20]
 ALL_TRAIN = {"validation": 0.0, "test": 0.0}

@@ -12,7 +12,7 @@ from kpedge.core.geometry import CropRule
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.mixture import Mixture
 from kpedge.data.packed import open_set
-from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.preparation import PrepareOptions, prepare
 from kpedge.data.sampling import CropSampler, Jitter
 from kpedge.training.config import TrainConfig
 from kpedge.training.distributed import World

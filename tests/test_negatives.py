@@ -10,7 +10,7 @@ from kpedge.core.geometry import CropRule, box_overlaps_image, crop_square, iou
 from kpedge.data.formats.label import format_row
 from kpedge.data.negatives import LEAVE, MAX_IOU, choose_negatives, overhang, read_unlabelled
 from kpedge.data.packed import open_set
-from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.preparation import PrepareOptions, prepare
 
 RULE = CropRule()
 SIZE = (320, 240)

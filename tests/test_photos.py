@@ -14,7 +14,7 @@ from kpedge.core.model_zoo import models_folder
 from kpedge.data.check import check
 from kpedge.data.negatives import MAX_IOU, read_unlabelled
 from kpedge.data.packed import open_set
-from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.preparation import PrepareOptions, prepare
 from kpedge.data.sampling import CropSampler
 from kpedge.runtime.sessions import OnnxModel
 

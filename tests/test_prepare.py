@@ -12,7 +12,7 @@ from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.label import read_labels
 from kpedge.data.packed import open_set, read_info
-from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.preparation import PrepareOptions, prepare
 from kpedge.data.sampling import CropSampler, Jitter, labelled_fractions
 from kpedge.data.split import split_photos
 

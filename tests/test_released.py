@@ -24,7 +24,7 @@ from kpedge.data.formats.label import read_labels
 from kpedge.export.load import open_eager, open_model
 from kpedge.export.parity import check_parity, check_same_model
 from kpedge.export.test_inputs import random_crops
-from kpedge.export.verify import verify
+from kpedge.export.verification import verify
 from kpedge.models.fold import unfolded_layers
 from kpedge.runtime.detector import FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model

@@ -15,9 +15,9 @@ from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.label import read_labels
 from kpedge.data.packed import open_set
-from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.preparation import PrepareOptions, prepare
 from kpedge.export.load import open_eager, open_model
-from kpedge.export.verify import verify
+from kpedge.export.verification import verify
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.runtime.keypoints import KeypointPredictor
 from kpedge.runtime.sessions import OnnxModel

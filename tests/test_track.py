@@ -107,7 +107,7 @@ def test_results_as_plain_types():
     face = kpedge.Face(np.array([1.23456, 2, 3, 4]), np.full((2, 2), 0.12345), 0.98765, np.array([0.5, 1.23456]))
     plain = {"box": [1.235, 2, 3, 4], "score": 0.988, "keypoints": [[0.123, 0.123]] * 2, "errors": [0.5, 1.235]}
     assert face.to_dict() == plain
-    whole = dataclasses.replace(face, id=7, pose=kpedge.Pose(1.23456, -2.0, 179.999), score=None, errors=None)
+    whole = dataclasses.replace(face, id=7, pose=kpedge.Pose(1.23456, -2.0, 179.999), score=None, expected_errors=None)
     assert whole.to_dict() == {
         "id": 7,
         "box": plain["box"],

@@ -73,9 +73,9 @@ def test_the_result_is_whole(tracker):
     assert face.box == pytest.approx(boxes_of_points(face.keypoints[None])[0])
     assert face.box == pytest.approx(boxes_of_points(truth)[0], abs=0.1 * 90)
     assert 0.9 < face.score <= 1
-    assert face.errors.shape == (21,)
-    assert (face.errors > 0).all()
-    assert face.errors.max() < 0.1 * 90
+    assert face.expected_errors.shape == (21,)
+    assert (face.expected_errors > 0).all()
+    assert face.expected_errors.max() < 0.1 * 90
 
 
 def test_results_of_earlier_frames_stay_as_they_were(tracker):
@@ -84,11 +84,11 @@ def test_results_of_earlier_frames_stay_as_they_were(tracker):
     for number, image in enumerate(images):
         (face,) = tracker(image, number * FRAME_S)
         kept.append(face)
-        copies.append((face.keypoints.copy(), face.box.copy(), face.errors.copy()))
+        copies.append((face.keypoints.copy(), face.box.copy(), face.expected_errors.copy()))
     for face, (keypoints, box, errors) in zip(kept, copies, strict=True):
         assert (face.keypoints == keypoints).all()
         assert (face.box == box).all()
-        assert (face.errors == errors).all()
+        assert (face.expected_errors == errors).all()
 
 
 def test_the_frame_itself_is_left_alone(tracker):

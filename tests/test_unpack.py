@@ -210,7 +210,10 @@ def test_a_wrong_byte_is_noticed(tmp_path, room, kind):
 @pytest.mark.parametrize(
     ("data", "words"),
     [(b"", "not an archive"), (b"x,y\n1,2\n", "not an archive"), (b"\n<!DOCTYPE html><p>log in", "a web page")]
-    + [(start, "broken") for start in (b"PK\x03\x04", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\x00", gzip.compress(b"x" * 9, mtime=0))]
+    + [
+        (start, "broken")
+        for start in (b"PK\x03\x04", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\x00", gzip.compress(b"x" * 9, mtime=0))
+    ]
     + [(zip_bytes(), "is empty"), (tar_bytes(), "not an archive")],
 )
 def test_what_is_not_an_archive_or_holds_nothing_is_an_error(tmp_path, room, data, words):

@@ -164,8 +164,8 @@ def prepare(
     With --frames, whole photos are packed with the boxes of all their faces, to train the detector.
     """
     from kpedge.core.errors import UsageError
-    from kpedge.data.prepare import FrameOptions, PrepareOptions
-    from kpedge.data.prepare import prepare as run_prepare
+    from kpedge.data.preparation import FrameOptions, PrepareOptions
+    from kpedge.data.preparation import prepare as run_prepare
 
     if frames and (negatives is not None or context is not None):
         raise UsageError("--negatives and --context are for crops, --frames packs photos", "leave one of them out")

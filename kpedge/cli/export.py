@@ -146,7 +146,7 @@ def verify(
 ) -> None:
     """Check exported files again, from the files alone: no checkpoint, and for ONNX no PyTorch, is needed."""
     from kpedge.core.model_zoo import resolve_model
-    from kpedge.export.verify import verify as run_verify
+    from kpedge.export.verification import verify as run_verify
 
     checks = run_verify([resolve_model(name) for name in models])
     if as_json:

@@ -15,7 +15,7 @@ from kpedge.runtime.registry import BACKENDS
 if TYPE_CHECKING:
     from kpedge.data.frames import FrameSet
     from kpedge.data.packed import PreparedSet
-    from kpedge.data.prepare import FrameOptions, PrepareOptions
+    from kpedge.data.preparation import FrameOptions, PrepareOptions
 
 Data = Annotated[
     Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos, which is prepared first.")
@@ -89,7 +89,7 @@ SYNTHETIC_PHOTOS, SYNTHETIC_FRAMES = 4000, 1000
 
 def synthetic_set(beside: Path) -> PreparedSet:
     """Synthetic faces, for whoever gives no data: rendered and prepared below `beside` the first time."""
-    from kpedge.data.prepare import PrepareOptions
+    from kpedge.data.preparation import PrepareOptions
     from kpedge.synthetic import TERMS
 
     photos = _synthetic_photos(beside, SYNTHETIC_PHOTOS)
@@ -98,7 +98,7 @@ def synthetic_set(beside: Path) -> PreparedSet:
 
 def synthetic_frames(beside: Path) -> list[FrameSet]:
     """Synthetic frames for the detector, likewise: those with faces, and those without."""
-    from kpedge.data.prepare import FrameOptions
+    from kpedge.data.preparation import FrameOptions
     from kpedge.synthetic import TERMS
 
     photos = _synthetic_photos(beside, SYNTHETIC_FRAMES, frames=True)
@@ -136,7 +136,7 @@ def prepared_set(
         DataError: `data` is neither.
     """
     from kpedge.data.packed import is_prepared, open_set
-    from kpedge.data.prepare import prepare
+    from kpedge.data.preparation import prepare
 
     if is_prepared(data):
         return open_set(data)
@@ -163,7 +163,7 @@ def frame_set(
         DataError: `data` is neither.
     """
     from kpedge.data.frames import is_frame_set, open_frames
-    from kpedge.data.prepare import FrameOptions, prepare
+    from kpedge.data.preparation import FrameOptions, prepare
 
     if is_frame_set(data):
         return open_frames(data)

@@ -175,7 +175,7 @@ def _keypoint_sets(config: TrainConfig, data: Path | None, extra_data: list[Path
     def open_sets(work: Path) -> list[Any]:
         from kpedge.cli.options import prepared_set, synthetic_set
         from kpedge.data.packed import is_prepared
-        from kpedge.data.prepare import PrepareOptions
+        from kpedge.data.preparation import PrepareOptions
 
         options = PrepareOptions(size=config.crop_size)
         _check_prepared([data, *(extra_data or [])], is_prepared, "")

@@ -1,15 +1,29 @@
-"""What a model says of a picture: frozen result types, and their JSON form."""
+"""Results: frozen types for what models find in an image, their JSON form, and what one does with them next."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.core.errors import UsageError
+from kpedge.core.geometry import Image, similarity, warp
+from kpedge.core.keypoints import FACES5, conversion
+from kpedge.core.scheme import KeypointScheme
+
+Floats = NDArray[np.float64]
+
 DECIMALS = 3
 """Digits behind the point in JSON: a thousandth of a pixel, below what any model resolves."""
+ALIGNED = (
+    np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]) + 0.5
+) / 112
+"""Where an aligned crop shows pupils, nose tip and mouth corners, fractions of its side: the template
+of 112 pixels that ArcFace (Deng et al. 2019) and most face recognition networks after it were trained with.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,19 +36,19 @@ class Detection:
         points: float64 (5, 2), x y in pixels of the input image: both eyes, nose tip, both mouth corners.
     """
 
-    box: NDArray[np.float64]
+    box: Floats
     score: float
-    points: NDArray[np.float64]
+    points: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """How a head is turned, degrees, for a camera that looks straight at it (docs/coordinates.md).
+    """Head pose in degrees, for a camera that looks straight at the face (docs/coordinates.md).
 
     Attributes:
-        yaw: positive when the face looks towards the picture's right.
+        yaw: positive when the face looks towards the image's right.
         pitch: positive when it looks up.
-        roll: positive when the picture's right eye hangs lower.
+        roll: positive when the image's right eye is lower.
     """
 
     yaw: float
@@ -46,27 +60,80 @@ class Pose:
         return {name: round(value, 2) for name, value in asdict(self).items()}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Face:
-    """One face.
+    """One face. `face["nose_tip"]` is a keypoint by name.
 
     Attributes:
         box: float64 (4,), x1 y1 x2 y2 in pixels of the input image.
-        keypoints: float64 (K, 2), x y in pixels of the input image; they may lie beyond its edges. (0, 2) where the
-            model finds that there is no face.
-        score: the probability that this is a face, 0 to 1; None where the model does not say.
-        errors: float64 (K,), how far each point is expected to be off, pixels of the input image; None where the model
-            does not say.
+        keypoints: float64 (K, 2), x y in pixels of the input image; they may lie beyond its edges. (0, 2) if the model
+            finds that this is not a face.
+        score: the probability that this is a face, 0 to 1; None if the model has no face score.
+        expected_errors: float64 (K,), expected distance of each point from its true place, pixels of the input image;
+            None if the model does not estimate it.
         id: number of the person in a video, from 1, the same from frame to frame; None in a photo.
-        pose: how the head is turned; None where it was not asked for, or the model has too few points for it.
+        pose: head pose; None if it was not requested or the model has too few points for it.
+        scheme: names of the keypoints, mirror pairs and skeleton.
     """
 
-    box: NDArray[np.float64]
-    keypoints: NDArray[np.float64]
+    box: Floats
+    keypoints: Floats
     score: float | None = None
-    errors: NDArray[np.float64] | None = None
+    expected_errors: Floats | None = None
     id: int | None = None
     pose: Pose | None = None
+    scheme: KeypointScheme | None = None
+
+    def __getitem__(self, name: str) -> Floats:
+        """A keypoint by its name in the scheme, or one that follows from several (docs/schemes.md): float64 (2,).
+
+        Raises:
+            UsageError: there is no such keypoint.
+        """
+        scheme = self._scheme()
+        if name in scheme.points and len(self.keypoints):
+            return np.asarray(self.keypoints[scheme.points.index(name)])
+        if name in scheme.derived and len(self.keypoints):
+            return np.asarray(self.keypoints[list(scheme.derived[name])].mean(axis=0))
+        if not len(self.keypoints):
+            raise UsageError("this box shows no face, so it has no keypoints", "check len(face.keypoints) first")
+        raise UsageError(f"{scheme.name} has no keypoint {name!r}", f"its names: {', '.join(scheme.points)}")
+
+    def __repr__(self) -> str:
+        x1, y1, x2, y2 = (round(value) for value in self.box.tolist())
+        parts = [f"box=({x1}, {y1}, {x2}, {y2})", f"{len(self.keypoints)} keypoints"]
+        parts += [] if self.score is None else [f"score={self.score:.2f}"]
+        parts += [] if self.id is None else [f"id={self.id}"]
+        if self.pose is not None:
+            parts.append(f"yaw={self.pose.yaw:.0f} pitch={self.pose.pitch:.0f} roll={self.pose.roll:.0f}")
+        return f"<Face {', '.join(parts)}>"
+
+    def draw(self, image: Image, *, box: bool = True, points: bool = True, label: bool = True) -> Image:
+        """Draw the face into an image, uint8 (H, W, 3), which is changed and returned."""
+        from kpedge.core.drawing import draw_face
+
+        draw_face(image, self, self._scheme(), box=box, points=points, label=label)
+        return image
+
+    def aligned_crop(self, image: Image, size: int = 112) -> Image:
+        """The face as face recognition networks expect it: rotated, scaled and moved so that pupils, nose tip and mouth
+        corners come as near as possible to the template `ALIGNED` (least squares).
+
+        Args:
+            image: in which the face was found, uint8 (H, W, 3).
+            size: side of the crop, pixels.
+
+        Returns:
+            uint8 (size, size, 3), in the colour order of the image.
+
+        Raises:
+            UsageError: the five points do not follow from the scheme, or this box shows no face.
+        """
+        scheme = self._scheme()
+        to_five = conversion(scheme, FACES5)
+        if not to_five.is_whole or not len(self.keypoints):
+            raise UsageError(f"no aligned crop: pupils, nose tip and mouth corners do not follow from {scheme.name}")
+        return warp(image, similarity(to_five(self.keypoints), ALIGNED * size - 0.5), size)
 
     def to_dict(self) -> dict[str, Any]:
         """The face as plain JSON types."""
@@ -75,21 +142,27 @@ class Face:
             "box": np.round(self.box, DECIMALS).tolist(),
             "score": None if self.score is None else round(self.score, DECIMALS),
             "keypoints": np.round(self.keypoints, DECIMALS).tolist(),
-            **({} if self.errors is None else {"errors": np.round(self.errors, DECIMALS).tolist()}),
+            **({} if self.expected_errors is None else {"errors": np.round(self.expected_errors, DECIMALS).tolist()}),
             **({} if self.pose is None else {"pose": self.pose.to_dict()}),
         }
 
+    def _scheme(self) -> KeypointScheme:
+        if self.scheme is None:
+            raise UsageError("this face does not know the names of its keypoints", "create it with scheme=…")
+        return self.scheme
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ImageFaces:
-    """All faces of an image.
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ImageFaces(Sequence[Face]):
+    """All faces of an image: a sequence of `Face`. A notebook shows it as the annotated image.
 
     Attributes:
-        image: its path, as it was given.
-        faces: in the order of the boxes.
+        image: its path, as it was given; empty if it was given as pixels.
+        faces: by falling score of the detector.
         size: width and height, pixels.
         scheme: name of the keypoint scheme.
-        names: of the keypoints, in their order; None to leave them out.
+        names: of the keypoints, in their order, if they are to be part of `to_dict`.
+        pixels: the image, uint8 (H, W, 3), blue-green-red; None if it was not kept.
     """
 
     image: str
@@ -97,6 +170,43 @@ class ImageFaces:
     size: tuple[int, int]
     scheme: str
     names: tuple[str, ...] | None = None
+    pixels: Image | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<ImageFaces {self.image or 'of an array'}, {self.size[0]}x{self.size[1]}: {list(self.faces)}>"
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __iter__(self) -> Iterator[Face]:
+        return iter(self.faces)
+
+    @overload
+    def __getitem__(self, index: int) -> Face: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Face]: ...
+    def __getitem__(self, index: int | slice) -> Face | Sequence[Face]:
+        return self.faces[index]
+
+    def draw(self) -> Image:
+        """A copy of the image with all faces drawn, uint8 (H, W, 3), blue-green-red.
+
+        Raises:
+            UsageError: the image was not kept.
+        """
+        if self.pixels is None:
+            raise UsageError("the image was not kept", "draw with face.draw(image)")
+        annotated = self.pixels.copy()
+        for face in self.faces:
+            face.draw(annotated)
+        return annotated
+
+    def _repr_png_(self) -> bytes | None:
+        if self.pixels is None:
+            return None
+        import cv2
+
+        return bytes(cv2.imencode(".png", self.draw())[1])
 
     def to_dict(self) -> dict[str, Any]:
         """The document that `kpedge predict` prints, one per line."""

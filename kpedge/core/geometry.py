@@ -311,3 +311,21 @@ def crop(image: Image, transform: Transform, size: int, *, border: str = "replic
         borderMode=BORDERS[border],
     )
     return warped.reshape(size, size, -1)  # type: ignore[return-value]
+
+
+def similarity(points: Points, targets: Points) -> Transform:
+    """The rotation, scale and shift, without mirroring, that takes points (N, 2) nearest to targets (N, 2) by least
+    squares (Umeyama 1991): float64 (2, 3).
+    """
+    start, end = points.mean(axis=0), targets.mean(axis=0)
+    around, goal = points - start, targets - end
+    size = float((around * around).sum())
+    cos = float((around * goal).sum()) / size
+    sin = float((around[:, 0] * goal[:, 1] - around[:, 1] * goal[:, 0]).sum()) / size
+    turn = np.array([[cos, -sin], [sin, cos]])
+    return np.column_stack([turn, end - turn @ start])
+
+
+def warp(image: Image, transform: Transform, size: int) -> Image:
+    """An image, uint8 (H, W, 3), taken through a transform into a square of `size` pixels; black beyond its edges."""
+    return np.asarray(crop(image, transform, size, border="black"), dtype=np.uint8)

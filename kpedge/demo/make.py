@@ -17,7 +17,7 @@ from kpedge.core.geometry import Image
 from kpedge.core.machine import describe
 from kpedge.core.model_zoo import DEFAULT_MODEL, released_keypoint_models, resolve_model, sample_folder
 from kpedge.data.packed import PreparedSet, open_set
-from kpedge.data.prepare import PrepareOptions, prepare
+from kpedge.data.preparation import PrepareOptions, prepare
 from kpedge.demo.settings import NAME, RECIPE, DemoSettings
 from kpedge.evaluation.compare import Record
 from kpedge.evaluation.evaluate import Evaluation, TestFaces, evaluate
@@ -25,7 +25,7 @@ from kpedge.evaluation.keypoint_report import load_faces
 from kpedge.export.exporter import ExportResult, export_model
 from kpedge.export.load import open_eager
 from kpedge.export.registry import DEFAULT_FORMATS
-from kpedge.export.verify import FileCheck, verify
+from kpedge.export.verification import FileCheck, verify
 from kpedge.runtime.keypoints import CropModel, keypoint_model
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.synthetic import TERMS, SyntheticReport, write_synthetic

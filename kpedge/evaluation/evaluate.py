@@ -18,6 +18,7 @@ from kpedge.data.packed import PreparedSet
 from kpedge.data.sampling import CropSampler
 from kpedge.evaluation.keypoint_metrics import KeypointAccuracy, KeypointTruth, measure
 from kpedge.evaluation.score_metrics import FaceAccuracy, measure_faces
+from kpedge.runtime.keypoints import CropModel
 
 Predict = Callable[[NDArray[np.uint8]], Outputs]
 """Crops, uint8 (N, H, W, C), to the outputs of a model."""
@@ -246,6 +247,23 @@ def evaluate(predict: Predict, faces: TestFaces, card: ModelCard) -> Evaluation:
         forecast=judge_forecast(expected, predicted, faces.truth),
         converted=faces.converted,
     )
+
+
+def evaluate_split(model: CropModel, source: PreparedSet, split: str = "test", *, box_noise: float = 0.0) -> Evaluation:
+    """Measure a keypoint model on a split of a prepared set.
+
+    Args:
+        model: in any format, as `kpedge.export.open_model` opens it.
+        source: the set, as `kpedge.data.open_set` opens it.
+        split: "train", "validation" or "test".
+        box_noise: how far boxes are disturbed, as a fraction of their size.
+
+    Raises:
+        DataError: the split has no face.
+    """
+    card = model.card
+    faces = faces_of_split(source, split, card.size, card.colour, card.crop, box_noise=box_noise)
+    return evaluate(model, in_common(faces, card.scheme, str(source.path)), card)
 
 
 def judge_forecast(

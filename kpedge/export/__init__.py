@@ -1,1 +1,22 @@
-"""Export formats of a model: writing them, opening them, and checking that they compute the same numbers."""
+"""Model file formats: write them, open them, and verify that they compute the same numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kpedge.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from kpedge.export.exporter import ExportResult as ExportResult
+    from kpedge.export.exporter import export_model as export_model
+    from kpedge.export.load import open_model as open_model
+    from kpedge.export.verification import verify as verify
+
+_HOMES = {
+    "export_model": "kpedge.export.exporter",
+    "ExportResult": "kpedge.export.exporter",
+    "verify": "kpedge.export.verification",
+    "open_model": "kpedge.export.load",
+}
+__all__ = ["ExportResult", "export_model", "open_model", "verify"]
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

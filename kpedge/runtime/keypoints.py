@@ -293,14 +293,16 @@ class KeypointPredictor:
         self, outputs: Outputs, boxes: NDArray[np.float64], transforms: Sequence[Transform]
     ) -> tuple[Face, ...]:
         """A model's outputs for the crops of boxes (N, 4) as faces in pixels of the image."""
-        found, has_score = self.locate(outputs, transforms), self.model.card.has_score
+        found, card = self.locate(outputs, transforms), self.model.card
+        has_score, scheme = card.has_score, card.scheme
         faces = []
         for number, box in enumerate(boxes):
             score = float(found.scores[number]) if has_score else None
             if score is not None and score < self.threshold:
-                faces.append(Face(box=box, keypoints=np.empty((0, 2)), score=score))
+                faces.append(Face(box=box, keypoints=np.empty((0, 2)), score=score, scheme=scheme))
                 continue
-            faces.append(Face(box, found.points[number], score, found.errors[number] if has_score else None))
+            errors = found.errors[number] if has_score else None
+            faces.append(Face(box, found.points[number], score, errors, scheme=scheme))
         return tuple(faces)
 
     def run(self, crops: NDArray[np.uint8]) -> Outputs:

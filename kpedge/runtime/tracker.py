@@ -255,7 +255,7 @@ class FaceTracker:
             self._marks.append(("pose", time.perf_counter()))
         scores, faces = found.scores.tolist(), []
         for row, track, box, own, pose in zip(rows, tracks, boxes, points, poses, strict=True):
-            faces.append(Face(box, own, scores[row], found.errors[row], track.id, pose))
+            faces.append(Face(box, own, scores[row], found.errors[row], track.id, pose, self.scheme))
         return tuple(faces)
 
     def _is_search_due(self, time_s: float, tracked: int) -> bool:

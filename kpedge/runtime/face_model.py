@@ -1,0 +1,124 @@
+"""`kpedge.load`: detector and keypoint model as one object, for images as people have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from kpedge.core.faces import Face, ImageFaces
+from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from kpedge.core.scheme import KeypointScheme
+from kpedge.runtime.inputs import to_image
+from kpedge.runtime.pipeline import FacePipeline
+from kpedge.runtime.pose import head_poses
+from kpedge.runtime.registry import AUTO
+
+if TYPE_CHECKING:
+    from kpedge.runtime.sources.source import Frame, Source
+
+
+class FaceModel:
+    """Finds faces, their keypoints and head poses in images. Made by `kpedge.load`.
+
+    Attributes:
+        pipeline: detector and keypoint model.
+        scheme: names of the keypoints, mirror pairs and skeleton.
+        pose: whether head poses are estimated.
+    """
+
+    def __init__(self, pipeline: FacePipeline, *, pose: bool = True) -> None:
+        self.pipeline = pipeline
+        self.pose = pose
+        self.scheme: KeypointScheme = pipeline.predictor.model.card.scheme
+
+    def __repr__(self) -> str:
+        keypoints, detector = self.pipeline.predictor.model.card, self.pipeline.detector.model.card
+        return f"<FaceModel {keypoints.name} ({len(self.scheme)} keypoints, {self.scheme.name}) with {detector.name}>"
+
+    @overload
+    def __call__(self, image: list[Any] | tuple[Any, ...], *, colour: str = "bgr") -> list[ImageFaces]: ...
+    @overload
+    def __call__(self, image: Any, *, colour: str = "bgr") -> ImageFaces: ...
+    def __call__(self, image: Any, *, colour: str = "bgr") -> ImageFaces | list[ImageFaces]:
+        """The faces of an image, or of each of a list of images.
+
+        Args:
+            image: a path, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4) of uint8, or a list of these.
+            colour: order of an array's channels: "bgr", as OpenCV reads images, or "rgb".
+
+        Raises:
+            ImageError: a file cannot be read.
+            UsageError: something that is no image; the message says how to convert it.
+        """
+        if isinstance(image, list | tuple):
+            return [self._find(one, colour) for one in image]
+        return self._find(image, colour)
+
+    def _find(self, given: Any, colour: str) -> ImageFaces:
+        image = to_image(given, colour)
+        faces: Sequence[Face] = self.pipeline(image)
+        size = (image.shape[1], image.shape[0])
+        real = [face for face in faces if len(face.keypoints)]
+        if self.pose and real:
+            poses = dict(
+                zip(map(id, real), head_poses(np.array([f.keypoints for f in real]), self.scheme, size), strict=True)
+            )
+            faces = [replace(face, pose=poses.get(id(face))) for face in faces]
+        name = str(given) if isinstance(given, str | Path) else ""
+        return ImageFaces(name, tuple(faces), size, self.scheme.name, pixels=image)
+
+    def track(
+        self, source: int | str | Path | Source, *, realtime: bool = False
+    ) -> Iterator[tuple[Frame, tuple[Face, ...]]]:
+        """Track the faces of a video, camera or stream with these models: see `kpedge.track`."""
+        from kpedge.runtime.tracker import FaceTracker
+        from kpedge.runtime.video import track
+
+        tracker = FaceTracker(self.pipeline.detector, self.pipeline.predictor, pose=self.pose)
+        return track(source, tracker, realtime=realtime)
+
+
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    detector: str | Path = DEFAULT_DETECTOR,
+    max_side: int | None = None,
+    threshold: float | None = None,
+    threads: int = 1,
+    provider: str = "cpu",
+    backend: str = AUTO,
+    pose: bool = True,
+) -> FaceModel:
+    """Load a keypoint model and a detector. The arguments are those of `kpedge predict`.
+
+    Args:
+        model: a released name ("stage1", "stage2", "stage3"), a model file, or a run folder.
+        detector: likewise.
+        max_side: longer side, pixels, at which images are searched for faces; None for the detector's own.
+        threshold: lowest score at which a box counts as a face; None for the model's own.
+        threads: CPU threads of each model.
+        provider: onnxruntime's execution provider, as "cpu" or "cuda".
+        backend: what runs the models; "auto" decides by their files.
+        pose: estimate head poses.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be used.
+        UsageError: an argument makes no sense.
+
+    Example:
+        >>> import kpedge
+        >>> from kpedge.core.model_zoo import sample_photo
+        >>> faces = kpedge.load("stage3")(sample_photo())
+        >>> len(faces), faces[0]["nose_tip"].round().tolist()
+        (1, [225.0, 125.0])
+    """
+    return FaceModel(
+        FacePipeline(
+            detector, model, side=max_side, threshold=threshold, threads=threads, provider=provider, backend=backend
+        ),
+        pose=pose,
+    )

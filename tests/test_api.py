@@ -1,0 +1,125 @@
+"""The Python interface: what users call from their own programs, and what they give it by mistake."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SAMPLE
+
+import kpedge
+from kpedge.core.faces import ALIGNED, Face
+from kpedge.core.geometry import similarity, transform_points
+from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points
+
+PHOTO = SAMPLE / "eileen_collins.jpg"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return kpedge.load("stage3")
+
+
+@pytest.fixture(scope="module")
+def image():
+    return cv2.imread(str(PHOTO))
+
+
+@pytest.fixture(scope="module")
+def faces(model, image):
+    return model(image)
+
+
+def test_every_way_to_give_an_image_finds_the_same_face(model, image, faces):
+    pil = pytest.importorskip("PIL.Image")
+    alpha = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+    ways = [(str(PHOTO), "bgr"), (PHOTO, "bgr"), (pil.open(PHOTO), "bgr"), (alpha, "bgr")]
+    ways += [(image[:, :, ::-1], "rgb"), (alpha[:, :, [2, 1, 0, 3]], "rgb")]
+    for given, colour in ways:
+        (face,) = model(given, colour=colour)
+        assert np.abs(face.keypoints - faces[0].keypoints).max() < 1.0, "decoders of JPEG differ a little"
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    assert len(model(grey)) == len(model(grey[:, :, None])) == 1
+    assert [len(found) for found in model([PHOTO, np.zeros((64, 64, 3), np.uint8)])] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "None"),
+        (np.zeros((8, 8, 3)), "float64"),
+        (np.zeros((8, 8), np.uint16), "uint16"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "list"),
+        (np.zeros((3, 8, 8), np.uint8), "transpose"),
+        (np.zeros((8, 8, 2), np.uint8), "shape"),
+        (np.zeros(8, np.uint8), "shape"),
+        (np.zeros((0, 8, 3), np.uint8), "empty"),
+        (7, "int"),
+        ("no such file.jpg", "no such"),
+    ],
+    ids=str,
+)
+def test_what_is_no_image_is_named_with_what_to_do(model, given, words):
+    with pytest.raises(kpedge.KpedgeError) as caught:
+        model(given)
+    assert words in f"{caught.value} {caught.value.advice}"
+
+
+def test_keypoints_have_names(faces):
+    (face,) = faces
+    for index, name in enumerate(face.scheme.points):
+        assert np.array_equal(face[name], face.keypoints[index])
+    with pytest.raises(kpedge.UsageError, match="no keypoint 'nose'"):
+        face["nose"]
+
+
+def test_an_aligned_crop_shows_the_five_points_where_recognition_expects_them(faces, image):
+    (face,) = faces
+    five = convert_points(face.keypoints, FACES21, FACES5)
+    moved = transform_points(similarity(five, ALIGNED * 112 - 0.5), five)
+    assert np.abs(moved - (ALIGNED * 112 - 0.5)).max() < 6, "people differ from the template"
+    crop = face.aligned_crop(image, 112)
+    assert crop.shape == (112, 112, 3)
+    angle, zoom, shift = np.radians(30), 1.5, np.array([40.0, -20.0])
+    turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    assert np.allclose(similarity(five, five @ turn.T + shift), np.column_stack([turn, shift]))
+
+
+def test_results_draw_themselves_and_print_short(faces, image):
+    assert faces.pixels is image
+    drawn = faces.draw()
+    assert drawn is not image
+    assert (drawn != image).any()
+    assert faces._repr_png_().startswith(b"\x89PNG")
+    assert len(repr(faces[0])) < 120
+    assert "Face" in repr(faces[0])
+    assert faces.to_dict()["scheme"] == "faces21"
+    assert faces[0].pose is not None
+
+
+def test_a_face_without_scheme_or_points_says_so():
+    with pytest.raises(kpedge.UsageError, match="names"):
+        Face(np.zeros(4), FACES21_MEAN)["nose_tip"]
+    with pytest.raises(kpedge.UsageError, match="no face"):
+        Face(np.zeros(4), np.empty((0, 2)), scheme=FACES21)["nose_tip"]
+
+
+def test_importing_kpedge_loads_nothing_heavy():
+    code = "import sys, kpedge, kpedge.training, kpedge.export, kpedge.data, kpedge.evaluation\n"
+    code += "print(sorted({'numpy', 'cv2', 'torch', 'onnx', 'onnxruntime'} & set(sys.modules)), 'load' in dir(kpedge))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] True"
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = kpedge.nothing
+
+
+def test_public_names_lead_somewhere():
+    import kpedge.data
+    import kpedge.evaluation
+    import kpedge.export
+    import kpedge.training
+
+    for package in (kpedge, kpedge.data, kpedge.training, kpedge.evaluation, kpedge.export):
+        for name in package.__all__:
+            assert getattr(package, name) is not None
