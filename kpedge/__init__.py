@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kpedge.core.faces import Face as Face
     from kpedge.core.faces import ImageFaces as ImageFaces
     from kpedge.core.faces import Pose as Pose
+    from kpedge.core.images import read_image as read_image
     from kpedge.runtime.face_model import FaceModel as FaceModel
     from kpedge.runtime.face_model import load as load
     from kpedge.runtime.pipeline import FacePipeline as FacePipeline
@@ -50,6 +51,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "kpedge.runtime.face_model",
     "track": "kpedge.runtime.video",
+    "read_image": "kpedge.core.images",
     "FaceModel": "kpedge.runtime.face_model",
     "FaceTracker": "kpedge.runtime.tracker",
     "FacePipeline": "kpedge.runtime.pipeline",
@@ -92,6 +94,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "load",
+    "read_image",
     "track",
 ]
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -87,7 +87,7 @@ def test_the_python_page_runs(python_page, monkeypatch, capsys):
     for block in blocks("python.md"):
         if "kpedge.training" in block:
             break
-        exec(block.replace("image, time_s", "cv2.imread('photo.jpg'), time_s"), names)
+        exec(block, names)
     assert names["crop"].shape == (112, 112, 3)
     assert cv2.imread("annotated.jpg").shape == names["image"].shape
     assert "no such photo.jpg" in capsys.readouterr().out

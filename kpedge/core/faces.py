@@ -108,14 +108,14 @@ class Face:
             parts.append(f"yaw={self.pose.yaw:.0f} pitch={self.pose.pitch:.0f} roll={self.pose.roll:.0f}")
         return f"<Face {', '.join(parts)}>"
 
-    def draw(self, image: Image, *, box: bool = True, points: bool = True, label: bool = True) -> Image:
+    def draw(self, image: NDArray[Any], *, box: bool = True, points: bool = True, label: bool = True) -> Image:
         """Draw the face into an image, uint8 (H, W, 3), which is changed and returned."""
         from kpedge.core.drawing import draw_face
 
         draw_face(image, self, self._scheme(), box=box, points=points, label=label)
         return image
 
-    def aligned_crop(self, image: Image, size: int = 112) -> Image:
+    def aligned_crop(self, image: NDArray[Any], size: int = 112) -> Image:
         """The face as face recognition networks expect it: rotated, scaled and moved so that pupils, nose tip and mouth
         corners come as near as possible to the template `ALIGNED` (least squares).
 
@@ -133,7 +133,7 @@ class Face:
         to_five = conversion(scheme, FACES5)
         if not to_five.is_whole or not len(self.keypoints):
             raise UsageError(f"no aligned crop: pupils, nose tip and mouth corners do not follow from {scheme.name}")
-        return warp(image, similarity(to_five(self.keypoints), ALIGNED * size - 0.5), size)
+        return warp(np.asarray(image, dtype=np.uint8), similarity(to_five(self.keypoints), ALIGNED * size - 0.5), size)
 
     def to_dict(self) -> dict[str, Any]:
         """The face as plain JSON types."""

@@ -108,13 +108,13 @@ def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
     return image
 
 
-def read_image(path: Path, *, stored: bool = False) -> Image:
+def read_image(path: str | Path, *, stored: bool = False) -> Image:
     """`decode_image` for a file.
 
     Raises:
         ImageError: as `decode_image`, or the file cannot be read.
     """
-    data = read_bytes(path, ImageError, "no such photo", largest=MAX_BYTES)
+    data = read_bytes(Path(path), ImageError, "no such photo", largest=MAX_BYTES)
     return decode_image(data, str(path), stored=stored)
 
 

@@ -18,7 +18,8 @@ from kpedge.data.packed import PreparedSet
 from kpedge.data.sampling import CropSampler
 from kpedge.evaluation.keypoint_metrics import KeypointAccuracy, KeypointTruth, measure
 from kpedge.evaluation.score_metrics import FaceAccuracy, measure_faces
-from kpedge.runtime.keypoints import CropModel
+from kpedge.runtime.keypoints import keypoint_model
+from kpedge.runtime.sessions import Model
 
 Predict = Callable[[NDArray[np.uint8]], Outputs]
 """Crops, uint8 (N, H, W, C), to the outputs of a model."""
@@ -249,7 +250,7 @@ def evaluate(predict: Predict, faces: TestFaces, card: ModelCard) -> Evaluation:
     )
 
 
-def evaluate_split(model: CropModel, source: PreparedSet, split: str = "test", *, box_noise: float = 0.0) -> Evaluation:
+def evaluate_split(model: Model, source: PreparedSet, split: str = "test", *, box_noise: float = 0.0) -> Evaluation:
     """Measure a keypoint model on a split of a prepared set.
 
     Args:
@@ -260,10 +261,12 @@ def evaluate_split(model: CropModel, source: PreparedSet, split: str = "test", *
 
     Raises:
         DataError: the split has no face.
+        UsageError: the model is a detector.
     """
-    card = model.card
+    crop_model = keypoint_model(model)
+    card = crop_model.card
     faces = faces_of_split(source, split, card.size, card.colour, card.crop, box_noise=box_noise)
-    return evaluate(model, in_common(faces, card.scheme, str(source.path)), card)
+    return evaluate(crop_model, in_common(faces, card.scheme, str(source.path)), card)
 
 
 def judge_forecast(
