@@ -135,7 +135,7 @@ def test_a_stream_may_change_its_size_and_send_broken_frames(server, said):
     undecodable = b"\xff\xd8\xff\xdb\x00\x02\xff\xda\x00\x02\x00\xff\xd9"
     for part in (jpeg(20)[:-100], undecodable, b"no picture", jpeg(30)[3200:], jpeg(40, 160, 120)):
         stream.send(part)
-    frame = next(frames)
+    frame = next(frame for frame in frames if frame.image.shape != (48, 64, 3))
     assert frame.image.shape == (120, 160, 3)
     assert shade(frame.image) == 40
     assert source.description == "160x120, mjpeg"

@@ -219,7 +219,10 @@ def test_music_is_no_video_with_or_without_a_cover(tmp_path):
             image = output.add_stream("mjpeg", rate=25) if cover else None
             if image is not None:
                 image.width, image.height, image.pix_fmt = 64, 48, "yuvj420p"
-                image.disposition = av.stream.Disposition.attached_pic
+                try:
+                    image.disposition = av.stream.Disposition.attached_pic
+                except AttributeError:
+                    pytest.skip("this PyAV cannot write covers")
                 output.mux(image.encode(av.VideoFrame.from_ndarray(picture(90), format="bgr24")))
                 output.mux(image.encode())
             samples = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
