@@ -143,7 +143,7 @@ def test_a_frame_set_is_measured_by_its_splits(folder, tmp_path, capsys):
         (["stage1", "--data", "{folder}", "--as-labelled"], 2, "--max-side and --as-labelled are for a detector"),
         (["detector", "--data", "{folder}", "--split", "test"], 2, "--split chooses of a frame set"),
         (["detector", "--data", "{folder}", "--max-side", "8"], 2, "--max-side must be at least 32, not 8"),
-        (["detector", "--data", "{folder}", "--format", "x"], 2, "no label format is called 'x'"),
+        (["detector", "--data", "{folder}", "--format", "x"], 2, "--format must be one of"),
         (["detector", "--data", "{tmp}/nowhere"], 1, "nowhere"),
         (["detector", "--data", "{set}", "--split", "x"], 2, "no split is called 'x'"),
         (["detector", "--data", "{set}", "--list", "a"], 2, "a frame set has --split"),

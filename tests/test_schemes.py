@@ -42,7 +42,7 @@ NAMES = ("faces5", "ibug68", "owl")
 LEAN = replace(
     RECIPES["stage3"],
     **{"width": 0.5, "batch_size": 16, "threads": 1, "warmup": 0.05, "lr": 5e-3, "ema_decay": 0.9, "epochs": 10},
-    **{"negatives": 0.5, "roll": 10.0, "scale": 0.15, "shift": 0.12, "peak": 1.0, "mirror": False},
+    **{"negatives": 0.5, "roll": 10.0, "scale": 0.15, "shift": 0.12, "jitter_exponent": 1.0, "mirror": False},
     **{"occlusion": 0.0, "jpeg": 0.0, "lowres": 0.0},
 )
 """Settings with which a narrow network learns one face in seconds."""
