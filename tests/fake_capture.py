@@ -2,6 +2,7 @@
 
 import queue
 
+import av
 import cv2
 import numpy as np
 
@@ -10,6 +11,8 @@ from kpedge.runtime.sources.live import RetryPolicy
 from kpedge.runtime.sources.open import open_source
 from kpedge.runtime.sources.reader import Reader
 
+OLD_FFMPEG = av.library_versions["libavformat"] < (62, 12)
+"""That of PyAV before 18."""
 WAIT_S = 60.0
 """How long a test waits for a thread before it fails; none waits that long when all is well."""
 

@@ -8,7 +8,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from fake_capture import WAIT_S, jpeg, shade
+from fake_capture import OLD_FFMPEG, WAIT_S, jpeg, shade
 
 from kpedge.core.errors import SourceError, UsageError
 from kpedge.runtime.sources import pipe as pipe_module
@@ -88,14 +88,14 @@ def test_in_real_time_only_the_newest_image_is_kept(pipe):
     source.close()
 
 
+@pytest.mark.skipif(OLD_FFMPEG, reason="FFmpeg before 8.1 stops at a broken JPEG in a stream")
 @pytest.mark.parametrize("realtime", [False, True])
 def test_broken_images_are_left_out_and_reported_once(said, realtime):
     data = jpeg(10) + NOISE[:3000] + jpeg(20) + UNDECODABLE * 2 + b"junk" + jpeg(30) * 3
     frames = list(open_source("-", stdin=io.BytesIO(data), notify=said.append, realtime=realtime))
     assert [shade(frame.image) for frame in frames][-1] == 30
     if not realtime:
-        # FFmpeg before 8.1 may lose a whole image next to a broken one, and never shows a broken one.
-        assert {10, 30} <= {shade(frame.image) for frame in frames} <= {10, 20, 30}
+        assert [shade(frame.image) for frame in frames] == [10, 20, 30, 30, 30]
     assert len(said) == 1
     assert "broken frame" in said[0]
 

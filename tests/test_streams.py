@@ -7,7 +7,7 @@ import threading
 
 import cv2
 import pytest
-from fake_capture import WAIT_S, jpeg, picture, shade
+from fake_capture import OLD_FFMPEG, WAIT_S, jpeg, picture, shade
 
 from kpedge.core.errors import SourceError
 from kpedge.runtime.sources import stream as stream_module
@@ -126,6 +126,7 @@ def test_mjpeg_over_http_comes_frame_by_frame(server, said):
     assert said == []
 
 
+@pytest.mark.skipif(OLD_FFMPEG, reason="FFmpeg before 8.1 stops at a broken JPEG in a stream")
 def test_a_stream_may_change_its_size_and_send_broken_frames(server, said):
     stream = Stream(jpeg(10), hold=True)
     server.scripts = [stream]

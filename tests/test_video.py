@@ -221,7 +221,7 @@ def test_music_is_no_video_with_or_without_a_cover(tmp_path):
                 image.width, image.height, image.pix_fmt = 64, 48, "yuvj420p"
                 try:
                     image.disposition = av.stream.Disposition.attached_pic
-                except AttributeError:
+                except (AttributeError, TypeError):
                     pytest.skip("this PyAV cannot write covers")
                 output.mux(image.encode(av.VideoFrame.from_ndarray(picture(90), format="bgr24")))
                 output.mux(image.encode())

@@ -73,7 +73,7 @@ class AvReader(Reader):
         self.declared_s = _declared_duration(self._stream)
         aspect = self._stream.sample_aspect_ratio or context.sample_aspect_ratio
         self._pixel_aspect = float(aspect) if aspect else 1.0
-        self._frames = container.decode(self._stream)
+        self._frames = self._decode()
 
     def grab(self) -> bool:
         """Move to the next frame."""
@@ -81,17 +81,26 @@ class AvReader(Reader):
         if self._failed >= UNDECODABLE:
             return False
         try:
-            self._frame = next(self._frames, None)
-        except av.error.InvalidDataError:  # one packet; decoding continues after it
-            self._frames = self._container.decode(self._stream)
-            self._failed += 1
-            return True
+            self._frame = next(self._frames)
+        except StopIteration:
+            return False
+        except av.error.InvalidDataError:  # of the container; reading continues after it
+            self._frames = self._decode()
         except (av.FFmpegError, OSError):
             return False
         if self._frame is None:
-            return False
+            self._failed += 1
+            return True
         self._failed, self.time_s = 0, time.monotonic() if self.arrival else self._frame.time
         return True
+
+    def _decode(self) -> Iterator[Any]:
+        """Frames, and None for each packet that cannot be decoded."""
+        for packet in self._container.demux(self._stream):
+            try:
+                yield from packet.decode()
+            except av.error.InvalidDataError:
+                yield None
 
     def image(self) -> Image | None:
         """The current frame."""
