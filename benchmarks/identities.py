@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     counts, boxes = {}, {}
-    pipeline = FacePipeline(side=SIDE) if arguments.detections else None
+    pipeline = FacePipeline(max_side=SIDE) if arguments.detections else None
     for kind in arguments.kinds:
         count, boxes[kind] = IdentityCount(), []
         for number in range(arguments.scenes):

@@ -112,13 +112,13 @@ def frame(photo: Image, way: Transform) -> Image:
 def record(photo: Image, box: Points, side: float, rng: np.random.Generator) -> dict[str, dict[str, Points]]:
     """Motion -> truth and what the tracker gave, with and without smoothing, (frames, 21, 2), in sides of the face."""
     still = placed(box, side, (0, 0, 0, 0))
-    quiet, clean = FaceTracker(smoothing=None), frame(photo, still)
+    quiet, clean = FaceTracker(smooth=False), frame(photo, still)
     for number in range(30):
         found = quiet(clean, number / RATE)[0].keypoints
     where, size = transform_points(invert(still), found), float(box_size(box_of_points(found)))
     runs = {}
     for name, (count, motion) in motions().items():
-        trackers = {"plain": FaceTracker(smoothing=None), "smoothed": FaceTracker()}
+        trackers = {"plain": FaceTracker(smooth=False), "smoothed": FaceTracker()}
         rows: dict[str, list[Points]] = {"truth": [], **{kind: [] for kind in trackers}}
         for number in range(count):
             way = placed(box, side, motion(number / RATE))

@@ -89,7 +89,7 @@ class CountingModel:
 
 def counting_tracker(**settings):
     """A tracker on the released models; `tracker.detector.calls` and `tracker.predictor.model.runs` count."""
-    return FaceTracker(CountingDetector(), KeypointPredictor(CountingModel()), **settings)
+    return FaceTracker(KeypointPredictor(CountingModel()), CountingDetector(), **settings)
 
 
 def errors_by_face(faces, truth, side):

@@ -44,7 +44,7 @@ def test_the_truth_is_where_the_faces_are(scene):
         number = round(time_s * RATE)
         truth, in_view = scene.truth(number), scene.in_view(number)
         assert truth.shape == (len(PRINTS), 21, 2)
-        found = FacePipeline(side=640)(scene.frame(number))
+        found = FacePipeline(max_side=640)(scene.frame(number))
         assert len(found) == in_view.sum()
         for place in np.flatnonzero(in_view):
             side = np.ptp(truth[place], axis=0).max()

@@ -28,7 +28,7 @@ FIVE = [16, 17, 18, 19, 20]
 @pytest.fixture(scope="module")
 def pipeline():
     finder = FaceDetector(detector_model(OnnxModel(resolve_model("detector"))))
-    return FacePipeline(finder, KeypointPredictor(keypoint_model(OnnxModel(resolve_model("stage3")))))
+    return FacePipeline(KeypointPredictor(keypoint_model(OnnxModel(resolve_model("stage3")))), finder)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def pipeline_for(points):
     """A pipeline that finds one face by these points in a picture of 320 x 320."""
     predictor = Watched(points)
     finder = Finder([box_of_points(points)], [points[FIVE]])
-    return FacePipeline(FaceDetector(finder, side=320), predictor), predictor
+    return FacePipeline(predictor, FaceDetector(finder, side=320), predictor)
 
 
 @pytest.mark.parametrize("degrees", [-170, -90, -45, -11, 11, 30, 60, 90, 135])
@@ -164,7 +164,7 @@ def test_a_second_look_is_cut_around_the_points_of_the_first():
     points = face_at((150, 160), 80, 0)
     predictor = Watched(points)
     rough = box_of_points(points) + np.array([12.0, -9.0, 22.0, 1.0])
-    pipe = FacePipeline(FaceDetector(Finder([rough], [points[FIVE]]), side=320), predictor)
+    pipe = FacePipeline(predictor, FaceDetector(Finder([rough], [points[FIVE]]), side=320))
     (face,) = pipe(NOISE)
     assert np.allclose(predictor.tried[0][0], rough)
     assert np.allclose(predictor.tried[1][0], box_of_points(points))
@@ -178,7 +178,7 @@ def test_faces_come_by_the_detectors_score_whatever_their_number():
     boxes = [box_of_points(points) for points in faces]
     scores = np.random.default_rng(0).permutation(np.linspace(0.6, 0.9, len(boxes)))
     predictor = Watched(faces[0])
-    pipe = FacePipeline(FaceDetector(Finder(boxes, [p[FIVE] for p in faces], scores), side=320), predictor)
+    pipe = FacePipeline(predictor, FaceDetector(Finder(boxes, [p[FIVE] for p in faces], scores), side=320))
     found = pipe(NOISE)
     assert [len(one) for one in predictor.rolls] == [BATCH, 20, BATCH, 20]
     wanted = np.array(boxes)[np.argsort(-scores)]
@@ -193,14 +193,14 @@ def test_a_box_that_the_turn_takes_out_of_the_picture_is_left_out():
     box = box_of_points(points)
     assert box[2] > 0 > rotated_box(box, math.radians(90))[2] + 1
     predictor = Watched(points)
-    pipe = FacePipeline(FaceDetector(Finder([box], [points[FIVE]]), side=320), predictor, keep_rejected=True)
+    pipe = FacePipeline(predictor, FaceDetector(Finder([box], [points[FIVE]]), side=320), keep_rejected=True)
     assert pipe(NOISE) == ()
     assert predictor.tried == []
 
 
 def test_a_picture_without_faces_asks_the_keypoint_model_nothing():
     predictor = Watched(FACES21_MEAN)
-    pipe = FacePipeline(FaceDetector(Fake(lambda frame: ([], []))), predictor)
+    pipe = FacePipeline(predictor, FaceDetector(Fake(lambda frame: ([], []))))
     assert pipe(picture(50, 70)) == ()
     assert predictor.tried == []
 

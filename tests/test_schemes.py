@@ -210,7 +210,7 @@ def test_predict_finds_the_points(one, frames, tmp_path, capsys):
 def test_turned_faces_are_looked_at_twice(one, frames):
     """The second crop lies around the points of the first, whatever the scheme: both looks agree in the end."""
     photos, truth = frames
-    pipeline = FacePipeline(keypoints=one.onnx)
+    pipeline = FacePipeline(model=one.onnx)
     plain = KeypointPredictor(OnnxModel(Path(one.onnx)))
     off = []
     for name in ("1-110-0.png", "1-70-5.png"):
@@ -246,7 +246,7 @@ def test_webcam_follows_faces_and_tells_their_pose(one, tmp_path, capsys):
 
 
 def test_several_faces_are_followed_and_drawn(one):
-    tracker = FaceTracker(keypoints=one.onnx)
+    tracker = FaceTracker(model=one.onnx)
     clip, colours = clip_of(70, 2, frequency=0.7), part_colours(one.scheme)
     for number in range(8):
         image = clip.frame(number)
@@ -334,12 +334,12 @@ def test_few_points_are_enough(recipe, points, mirrored, made, tmp_path):
     image = read_image(made("faces5").photos / "1-110-0.png")
     (face,) = predictor(image, [(100, 60, 200, 160)])
     assert face.keypoints.shape == (len(points), 2)
-    assert all(face.keypoints.shape == (len(points), 2) for face in FacePipeline(keypoints=predictor)(image))
+    assert all(face.keypoints.shape == (len(points), 2) for face in FacePipeline(model=predictor)(image))
     if recipe == "stage3" and len(points) > 1:
-        assert FaceTracker(keypoints=predictor).scheme == scheme
+        assert FaceTracker(model=predictor).scheme == scheme
         return
     with pytest.raises(UsageError, match="one point does not tell" if recipe == "stage3" else "has no face score"):
-        FaceTracker(keypoints=predictor)
+        FaceTracker(model=predictor)
 
 
 def test_a_point_that_no_face_is_labelled_with_is_named(made, tmp_path):

@@ -68,7 +68,7 @@ def test_a_source_is_closed_when_it_fails(clip):
 
 
 def test_a_tracker_of_ones_own_begins_anew_with_each_video(video):
-    tracker = kpedge.FaceTracker(max_faces=2, smoothing=Smoothing(min_cutoff=1.0))
+    tracker = kpedge.FaceTracker(max_faces=2, smooth=Smoothing(min_cutoff=1.0))
     first, second = ([faces[0] for _, faces in kpedge.track(video, tracker)] for _ in range(2))
     assert {face.id for face in first} == {1}
     assert {face.id for face in second} == {2}, "another video, another person"

@@ -6,7 +6,7 @@ from fake_live import SIZE, clip_frames, counting_tracker, empty, errors_by_face
 
 from kpedge.bench.clip import STILL, FaceClip, Sway
 from kpedge.core.boxes import boxes_of_points
-from kpedge.core.errors import ModelError, UsageError
+from kpedge.core.errors import KpedgeError, ModelError, UsageError
 from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.smoothing import SmoothState
 from kpedge.runtime.tracker import MAX_AGE, MAX_FACES, SMALLEST, FaceTracker
@@ -32,7 +32,7 @@ def follow(tracker, images, start_s=0.0, step_s=FRAME_S):
 @pytest.mark.parametrize("smooth", [True, False])
 @pytest.mark.parametrize(("count", "size"), [(1, SIZE), (2, SIZE), (5, (640, 480))])
 def test_swaying_faces_are_followed(count, size, smooth):
-    tracker = FaceTracker() if smooth else FaceTracker(smoothing=None)
+    tracker = FaceTracker() if smooth else FaceTracker(smooth=False)
     images, clip = clip_frames(60, count, size=size, sway=MOVING)
     seen = follow(tracker, images)
     assert [ids(faces) for faces in seen] == [list(range(1, count + 1))] * 60
@@ -102,21 +102,21 @@ def test_the_frame_itself_is_left_alone(tracker):
 
 
 def test_without_smoothing_points_are_those_of_the_model():
-    plain, steady = FaceTracker(smoothing=None), FaceTracker()
+    plain, steady = FaceTracker(smooth=False), FaceTracker()
     images, _ = clip_frames(12, sway=STILL, noise=6.0)
     raw = np.array([faces[0].keypoints for faces in follow(plain, images)])
     smooth = np.array([faces[0].keypoints for faces in follow(steady, images)])
     assert (raw[0] == smooth[0]).all(), "the first points are nobody's successors"
     shake = [np.linalg.norm(np.diff(points, axis=0), axis=2).mean() for points in (raw, smooth)]
     assert shake[1] < 0.5 * shake[0]
-    again = follow(FaceTracker(smoothing=None), images[-1:])
+    again = follow(FaceTracker(smooth=False), images[-1:])
     off = np.linalg.norm(again[0][0].keypoints - raw[-1], axis=1).mean()
     assert off < 0.01 * FaceClip(size=SIZE).side, "no memory of the frames before"
 
 
 def test_following_finds_the_same_points_as_searching_each_frame():
     """What is looked for around the last points must not drift away from the face."""
-    tracker, pipeline = FaceTracker(smoothing=None), FacePipeline()
+    tracker, pipeline = FaceTracker(smooth=False), FacePipeline()
     images, clip = clip_frames(60, sway=Sway(shift=0.3, zoom=0.3, roll=25))
     for number, faces in enumerate(follow(tracker, images)):
         if number % 10 == 9:
@@ -136,7 +136,7 @@ def test_a_head_that_is_tilted_far_is_followed(tracker, degrees):
 
 
 def test_a_still_picture_stays_still():
-    tracker = FaceTracker(smoothing=None)
+    tracker = FaceTracker(smooth=False)
     image, _ = scene((160, 120, 90))
     points = np.array([faces[0].keypoints for faces in follow(tracker, [image] * 30)])
     assert np.linalg.norm(points[-1] - points[10], axis=1).max() < 0.003 * 90
@@ -313,8 +313,8 @@ def test_a_face_that_is_only_partly_in_the_picture_is_followed(tracker):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"keypoints": "stage1"}, "stage1 cannot track faces"),
-        ({"keypoints": "detector"}, "it finds no keypoints"),
+        ({"model": "stage1"}, "stage1 cannot track faces"),
+        ({"model": "detector"}, "it finds no keypoints"),
         ({"detector": "stage3"}, "give a detector|no faces in a picture"),
         ({"max_faces": 0}, "--max-faces must be at least 1, not 0"),
         ({"max_faces": -3}, "--max-faces must be at least 1, not -3"),
@@ -323,7 +323,7 @@ def test_a_face_that_is_only_partly_in_the_picture_is_followed(tracker):
         ({"detection_interval": float("nan")}, "--detection-interval must be above 0, not nan"),
         ({"threshold": 1.5}, "threshold must be from 0 to 1, not 1.5"),
         ({"threshold": -0.1}, "threshold must be from 0 to 1, not -0.1"),
-        ({"side": 8}, "--max-side must be at least"),
+        ({"max_side": 8}, "--max-side must be at least"),
         ({"provider": "abacus"}, "abacus"),
     ],
 )
@@ -335,11 +335,31 @@ def test_settings_that_make_no_sense_are_named(settings, told):
 
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"nothing\.onnx"):
-        FaceTracker(keypoints=tmp_path / "nothing.onnx")
+        FaceTracker(model=tmp_path / "nothing.onnx")
 
 
 def test_open_models_are_taken_as_they_are():
     tracker = counting_tracker(max_faces=2)
-    again = FaceTracker(tracker.detector, tracker.predictor)
+    again = FaceTracker(tracker.predictor, tracker.detector)
     assert again.detector is tracker.detector
     assert again.predictor is tracker.predictor
+
+
+@pytest.mark.parametrize(
+    "image", [None, np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8), "no such photo.jpg"], ids=str
+)
+def test_what_is_no_image_is_named(tracker, image):
+    with pytest.raises(KpedgeError):
+        tracker(image, 0.0)
+
+
+def test_a_time_that_is_not_given_is_that_of_the_clock(tracker, monkeypatch):
+    now, (image, _) = [10.0], scene((160, 120, 90))
+    monkeypatch.setattr("kpedge.runtime.tracker.time.monotonic", lambda: now[0])
+    given = []
+    for passed in (0.04, 0.04, 100.0):
+        now[0] += passed
+        given += ids(tracker(image[..., ::-1], colour="rgb"))
+    assert given == [1, 1, 2]
+    with pytest.raises(UsageError, match="nan"):
+        tracker(image, float("nan"))

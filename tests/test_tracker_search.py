@@ -226,7 +226,7 @@ def drifting(tracker, side):
 
 @pytest.mark.parametrize("max_faces", [1, 5])
 def test_a_face_that_the_model_doubts_is_searched_again_and_put_right(max_faces):
-    tracker = counting_tracker(max_faces=max_faces, smoothing=None)
+    tracker = counting_tracker(max_faces=max_faces, smooth=False)
     image, truth = scene((320, 240, 120), size=(640, 480))
     for number in range(2):
         tracker(image, number / 30)
@@ -240,7 +240,7 @@ def test_a_face_that_the_model_doubts_is_searched_again_and_put_right(max_faces)
 
 def test_a_rival_that_is_no_better_changes_nothing(monkeypatch):
     monkeypatch.setattr("kpedge.runtime.tracker.BETTER", 0.0)
-    tracker = counting_tracker(smoothing=None)
+    tracker = counting_tracker(smooth=False)
     image, truth = scene((320, 240, 120), size=(640, 480))
     for number in range(2):
         tracker(image, number / 30)

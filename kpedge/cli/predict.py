@@ -271,7 +271,7 @@ def _searching(
 
     finding = detector_model(open_model(resolve_model(detector), threads=threads, backend=backend))
     finder = FaceDetector(finding, threshold=search_threshold(finding.card, predictor.model.card), side=max_side)
-    pipeline = FacePipeline(finder, predictor, keep_rejected=keep_rejected)
+    pipeline = FacePipeline(predictor, finder, keep_rejected=keep_rejected)
     return lambda _, image: pipeline(image)
 
 

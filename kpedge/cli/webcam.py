@@ -147,16 +147,15 @@ def webcam(
     from kpedge.runtime.server.access import find_token
     from kpedge.runtime.sinks.sink import Controls
     from kpedge.runtime.sinks.snapshots import SnapshotSink
-    from kpedge.runtime.smoothing import Smoothing
     from kpedge.runtime.sources.open import open_source
     from kpedge.runtime.tracker import FaceTracker
 
     if (serve_token is not None or serve_token_file is not None) and outputs["serve"] is None:
         raise UsageError("--serve-token is for a preview", "add --serve")
     tracker = FaceTracker(
-        detector,
         model,
-        side=max_side,
+        detector,
+        max_side=max_side,
         threshold=threshold,
         threads=threads,
         provider=provider,
@@ -164,7 +163,7 @@ def webcam(
         max_faces=max_faces,
         detection_interval=detection_interval,
         prefer=prefer,
-        smoothing=Smoothing() if smooth else None,
+        smooth=smooth,
     )
     cv2.setNumThreads(threads)  # what it does here is too small to be shared out
     controls = Controls(Layers(pose=pose, mirror=mirror), tracker.predictor.threshold)

@@ -78,7 +78,7 @@ class FaceModel:
         from kpedge.runtime.tracker import FaceTracker
         from kpedge.runtime.video import track
 
-        tracker = FaceTracker(self.pipeline.detector, self.pipeline.predictor, pose=self.pose)
+        tracker = FaceTracker(self.pipeline.predictor, self.pipeline.detector, pose=self.pose)
         return track(source, tracker, realtime=realtime)
 
 
@@ -118,7 +118,7 @@ def load(
     """
     return FaceModel(
         FacePipeline(
-            detector, model, side=max_side, threshold=threshold, threads=threads, provider=provider, backend=backend
+            model, detector, max_side=max_side, threshold=threshold, threads=threads, provider=provider, backend=backend
         ),
         pose=pose,
     )

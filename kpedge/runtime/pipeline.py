@@ -41,19 +41,19 @@ class FacePipeline:
 
     def __init__(
         self,
+        model: str | Path | KeypointPredictor = DEFAULT_MODEL,
         detector: str | Path | FaceDetector = DEFAULT_DETECTOR,
-        keypoints: str | Path | KeypointPredictor = DEFAULT_MODEL,
         *,
-        side: int | None = None,
+        max_side: int | None = None,
         threshold: float | None = None,
         threads: int = 1,
         provider: str = "cpu",
         backend: str = "auto",
         keep_rejected: bool = False,
     ) -> None:
-        """Open the models; the arguments are those of `kpedge.runtime.models.open_finders`."""
+        """Open the models; the arguments are those of `kpedge.load`, and both may be open already."""
         self.detector, self.predictor = open_finders(
-            detector, keypoints, side=side, threshold=threshold, threads=threads, provider=provider, backend=backend
+            detector, model, side=max_side, threshold=threshold, threads=threads, provider=provider, backend=backend
         )
         self.keep_rejected = keep_rejected
         card = self.predictor.model.card

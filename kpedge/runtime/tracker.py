@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from kpedge.core.faces import Face, Pose
 from kpedge.core.geometry import Image, iou, mean_weights
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector
+from kpedge.runtime.inputs import to_image
 from kpedge.runtime.keypoints import SCALES, Candidates, KeypointPredictor, scaled_boxes
 from kpedge.runtime.models import FOLLOWED, open_finders
 from kpedge.runtime.pose import head_poses
@@ -101,10 +103,10 @@ class FaceTracker:
 
     def __init__(
         self,
+        model: str | Path | KeypointPredictor = DEFAULT_MODEL,
         detector: str | Path | FaceDetector = DEFAULT_DETECTOR,
-        keypoints: str | Path | KeypointPredictor = DEFAULT_MODEL,
         *,
-        side: int | None = SIDE,
+        max_side: int | None = SIDE,
         threshold: float | None = None,
         threads: int = 1,
         provider: str = "cpu",
@@ -112,24 +114,23 @@ class FaceTracker:
         max_faces: int = MAX_FACES,
         prefer: str = "largest",
         detection_interval: float = DETECTION_INTERVAL,
-        smoothing: Smoothing | None = DEFAULT_SMOOTHING,
+        smooth: bool | Smoothing = True,
         pose: bool = True,
     ) -> None:
         """Open the models.
 
         Args:
-            detector: this and `keypoints`, `side`, `threshold`, `threads`, `provider`, `backend` are the arguments of
-                `kpedge.runtime.models.open_finders`.
-            keypoints: see there.
-            side: see there.
-            threshold: see there.
-            threads: see there.
-            provider: see there.
-            backend: see there.
+            model: finds the keypoints: a file, the name of a released model, or a predictor that is open.
+            detector: finds new faces; the same.
+            max_side: longer side, pixels, at which frames are searched; the detector's own when None.
+            threshold: the model's score from which on there is a face; its own when None.
+            threads: for each run of a model.
+            provider: execution provider of onnxruntime.
+            backend: what runs the models; by their files when "auto".
             max_faces: most faces that are tracked.
             prefer: which are, where there are more: `largest`, `score` or `centre`.
             detection_interval: seconds between searches for new faces while others are tracked.
-            smoothing: how points are smoothed; None leaves them as the model gives them.
+            smooth: smooth the points in time, or how; False leaves them as the model gives them.
             pose: estimate head poses.
 
         Raises:
@@ -138,8 +139,8 @@ class FaceTracker:
         """
         self.detector, self.predictor = open_finders(
             detector,
-            keypoints,
-            side=side,
+            model,
+            side=max_side,
             threshold=threshold,
             verified=FOLLOWED,
             threads=threads,
@@ -167,13 +168,13 @@ class FaceTracker:
         self.max_faces = max_faces
         self.prefer = prefer
         self.detection_interval = detection_interval
-        self.smooth = smoothing is not None
+        self.smooth = smooth is not False
         self.pose = pose
         self.tracks: list[Track] = []
         self._next_id = 1
         self._searched_s = self._last_s = -math.inf
         self._size = (0, 0)
-        self._smoothing = smoothing or Smoothing()
+        self._smoothing = smooth if isinstance(smooth, Smoothing) else DEFAULT_SMOOTHING
         self._state: SmoothState | None = None
         self._tracked: list[Track] = []
         self._doubtful = False
@@ -193,14 +194,25 @@ class FaceTracker:
         self._doubtful = False
         self._searched_s = self._last_s = -math.inf
 
-    def __call__(self, image: Image, time_s: float) -> tuple[Face, ...]:
+    def __call__(self, image: Any, time_s: float | None = None, *, colour: str = "bgr") -> tuple[Face, ...]:
         """The faces of the next frame, by id.
 
         Args:
-            image: uint8 (H, W, 3), blue-green-red.
-            time_s: when it was taken, seconds. A frame that is older than the last one, or of another size, begins a
-                new video.
+            image: uint8 (H, W, 3), or another image as `kpedge.load` takes it.
+            time_s: when it was taken, seconds; by the clock when None. A frame that is older than the last one, or of
+                another size, begins a new video.
+            colour: order of an array's channels: "bgr", as OpenCV reads images, or "rgb".
+
+        Raises:
+            UsageError: something that is no image; a time that is not finite.
         """
+        plain = type(image) is np.ndarray and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+        if not plain or not image.size or colour != "bgr":
+            image = to_image(image, colour)
+        if time_s is None:
+            time_s = time.monotonic()
+        elif not math.isfinite(time_s):
+            raise UsageError(f"the time of a frame must be finite, not {time_s}")
         size = (image.shape[1], image.shape[0])
         if time_s < self._last_s or size != self._size:
             self.reset()
