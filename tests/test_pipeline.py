@@ -112,7 +112,7 @@ def pipeline_for(points):
     """A pipeline that finds one face by these points in a picture of 320 x 320."""
     predictor = Watched(points)
     finder = Finder([box_of_points(points)], [points[FIVE]])
-    return FacePipeline(predictor, FaceDetector(finder, side=320), predictor)
+    return FacePipeline(predictor, FaceDetector(finder, side=320)), predictor
 
 
 @pytest.mark.parametrize("degrees", [-170, -90, -45, -11, 11, 30, 60, 90, 135])
