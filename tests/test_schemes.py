@@ -43,7 +43,7 @@ LEAN = replace(
     RECIPES["stage3"],
     **{"width": 0.5, "batch_size": 16, "threads": 1, "warmup": 0.05, "lr": 5e-3, "ema_decay": 0.9, "epochs": 10},
     **{"negatives": 0.5, "roll": 10.0, "scale": 0.15, "shift": 0.12, "jitter_exponent": 1.0, "mirror": False},
-    **{"occlusion": 0.0, "jpeg": 0.0, "lowres": 0.0},
+    **{"occlusion": 0.0, "jpeg": 0.0, "downscale": 0.0},
 )
 """Settings with which a narrow network learns one face in seconds."""
 
