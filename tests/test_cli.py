@@ -19,7 +19,7 @@ def commands(command, path=()):
     if hasattr(command, "commands"):
         for name, child in command.commands.items():
             yield from commands(child, (*path, name))
-    else:
+    elif not command.hidden:
         yield path, command
 
 
