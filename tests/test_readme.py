@@ -94,4 +94,4 @@ def test_links_lead_somewhere():
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
             assert ((ROOT / name).parent / target).exists(), f"{name} links to {target}"
         for target in re.findall(r"\b(?:docs|kpedge|tests|benchmarks|data|export)/[\w/]+\.(?:md|py|json|png)\b", text):
-            assert (ROOT / target).exists(), f"{name} names {target}"
+            assert "NAME" in target or (ROOT / target).exists(), f"{name} names {target}"
