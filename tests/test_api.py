@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import SAMPLE
+from fake_live import errors_by_face, scene
 
 import kpedge
 from kpedge.core.faces import ALIGNED, Face
@@ -123,3 +124,15 @@ def test_public_names_lead_somewhere():
     for package in (kpedge, kpedge.data, kpedge.training, kpedge.evaluation, kpedge.export):
         for name in package.__all__:
             assert getattr(package, name) is not None
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_the_faces_of_a_panorama_are_found(model, upright):
+    shape, places = (4000, 160), [(300, 80, 90), (1900, 80, 70), (3700, 80, 100)]
+    if upright:
+        image, truth = scene(*places, size=shape)
+    else:
+        image, truth = scene(*[(80, x, side) for x, _, side in places], size=shape[::-1])
+    found = model(image)
+    assert len(found) == 3
+    assert (errors_by_face(found, truth, 90) < 0.05).all()

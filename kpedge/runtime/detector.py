@@ -19,6 +19,9 @@ COARSE = 320
 """Longer side, pixels, of the smallest picture that is looked at. The network is trained on views of this side: larger
 faces than fit into one are found in the smaller picture.
 """
+ASPECT = 4.0
+"""Longer images, in their shorter side, are searched as if they were this long: shrunk to one view, a panorama's faces
+would vanish."""
 LARGEST_ZOOM = 2.0
 """Pictures are enlarged by at most this."""
 TILE = 1280
@@ -106,12 +109,14 @@ class FaceDetector:
         """The sizes in which a picture is looked at, the largest first, each with its zoom along x and y, (2,)."""
         height, width = image.shape[:2]
         longest = max(height, width)
-        side = min(self.side, int(LARGEST_ZOOM * longest))
+        views = max(1.0, longest / (ASPECT * min(height, width)))
+        side = max(self.side, min(int(views * self.side), longest))
+        side, coarse = min(side, int(LARGEST_ZOOM * longest)), int(views * COARSE)
         while True:
             yield resize_to(image, side)
-            if side <= COARSE:
+            if side <= coarse:
                 return
-            side = max(COARSE, side // 2)
+            side = max(coarse, side // 2)
 
 
 def preprocess(image: Image, stride: int) -> NDArray[np.uint8]:
