@@ -243,7 +243,7 @@ class KeypointPredictor:
             raise UsageError(f"the threshold must be from 0 to 1, not {threshold:g}")
         self.model = model
         self.boxes = PointBoxes(model.card)
-        self._crops_shape = model.card.input_shape
+        self._crops_shape, self._has_score = model.card.input_shape, model.card.has_score
         self.threshold = (model.card.threshold or 0.0) if threshold is None else threshold
 
     def __call__(
@@ -312,7 +312,7 @@ class KeypointPredictor:
         outputs = self.model(crops)
         if SCORE_NAME in outputs:
             for place, crop_ in enumerate(crops):
-                if float(cv2.meanStdDev(crop_)[1].max()) < MIN_CONTRAST:
+                if max(cv2.meanStdDev(crop_)[1].ravel().tolist()) < MIN_CONTRAST:
                     scores = outputs[SCORE_NAME].copy()
                     scores[place] = 0.0
                     outputs = {**outputs, SCORE_NAME: scores}
@@ -328,6 +328,6 @@ class KeypointPredictor:
             np.add(fractions[place].dot(zoom[:2]), zoom[2], out=keypoints[place])
             scales.append(size * math.hypot(a, c))
         boxes, rolls = self.boxes(keypoints)
-        if not self.model.card.has_score:
+        if not self._has_score:
             return Candidates(keypoints, boxes, rolls, np.ones(len(boxes)), np.zeros(keypoints.shape[:2]))
         return Candidates(keypoints, boxes, rolls, outputs[SCORE_NAME], outputs[ERROR_NAME] * np.array(scales)[:, None])

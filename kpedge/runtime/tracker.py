@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kpedge.core.card import ModelCard
 from kpedge.core.errors import UsageError
 from kpedge.core.faces import Face, Pose
-from kpedge.core.geometry import Image, iou, mean_weights
+from kpedge.core.geometry import Image, mean_weights
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.inputs import to_image
@@ -29,14 +29,20 @@ from kpedge.runtime.models import FOLLOWED, open_finders
 from kpedge.runtime.pose import head_poses
 from kpedge.runtime.smoothing import Smoothing, SmoothState, smooth
 from kpedge.runtime.tracks import (
+    CHANGED,
+    CLEAR,
+    JUMPED,
+    JUMPED_DIFFERENT,
+    LOOK_INTERVAL,
     PREFERENCES,
+    SETTLED,
     VELOCITY_S,
     Track,
     appearance,
+    boxes_to_try,
     choose,
     difference,
     drop_duplicates,
-    match_tracks,
     reidentify,
 )
 
@@ -65,23 +71,8 @@ that the model takes for others, and the next one follows from them. In good vid
 MAX_ERROR_RATIO = 1.5
 """The same, in the error of validation faces that the model's card states, where this is more: some points, and some
 models, are less exact. The released stage 3 stays with `MAX_ERROR`."""
-AGREED_IOU = 0.7
-"""Overlap of a found box with a tracked one below which the keypoint model tries both."""
 BETTER = 0.9
 """Share of the expected error of a tracked face below which a competing candidate takes its place."""
-LOOK_INTERVAL = 0.15
-"""Seconds between measurements of a face's appearance."""
-JUMPED = 0.04
-"""How far a face may be from where it was predicted, in its side, before its appearance is checked at once."""
-CHANGED = 0.4
-"""Difference of appearance within `LOOK_INTERVAL` from which on a face is another person's."""
-JUMPED_DIFFERENT = 0.2
-"""The same for a face that is not where it was predicted."""
-SETTLED = 0.3
-"""Seconds that a track has its id before its appearance may end it."""
-CLEAR = 1.4
-"""Expected error, in that of a track as it was, up to which a face is taken to be seen as clearly as before, not partly
-hidden: only then does a change of its appearance say that it is another person's."""
 STAGES = ("detect", "crop", "keypoints", "track", "smooth", "pose")
 """What a tracker times, in order."""
 
@@ -253,8 +244,8 @@ class FaceTracker:
             points, boxes = points[rows], boxes[rows]
         self._marks.append(("track", time.perf_counter()))
         # Smoothed points also say where to look next: crops cut around the model's own would shake, and it with them.
-        kept = {track.id: row for row, track in enumerate(tracked) if row not in restarted}
-        before = [row if kept.get(track.id) == row else -1 for row, track in seen]
+        restarted += [row for row, track in seen if row >= len(tracked) or tracked[row] is not track]
+        before = [-1 if row in restarted else row for row in rows]
         state = SmoothState.start(points) if self._state is None else self._state.select(before, points)
         smoothed, self._state = smooth(state, points, boxes[:, 2] - boxes[:, 0], passed, self._smoothing)
         self._tracked = tracks
@@ -332,16 +323,10 @@ class FaceTracker:
         turns = np.array([float(self.detector.model.card.scheme.roll(one.points)) for one in detections])
         boxes = self._boxes.from_detector(np.array([one.box for one in detections]).reshape(-1, 4), turns)
         tracked = np.flatnonzero(good)
-        known = found.boxes[tracked]
-        owners = match_tracks(boxes, known)
-        agreed = [
-            owner >= 0 and iou(box[None], known[owner][None])[0, 0] >= AGREED_IOU
-            for box, owner in zip(boxes, owners, strict=True)
-        ]
-        wanted = np.flatnonzero(~np.array(agreed, dtype=bool))
+        wanted, owners = boxes_to_try(boxes, found.boxes[tracked])
         if not len(wanted):
             return found, good, doubts, []
-        boxes, rolls, owners = boxes[wanted], turns[wanted].tolist(), owners[wanted]
+        boxes, rolls = boxes[wanted], turns[wanted].tolist()
         if self._boxes.relates_to_ours:
             first = self._predict(image, boxes, rolls)
             shown = first.scores >= self.predictor.threshold

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.boxes import rotated_box
-from kpedge.core.geometry import Image, box_size, crop, square_transform
+from kpedge.core.geometry import Image, box_size, crop, iou, square_transform
 from kpedge.runtime.keypoints import Candidates
 
 Floats = NDArray[np.float64]
@@ -45,6 +45,21 @@ MOVED = 0.4
 """How far a face is predicted to have moved, in its side, for that to say who it is."""
 UPDATE = 0.3
 """Share of the newest patch in a track's appearance."""
+AGREED_IOU = 0.7
+"""Overlap of a found box with a tracked one below which the keypoint model tries both."""
+LOOK_INTERVAL = 0.15
+"""Seconds between measurements of a face's appearance."""
+JUMPED = 0.04
+"""How far a face may be from where it was predicted, in its side, before its appearance is checked at once."""
+CHANGED = 0.4
+"""Difference of appearance within `LOOK_INTERVAL` from which on a face is another person's."""
+JUMPED_DIFFERENT = 0.2
+"""The same for a face that is not where it was predicted."""
+SETTLED = 0.3
+"""Seconds that a track has its id before its appearance may end it."""
+CLEAR = 1.4
+"""Expected error, in that of a track as it was, up to which a face is taken to be seen as clearly as before, not partly
+hidden: only then does a change of its appearance say that it is another person's."""
 INCUMBENT = 1.2
 """Factor of preference for a face that is tracked already, where there are more than are tracked."""
 VELOCITY_S = 0.25
@@ -153,6 +168,19 @@ def match_tracks(boxes: Floats, others: Floats) -> NDArray[np.intp]:
         return np.full(len(boxes), -1)
     part = shared(boxes, others)
     return np.where(part.max(axis=1) >= SAME, part.argmax(axis=1), -1)
+
+
+def boxes_to_try(boxes: Floats, tracked: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which detected boxes (N, 4) the keypoint model should try: those of no tracked face, (M, 4), and those that
+    overlap their own less than they should. With them the tracked face of each, -1 where it is new.
+    """
+    owners = match_tracks(boxes, tracked)
+    agreed = [
+        owner >= 0 and iou(box[None], tracked[owner][None])[0, 0] >= AGREED_IOU
+        for box, owner in zip(boxes, owners, strict=True)
+    ]
+    wanted = np.flatnonzero(~np.array(agreed, dtype=bool))
+    return wanted, owners[wanted]
 
 
 def reidentify(
