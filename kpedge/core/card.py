@@ -105,6 +105,13 @@ class Card(ABC):
         """Name of each output -> its unit."""
 
     @property
+    def validation_error(self) -> float:
+        """The mean error of its validation faces, in sides of the box; 0 if the card does not state it."""
+        stated = self.accuracy.get("validation", {})
+        error = stated.get("nme_box") if isinstance(stated, dict) else None
+        return float(error) if isinstance(error, int | float) else 0.0
+
+    @property
     def extents(self) -> dict[str, float]:
         """Name of each output -> what its differences are measured in: 1, or for pixels a frame of `FRAME_EXTENT`."""
         return {name: FRAME_EXTENT if unit == FRAME_PIXELS else 1.0 for name, unit in self.units.items()}

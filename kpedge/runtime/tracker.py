@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.card import ModelCard
 from kpedge.core.errors import UsageError
 from kpedge.core.faces import Face, Pose
 from kpedge.core.geometry import Image, mean_weights
@@ -34,14 +33,13 @@ from kpedge.runtime.tracks import (
     JUMPED,
     JUMPED_DIFFERENT,
     LOOK_INTERVAL,
+    MAX_AGE,
     PREFERENCES,
     SETTLED,
-    VELOCITY_S,
     Track,
     appearance,
     boxes_to_try,
     choose,
-    difference,
     drop_duplicates,
     reidentify,
 )
@@ -55,8 +53,6 @@ DETECTION_INTERVAL = 1.0
 """Seconds between searches for new faces while others are tracked."""
 SHORT_INTERVAL = 0.1
 """The same while there is no face, or one is missing or doubtful."""
-MAX_AGE = 1.5
-"""Seconds for which a lost face keeps its id."""
 KEEP_THRESHOLD = 0.5
 """Share of the score threshold above which a tracked face stays one."""
 MAX_SCALE_CHANGE = 1.6
@@ -69,8 +65,7 @@ MAX_ERROR = 0.04
 that the model takes for others, and the next one follows from them. In good videos it is about 0.02.
 """
 MAX_ERROR_RATIO = 1.5
-"""The same, in the error of validation faces that the model's card states, where this is more: some points, and some
-models, are less exact. The released stage 3 stays with `MAX_ERROR`."""
+"""The same, in the validation error that the model's card states, if that is more: some models are less exact."""
 BETTER = 0.9
 """Share of the expected error of a tracked face below which a competing candidate takes its place."""
 STAGES = ("detect", "crop", "keypoints", "track", "smooth", "pose")
@@ -142,7 +137,7 @@ class FaceTracker:
         self.scheme = card.scheme
         self._boxes = self.predictor.boxes
         self._mean = mean_weights(len(card.scheme))
-        self._max_error = max(MAX_ERROR, MAX_ERROR_RATIO * _validation_error(card))
+        self._max_error = max(MAX_ERROR, MAX_ERROR_RATIO * card.validation_error)
         if not card.has_score:
             raise UsageError(f"{card.name} cannot track faces: it has no face score", "use a stage 3")
         if not self._boxes.gives_size:
@@ -162,7 +157,7 @@ class FaceTracker:
         self.smooth = smooth is not False
         self.pose = pose
         self.tracks: list[Track] = []
-        self._next_id = 1
+        self._ids = itertools.count(1)
         self._searched_s = self._last_s = -math.inf
         self._size = (0, 0)
         self._smoothing = smooth if isinstance(smooth, Smoothing) else DEFAULT_SMOOTHING
@@ -236,7 +231,7 @@ class FaceTracker:
         seen = self._identify(image, rows, found, doubts, tracked, predicted, near, time_s)
         self._doubtful = False
         for row, track in seen:
-            _move(track, found.boxes[row], time_s, row in near)
+            track.move(found.boxes[row], time_s, row in near)
             self._doubtful |= doubts[row] > self._max_error
         rows, tracks = [row for row, _ in seen], [track for _, track in seen]
         points, boxes = found.points, found.boxes
@@ -262,8 +257,7 @@ class FaceTracker:
         return tuple(faces)
 
     def _is_search_due(self, time_s: float, tracked: int) -> bool:
-        missing = tracked < self.max_faces and (tracked == 0 or tracked < len(self.tracks))
-        hurried = self._doubtful or missing
+        hurried = self._doubtful or (tracked < self.max_faces and (tracked == 0 or tracked < len(self.tracks)))
         within = min(SHORT_INTERVAL, self.detection_interval) if hurried else self.detection_interval
         return time_s - self._searched_s >= within - 1e-6  # a frame that is due is not put off by rounding
 
@@ -362,8 +356,7 @@ class FaceTracker:
         time_s: float,
     ) -> list[tuple[int, Track]]:
         """Rows with the track of each, by id. A tracked face whose appearance does not change belongs to its track."""
-        count, seen, unknown = len(tracked), [], []
-        looks: dict[int, Floats] = {}
+        count, seen, unknown, looks = len(tracked), [], [], dict[int, Floats]()
         for track in tracked:
             track.lost = True
         for row in rows:
@@ -379,7 +372,7 @@ class FaceTracker:
                 looks[row] = look = appearance(image, found.boxes[row], found.rolls[row])
                 clear = doubts[row] <= min(self._max_error, CLEAR * track.doubt)
                 settled = time_s - track.born_s >= SETTLED and found.scores[row] >= self.predictor.threshold
-                unlike = min(difference(look, track.look), difference(look, track.last_look))
+                unlike = track.unlike(look)
                 if unlike > (JUMPED_DIFFERENT if jumped else CHANGED) and clear and settled:
                     unknown.append(row)
                     continue
@@ -396,37 +389,12 @@ class FaceTracker:
             again = reidentify(found.boxes[unknown], [looks[row] for row in unknown], lost, time_s, hidden)
             for row, known in zip(unknown, again, strict=True):
                 own = tracked[row] if row < count and tracked[row].near and tracked[row] not in again else None
-                track = known or own or self._new_track(time_s)
+                track = known or own or Track(next(self._ids), np.zeros(4), time_s)
+                if track not in self.tracks:
+                    self.tracks.append(track)
                 track.lost = False
                 track.learn(looks[row], doubts[row], time_s)
                 seen.append((row, track))
         if len(seen) > 1:
             seen.sort(key=lambda pair: pair[1].id)
         return seen
-
-    def _new_track(self, time_s: float) -> Track:
-        track = Track(self._next_id, np.zeros(4), time_s)
-        self._next_id += 1
-        self.tracks.append(track)
-        return track
-
-
-def _move(track: Track, box: Floats, time_s: float, near: bool) -> None:
-    """Give a track its box in the next frame. Its motion is measured while no other face is near."""
-    x1, y1, x2, y2 = box.tolist()
-    track.box, track.side, track.seen_s, track.lost, track.near = box, x2 - x1, time_s, False, near
-    if near and track.free_s > -math.inf:
-        return
-    x, y, passed = (x1 + x2) / 2, (y1 + y2) / 2, time_s - track.free_s
-    if 0 < passed < MAX_AGE:
-        gain = passed / (passed + VELOCITY_S)
-        track.vx += gain * ((x - track.x) / passed - track.vx)
-        track.vy += gain * ((y - track.y) / passed - track.vy)
-    track.x, track.y, track.free_s = x, y, time_s
-
-
-def _validation_error(card: ModelCard) -> float:
-    """The mean error of its validation faces, in sides of the box, that a card states; 0 where it does not."""
-    stated = card.accuracy.get("validation", {})
-    error = stated.get("nme_box") if isinstance(stated, dict) else None
-    return float(error) if isinstance(error, int | float) else 0.0

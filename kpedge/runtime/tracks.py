@@ -62,6 +62,8 @@ CLEAR = 1.4
 hidden: only then does a change of its appearance say that it is another person's."""
 INCUMBENT = 1.2
 """Factor of preference for a face that is tracked already, where there are more than are tracked."""
+MAX_AGE = 1.5
+"""Seconds for which a lost face keeps its id."""
 VELOCITY_S = 0.25
 """Seconds over which a track's velocity is averaged."""
 
@@ -102,6 +104,23 @@ class Track:
     look_s: float = -math.inf
     doubt: float = 0.0
     near: bool = False
+
+    def move(self, box: Floats, time_s: float, near: bool) -> None:
+        """Take over the box in the next frame. Its motion is measured while no other face is near."""
+        x1, y1, x2, y2 = box.tolist()
+        self.box, self.side, self.seen_s, self.lost, self.near = box, x2 - x1, time_s, False, near
+        if near and self.free_s > -math.inf:
+            return
+        x, y, passed = (x1 + x2) / 2, (y1 + y2) / 2, time_s - self.free_s
+        if 0 < passed < MAX_AGE:
+            gain = passed / (passed + VELOCITY_S)
+            self.vx += gain * ((x - self.x) / passed - self.vx)
+            self.vy += gain * ((y - self.y) / passed - self.vy)
+        self.x, self.y, self.free_s = x, y, time_s
+
+    def unlike(self, look: Floats) -> float:
+        """How far an appearance is from this face's: from its average or its last, whichever is nearer."""
+        return min(difference(look, self.look), difference(look, self.last_look))
 
     def learn(self, look: Floats, doubt: float, time_s: float) -> None:
         """Take a new measurement of its appearance, and its expected error then, into account."""
