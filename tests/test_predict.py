@@ -83,6 +83,26 @@ def test_a_folder_is_searched_to_the_end(tmp_path, empty_picture, capsys):
     assert "1 of 4 photos skipped: 1 × the image is cut off" in told
 
 
+@pytest.mark.parametrize("content", [b"", b"no image", None], ids=["empty", "no image", "missing"])
+def test_one_photo_that_cannot_be_read_is_one_line(tmp_path, content, capsys):
+    photo = tmp_path / "a.jpg"
+    if content is not None:
+        photo.write_bytes(content)
+    assert main(["predict", str(photo), "--out", str(tmp_path / "out")]) == 1
+    found, told = documents(capsys)
+    assert found == []
+    assert told.startswith(f"error: {photo}: ")
+    assert len(told.splitlines()) == 1
+
+
+def test_only_copies_that_were_written_are_named(tmp_path, capsys):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    shutil.copy(PHOTO, tmp_path / "whole.jpg")
+    out = tmp_path / "out"
+    assert main(["predict", *map(str, sorted(tmp_path.glob("*.jpg"))), "--out", str(out)]) == 1
+    assert f"annotated copy: {out / 'whole.jpg'}" in documents(capsys)[1]
+
+
 def test_a_photo_that_is_named_twice_is_searched_once(tmp_path, capsys):
     shutil.copy(PHOTO, tmp_path / "a.jpg")
     assert main(["predict", str(tmp_path), str(tmp_path / "a.jpg"), "--json"]) == 0

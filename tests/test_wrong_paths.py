@@ -1,5 +1,6 @@
 """A folder where a file belongs, a file where a folder belongs, a card in place of its model."""
 
+import os
 import shutil
 
 import pytest
@@ -71,3 +72,29 @@ def test_figures_of_a_folder_say_that_all_its_faces_count(tmp_path, capsys):
     names.write_text(sorted(photos.glob("*.*"))[0].name + "\n")
     assert main(["eval", str(models_folder() / "stage1.onnx"), "--data", str(photos), "--list", str(names)]) == 0
     assert "count;" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict", "{}"),
+        ("data", "check", "{}"),
+        ("data", "convert", "{}", "--to", "coco", "--out", "out"),
+        ("data", "prepare", "{}", "--out", "out"),
+        ("train", "stage1", "--data", "{}", "--out", "run"),
+        ("train", "detector", "--data", "{}", "--out", "run"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("kind", ["loop", "fifo"])
+def test_a_loop_of_links_and_a_pipe_are_one_line(said, tmp_path, monkeypatch, command, kind):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "wrong"
+    if kind == "loop":
+        path.symlink_to(path)
+    else:
+        os.mkfifo(path)
+    (line,) = said(*(word.format(path) for word in command)).splitlines()
+    assert line.startswith("error: ")
+    assert str(path) in line
+    assert list(tmp_path.iterdir()) == [path]

@@ -59,7 +59,7 @@ def explain(
     importable("torch", "train")
     import numpy as np
 
-    from kpedge.core.files import refuse_existing
+    from kpedge.core.files import real_path, refuse_existing
     from kpedge.core.geometry import as_box
     from kpedge.core.images import read_image, write_image
     from kpedge.core.model_zoo import resolve_weights
@@ -76,8 +76,8 @@ def explain(
     indices = [index for text in point for index in _point_indices(text, scheme)] if point else range(len(scheme))
     chosen = list(dict.fromkeys(indices))
     if boxes is not None:
-        of_photo = {photo.resolve(): rows for photo, rows in read_boxes(boxes).items()}
-        faces = of_photo.get(image.resolve(), [])
+        of_photo = {real_path(photo): rows for photo, rows in read_boxes(boxes).items()}
+        faces = of_photo.get(real_path(image), [])
         if not faces:
             raise DataError(f"{boxes}: no box for {image}", "photos are named relative to the file; or give --box")
     else:

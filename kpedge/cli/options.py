@@ -180,7 +180,9 @@ def frame_set(
 
 def _place_beside(data: Path, beside: Path, ending: str = "") -> Path:
     """Where a set is prepared that was not asked for by name; folders of one name do not share it."""
-    source = data.resolve()
+    from kpedge.core.files import real_path
+
+    source = real_path(data)
     own = hashlib.sha256(str(source).encode()).hexdigest()[:8]
     return beside / "prepared" / f"{source.name or 'set'}-{own}{ending}"
 

@@ -131,6 +131,7 @@ def predict(
     else:
         photos, find = _given(predictor, photos, box or [], boxes)
     copies = _annotated_copies(photos, folder, force=force) if folder else {}
+    written: dict[Path, Path] = {}
     tally = _Tally()
     with output.progress("photos", streams=True) as update:
         for done, photo in enumerate(photos, 1):
@@ -149,12 +150,16 @@ def predict(
                             draw_face(image.image, face, scheme)
                         write_image(file, image.image)
                         record_output(file)
+                        written[photo] = copies[photo]
             except (ImageError, DataError) as problem:
                 message = str(problem).removeprefix(f"{photo}: ")
-                output.error(type(problem)(f"{photo}: {message}", problem.advice))
+                error = type(problem)(f"{photo}: {message}", problem.advice)
+                if len(photos) == 1 and not tally.images:
+                    raise error from problem
+                output.error(error)
                 tally.skipped[message] += 1
             update(done, len(photos))
-    output.say(tally.summary() + _where(copies, folder))
+    output.say(tally.summary() + _where(written, folder))
     if unread:
         output.say(_unread_line(unread))
     if skipped := tally.skipped.total():
@@ -183,11 +188,11 @@ class _Tally:
         return f"{format_count(self.images, 'image')}{without}, {format_count(self.faces, 'face')}"
 
 
-def _where(copies: dict[Path, Path], folder: Path | None) -> str:
+def _where(written: dict[Path, Path], folder: Path | None) -> str:
     """The end of the summary: where the annotated copies are."""
-    if not copies:
+    if not written:
         return ""
-    return f"; annotated copy: {next(iter(copies.values()))}" if len(copies) == 1 else f"; annotated copies: {folder}"
+    return f"; annotated copy: {next(iter(written.values()))}" if len(written) == 1 else f"; annotated copies: {folder}"
 
 
 def _find_photos(named: list[Path], out: Path | None) -> tuple[list[Path], list[Path]]:
@@ -199,6 +204,7 @@ def _find_photos(named: list[Path], out: Path | None) -> tuple[list[Path], list[
         ImageError: there is no photo in a folder.
     """
     from kpedge.core.errors import ImageError, UsageError
+    from kpedge.core.files import real_path
     from kpedge.core.images import ANIMATED, SUFFIXES
 
     photos: list[Path] = []
@@ -210,8 +216,8 @@ def _find_photos(named: list[Path], out: Path | None) -> tuple[list[Path], list[
             photos.append(path)
             continue
         below = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-        if out and path.resolve() in out.resolve().parents:
-            below = [file for file in below if out.resolve() not in file.resolve().parents]
+        if out and real_path(path) in real_path(out).parents:
+            below = [file for file in below if real_path(out) not in real_path(file).parents]
         found = [file for file in below if file.suffix.lower() in SUFFIXES | ANIMATED]
         others = [file for file in below if file.suffix.lower() not in SUFFIXES | ANIMATED]
         if not found:
@@ -239,9 +245,9 @@ def _annotated_copies(photos: list[Path], out: Path, *, force: bool) -> dict[Pat
     """
     from kpedge.core.animation import holds_several
     from kpedge.core.errors import UsageError
-    from kpedge.core.files import refuse_existing
+    from kpedge.core.files import real_path, refuse_existing
 
-    originals = {photo.resolve() for photo in photos}
+    originals = {real_path(photo) for photo in photos}
     taken: set[str] = set()
     copies: dict[Path, Path] = {}
     for photo in photos:
@@ -251,7 +257,7 @@ def _annotated_copies(photos: list[Path], out: Path, *, force: bool) -> dict[Pat
         name = next(name for name in names if name.lower() not in taken)
         taken.add(name.lower())
         copies[photo] = out / name
-        if copies[photo].resolve() in originals:
+        if real_path(copies[photo]) in originals:
             raise UsageError(
                 f"the annotated copy of {photo} would replace the photo {copies[photo]}", "give another --out"
             )
@@ -280,18 +286,19 @@ def _given(
 ) -> tuple[list[Path], Callable[[Path, Image], tuple[Face, ...]]]:
     """The photos, and a function that takes the boxes that are given for one."""
     from kpedge.core.errors import ImageError, UsageError
+    from kpedge.core.files import real_path
     from kpedge.core.geometry import as_box
     from kpedge.data.labels import read_boxes
 
     given = [as_box(parse_box(text)) for text in box]
     by_photo = read_boxes(boxes) if boxes else {}
-    resolved = {photo.resolve(): boxes_of for photo, boxes_of in by_photo.items()}
+    resolved = {real_path(photo): boxes_of for photo, boxes_of in by_photo.items()}
     photos = list(dict.fromkeys(images or by_photo))
     if not photos:
         raise UsageError("no photo is given", "name one, or give --boxes FILE")
 
     def find(photo: Path, image: Image) -> tuple[Face, ...]:
-        own = given or resolved.get(photo.resolve())
+        own = given or resolved.get(real_path(photo))
         if not own:
             raise ImageError(f"{photo}: {boxes} has no box for this photo")
         return predictor(image, own)

@@ -50,8 +50,10 @@ def kind_of(head: bytes) -> str:
 
 
 def holds_several(path: Path) -> bool:
-    """Whether a file holds several frames or pages."""
+    """Whether a file holds several frames or pages. A pipe or a device, which may never end, is not opened."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             kind = kind_of(file.read(4096))
         return has_pages(path.read_bytes()) if kind == "pages" else bool(kind)

@@ -30,6 +30,11 @@ WRITTEN = ".kpedge-written"
 """List of the files in a folder that kpedge wrote, as `sha256sum` prints it."""
 
 
+def real_path(path: Path) -> Path:
+    """The absolute path without links. `Path.resolve` raises at a loop of links before Python 3.13."""
+    return Path(os.path.realpath(path))
+
+
 def read_bytes(
     path: Path, problem: type[KpedgeError], missing: str = "no such file", *, limit: int = -1, largest: int = 0
 ) -> bytes:
@@ -234,7 +239,7 @@ def replace_folder(new: Path, path: Path) -> None:
     Raises:
         OutputError: it cannot be moved.
     """
-    path = path.resolve()  # a link stays a link
+    path = real_path(path)  # a link stays a link
     old = path.with_name(f".{path.name}.{os.getpid()}.old") if path.exists() else None
     try:
         if old:
@@ -258,7 +263,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: something in the block, or the final move, cannot be written.
     """
-    path = path.resolve()  # a link stays a link
+    path = real_path(path)  # a link stays a link
     make_folder(path.parent)
     temporary: Path | None = None
     try:

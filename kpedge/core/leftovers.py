@@ -82,7 +82,7 @@ def lock_folder(folder: Path) -> FolderLock | None:
     Raises:
         OutputError: another process has locked it; the message names it and its host.
     """
-    key = folder.resolve()
+    key = Path(os.path.realpath(folder))
     lock = _locks.get(key)
     if lock is None and sys.platform != "win32":
         lock = _locks[key] = FolderLock(key)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.boxes import FACE, HEAD, POINTS, box_of_points
 from kpedge.core.errors import DataError, ImageError, OutputError, UsageError
-from kpedge.core.files import atomic_folder, read_bytes, write_json
+from kpedge.core.files import atomic_folder, read_bytes, real_path, write_json
 from kpedge.core.images import write_image
 from kpedge.core.keypoints import conversion
 from kpedge.core.scheme import KeypointScheme
@@ -147,7 +147,7 @@ def convert(
 
 def _check_target(source: Path, out: Path, *, force: bool) -> None:
     """Stop if writing would destroy something."""
-    where, root = out.resolve(), source.resolve()
+    where, root = real_path(out), real_path(source)
     if where == root or where in root.parents:
         raise UsageError(f"{out} holds the labels to convert", "choose another --out")
     if source.is_dir() and root in where.parents:
@@ -302,7 +302,7 @@ def _write_photo(labels: Labels, photo: str, path: Path, photos: str) -> None:
     if labels.pixels is not None:
         write_image(path, open_photo(labels, photo))
     elif photos == "link":
-        path.symlink_to((labels.root / photo).resolve())
+        path.symlink_to(real_path(labels.root / photo))
     else:
         read_bytes(labels.root / photo, ImageError, limit=1)
         shutil.copyfile(labels.root / photo, path)

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from kpedge import __version__
 from kpedge.core.errors import ArchiveError, ChecksumError, DataError, OutputError, UsageError
-from kpedge.core.files import atomic_folder, make_folder, refuse_full_disk, write_json
+from kpedge.core.files import atomic_folder, make_folder, real_path, refuse_full_disk, write_json
 from kpedge.core.leftovers import lock_folder
 from kpedge.core.text import format_count
 from kpedge.data.catalogue import PublicSet, RemoteFile
@@ -128,10 +128,10 @@ def fetch(
         ChecksumError: a file is not the one it should be.
         ArchiveError: an archive is broken or not safe.
     """
-    out = out.resolve()
+    out = real_path(out)
     waiting = out.with_name(f".{out.name}.download")
     if archives:
-        if any(out in path.resolve().parents or out in path.absolute().parents for path in archives):
+        if any(out in real_path(path).parents or out in path.absolute().parents for path in archives):
             raise UsageError(f"an archive lies in {out}, which will be replaced", "move it elsewhere first")
         files = _match_archives(source, archives)
         expected = [file for file, _ in files]
@@ -270,7 +270,7 @@ def _match_archives(source: PublicSet, archives: Sequence[Path]) -> list[tuple[F
             )
         if file.name in matches:
             raise UsageError(f"{matches[file.name][1]} and {path} are both {file.name}", "give each file once")
-        url = path.resolve().as_uri()
+        url = real_path(path).as_uri()
         matches[file.name] = (FetchedFile(file.name, url, path.stat().st_size, digest, kind), path)
     return list(matches.values())
 

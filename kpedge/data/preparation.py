@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kpedge.core.errors import DataError, OutputError, StaleSetError
-from kpedge.core.files import atomic_folder
+from kpedge.core.files import atomic_folder, real_path
 from kpedge.data.face_shape import Finding
 from kpedge.data.formats import AUTO
 from kpedge.data.frames import is_frame_set, open_frames
@@ -75,7 +75,7 @@ def prepare(
         OutputError: `out` is something else, or cannot be written.
     """
     options = options or PrepareOptions()
-    options = replace(options, name=options.name or source.resolve().name, terms=terms_of(source, options.terms))
+    options = replace(options, name=options.name or real_path(source).name, terms=terms_of(source, options.terms))
     read = read_source(source, options.scheme, test_list, label_format, kept_test=bool(options.test), only=only)
     options = options.complete(read)
     digest = options.digest(read)

@@ -14,7 +14,7 @@ from typing import Any
 
 from kpedge.core.errors import TrainingError, UsageError
 from kpedge.core.extras import importable
-from kpedge.core.files import read_bytes
+from kpedge.core.files import read_bytes, real_path
 from kpedge.core.text import flag
 
 Record = dict[str, float]
@@ -125,7 +125,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
         raise UsageError(
             f"{len(folders)} runs are given, {FEWEST} to {MOST} can be compared", "name the folders of the runs"
         )
-    places = [folder.resolve() for folder in folders]
+    places = [real_path(folder) for folder in folders]
     twice = next((folder for folder, place in zip(folders, places, strict=True) if places.count(place) > 1), None)
     if twice is not None:
         raise UsageError(f"{twice} is given twice", "name each run once")

@@ -16,6 +16,7 @@ from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.files import (
     make_folder,
     output_error,
+    real_path,
     record_output,
     refuse_existing,
     replace_folder,
@@ -105,7 +106,7 @@ def write_synthetic(
         "background": background,
     }
     total = count + background
-    folder = make_folder(out.resolve().with_name(f".{out.resolve().name}.partial"))
+    folder = make_folder(real_path(out).with_name(f".{real_path(out).name}.partial"))
     try:
         done = _resume(folder, plan)
         with (folder / JOURNAL).open("a") as journal:

@@ -60,14 +60,21 @@ def _label_files(root: Path, form: LabelFormat, scheme: KeypointScheme | None) -
     return files if any(form.sniff(path, scheme) for path in files[:_SNIFFED]) else []
 
 
-def _matches(root: Path, scheme: KeypointScheme | None) -> list[str]:
-    """The formats that a folder or a file seems to be of: the best first, then those that would read other files."""
+def _check_exists(root: Path) -> None:
     from kpedge.core.errors import DataError
-    from kpedge.data.formats.record import recorded_format
-    from kpedge.data.formats.unknown import unrecognised
 
     if not root.exists():
         raise DataError(f"{root}: no such folder")
+    if not (root.is_dir() or root.is_file()):
+        raise DataError(f"{root}: neither a folder nor a regular file", "give the folder of the photos")
+
+
+def _matches(root: Path, scheme: KeypointScheme | None) -> list[str]:
+    """The formats that a folder or a file seems to be of: the best first, then those that would read other files."""
+    from kpedge.data.formats.record import recorded_format
+    from kpedge.data.formats.unknown import unrecognised
+
+    _check_exists(root)
     recorded = recorded_format(root)
     if recorded in FORMATS and _label_files(root, FORMATS[recorded], scheme):
         return [recorded]
@@ -140,8 +147,7 @@ def read_own_points(
     form = FORMATS[name]
     if only and FormatCapabilities.NAMES not in form.capabilities:
         raise UsageError(f"the objects of the format {name} have no names", "leave out --label")
-    if not root.exists():
-        raise DataError(f"{root}: no such folder")
+    _check_exists(root)
     files = [root] if root.is_file() else form.find(root)
     if not files:
         check_json(root, name)
