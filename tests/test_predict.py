@@ -278,6 +278,7 @@ def two_found(tmp_path, monkeypatch):
     path = tmp_path / "halves.png"
     image = np.zeros((160, 320, 3), np.uint8)
     image[:, 160:] = 255
+    image[::4] ^= 16  # a crop of one colour shows no face
     cv2.imwrite(str(path), image)
     boxes = [[50.0, 50.0, 110.0, 110.0], [210.0, 50.0, 270.0, 110.0]]
     models = {"keypoints": Bright(), "faces": Fake(lambda frame: (boxes, [0.9, 0.7]))}
@@ -292,13 +293,13 @@ def test_found_faces_that_the_keypoint_model_rejects_are_left_out_or_listed(two_
     ((document,), _) = documents(capsys)
     (face,) = document["faces"]
     assert face["box"] == boxes[1]
-    assert face["score"] == 1
+    assert face["score"] > 0.9
     assert len(face["keypoints"]) == 21
     assert main([*command, "--keep-rejected"]) == 0
     ((document,), _) = documents(capsys)
     assert [face["box"] for face in document["faces"]] == boxes, "by falling score of the detector"
     assert [len(face["keypoints"]) for face in document["faces"]] == [0, 21]
-    assert document["faces"][0]["score"] == 0
+    assert document["faces"][0]["score"] < 0.1
     assert "errors" not in document["faces"][0]
 
 
