@@ -1,6 +1,7 @@
 """Images of several frames or pages, of unusual depths, transparent, and under any name."""
 
 import os
+import re
 
 import cv2
 import numpy as np
@@ -31,6 +32,19 @@ def test_an_animated_image_gives_every_frame_with_its_time(tmp_path, suffix):
     assert [round(float(frame.image.mean())) for frame in frames] == pytest.approx([0, 40, 80, 120, 160], abs=2)
     assert [(frame.frame, frame.time_s) for frame in frames] == [(0, 0), (1, 0.1), (2, 0.4), (3, 0.5), (4, 0.6)]
     assert [frame.time_s for frame in open_source(str(path))] == pytest.approx([0, 0.1, 0.4, 0.5, 0.6])
+
+
+def test_a_gif_whose_frames_have_no_delays_gives_every_frame_or_says_so(tmp_path):
+    path = write_frames(tmp_path / "a.gif")
+    delays = re.compile(rb"\x21\xf9\x04.{4}\x00", re.DOTALL)  # graphic control extensions
+    path.write_bytes(delays.sub(b"", path.read_bytes()))
+    if not hasattr(cv2, "imdecodeanimation"):
+        with pytest.raises(ImageError):
+            list(read_pictures(path))
+        return
+    frames = list(read_pictures(path))
+    assert [round(float(frame.image.mean())) for frame in frames] == pytest.approx([0, 40, 80, 120, 160], abs=2)
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
 
 
 def test_a_tiff_gives_every_page(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from kpedge.core.geometry import Image
 
 CHUNK_BYTES = 128 * 2**20
 """Most memory that frames decoded at a time take; one always may."""
+
+GIF_DELAY = 0.1
+"""Seconds for which a frame of a GIF that states none is shown: FFmpeg's default, and browsers'."""
 
 
 @contextlib.contextmanager
@@ -62,14 +66,27 @@ def holds_several(path: Path) -> bool:
 
 
 def read_gif(path: Path) -> Iterator[tuple[Image, float]]:
-    """Frames of a GIF, uint8 (H, W, 3), and the time at which each is shown, seconds."""
+    """Frames of a GIF, uint8 (H, W, 3), and the time at which each is shown, seconds.
+
+    Raises:
+        ImageError: this version of OpenCV cannot read all its frames.
+    """
     with opencv_path(path) as text:
         video = cv2.VideoCapture(text)
+    number = 0
     try:
         while (got := video.read())[0]:
             yield np.asarray(got[1], dtype=np.uint8), video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            number += 1
+        total = round(video.get(cv2.CAP_PROP_FRAME_COUNT))
     finally:
         video.release()
+    if 0 < number < total:  # FFmpeg ends after the first frame of a GIF whose frames have no delays
+        if not hasattr(cv2, "imdecodeanimation"):
+            raise ImageError(f"{path}: frames without delays cannot be read", "update OpenCV to 4.13 or newer")
+        for image, _ in itertools.islice(decode_animation(path.read_bytes(), str(path)), number, None):
+            yield image, number * GIF_DELAY
+            number += 1
 
 
 def decode_animation(data: bytes, name: str) -> Iterator[tuple[Image, float]]:
