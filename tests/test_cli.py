@@ -38,6 +38,7 @@ def test_every_help_has_examples_that_name_existing_options(path, capsys, monkey
         assert set(re.findall(r"--[a-z0-9-]+", example)) <= known
     for parameter in COMMANDS[path].params:
         assert getattr(parameter, "help", None), f"{parameter.name} has no help"
+        assert not re.search(r"\[[a-z]", parameter.help), f"{parameter.name}: rich drops text in brackets"
 
 
 def test_version_and_module_entry(capsys):

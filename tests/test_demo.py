@@ -304,12 +304,12 @@ def test_missing_extras_are_told_before_anything_is_done(tmp_path, monkeypatch, 
     monkeypatch.setattr(checks, "installed", lambda name: name not in ("onnx", "onnxscript") and there(name))
     with pytest.raises(MissingExtraError, match="onnx, onnxscript are not installed") as caught:
         check_extras()
-    assert caught.value.advice.startswith("run: pip install 'kpedge[export]'")
+    assert caught.value.advice.startswith("run: pip install '.[export]'")
     monkeypatch.setattr(checks, "installed", lambda name: name != "torch" and there(name))
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 1
     captured = capsys.readouterr()
     assert "torch is not installed" in captured.err
-    assert "pip install 'kpedge[train,export]'" in captured.err
+    assert "pip install '.[train,export]'" in captured.err
     assert list(tmp_path.iterdir()) == []
 
 

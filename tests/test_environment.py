@@ -8,6 +8,7 @@ import pytest
 from kpedge.cli.main import main
 from kpedge.core import environment
 from kpedge.core.errors import UsageError
+from kpedge.core.extras import pip_line
 from kpedge.core.machine import ONNXRUNTIME, OPENCV
 from kpedge.runtime import sessions
 from kpedge.runtime.sessions import CPU, TINY_MODEL, new_session, provider_problem, providers_named
@@ -45,7 +46,7 @@ def test_env_names_problems_with_their_fixes(packages, capsys, monkeypatch):
     fixes = {problem["what"]: problem["fix"] for problem in document["problems"]}
     assert any("overwrite each other's files" in what and "pip uninstall" in fix for what, fix in fixes.items())
     assert any("different package indexes" in what for what in fixes)
-    assert document["missing_extras"] == {"export": "pip install 'kpedge[export]'"}
+    assert document["missing_extras"] == {"export": pip_line("export")}
 
 
 @pytest.mark.parametrize("second", [*OPENCV[1:], *ONNXRUNTIME[1:]])

@@ -105,10 +105,10 @@ def latency_figure(head: dict[str, Any], rows: Sequence[LatencyRow]) -> Any:
         axis.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     axis.set_yticks(range(len(shown)), [_label(row) for row in shown])
     axis.grid(visible=False, axis="y")
-    beyond = ", arrow where it lies beyond the axis" if max(tails, default=0.0) > limit else ""
+    beyond = "; arrow: beyond the axis" if max(tails, default=0.0) > limit else ""
     axis.set(
         xlim=(0, limit),
-        xlabel=f"milliseconds a call: bar median, mark 95th percentile{beyond}",
+        xlabel=f"ms per call: bar median, mark p95{beyond}",
         title=f"{head['model']} on {head['machine']['cpu']}",
     )
     return figure

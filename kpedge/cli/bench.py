@@ -33,14 +33,14 @@ def bench(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            help=f"Files of one model, a run folder, or a released model's name. [default: {DEFAULT_MODEL}]"
+            help=f"Files of one model, a run folder, or a released model's name. (default: {DEFAULT_MODEL})"
         ),
     ] = None,
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Crops a call; repeatable. (default: 1)")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Crops per call; repeatable. (default: 1)")] = None,
     threads: Annotated[
         list[int] | None, typer.Option(min=1, help="CPU threads; repeatable. (default: 1 and all)")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which every file has a turn.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; in each, every file has a turn.")] = 20,
     calls: Annotated[int, typer.Option(min=1, help="Timed calls in a turn.")] = 30,
     warmup: Annotated[int, typer.Option(min=1, help="Calls before them.")] = 10,
     detect: Annotated[

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of 2 to 12 runs, finished or not.")],
-    out: Annotated[Path | None, typer.Option(help="Picture of all curves, a PNG.")] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG file for a chart of all curves.")] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:

@@ -130,19 +130,19 @@ def prepare(
     scheme: Scheme = "auto",
     label_format: Format = "auto",
     label: Label = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
     validation: Annotated[float, typer.Option(help="Fraction of the photos outside test that validate.")] = 0.1,
     test: Annotated[float, typer.Option(help="Fraction that tests, where no list says which. 0: none.")] = 0.1,
     test_list: Annotated[
         Path | None,
-        typer.Option(help="Photos of the test split, one a line. (default: FOLDER/test_images.txt, if there)"),
+        typer.Option(help="Photos of the test split, one per line. (default: FOLDER/test_images.txt, if there)"),
     ] = None,
     negatives: Annotated[
         int | None,
         typer.Option(min=0, help="Crops without a face of each photo. (default: 3; 8 where photos show no face)"),
     ] = None,
     context: Annotated[
-        float | None, typer.Option(help="How far beyond the box pixels are kept, in boxes a side. [default: 0.75]")
+        float | None, typer.Option(help="How far beyond the box pixels are kept, in boxes a side. (default: 0.75)")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the set in model cards. (default: the folder's)")] = "",
     terms: Annotated[str, typer.Option(help="Terms of the photos, for model cards.")] = "not stated",

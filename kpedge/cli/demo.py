@@ -23,19 +23,19 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the report, videos, pictures and model files.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the report, videos, images and model files.")] = Path("demo"),
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer faces and epochs: a look at everything; its figures say little.")
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the training; more help an idle machine.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of faces, training and noise.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads for training; more help on an idle machine.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of faces, training and noise.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a demo that is there.")] = False,
 ) -> None:
     """Show everything, with no data, no camera and no network, in two to five minutes on two cores.
 
-    Renders synthetic faces, trains stage 3 on them briefly, exports it, proves and measures the files, lets the
-    released models follow faces through a video, and leaves a folder whose index.html tells it all. The folder appears
-    when all is done; Ctrl-C leaves nothing behind.
+    Renders synthetic faces, trains stage 3 on them briefly, exports it, checks and measures the files,
+    tracks faces through a video with the released models, and writes a folder whose index.html shows the results. The
+    folder appears when all is done; Ctrl-C leaves nothing behind.
     """
     from kpedge.demo.checks import check_extras, check_target
 

@@ -62,7 +62,7 @@ def evaluate(
     ] = "auto",
     max_side: Annotated[
         int | None,
-        typer.Option(help="Detector: longer side at which photos are searched, pixels. [default: the model's]"),
+        typer.Option(help="Detector: longer side at which photos are searched, pixels. (default: the model's)"),
     ] = None,
     as_labelled: Annotated[
         bool, typer.Option("--as-labelled", help="Detector: compare with the labelled boxes as they are.")

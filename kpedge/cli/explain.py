@@ -32,17 +32,17 @@ def explain(
     image: Annotated[Path, typer.Argument(help="A photo.")],
     box: Annotated[str | None, typer.Option(help="x1,y1,x2,y2 in pixels: the face.")] = None,
     boxes: Annotated[
-        Path | None, typer.Option(help="File with a face a row, `name x1 y1 x2 y2 …`; all faces of the photo.")
+        Path | None, typer.Option(help="File with one face per row, `name x1 y1 x2 y2 …`; all faces of the photo.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the images; one in it for each of several faces.")] = Path(
         "explain"
     ),
     point: Annotated[
         list[str] | None,
-        typer.Option(help="Name or number of a keypoint, or part of the face; repeatable. [default: all]"),
+        typer.Option(help="Name or number of a keypoint, or part of the face; repeatable. (default: all)"),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Layer whose maps outputs are traced back to. [default: the backbone's last]")
+        str | None, typer.Option(help="Layer whose maps outputs are traced back to. (default: the backbone's last)")
     ] = None,
     averaged: Annotated[
         bool, typer.Option("--averaged", help="Average gradients over the map first, as for a classifier.")

@@ -47,7 +47,7 @@ def export(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="A run folder, a checkpoint, or a released model's name. [default: the newest finished run in runs/]"
+            help="A run folder, a checkpoint, or a released model's name. (default: the newest finished run in runs/)"
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("export"),
@@ -55,7 +55,7 @@ def export(
         str,
         typer.Option("--format", help=f"{', '.join(FORMATS)}, several with commas between them, or {ALL}."),
     ] = ",".join(DEFAULT_FORMATS),
-    name: Annotated[str, typer.Option(help="Name of the files. [default: the recipe's]")] = "",
+    name: Annotated[str, typer.Option(help="Name of the files. (default: the recipe's)")] = "",
     data: Annotated[
         list[Path] | None,
         typer.Option(
@@ -65,7 +65,7 @@ def export(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Prepared set or frame set to measure int8 ranges on. [default: synthetic faces]"),
+        typer.Option(help="Prepared set or frame set to measure int8 ranges on. (default: synthetic faces)"),
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the formats and stop.")] = False,
     verbose: Verbose = False,

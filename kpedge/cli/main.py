@@ -76,7 +76,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Train face-keypoint models, prove their exports, run them on small machines."""
+    """Train face-keypoint models, check their exports, run them on small devices."""
     del version
 
 

@@ -62,7 +62,7 @@ def predict(
         int | None,
         typer.Option(
             help="Longer side in pixels at which photos are searched: faces under about 16 px there are missed; "
-            "doubling it takes four times as long. [default: the detector's]"
+            "doubling it takes four times as long. (default: the detector's)"
         ),
     ] = None,
     boxes: Annotated[
@@ -81,7 +81,7 @@ def predict(
     names: Annotated[bool, typer.Option("--names", help="Add the keypoints' names to each JSON line.")] = False,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Lowest score at which a box counts as a face. [default: the model's]"),
+        typer.Option(min=0, max=1, help="Lowest score at which a box counts as a face. (default: the model's)"),
     ] = None,
     keep_rejected: Annotated[
         bool,

@@ -26,11 +26,11 @@ def preview(
     data: Annotated[Path, typer.Argument(help="A prepared set.")],
     out: Annotated[Path, typer.Option(help="Image file to write.")],
     recipe: Annotated[str, typer.Option(help="Network whose training is shown.")] = "stage3",
-    faces: Annotated[int, typer.Option(min=1, help="Faces, one a row, spread over the training split.")] = 8,
+    faces: Annotated[int, typer.Option(min=1, help="Faces, one per row, spread over the training split.")] = 8,
     variants: Annotated[int, typer.Option(min=1, help="Disturbed samples of each face.")] = 8,
     negatives: Annotated[bool, typer.Option("--negatives", help="Show what is no face instead.")] = False,
     epoch: Annotated[int, typer.Option(min=1, help="Epoch of the first variant; the others follow it.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the disturbance, as in training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the augmentation, as in training.")] = 0,
     force: Force = False,
 ) -> None:
     """Draw training samples with their points: each face undisturbed, then as successive epochs show it."""

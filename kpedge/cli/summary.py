@@ -26,15 +26,15 @@ def summary(
     name: Annotated[str, typer.Argument(help="Name of a network.")],
     scheme: Scheme = "faces21",
     backbone: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(BACKBONES)}. [default: the recipe's]")
+        str | None, typer.Option(help=f"One of {', '.join(BACKBONES)}. (default: the recipe's)")
     ] = None,
-    head: Annotated[str | None, typer.Option(help=f"One of {', '.join(HEADS)}. [default: the recipe's]")] = None,
+    head: Annotated[str | None, typer.Option(help=f"One of {', '.join(HEADS)}. (default: the recipe's)")] = None,
     as_trained: Annotated[
         bool, typer.Option("--as-trained", help="With the layers that are folded away at export.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the layers of a network with output shapes, parameters and floating-point operations a crop."""
+    """Print the layers of a network with output shapes, parameters and floating-point operations per crop."""
     from dataclasses import asdict, replace
 
     from kpedge.core.errors import UsageError

@@ -34,7 +34,7 @@ def synth(
     background: Annotated[
         int, typer.Option(min=0, help="Further photos without a face, in OUT/background: --format background.")
     ] = 0,
-    preview: Annotated[Path | None, typer.Option(help="Draw faces with their points into this picture.")] = None,
+    preview: Annotated[Path | None, typer.Option(help="Image file for a preview of faces with their points.")] = None,
     faces: Annotated[int, typer.Option(min=1, help="Faces on the preview.")] = 40,
     force: Force = False,
 ) -> None:

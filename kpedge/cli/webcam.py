@@ -93,12 +93,12 @@ def webcam(
     ] = None,
     pixel_format: Annotated[str | None, typer.Option(help="Request a pixel format, such as MJPG.")] = None,
     stream: Annotated[
-        int | None, typer.Option(min=0, help="Which of several video streams of a file, from 0. [default: the file's]")
+        int | None, typer.Option(min=0, help="Which of several video streams of a file, from 0. (default: the file's)")
     ] = None,
     realtime: Annotated[bool, typer.Option("--realtime", help="Play files at their own speed.")] = False,
     window: Annotated[
         bool | None,
-        typer.Option("--window/--no-window", help="Show a window. [default: if there is no other output]"),
+        typer.Option("--window/--no-window", help="Show a window. (default: if there is no other output)"),
     ] = None,
     snapshot_dir: Annotated[Path, typer.Option(help="Folder for frames saved by key or in the browser.")] = Path(
         "snapshots"
@@ -108,7 +108,7 @@ def webcam(
     ] = None,
     serve_token_file: Annotated[
         Path | None,
-        typer.Option(help="File with the token. [default: the variable KPEDGE_SERVE_TOKEN, else a new token]"),
+        typer.Option(help="File with the token. (default: the variable KPEDGE_SERVE_TOKEN, else a new token)"),
     ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
     duration: Annotated[float | None, typer.Option(min=0, help="Stop after this many seconds.")] = None,
@@ -123,7 +123,7 @@ def webcam(
         str, typer.Option(help="Which faces are tracked where there are more than --max-faces: largest, score, centre.")
     ] = "largest",
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Lowest score of a face. [default: the model's]")
+        float | None, typer.Option(min=0, max=1, help="Lowest score of a face. (default: the model's)")
     ] = None,
     smooth: Annotated[bool, typer.Option("--smooth/--no-smooth", help="Smooth keypoints over time.")] = True,
     pose: Annotated[bool, typer.Option("--pose", help="Draw the head pose.")] = False,

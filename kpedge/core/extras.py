@@ -21,8 +21,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 
 
 def pip_line(extra: str) -> str:
-    """The command that installs an extra."""
-    return f"pip install 'kpedge[{extra}]'"
+    """The command that installs an extra; kpedge is installed from its source folder, not from an index."""
+    return f"pip install '.[{extra}]' in kpedge's source folder"
 
 
 def extras_for(modules: Iterable[str]) -> str:

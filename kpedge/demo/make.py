@@ -1,4 +1,4 @@
-"""The first half of the story: from synthetic faces to a model whose files are proved and measured."""
+"""The first half of the story: from synthetic faces to a model whose files are checked and measured."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def train_model(source: PreparedSet, out: Path, settings: DemoSettings, progress
     return train(RECIPE, source, out, settings.training(), on_epoch=on_epoch)
 
 
-def export_and_prove(checkpoint: Path, source: PreparedSet, out: Path) -> tuple[ExportResult, list[FileCheck]]:
+def export_and_check(checkpoint: Path, source: PreparedSet, out: Path) -> tuple[ExportResult, list[FileCheck]]:
     """Write ONNX and TorchScript through the gate, then repeat the proof from the files alone.
 
     Raises:

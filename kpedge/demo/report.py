@@ -215,8 +215,8 @@ def _next(out: Path) -> str:
         "The parity check again": f"kpedge verify {inside('models/demo.onnx')} {inside('models/demo.torchscript.pt')}",
         "Check the labels": f"kpedge data check {inside('synthetic')} --preview preview.png",
         "Train on labelled photos": "kpedge train stage3 --data photos --out runs/mine",
-        "The same, from the weights of this demo": "kpedge train stage3 --data photos --out runs/finetuned "
-        f"--init-from {inside('run/best.pt')}",
+        "The same, from the released weights": "kpedge train stage3 --data photos --out runs/finetuned "
+        "--init-from stage3 --epochs 20",
     }
     return "".join(f"<dt>{escape(what)}</dt><dd>{code(command)}</dd>" for what, command in commands.items())
 

@@ -21,7 +21,7 @@ from kpedge.demo.make import (
     RELEASED,
     TRAINED,
     Progress,
-    export_and_prove,
+    export_and_check,
     make_faces,
     measure_accuracy,
     measure_latency,
@@ -70,11 +70,11 @@ TITLES = (
     "Render synthetic faces",
     "Prepare them",
     "Train stage 3 on them",
-    "Export, and prove parity",
+    "Export, and check parity",
     "Measure accuracy",
     "Measure latency",
-    "Follow faces in a video with the released models",
-    "Record what they saw",
+    "Track faces in a video with the released models",
+    "Record the annotated video",
 )
 """The steps, in their order."""
 
@@ -177,11 +177,11 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
         trained = train_model(source, folder / "run", settings, step.progress)
         shutil.copy(folder / "run" / "curves.png", pictures / "curves.png")
         step.result = (
-            f"{trained.epochs} epochs; validation error {trained.error:.2%} of the box, mean face "
+            f"{trained.epochs} epochs; validation error {trained.error:.2%} of the box, mean shape "
             f"{trained.baseline:.2%}"
         )
     with log.step() as step:
-        exported, checks = export_and_prove(trained.best, source, folder / "models")
+        exported, checks = export_and_check(trained.best, source, folder / "models")
         rows = [*exported.parity, *(row for check in checks for row in check.rows)]
         worst = max(rows, key=lambda row: row.largest / row.tolerance)
         step.result = (
@@ -195,7 +195,7 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
             write_image(pictures / f"{name}.jpg", predictions(sample[one], side=448))
         figure = synthetic[TRAINED].evaluation
         step.result = (
-            f"{figure.accuracy.nme_box:.2%} on synthetic test faces, mean face {figure.mean_face.nme_box:.2%}; on the "
+            f"{figure.accuracy.nme_box:.2%} on synthetic test faces, mean shape {figure.mean_face.nme_box:.2%}; on the "
             f"sample photo {sample[TRAINED].evaluation.accuracy.nme_box:.2%}, {RELEASED} "
             f"{sample[RELEASED].evaluation.accuracy.nme_box:.2%}"
         )

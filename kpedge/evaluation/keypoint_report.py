@@ -31,6 +31,9 @@ from kpedge.evaluation.keypoint_metrics import FAILURE, KeypointAccuracy, Keypoi
 from kpedge.evaluation.score_metrics import FaceAccuracy, precision_recall_curve, roc_curve
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor
 
+SHOWN_CORNER = 0.1
+"""Part of the ROC and of precision and recall that is shown for a model whose threshold lies in it."""
+
 
 def faces_of_folder(
     labels: Labels, model: CropModel, photos: Iterable[str] | None, *, box_noise: float = 0.0
@@ -153,14 +156,14 @@ def _read_labels(data: Path, scheme: KeypointScheme, label_format: str) -> Label
 
 
 def error_curve_png(accuracy: KeypointAccuracy, mean_face: KeypointAccuracy, name: str) -> bytes:
-    """The cumulative error curve of a model beside the mean face's, PNG.
+    """The cumulative error curve of a model next to the mean shape's, PNG.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
     plots = importable("kpedge.core.plots", "train")
     figure, (axis,) = plots.new_figure(1, (6, 4.5))
-    for label, measured, style in ((name, accuracy, "-"), ("mean face", mean_face, "--")):
+    for label, measured, style in ((name, accuracy, "-"), ("mean shape", mean_face, "--")):
         thresholds, share = error_curve(measured.face_errors)
         text = f"{label}: mean {measured.nme_box:.2%}, area {measured.auc:.3f}"
         axis.plot(100 * thresholds, 100 * share, style, color="grey" if style == "--" else "C0", label=text)
@@ -201,20 +204,23 @@ def score_curves_png(face: FaceAccuracy, name: str) -> bytes:
     _, alarms, found = roc_curve(face.face_scores, face.negative_scores)
     left.plot(100 * alarms, 100 * found, label=f"{name}: area {face.auc:.5f}")
     here = f"threshold {face.threshold:g}"
-    left.plot(100 * (1 - face.negative_accuracy), 100 * face.face_accuracy, "o", color="C1", label=here)
+    alarm_rate = 1 - face.negative_accuracy
+    left.plot(100 * alarm_rate, 100 * face.face_accuracy, "o", color="C1", label=here)
     left.set(xlabel="negatives taken for faces, %", ylabel="faces found, %", title="ROC")
-    left.set(xlim=(-0.2, 10), ylim=(90, 100.2))
+    if max(alarm_rate, 1 - face.face_accuracy) < SHOWN_CORNER:  # a good model's curve fills the corner alone
+        left.set(xlim=(-0.2, 100 * SHOWN_CORNER), ylim=(100 - 100 * SHOWN_CORNER, 100.2))
     left.legend(loc="lower right")
 
     _, precision, recall = precision_recall_curve(face.face_scores, face.negative_scores)
     middle.plot(100 * recall, 100 * precision, label=f"{name}: average precision {face.average_precision:.5f}")
     hits = face.face_accuracy * face.faces
-    alarm_count = (1 - face.negative_accuracy) * face.negatives
-    middle.plot(100 * face.face_accuracy, 100 * hits / max(hits + alarm_count, 1), "o", color="C1", label=here)
+    precise = hits / max(hits + alarm_rate * face.negatives, 1)
+    middle.plot(100 * face.face_accuracy, 100 * precise, "o", color="C1", label=here)
     middle.set(
         xlabel="recall: faces found, %", ylabel="precision: of those found, faces, %", title="Precision and recall"
     )
-    middle.set(xlim=(90, 100.2), ylim=(90, 100.2))
+    if min(face.face_accuracy, precise) > 1 - SHOWN_CORNER:
+        middle.set(xlim=(100 - 100 * SHOWN_CORNER, 100.2), ylim=(100 - 100 * SHOWN_CORNER, 100.2))
     middle.legend(loc="lower left")
 
     bins = np.linspace(0, 1, 26)
