@@ -223,9 +223,12 @@ def test_folders_without_images_are_refused(tmp_path, said):
     with pytest.raises(SourceError, match="no image in this folder"):
         open_source(str(tmp_path))
     (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"a\.png"):
+        open_source(str(tmp_path), notify=said.append)
+    (tmp_path / "b.png").write_bytes(b"")
     with pytest.raises(SourceError, match="no frame"):
         open_source(str(tmp_path), notify=said.append)
-    assert "a.png" in said[0]
+    assert ["a.png" in said[0], "b.png" in said[1]] == [True, True]
 
 
 def test_a_folder_in_real_time_drops_images(tmp_path):

@@ -98,3 +98,9 @@ def test_a_loop_of_links_and_a_pipe_are_one_line(said, tmp_path, monkeypatch, co
     assert line.startswith("error: ")
     assert str(path) in line
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_image_that_cannot_be_read_is_one_line_in_webcam(said, tmp_path):
+    path = tmp_path / "a.png"
+    path.touch()
+    assert said("webcam", path, "--json").splitlines() == [f"error: {path}: the file is empty"]

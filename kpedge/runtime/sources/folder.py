@@ -23,7 +23,7 @@ def natural_order(path: Path) -> list[str | int]:
 
 
 class ImageReader(Reader):
-    """The images in files, one after the other; unreadable files are named and left out.
+    """The images in files, one after the other; unreadable files are named and left out. A single one is an error.
 
     Args:
         paths: of the files.
@@ -43,6 +43,8 @@ class ImageReader(Reader):
                 for picture in read_pictures(path):
                     yield path, picture
             except ImageError as error:
+                if len(paths) == 1 and self._image is None:
+                    raise SourceError(str(error), error.advice) from error
                 self._notify(f"{error}; it is left out")
 
     def grab(self) -> bool:
