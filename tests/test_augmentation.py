@@ -326,6 +326,8 @@ def test_the_sheet_command(prepared, tmp_path, capsys):
     assert main(arguments) == 0
     assert capsys.readouterr().out == f"{out}\n"
     assert read_image(out).shape[2] == 3
+    assert main(arguments) == 0, "kpedge replaces what it wrote"
+    out.write_bytes(b"mine")
     assert main(arguments) == 1
     assert "--force" in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 0
