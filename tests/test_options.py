@@ -104,6 +104,7 @@ def blobs(points):
     ],
 )
 def test_keypoints_move_with_the_pixels(call):
+    """Within half a pixel: torchvision takes the nearest pixel unless told otherwise."""
     points = np.array([[40.3, 50.2], [80.6, 45.1], [56.0, 70.7]])
     fractions = np.vstack([(points + 0.5) / 112, [[np.nan, np.nan]]])
     rows, columns = np.mgrid[:112, :112]
@@ -113,7 +114,7 @@ def test_keypoints_move_with_the_pixels(call):
         assert np.array_equal(image, again)
         weight = image.sum(axis=(0, 1), dtype=float)
         centres = [[(image[..., k] * axis).sum() / weight[k] for axis in (columns, rows)] for k in range(3)]
-        assert np.abs(moved[:3] * 112 - 0.5 - centres).max() < 0.3
+        assert np.abs(moved[:3] * 112 - 0.5 - centres).max() < 0.6
         assert np.isnan(moved[3]).all()
         assert np.abs(moved[:3] - fractions[:3]).max() > 1e-3
 

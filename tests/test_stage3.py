@@ -104,8 +104,8 @@ def test_a_box_without_a_face_gets_no_points(exported3, photos):
     assert np.mean([len(face.keypoints) == 0 for face in background]) > 0.8
     assert np.mean([face.score for face in faces]) > np.mean([face.score for face in background]) + 0.4
     found = next(face for face in faces if len(face.keypoints))
-    assert found.errors.shape == (21,)
-    assert (found.errors > 0).all()
+    assert found.expected_errors.shape == (21,)
+    assert (found.expected_errors > 0).all()
     document = found.to_dict()
     assert len(document["errors"]) == 21
     assert next(face for face in background if not len(face.keypoints)).to_dict()["keypoints"] == []

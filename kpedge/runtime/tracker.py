@@ -34,11 +34,12 @@ from kpedge.runtime.tracks import (
     JUMPED_DIFFERENT,
     LOOK_INTERVAL,
     MAX_AGE,
-    PREFERENCES,
     SETTLED,
+    VELOCITY_S,
     Track,
     appearance,
     boxes_to_try,
+    check_tracking,
     choose,
     drop_duplicates,
     reidentify,
@@ -62,8 +63,7 @@ SMALLEST = 8.0
 DEFAULT_SMOOTHING = Smoothing()
 MAX_ERROR = 0.04
 """Mean expected error of a face, in its side, above which a search checks it: a crop that is too small shows features
-that the model takes for others, and the next one follows from them. In good videos it is about 0.02.
-"""
+that the model takes for others. In good videos it is about 0.02."""
 MAX_ERROR_RATIO = 1.5
 """The same, in the validation error that the model's card states, if that is more: some models are less exact."""
 BETTER = 0.9
@@ -138,22 +138,8 @@ class FaceTracker:
         self._boxes = self.predictor.boxes
         self._mean = mean_weights(len(card.scheme))
         self._max_error = max(MAX_ERROR, MAX_ERROR_RATIO * card.validation_error)
-        if not card.has_score:
-            raise UsageError(f"{card.name} cannot track faces: it has no face score", "use a stage 3")
-        if not self._boxes.gives_size:
-            raise UsageError(
-                f"{card.name} cannot track faces: one point does not determine how large a face is",
-                "use a model with two points or more",
-            )
-        if max_faces < 1:
-            raise UsageError(f"--max-faces must be at least 1, not {max_faces}")
-        if prefer not in PREFERENCES:
-            raise UsageError(f"--prefer must be one of {', '.join(PREFERENCES)}, not {prefer!r}")
-        if not detection_interval > 0:
-            raise UsageError(f"--detection-interval must be above 0, not {detection_interval:g}")
-        self.max_faces = max_faces
-        self.prefer = prefer
-        self.detection_interval = detection_interval
+        check_tracking(card, self._boxes.gives_size, max_faces, prefer, detection_interval)
+        self.max_faces, self.prefer, self.detection_interval = max_faces, prefer, detection_interval
         self.smooth = smooth is not False
         self.pose = pose
         self.tracks: list[Track] = []
@@ -185,8 +171,7 @@ class FaceTracker:
 
         Args:
             image: uint8 (H, W, 3), or another image as `kpedge.load` takes it.
-            time_s: when it was taken, seconds; by the clock when None. A frame that is older than the last one, or of
-                another size, begins a new video.
+            time_s: when it was taken, seconds; now when None. An earlier time or another size begins a new video.
             colour: order of an array's channels: "bgr", as OpenCV reads images, or "rgb".
 
         Raises:
@@ -231,7 +216,7 @@ class FaceTracker:
         seen = self._identify(image, rows, found, doubts, tracked, predicted, near, time_s)
         self._doubtful = False
         for row, track in seen:
-            track.move(found.boxes[row], time_s, row in near)
+            _move(track, found.boxes[row], time_s, row in near)
             self._doubtful |= doubts[row] > self._max_error
         rows, tracks = [row for row, _ in seen], [track for _, track in seen]
         points, boxes = found.points, found.boxes
@@ -398,3 +383,17 @@ class FaceTracker:
         if len(seen) > 1:
             seen.sort(key=lambda pair: pair[1].id)
         return seen
+
+
+def _move(track: Track, box: Floats, time_s: float, near: bool) -> None:
+    """Give a track its box in the next frame. Its motion is measured while no other face is near."""
+    x1, y1, x2, y2 = box.tolist()
+    track.box, track.side, track.seen_s, track.lost, track.near = box, x2 - x1, time_s, False, near
+    if near and track.free_s > -math.inf:
+        return
+    x, y, passed = (x1 + x2) / 2, (y1 + y2) / 2, time_s - track.free_s
+    if 0 < passed < MAX_AGE:
+        gain = passed / (passed + VELOCITY_S)
+        track.vx += gain * ((x - track.x) / passed - track.vx)
+        track.vy += gain * ((y - track.y) / passed - track.vy)
+    track.x, track.y, track.free_s = x, y, time_s

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.boxes import rotated_box
+from kpedge.core.card import ModelCard
+from kpedge.core.errors import UsageError
 from kpedge.core.geometry import Image, box_size, crop, iou, square_transform
 from kpedge.runtime.keypoints import Candidates
 
@@ -104,19 +106,6 @@ class Track:
     look_s: float = -math.inf
     doubt: float = 0.0
     near: bool = False
-
-    def move(self, box: Floats, time_s: float, near: bool) -> None:
-        """Take over the box in the next frame. Its motion is measured while no other face is near."""
-        x1, y1, x2, y2 = box.tolist()
-        self.box, self.side, self.seen_s, self.lost, self.near = box, x2 - x1, time_s, False, near
-        if near and self.free_s > -math.inf:
-            return
-        x, y, passed = (x1 + x2) / 2, (y1 + y2) / 2, time_s - self.free_s
-        if 0 < passed < MAX_AGE:
-            gain = passed / (passed + VELOCITY_S)
-            self.vx += gain * ((x - self.x) / passed - self.vx)
-            self.vy += gain * ((y - self.y) / passed - self.vy)
-        self.x, self.y, self.free_s = x, y, time_s
 
     def unlike(self, look: Floats) -> float:
         """How far an appearance is from this face's: from its average or its last, whichever is nearer."""
@@ -288,3 +277,24 @@ def choose(
         rank = PREFERENCES[prefer](x2 - x1, float(found.scores[row]), centrality)
         values[row] = rank * (INCUMBENT if row < tracked else 1.0)
     return sorted(sorted(rows, key=lambda row: -values[row])[:most])
+
+
+def check_tracking(card: ModelCard, gives_size: bool, max_faces: int, prefer: str, interval: float) -> None:
+    """Stop if a keypoint model cannot be used for tracking, or a setting of the tracker makes no sense.
+
+    Raises:
+        UsageError: the message says which.
+    """
+    if not card.has_score:
+        raise UsageError(f"{card.name} cannot track faces: it has no face score", "use a stage 3")
+    if not gives_size:
+        raise UsageError(
+            f"{card.name} cannot track faces: one point does not determine how large a face is",
+            "use a model with two points or more",
+        )
+    if max_faces < 1:
+        raise UsageError(f"--max-faces must be at least 1, not {max_faces}")
+    if prefer not in PREFERENCES:
+        raise UsageError(f"--prefer must be one of {', '.join(PREFERENCES)}, not {prefer!r}")
+    if not interval > 0:
+        raise UsageError(f"--detection-interval must be above 0, not {interval:g}")
