@@ -104,6 +104,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(os.cpu_count() or 1, 8) if whole else 0
 
 
+SLOW_FIXTURES = {"trained", "exported", "trained3", "exported3", "small_demo", "chromium"}
+"""What takes more than a few seconds to make: tests that use one of these count as slow."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use slow fixtures."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 class Shared:
     """Folders that are made once, whichever of the parallel processes needs them first."""
 

@@ -27,6 +27,8 @@ from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.sinks import writers
 from kpedge.synthetic.preview import synthetic_preview
 
+pytestmark = pytest.mark.slow
+
 SMALL = DemoSettings(photos=60, epochs=10, rounds=1, calls=2, seconds=1.2, seed=1)
 
 

@@ -19,7 +19,7 @@ from kpedge.training.detector_task import new_detector_card
 from kpedge.training.detector_validation import VALIDATION_SIDE, validate_detector
 from kpedge.training.loop import train
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 NARROW = {"stem": (8, 16), "widths": (16, 16, 32), "depths": (1, 1, 1), "neck": 16}
 
 

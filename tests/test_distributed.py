@@ -16,6 +16,8 @@ from drawn_frames import write_set
 
 from kpedge.models.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 FLAGS = [
     *(
         "--epochs",

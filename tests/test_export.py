@@ -22,6 +22,8 @@ from kpedge.export.verification import verify
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.runtime.sessions import OnnxModel
 
+pytestmark = pytest.mark.slow
+
 
 def test_random_crops_never_change():
     """They are part of every file's self-test: another byte would break files that are out there."""

@@ -23,6 +23,8 @@ from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoin
 from kpedge.models.keypoint_model import empty_model, weights_hash
 from kpedge.models.registry import BACKBONES
 
+pytestmark = pytest.mark.slow
+
 HERE = [name for name, one in FORMATS.items() if not one.missing()]
 NAMES = ["stage3", "detector"]
 

@@ -12,6 +12,8 @@ from kpedge.training.find_lr import HIGHEST, LOWEST, STEPS, LossCurve, find_lear
 from kpedge.training.loop import Stepper
 from kpedge.training.recipes import RECIPES
 
+pytestmark = pytest.mark.slow
+
 ALONE = {**EASY, "threads": 1}
 RATES = LOWEST * (HIGHEST / LOWEST) ** (np.arange(STEPS) / (STEPS - 1))
 

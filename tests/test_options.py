@@ -16,6 +16,8 @@ from kpedge.training.config import TrainConfig
 from kpedge.training.loop import train
 from kpedge.training.recipes import DETECTOR, FIXED_NETWORKS, RECIPES
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"epochs": 1, "threads": 1, "batch_size": 32, "width": 0.25}
 MORE = [
     ("stage2", {"optimizer": "RAdam", "optimizer_args": "decoupled_weight_decay=True", "l1": 1e-4}),

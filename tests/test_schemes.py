@@ -32,6 +32,8 @@ from kpedge.runtime.tracker import FaceTracker
 from kpedge.training.loop import train
 from kpedge.training.recipes import RECIPES
 
+pytestmark = pytest.mark.slow
+
 OWL = """
 name = "owl"
 points = ["left tuft", "right tuft", "left disc", "right disc", "left gape", "right gape", "crown"]

@@ -24,6 +24,8 @@ from kpedge.runtime.sessions import OnnxModel
 from kpedge.training.loop import train
 from kpedge.training.recipes import RECIPES
 
+pytestmark = pytest.mark.slow
+
 
 def short(recipe, **settings):
     return replace(RECIPES[recipe], **{**LEAN, "epochs": 2, **settings})

@@ -17,6 +17,8 @@ from kpedge.training.config import TrainConfig
 from kpedge.training.loop import train
 from kpedge.training.weights import InitWeights, load_init_weights
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"epochs": 3, "batch_size": 8, "lr": 0.03, "warmup": 0.2}
 
 

@@ -12,6 +12,8 @@ from fake_live import WAIT_S, clip_frames, read_video, write_video
 
 from kpedge.bench.clip import Sway
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "kpedge", "webcam"]
 RATE = 30.0
 
