@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ Counts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class SetOptions:
+class SetOptions(ABC):
     """How a set is prepared; all of it goes into the set's hash.
 
     Attributes:
@@ -44,20 +45,20 @@ class SetOptions:
     name: str = ""
     terms: str = NOT_STATED
 
+    @abstractmethod
     def complete(self, read: Source) -> Any:
         """The same options with what the source decides."""
-        raise NotImplementedError
 
+    @abstractmethod
     def digest(self, read: Source) -> str:
         """Hash of all that a set depends on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def packing(self, read: Source, progress: Progress | None) -> Packing:
         """What packs a source with these options."""
-        raise NotImplementedError
 
 
-class Packing:
+class Packing(ABC):
     """Packs a source into a folder.
 
     Attributes:
@@ -72,9 +73,9 @@ class Packing:
             read.digests, seed=options.seed, validation=options.validation, test=options.test, test_list=read.listed
         )
 
+    @abstractmethod
     def pack(self, folder: Path, info: dict[str, Any]) -> Counts:
         """Write all files, with `info` in `set.json`, and count."""
-        raise NotImplementedError
 
     def _open(self, photo: str, rows: list[LabelRow]) -> Image | None:
         """A photo's pixels; None, and a problem, if it cannot be read."""
