@@ -127,6 +127,9 @@ def prepare(
         int | None,
         typer.Option(min=0, help="Crops without a face of each photo. (default: 3; 8 where photos show no face)"),
     ] = None,
+    pointless: Annotated[
+        bool, typer.Option("--pointless", help="Crops: faces without points are faces, for the face score alone.")
+    ] = False,
     context: Annotated[
         float | None, typer.Option(help="How far beyond the box pixels are kept, in boxes a side. [default: 0.75]")
     ] = None,
@@ -176,7 +179,11 @@ def prepare(
         if frames:
             report = prepare_frames(folder, out, FrameOptions(**common), progress=update, **read)
         else:
-            crops: dict[str, Any] = {"negatives": negatives, **({} if context is None else {"context": context})}
+            crops: dict[str, Any] = {
+                "negatives": negatives,
+                "pointless": pointless,
+                **({} if context is None else {"context": context}),
+            }
             options = PrepareOptions(**common, **crops)
             report = run_prepare(folder, out, options, progress=update, **read)
     for line in report.remarks:

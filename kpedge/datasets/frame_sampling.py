@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kpedge.boxes import convention_centre, convention_middle
 from kpedge.datasets.augmentation import UNDISTURBED, Photometric
 from kpedge.datasets.frames import FrameSet
+from kpedge.datasets.sampling import peaked
 from kpedge.geometry import Image, crop, transform_points
 from kpedge.keypoints import FACES5
 
@@ -65,6 +66,7 @@ class FrameJitter:
         blanks: probability of black rectangles with a white border, as they hide people in some photos: they are
             painted where nobody is, too, so that they tell nothing.
         photometric: how the pixels are disturbed.
+        roll_peak: power to which the draws of turns, from 0 to 1, are raised: above 1 small ones are more frequent.
     """
 
     whole: float = 0.4
@@ -73,6 +75,7 @@ class FrameJitter:
     roll: float = 12.0
     blanks: float = 0.15
     photometric: Photometric = UNDISTURBED
+    roll_peak: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,7 @@ class FrameSampler:
                 zoom = least * (max(LARGEST_ZOOM / least, 1)) ** draws[1]
                 at = draws[5:7] * [width, height]
             target = 0.08 + 0.84 * draws[2:4]
-        angle = math.radians(jitter.roll * (2 * draws[7] - 1)) if jitter.roll else 0.0
+        angle = math.radians(jitter.roll * peaked(2 * draws[7] - 1, jitter.roll_peak)) if jitter.roll else 0.0
         mirror = jitter.mirror and bool(rng.random() < 0.5)
         flip = -1.0 if mirror else 1.0
         cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)

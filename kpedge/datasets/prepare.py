@@ -75,6 +75,8 @@ class PrepareOptions:
         negatives: crops without a face that are taken of each photo; when None, 3 of a photo with faces and 8 of one
             without.
         boxes: of `BOXES`; when empty, from the points where the set's boxes hold something else than ours.
+        pointless: faces without any labelled point are faces, too: they teach the face score and no point. Else they
+            are neither face nor background.
     """
 
     scheme: KeypointScheme | None = None
@@ -88,6 +90,7 @@ class PrepareOptions:
     terms: str = NOT_STATED
     negatives: int | None = None
     boxes: str = ""
+    pointless: bool = False
 
     def __post_init__(self) -> None:
         if self.boxes and self.boxes not in BOXES:
@@ -171,6 +174,8 @@ def prepare(
     settings = {**asdict(options), "scheme": scheme.to_dict(), "rule": options.rule.to_dict()}
     if boxes == LABELLED:
         del settings["boxes"]  # as it was before there was a choice: sets prepared then still fit
+    if not options.pointless:
+        del settings["pointless"]  # likewise
     digest = read.sha256(FORMAT, settings)
     if strict:
         raise_first(read.problems)
@@ -186,7 +191,7 @@ def prepare(
         read.digests, seed=options.seed, validation=options.validation, test=options.test, test_list=read.listed
     )
     with atomic_folder(out) as folder, SetWriter(folder) as writer:
-        crops = source_of_crops(read, from_points=boxes == POINTS)
+        crops = source_of_crops(read, from_points=boxes == POINTS, pointless=options.pointless)
         packing = _Packing(crops, splits, options, writer, progress)
         packing.add_faces()
         packing.add_negatives()

@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.boxes import turned_box
 from kpedge.card import COLOURS
 from kpedge.datasets.augmentation import UNDISTURBED, Photometric
 from kpedge.datasets.packed import PreparedSet
+from kpedge.datasets.wearing import wear
 from kpedge.errors import UsageError
 from kpedge.geometry import (
     CropRule,
@@ -48,6 +50,9 @@ class Jitter:
         peak: power to which the draws of scale and shift, from 0 to 1, are raised. 1 draws evenly. Above it small
             disturbances are more frequent, large ones still occur: labelled boxes follow from the points, so a box that
             is all but exact tells where they are, and a model may learn to use that without relying on it.
+        roll_peak: the same of the turns. Above 1 the square is laid as the box of a turned face would be: below the
+            middle of its points along the crop, not the face (`kpedge.boxes.turned_box`).
+        worn: probability of a mask or dark glasses drawn onto a face (`kpedge.datasets.wearing`).
     """
 
     mirror: bool = False
@@ -55,10 +60,13 @@ class Jitter:
     scale: float = 0.0
     shift: float = 0.0
     peak: float = 1.0
+    roll_peak: float = 1.0
+    worn: float = 0.0
 
     def __post_init__(self) -> None:
         limits = (("roll", self.roll, 0, 180), ("scale", self.scale, 0, 0.9), ("shift", self.shift, 0, 1))
-        for name, value, low, high in (*limits, ("peak", self.peak, 1, 10)):
+        peaks = (("peak", self.peak, 1, 10), ("roll-peak", self.roll_peak, 1, 10), ("worn", self.worn, 0, 1))
+        for name, value, low, high in (*limits, *peaks):
             if not low <= value <= high:
                 raise UsageError(f"--{name} must be from {low} to {high}, not {value:g}")
 
@@ -67,7 +75,12 @@ class Jitter:
 
     def peaked(self, draw: float) -> float:
         """A draw from -1 to 1, moved towards 0 as `peak` says."""
-        return float(draw) if self.peak == 1 else math.copysign(abs(draw) ** self.peak, draw)
+        return peaked(draw, self.peak)
+
+
+def peaked(draw: float, peak: float) -> float:
+    """A draw from -1 to 1, moved towards 0 by a power."""
+    return float(draw) if peak == 1 else math.copysign(abs(draw) ** peak, draw)
 
 
 def labelled_fractions(source: PreparedSet, indices: NDArray[np.intp], rule: CropRule) -> NDArray[np.float64]:
@@ -122,11 +135,12 @@ class CropSampler:
             to_crop = crop_transform(self.source.boxes[index], self.size, self.rule)
         else:
             mirror = jitter.mirror and self.source.scheme.can_mirror and bool(draw[0] < 0)
+            roll, box = math.radians(jitter.roll * peaked(draw[1], jitter.roll_peak)), self.source.boxes[index]
             to_crop = crop_transform(
-                self.source.boxes[index],
+                box if jitter.roll_peak == 1 else turned_box(box, roll),
                 self.size,
                 self.rule,
-                roll=float(np.deg2rad(jitter.roll * draw[1])),
+                roll=roll,
                 scale=1 + jitter.scale * jitter.peaked(draw[2]),
                 shift=(jitter.shift * jitter.peaked(draw[3]), jitter.shift * jitter.peaked(draw[4])),
                 mirror=mirror,
@@ -137,12 +151,18 @@ class CropSampler:
             compose(to_crop, invert(to_region)),
             self.size,
             border=self.rule.border,
-            colour="bgr" if self.photometric else self.colour,
+            colour="bgr" if self.photometric or jitter.worn else self.colour,
         )
+        if jitter.worn:
+            rng = np.random.default_rng((self.seed, epoch, 4, index))
+            if rng.random() < jitter.worn:
+                plain = transform_points(to_crop, self.source.keypoints[index])
+                order = self.source.scheme.mirror_order if mirror else slice(None)
+                image = wear(image, plain[order], self.source.scheme, rng)
         if self.photometric:
             image = self.photometric.apply(image, np.random.default_rng((self.seed, epoch, 2, index)))
-            if self.colour == "grey":
-                image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), dtype=np.uint8)[:, :, None]
+        if self.colour == "grey" and image.shape[2] == 3:
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), dtype=np.uint8)[:, :, None]
         points = pixels_to_fractions(transform_points(to_crop, self.source.keypoints[index]), self.size)
         if mirror:
             points = points[self.source.scheme.mirror_order]

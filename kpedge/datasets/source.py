@@ -109,20 +109,21 @@ def our_box(row: LabelRow, labels: Labels, kind: str) -> Box:
     return np.ravel(to_convention(row.box[None], kind))
 
 
-def source_of_crops(read: Source, *, from_points: bool) -> Source:
+def source_of_crops(read: Source, *, from_points: bool, pointless: bool = False) -> Source:
     """A source as crops are cut from it: faces without any labelled point are neither face nor background.
 
     Args:
         read: as it was read.
         from_points: boxes follow from the points; else they are those of the labels.
+        pointless: faces without any labelled point are faces all the same.
     """
     unlabelled = {photo: list(boxes) for photo, boxes in read.unlabelled.items()}
     by_photo: dict[str, list[LabelRow]] = {}
     for photo, rows in read.by_photo.items():
-        by_photo[photo] = [row for row in rows if row.labelled.any()]
-        pointless = [row.box for row in rows if not row.labelled.any()]
-        if pointless:
-            unlabelled.setdefault(photo, []).extend(pointless)
+        by_photo[photo] = [row for row in rows if pointless or row.labelled.any()]
+        unknown = [] if pointless else [row.box for row in rows if not row.labelled.any()]
+        if unknown:
+            unlabelled.setdefault(photo, []).extend(unknown)
         if from_points:
             by_photo[photo] = [replace(row, box=our_box(row, read.labels, POINTS)) for row in by_photo[photo]]
     return replace(read, by_photo=by_photo, unlabelled=unlabelled)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kpedge.card import DetectorCard, ModelCard
 from kpedge.runtime.detector import FaceDetector, detector_model
@@ -18,6 +22,40 @@ FOLLOWED = 0.7
 """Likewise in a video, whose frames are searched at 320 px, where less looks like a face: recall was 92 % instead of
 77 %, without a false alarm in 134.
 """
+
+
+LOWEST = 0.1
+"""The detector's score from which on a box is worth a look where one score of both models decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class JointScore:
+    """One score of detector and keypoint model for a face: a logistic regression on both logits, moved so that 0.5 is
+    the operating point. Two thresholds in a row throw away what one model is sure of and the other all but accepts.
+
+    Attributes:
+        detector, keypoints: weights of the logits.
+        constant: added to their sum.
+    """
+
+    detector: float
+    keypoints: float
+    constant: float
+
+    def __call__(self, found: NDArray[np.float64], looked: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores from 0 to 1 for the detector's and the keypoint model's."""
+        whole = self.detector * _logit(found) + self.keypoints * _logit(looked) + self.constant
+        return np.asarray(1 / (1 + np.exp(-whole)), dtype=np.float64)
+
+
+JOINT = JointScore(1.5929, 0.4277, -2.898)
+"""Of detector and stage 3 v2, by `benchmarks/wild.py --fit`: one alarm in a hundred faceless validation photos."""
+
+
+def _logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of scores, within 12 to either side."""
+    inside = np.clip(scores, 1e-9, 1 - 1e-9)
+    return np.asarray(np.clip(np.log(inside / (1 - inside)), -12, 12), dtype=np.float64)
 
 
 def search_threshold(detector: DetectorCard, keypoints: ModelCard, verified: float = VERIFIED) -> float:

@@ -15,7 +15,7 @@ from kpedge.faces import Face
 from kpedge.geometry import MIN_SIDE, Box, Image, box_overlaps_image
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.keypoints import KeypointPredictor
-from kpedge.runtime.models import open_finders
+from kpedge.runtime.models import LOWEST, JointScore, open_finders
 from kpedge.shelf import DEFAULT_DETECTOR, DEFAULT_MODEL
 
 BATCH = 64
@@ -49,13 +49,22 @@ class FacePipeline:
         threads: int = 1,
         provider: str = "cpu",
         keep_rejected: bool = False,
+        joint: JointScore | None = None,
     ) -> None:
-        """Open the models; the arguments are those of `kpedge.runtime.models.open_finders`."""
+        """Open the models; the arguments are those of `kpedge.runtime.models.open_finders`.
+
+        With `joint`, and a keypoint model with a face score, one score of both models decides what is a face, instead
+        of one threshold after the other; `threshold`, 0.5 when None, is of that score, which faces then have.
+        """
         self.detector, self.predictor = open_finders(
             detector, keypoints, side=side, threshold=threshold, threads=threads, provider=provider
         )
         self.keep_rejected = keep_rejected
         card = self.predictor.model.card
+        self._joint, self._threshold = joint if card.has_score else None, 0.5 if threshold is None else threshold
+        if self._joint is not None:
+            self.detector = FaceDetector(self.detector.model, threshold=LOWEST, side=self.detector.side)
+            self.predictor = KeypointPredictor(self.predictor.model, threshold=0.0)
         self._boxes = PointBoxes(card.scheme, card.mean_shape, card.crop)
         self._first: KeypointPredictor | None = None
         if card.has_score and self._boxes.tells_size and not self._boxes.knows_faces:
@@ -84,8 +93,17 @@ class FacePipeline:
                 boxes, rolls = self._boxes(np.array([faces[place].keypoints for place in again]))
                 nearer = zip(again, zip(boxes, rolls.tolist(), strict=True), strict=True)
                 faces |= self._look(image, nearer, self.predictor)
+        if self._joint is not None:
+            faces = {place: self._judged(face, found[place].score, self._joint) for place, face in faces.items()}
         given = (replace(face, box=found[place].box) for place, face in faces.items())
         return tuple(face for face in given if self.keep_rejected or len(face.keypoints))
+
+    def _judged(self, face: Face, found: float, joint: JointScore) -> Face:
+        """A face with the score of both models; without keypoints where that is too low."""
+        score = float(joint(np.array([found]), np.array([face.score]))[0])
+        if score >= self._threshold:
+            return replace(face, score=score)
+        return Face(box=face.box, keypoints=np.empty((0, 2)), score=score)
 
     def _guess(
         self, image: Image, boxes: NDArray[np.float64], rolls: NDArray[np.float64], predictor: KeypointPredictor

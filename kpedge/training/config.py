@@ -135,6 +135,9 @@ class PixelConfig(RunConfig):
 
     mirror: bool = _knob(True, "Augmentation", "Show half of the faces mirrored.")
     roll: float = _knob(10.0, "Augmentation", "Turn crops by up to this, degrees.", high=180)
+    roll_peak: float = _knob(
+        1.0, "Augmentation", "Above 1: small turns are more frequent than large ones.", low=1, high=10
+    )
     brightness: float = _knob(0.0, "Augmentation", "Largest shift, fraction of white.", high=1)
     contrast: float = _knob(0.0, "Augmentation", "Largest change, as a fraction.")
     saturation: float = _knob(0.0, "Augmentation", "Largest change, as a fraction.")
@@ -145,6 +148,7 @@ class PixelConfig(RunConfig):
     lowres: float = _knob(0.0, "Augmentation", "Probability of a coarser picture, as of a small face.", high=1)
     occlusion: float = _knob(0.0, "Augmentation", "Probability of something in front of the face.", high=1)
     grey: float = _knob(0.0, "Augmentation", "Probability of a picture without colour.", high=1)
+    dark: float = _knob(0.0, "Augmentation", "Probability of a picture taken in the dark.", high=1)
 
     def photometric(self) -> Photometric:
         """How pixels are changed."""
@@ -186,6 +190,7 @@ class TrainConfig(PixelConfig):
     negatives: float = _knob(0.0, "Data", "Negatives for each face in an epoch.", high=100)
     others: float = _knob(1.0, "Data", "Faces of the --also sets for each face of --data in an epoch.", high=100)
     scale: float = _knob(0.05, "Augmentation", "Change the crop's side by up to this fraction.", high=0.9)
+    worn: float = _knob(0.0, "Augmentation", "Probability of a mask or dark glasses drawn onto a face.", high=1)
     shift: float = _knob(0.05, "Augmentation", "Move the crop by up to this fraction of its side.", high=1)
     peak: float = _knob(
         1.0,
@@ -199,7 +204,7 @@ class TrainConfig(PixelConfig):
         """How crops are moved."""
         from kpedge.datasets.sampling import Jitter
 
-        return Jitter(self.mirror, self.roll, self.scale, self.shift, self.peak)
+        return Jitter(self.mirror, self.roll, self.scale, self.shift, self.peak, self.roll_peak, self.worn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +219,7 @@ class DetectorConfig(PixelConfig):
     quality_weight: float = _knob(1.0, "Loss", "Weight of the loss of the box's foretold quality.")
     box_weight: float = _knob(5.0, "Loss", "Weight of the boxes' loss.")
     point_weight: float = _knob(10.0, "Loss", "Weight of the five points' loss.")
+    brighten: bool = _knob(False, "Network", "Dark frames are brightened inside the network.")
     size: int = _knob(320, "Data", "Side of the views that frames are shown in, pixels.", low=64, high=4096)
     faceless_times: float = _knob(2.0, "Data", "How often a photo without a face is shown in an epoch.", high=100)
     whole: float = _knob(0.4, "Augmentation", "Probability that a view shows a whole frame, not one face.", high=1)
@@ -230,7 +236,9 @@ class DetectorConfig(PixelConfig):
         """How views are laid over frames."""
         from kpedge.datasets.frame_sampling import FrameJitter
 
-        return FrameJitter(self.whole, self.mosaic, self.mirror, self.roll, self.blanks, self.photometric())
+        return FrameJitter(
+            self.whole, self.mosaic, self.mirror, self.roll, self.blanks, self.photometric(), self.roll_peak
+        )
 
 
 def flag(name: str) -> str:

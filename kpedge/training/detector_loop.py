@@ -225,7 +225,7 @@ def new_detector_card(sets: Sequence[FrameSet], config: DetectorConfig, start: S
     return DetectorCard(
         name="detector",
         task=TASK,
-        architecture={"name": "detector", "options": {}},
+        architecture={"name": "detector", "options": {}, **({"brighten": True} if config.brighten else {})},
         colour="bgr",
         scheme=FACES5,
         stride=max(STRIDES),

@@ -26,7 +26,15 @@ from kpedge.training.objective import LOSS_NAMES
 from kpedge.training.optimisers import new_optimiser, phase_of
 from kpedge.training.run import Record, Run
 from kpedge.training.schedules import epochs_since_best, learning_rate
-from kpedge.training.setup import check_resumable, fitting, load_matching, set_up, start_from, stop_frozen_statistics
+from kpedge.training.setup import (
+    check_resumable,
+    fitting,
+    go_on_with_offsets,
+    load_matching,
+    set_up,
+    start_from,
+    stop_frozen_statistics,
+)
 from kpedge.training.step import Stepper
 from kpedge.training.validation import Validation, validate, validation_data
 
@@ -147,6 +155,7 @@ def _train(
     validation = validation_data(made.samplers, card)
     if start is not None and last is None:
         load_matching(model, start.state, str(init_from), say)
+        go_on_with_offsets(objective, card, start)
     average = WeightAverage(model, config.ema) if config.ema else None
     phase = phase_of(config, 1)
     optimiser = new_optimiser(phase, groups, config)

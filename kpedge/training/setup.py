@@ -19,7 +19,7 @@ from kpedge.datasets.sampling import CropSampler, labelled_fractions
 from kpedge.errors import DataError, TrainingError, UsageError
 from kpedge.geometry import CropRule
 from kpedge.keypoints import conversion
-from kpedge.models.checkpoint import Checkpoint, load_weights
+from kpedge.models.checkpoint import Checkpoint, load_checkpoint, load_weights
 from kpedge.models.initialise import initialise
 from kpedge.models.keypoint_model import ARCHITECTURES, KeypointModel, empty_model, state_hash
 from kpedge.models.stage3 import Stage3
@@ -36,11 +36,13 @@ class Start:
         state: name -> tensor.
         sha256: hash of the weights.
         training: how they came about, where the file says so.
+        offsets: where other sets put their points, as the run learnt that the file is the last state of; else None.
     """
 
     state: dict[str, Tensor]
     sha256: str
     training: dict[str, Any]
+    offsets: Tensor | None = None
 
 
 def start_from(path: Path) -> Start:
@@ -52,7 +54,8 @@ def start_from(path: Path) -> Start:
     state, card = load_weights(path)
     if card is None:
         return Start(state, state_hash(state), {})
-    return Start(state, card.weights_sha256, card.training)
+    offsets = load_checkpoint(path).resume.get("objective", {}).get("offsets.values")
+    return Start(state, card.weights_sha256, card.training, offsets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,6 +231,21 @@ def load_matching(model: nn.Module, state: dict[str, Tensor], source: str, say: 
     ):
         if names:
             say(f"{title}: {', '.join(sorted(names))}")
+
+
+def go_on_with_offsets(objective: Objective, card: Card, start: Start) -> None:
+    """Where training goes on with a run's main set and others of its sets, their offsets are known."""
+    known, wanted = (
+        [one["source_sha256"] for one in sets] for sets in (start.training.get("sets", []), card.training["sets"])
+    )
+    if objective.offsets is None or start.offsets is None or known[:1] != wanted[:1]:
+        return
+    if start.offsets.shape[1:] != objective.offsets.values.shape[1:]:
+        return
+    with torch.no_grad():
+        for number, one in enumerate(wanted[1:]):
+            if one in known[1:]:
+                objective.offsets.values[number] = start.offsets[known[1:].index(one)]
 
 
 def parameter_groups(network: nn.Module, config: RunConfig, say: Callable[[str], None]) -> list[dict[str, Any]]:
