@@ -76,7 +76,7 @@ def figures(history):
 
 
 def test_a_run_leaves_its_records(run, drawn):
-    assert sorted(path.name for path in run.iterdir() if path.is_file()) == [
+    assert sorted(path.name for path in run.iterdir() if not path.name.startswith(".") and path.is_file()) == [
         "best.pt",
         "config.json",
         "curves.png",
