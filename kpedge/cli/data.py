@@ -141,6 +141,9 @@ def prepare(
         int | None,
         typer.Option(min=0, help="Crops without a face of each photo. (default: 3; 8 where photos show no face)"),
     ] = None,
+    pointless: Annotated[
+        bool, typer.Option("--pointless", help="Crops: keep faces without points, to train the face score alone.")
+    ] = False,
     context: Annotated[
         float | None, typer.Option(help="How far beyond the box pixels are kept, in boxes a side. (default: 0.75)")
     ] = None,
@@ -167,8 +170,10 @@ def prepare(
     from kpedge.data.preparation import FrameOptions, PrepareOptions
     from kpedge.data.preparation import prepare as run_prepare
 
-    if frames and (negatives is not None or context is not None):
-        raise UsageError("--negatives and --context are for crops, --frames packs photos", "leave one of them out")
+    if frames and (negatives is not None or context is not None or pointless):
+        raise UsageError(
+            "--negatives, --pointless and --context are for crops, --frames packs photos", "leave one of them out"
+        )
     common: dict[str, Any] = {
         "scheme": requested_scheme(scheme),
         "boxes": boxes,
@@ -178,7 +183,11 @@ def prepare(
         "name": name,
         "terms": terms,
     }
-    crops: dict[str, Any] = {"negatives": negatives, **({} if context is None else {"context": context})}
+    crops: dict[str, Any] = {
+        "negatives": negatives,
+        "pointless": pointless,
+        **({} if context is None else {"context": context}),
+    }
     with output.progress("preparing") as update:
         report = run_prepare(
             folder,

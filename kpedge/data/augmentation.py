@@ -29,6 +29,8 @@ OCCLUDER_AREA = 0.25
 LOWRES = (1.5, 4.0)
 """By how much a small face is smaller than the crop."""
 JPEG_QUALITY = (20, 90)
+DARKEST = 0.04
+"""Smallest factor of the pixels in a dark image."""
 MOTION_SHARE = 0.3
 """Share of the blurred samples that are blurred along a line, by a moving camera, and not round, by a lens."""
 MOTION_REACH = 5
@@ -89,6 +91,8 @@ class Photometric:
             enlarged again afterwards.
         occlusion: probability that one to `OCCLUDERS` rectangles or ellipses, plain or textured, cover parts of it.
         grey: probability of removing the colour.
+        dark: probability of little light: before noise, pixels are multiplied by a factor from `DARKEST` to 1, evenly
+            on a logarithmic scale, and rounded.
     """
 
     brightness: float = 0.0
@@ -101,6 +105,7 @@ class Photometric:
     lowres: float = 0.0
     occlusion: float = 0.0
     grey: float = 0.0
+    dark: float = 0.0
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -135,8 +140,12 @@ class Photometric:
             low, high = LOWRES
             side = max(1, round(size / (low * (high / low) ** draw[11])))
             image = _resize(image, side, cv2.INTER_AREA)
+        light = 1.0
+        if self.dark and rng.random() < self.dark:
+            light = DARKEST ** float(rng.random())
+            image = np.asarray(cv2.convertScaleAbs(image, alpha=light), dtype=np.uint8)
         if self.noise and draw[12] < 0.5:
-            strength = self.noise * 2 * draw[12] / _NOISE_SCALE
+            strength = self.noise * 2 * draw[12] / _NOISE_SCALE * math.sqrt(light)
             field = _noise_field(image.shape, draw[13])
             image = np.asarray(cv2.addWeighted(image, 1.0, field, strength, 0.0, dtype=cv2.CV_8U), dtype=np.uint8)
         if draw[14] < self.jpeg:

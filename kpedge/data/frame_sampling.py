@@ -19,6 +19,7 @@ from kpedge.core.geometry import Image, crop, transform_points
 from kpedge.core.keypoints import FACES5
 from kpedge.data.augmentation import UNDISTURBED, Photometric
 from kpedge.data.frames import FrameSet
+from kpedge.data.sampling import concentrate
 
 SMALLEST = 6.0
 """Side of the smallest box that is learnt, pixels of the view; smaller ones are neither face nor background."""
@@ -65,6 +66,7 @@ class FrameJitter:
         blanks: probability of black rectangles with a white border, as they hide people in some photos: they are
             also painted where nobody is, so that they give nothing away.
         photometric: how the pixels are disturbed.
+        roll_exponent: of the distribution of rotations; above 1, small ones are the more frequent.
     """
 
     whole: float = 0.4
@@ -73,6 +75,7 @@ class FrameJitter:
     roll: float = 12.0
     blanks: float = 0.15
     photometric: Photometric = UNDISTURBED
+    roll_exponent: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,7 @@ class FrameSampler:
                 zoom = least * (max(LARGEST_ZOOM / least, 1)) ** draws[1]
                 at = draws[5:7] * [width, height]
             target = 0.08 + 0.84 * draws[2:4]
-        angle = math.radians(jitter.roll * (2 * draws[7] - 1)) if jitter.roll else 0.0
+        angle = math.radians(jitter.roll * concentrate(2 * draws[7] - 1, jitter.roll_exponent))
         mirror = jitter.mirror and bool(rng.random() < 0.5)
         flip = -1.0 if mirror else 1.0
         cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)

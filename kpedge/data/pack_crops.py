@@ -50,6 +50,8 @@ class PrepareOptions(SetOptions):
             the region's edge is repeated.
         negatives: crops without a face from each photo; when None, 3 from a photo with faces and 8 from one without.
         boxes: of `BOXES`; when empty, from the points if the set's boxes hold something else than ours.
+        pointless: keep faces without any labelled point: they train the face score. Otherwise they are neither face nor
+            background.
     """
 
     layout: ClassVar[Layout] = LAYOUT
@@ -57,6 +59,7 @@ class PrepareOptions(SetOptions):
     rule: CropRule = field(default_factory=CropRule)
     context: float = 0.75
     negatives: int | None = None
+    pointless: bool = False
 
     def __post_init__(self) -> None:
         if self.boxes and self.boxes not in BOXES:
@@ -74,9 +77,10 @@ class PrepareOptions(SetOptions):
         Raises:
             DataError: it has boxes and no points.
         """
-        if read.labels.boxes_only:
+        if read.labels.boxes_only and not self.pointless:
             raise DataError(
-                f"{read.labels.root} labels boxes and no points", "it trains a detector: kpedge data prepare --frames"
+                f"{read.labels.root} labels boxes and no points",
+                "to train a detector, add --frames; to train the face score alone, --pointless",
             )
         default = POINTS if read.labels.convention == POINTS else LABELLED
         return replace(self, scheme=read.labels.scheme, boxes=self.boxes or default)
@@ -86,11 +90,15 @@ class PrepareOptions(SetOptions):
         settings = {**asdict(self), "scheme": read.labels.scheme.to_dict(), "rule": self.rule.to_dict()}
         if self.boxes == LABELLED:
             del settings["boxes"]  # as it was before there was a choice: sets prepared then still fit
+        if not self.pointless:
+            del settings["pointless"]  # for the same reason
         return read.sha256(LAYOUT.version, settings)
 
     def packing(self, read: Source, progress: Progress | None) -> Packing:
         """What packs a source with these options."""
-        return CropPacking(source_of_crops(read, from_points=self.boxes == POINTS), self, progress)
+        return CropPacking(
+            source_of_crops(read, from_points=self.boxes == POINTS, pointless=self.pointless), self, progress
+        )
 
 
 def face_region(photo: Image, box: Box, options: PrepareOptions) -> tuple[Image, tuple[int, int], int]:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.core.boxes import rotated_box
 from kpedge.core.card import COLOURS
 from kpedge.core.errors import UsageError
 from kpedge.core.geometry import (
@@ -26,6 +27,7 @@ from kpedge.core.geometry import (
     pixels_to_fractions,
     transform_points,
 )
+from kpedge.data.accessories import draw_accessory
 from kpedge.data.augmentation import UNDISTURBED, Photometric
 from kpedge.data.packed import PreparedSet
 from kpedge.data.transforms import Transforms
@@ -49,6 +51,9 @@ class Jitter:
         peak: power to which the draws of scale and shift, from 0 to 1, are raised. 1 draws evenly. Above it small
             disturbances are more frequent, large ones still occur: labelled boxes follow from the points, so a box that
             is all but exact tells where they are, and a model may learn to use that without relying on it.
+        roll_exponent: the same for rotations. Above 1 the square is where the box of a rotated face lies
+            (`kpedge.core.boxes.rotated_box`): below the middle of its points along the crop, not the face.
+        accessories: probability of a mask or dark glasses drawn onto a face (`kpedge.data.accessories`).
     """
 
     mirror: bool = False
@@ -56,19 +61,23 @@ class Jitter:
     scale: float = 0.0
     shift: float = 0.0
     peak: float = 1.0
+    roll_exponent: float = 1.0
+    accessories: float = 0.0
 
     def __post_init__(self) -> None:
         limits = (("roll", self.roll, 0, 180), ("scale", self.scale, 0, 0.9), ("shift", self.shift, 0, 1))
-        for name, value, low, high in (*limits, ("peak", self.peak, 1, 10)):
+        exponents = (("jitter-exponent", self.peak, 1, 10), ("roll-exponent", self.roll_exponent, 1, 10))
+        for name, value, low, high in (*limits, *exponents, ("accessories", self.accessories, 0, 1)):
             if not low <= value <= high:
                 raise UsageError(f"--{name} must be from {low} to {high}, not {value:g}")
 
     def __bool__(self) -> bool:
         return self.mirror or any((self.roll, self.scale, self.shift))
 
-    def peaked(self, draw: float) -> float:
-        """A draw from -1 to 1, moved towards 0 as `peak` says."""
-        return float(draw) if self.peak == 1 else math.copysign(abs(draw) ** self.peak, draw)
+
+def concentrate(draw: float, exponent: float) -> float:
+    """A draw from -1 to 1, moved towards 0 by a power."""
+    return float(draw) if exponent == 1 else math.copysign(abs(draw) ** exponent, draw)
 
 
 def labelled_fractions(source: PreparedSet, indices: NDArray[np.intp], rule: CropRule) -> NDArray[np.float64]:
@@ -125,13 +134,15 @@ class CropSampler:
             to_crop = crop_transform(self.source.boxes[index], self.size, self.rule)
         else:
             mirror = jitter.mirror and self.source.scheme.can_mirror and bool(draw[0] < 0)
+            roll, box = math.radians(jitter.roll * concentrate(draw[1], jitter.roll_exponent)), self.source.boxes[index]
+            scale, x, y = (concentrate(one, jitter.peak) for one in draw[2:])
             to_crop = crop_transform(
-                self.source.boxes[index],
+                box if jitter.roll_exponent == 1 else rotated_box(box, roll),
                 self.size,
                 self.rule,
-                roll=float(np.deg2rad(jitter.roll * draw[1])),
-                scale=1 + jitter.scale * jitter.peaked(draw[2]),
-                shift=(jitter.shift * jitter.peaked(draw[3]), jitter.shift * jitter.peaked(draw[4])),
+                roll=roll,
+                scale=1 + jitter.scale * scale,
+                shift=(jitter.shift * x, jitter.shift * y),
                 mirror=mirror,
             )
         _, to_region = self.source.photo_from_region(index)
@@ -140,8 +151,14 @@ class CropSampler:
             compose(to_crop, invert(to_region)),
             self.size,
             border=self.rule.border,
-            colour="bgr" if self.photometric or self.transforms else self.colour,
+            colour="bgr" if self.photometric or self.transforms or jitter.accessories else self.colour,
         )
+        if jitter.accessories:
+            rng = np.random.default_rng((self.seed, epoch, 5, index))
+            if rng.random() < jitter.accessories:
+                order = self.source.scheme.mirror_order if mirror else slice(None)
+                points = transform_points(to_crop, self.source.keypoints[index])[order]
+                image = draw_accessory(image, points, self.source.scheme, rng)
         if self.photometric:
             image = self.photometric.apply(image, np.random.default_rng((self.seed, epoch, 2, index)))
         points = np.asarray(pixels_to_fractions(transform_points(to_crop, self.source.keypoints[index]), self.size))

@@ -166,20 +166,20 @@ def our_box(row: LabelRow, labels: Labels, kind: str) -> Box:
     return np.ravel(to_convention(row.box[None], kind))
 
 
-def source_of_crops(read: Source, *, from_points: bool) -> Source:
-    """A source as crops are cut from it: faces without any labelled point are neither face nor background.
+def source_of_crops(read: Source, *, from_points: bool, pointless: bool) -> Source:
+    """A source as crops are cut from it: faces without any labelled point are ignored unless they are asked for.
 
     Args:
         read: as it was read.
         from_points: boxes follow from the points; else they are those of the labels.
+        pointless: keep faces without any labelled point.
     """
     ignored = {photo: list(boxes) for photo, boxes in read.ignored.items()}
     by_photo: dict[str, list[LabelRow]] = {}
     for photo, rows in read.by_photo.items():
-        by_photo[photo] = [row for row in rows if row.labelled.any()]
-        pointless = [row.box for row in rows if not row.labelled.any()]
-        if pointless:
-            ignored.setdefault(photo, []).extend(pointless)
+        by_photo[photo] = [row for row in rows if pointless or row.labelled.any()]
+        if left_out := [row.box for row in rows if not (pointless or row.labelled.any())]:
+            ignored.setdefault(photo, []).extend(left_out)
         if from_points:
             by_photo[photo] = [replace(row, box=our_box(row, read.labels, POINTS)) for row in by_photo[photo]]
     return replace(read, by_photo=by_photo, ignored=ignored)

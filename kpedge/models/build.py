@@ -25,8 +25,10 @@ def new_detector(card: DetectorCard) -> DetectorModel:
         network = Detector(**options)
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
         raise ModelError(f"network 'detector' cannot be built with {options}: {error}") from error
-    folded = bool(card.architecture.get("folded"))
-    return DetectorModel(fold(network), scale=1.0) if folded else DetectorModel(network)
+    folded, brighten = (bool(card.architecture.get(name)) for name in ("folded", "brighten"))
+    if folded:
+        return DetectorModel(fold(network), scale=1.0, brighten=brighten)
+    return DetectorModel(network, brighten=brighten)
 
 
 def model_from_state(card: Card, state: dict[str, Tensor], source: str) -> KpedgeModel:

@@ -120,9 +120,9 @@ def _load_safetensors(data: bytes, path: Path) -> Checkpoint:
     return Checkpoint(card, state, dict(card.training.get("recipe", {})), {})
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], Card | None]:
-    """The weights of a checkpoint of kpedge, with its card, or of any PyTorch file that holds a state dict, as it is or
-    under `state_dict` or `model`, under `plain_names`.
+def load_weights(path: Path) -> tuple[dict[str, Tensor], Checkpoint | None]:
+    """The weights of a checkpoint of kpedge, with the checkpoint, or of any PyTorch file that holds a state dict, as it
+    is or under `state_dict` or `model`, under `plain_names`.
 
     Raises:
         CorruptModelError: as `load_checkpoint`, or the file holds no weights.
@@ -137,7 +137,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Card | None]:
         if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
             raise
         return plain_names({str(name): tensor for name, tensor in found.items()}), None
-    return plain_names(checkpoint.state), checkpoint.card
+    return plain_names(checkpoint.state), checkpoint
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

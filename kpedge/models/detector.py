@@ -27,6 +27,11 @@ box's side. The last is not used: PyTorch 2.15 fails to train 1x1 convolutions w
 """
 LARGEST = 6.0
 """Largest logarithm of half a box's side, in strides: beyond any frame, and finite."""
+BRIGHT = 72.0
+"""Mean grey level to which darker frames are brightened, by a detector that does so."""
+MAX_GAIN = 16.0
+GAIN_STEP = 4
+"""The mean is that of every fourth pixel along x and y."""
 RARE = -4.0
 """Where the logit of a face starts: most cells show none (Lin et al. 2017, focal loss)."""
 
@@ -112,18 +117,26 @@ class DetectorModel(nn.Module):
     Args:
         network: a `Detector`, or one that is folded.
         scale: what pixels are multiplied by; folding leaves that to the weights.
+        brighten: multiply the pixels of dark frames, by at most `MAX_GAIN`, so that their mean is `BRIGHT`. Black does
+            not count: frames are padded with it.
     """
 
-    def __init__(self, network: nn.Module, *, scale: float = 1 / 255) -> None:
+    def __init__(self, network: nn.Module, *, scale: float = 1 / 255, brighten: bool = False) -> None:
         super().__init__()
         self.network = network
         self.scale = scale
+        self.brighten = brighten
 
     def raw(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Frames, uint8 (N, H, W, 3), to what the network says: its numbers, (N, A, `OUTPUTS`), and the cells that say
         it, float32 (A, 3): x and y of the middle, pixels of the frame, and the stride.
         """
-        maps = self.network(self.scale * frames.permute(0, 3, 1, 2).to(torch.float32))
+        pixels = frames.permute(0, 3, 1, 2).to(torch.float32)
+        if self.brighten:
+            some = frames[:, ::GAIN_STEP, ::GAIN_STEP].to(torch.float32)
+            light = some.sum(dim=(1, 2, 3)) / (some.clamp(max=1.0).sum(dim=(1, 2, 3)) + 1)
+            pixels = pixels * (BRIGHT / (light + 1)).clamp(1.0, MAX_GAIN)[:, None, None, None]
+        maps = self.network(self.scale * pixels)
         rows = torch.cat([level.flatten(2) for level in maps], dim=2).transpose(1, 2)
         cells = torch.cat([_cells(level, stride) for level, stride in zip(maps, STRIDES, strict=True)], dim=1)
         return rows, cells.T

@@ -172,6 +172,9 @@ class PixelConfig(RunConfig):
 
     mirror: bool = _field(True, "Augmentation", "Mirror half of the samples.")
     roll: float = _field(10.0, "Augmentation", "Largest rotation, degrees.", high=180)
+    roll_exponent: float = _field(
+        1.0, "Augmentation", "Exponent of the distribution of rotations, as --jitter-exponent.", low=1, high=10
+    )
     brightness: float = _field(0.0, "Augmentation", "Largest shift of brightness, fraction of white.", high=1)
     contrast: float = _field(0.0, "Augmentation", "Largest change of contrast, as a fraction.")
     saturation: float = _field(0.0, "Augmentation", "Largest change of saturation, as a fraction.")
@@ -182,6 +185,7 @@ class PixelConfig(RunConfig):
     downscale: float = _field(0.0, "Augmentation", "Probability of a low-resolution face.", high=1)
     occlusion: float = _field(0.0, "Augmentation", "Probability of objects in front of the face.", high=1)
     grey: float = _field(0.0, "Augmentation", "Probability of removing the colour.", high=1)
+    dark: float = _field(0.0, "Augmentation", "Probability of a dark image.", high=1)
 
     def photometric(self) -> Photometric:
         """The augmentation of pixels."""
@@ -229,6 +233,7 @@ class TrainConfig(PixelConfig):
     negatives: float = _field(0.0, "Data", "Negatives per face in an epoch.", high=100)
     extra_ratio: float = _field(1.0, "Data", "Faces of the --extra-data sets per face of --data in an epoch.", high=100)
     scale: float = _field(0.05, "Augmentation", "Largest change of the crop's side, as a fraction.", high=0.9)
+    accessories: float = _field(0.0, "Augmentation", "Probability of a mask or dark glasses drawn onto a face.", high=1)
     shift: float = _field(0.05, "Augmentation", "Largest shift of the crop, as a fraction of its side.", high=1)
     jitter_exponent: float = _field(
         1.0,
@@ -254,7 +259,8 @@ class TrainConfig(PixelConfig):
         """The augmentation of crops."""
         from kpedge.data.sampling import Jitter
 
-        return Jitter(self.mirror, self.roll, self.scale, self.shift, self.jitter_exponent)
+        exponents = (self.jitter_exponent, self.roll_exponent)
+        return Jitter(self.mirror, self.roll, self.scale, self.shift, *exponents, self.accessories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +275,7 @@ class DetectorConfig(PixelConfig):
     quality_weight: float = _field(1.0, "Loss", "Weight of the loss of the predicted IoU.")
     box_weight: float = _field(5.0, "Loss", "Weight of the box loss.")
     point_weight: float = _field(10.0, "Loss", "Weight of the loss of the five points.")
+    brighten: bool = _field(False, "Network", "Brighten dark frames inside the network.")
     size: int = _field(320, "Data", "Side of training views, pixels.", low=64, high=4096)
     background_weight: float = _field(2.0, "Data", "How often a photo without a face is shown per epoch.", high=100)
     full_frame: float = _field(
@@ -286,4 +293,7 @@ class DetectorConfig(PixelConfig):
         """The augmentation of views."""
         from kpedge.data.frame_sampling import FrameJitter
 
-        return FrameJitter(self.full_frame, self.mosaic, self.mirror, self.roll, self.cutout, self.photometric())
+        pixels = self.photometric()
+        return FrameJitter(
+            self.full_frame, self.mosaic, self.mirror, self.roll, self.cutout, pixels, self.roll_exponent
+        )

@@ -141,7 +141,7 @@ def new_detector_card(
     return DetectorCard(
         name="detector",
         task=DETECTOR,
-        architecture={"name": "detector", "options": {}},
+        architecture={"name": "detector", "options": {}, **({"brighten": True} if config.brighten else {})},
         colour="bgr",
         scheme=FACES5,
         stride=max(STRIDES),

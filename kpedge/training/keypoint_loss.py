@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -114,6 +115,21 @@ class DatasetBias(nn.Module):
         """Offsets for samples of the sets `source`, (N,): float32 (N, K, 2), in the units of the loss."""
         values = (self.values + self.values[:, self.mirror_order] * self.sign) / 2
         return torch.cat([torch.zeros_like(values[:1]), values])[source]
+
+    @torch.no_grad()
+    def restore(self, bias: Tensor, known: Sequence[str], sets: Sequence[str]) -> None:
+        """Take over what another run with the same main set learned about its sets.
+
+        Args:
+            bias: that run's `values`.
+            known: hashes of that run's sets.
+            sets: hashes of this run's sets.
+        """
+        if known[:1] != sets[:1] or bias.shape[1:] != self.values.shape[1:]:
+            return
+        for row, name in enumerate(sets[1:]):
+            if name in known[1:]:
+                self.values[row] = bias[known[1:].index(name)]
 
 
 def keypoint_loss(name: str, output: RawOutput, target: Tensor) -> tuple[Tensor, Tensor]:

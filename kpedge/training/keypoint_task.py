@@ -94,6 +94,9 @@ class KeypointTask:
         self.groups = parameter_groups(self.model.network, config, notify)
         self.loss = KeypointLoss(self.model, config, len(sets), main).to(world.device)
         if self.loss.offsets is not None:
+            if init is not None and init.bias is not None:
+                known = [one["source_sha256"] for one in init.training["sets"]]
+                self.loss.offsets.restore(init.bias, known, [one.source_sha256 for one in sets])
             self.groups.append({"params": [self.loss.offsets.values], "lr": config.lr, "weight_decay": 0.0})
         self.validation = validation_data(self.samplers, card)
         truth = self.validation.faces.truth

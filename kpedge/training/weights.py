@@ -29,12 +29,14 @@ class InitWeights:
         state: name -> tensor.
         sha256: hash of the weights.
         training: how they were trained, where the file says so.
+        bias: annotation bias of the run's sets but the first (`DatasetBias`), where the file has it.
     """
 
     source: str
     state: dict[str, Tensor]
     sha256: str
     training: dict[str, Any]
+    bias: Tensor | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record for a model card."""
@@ -48,10 +50,12 @@ def read_init_weights(path: Path) -> InitWeights:
         ModelError: there is no such file or released model.
         CorruptModelError: the file is broken, or holds no weights.
     """
-    state, card = load_weights(resolve_weights(path))
-    if card is None:
+    state, checkpoint = load_weights(resolve_weights(path))
+    if checkpoint is None:
         return InitWeights(str(path), state, state_hash(state), {})
-    return InitWeights(str(path), state, card.weights_sha256, card.training)
+    card, resume = checkpoint.card, checkpoint.resume
+    bias = resume.get("loss", resume.get("objective", {})).get("offsets.values")  # "objective" before version 0.2
+    return InitWeights(str(path), state, card.weights_sha256, card.training, bias)
 
 
 def load_init_weights(model: nn.Module, init: InitWeights, notify: Notify) -> None:
