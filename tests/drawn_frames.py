@@ -9,7 +9,8 @@ import numpy as np
 from conftest import template
 
 from kpedge.core.keypoints import FACES5, FACES21, convert_points
-from kpedge.data.frames import FrameWriter, open_frames
+from kpedge.data.frames import LAYOUT, add_frame, open_frames
+from kpedge.data.storage import SetWriter
 from kpedge.training.recipes import DETECTOR
 
 SHORT = replace(
@@ -68,7 +69,7 @@ def write_set(folder, name="drawn", *, train=6, validation=2, background=1, chan
     """A set of small drawn frames, and some without a face."""
     folder.mkdir(parents=True)
     rng, counts = np.random.default_rng(seed), {}
-    with FrameWriter(folder) as writer:
+    with SetWriter(folder, LAYOUT) as writer:
         for split, count in (("train", train), ("validation", validation)):
             counts[split] = {"photos": count + background, "faces": count}
             for number in range(count + background):
@@ -76,7 +77,7 @@ def write_set(folder, name="drawn", *, train=6, validation=2, background=1, chan
                 change(face, split)
                 if number >= count:
                     image[:] = rng.integers(0, 255, 3)
-                writer.add(image, split, [face] if number < count else [])
+                add_frame(writer, image, split, [face] if number < count else [])
         info = {"name": name, "terms": "drawn by the tests", "source_sha256": f"{name}{seed}" * 8}
         writer.finish({**info, "counts": counts, "settings": {}, "problems": []})
     return open_frames(folder)

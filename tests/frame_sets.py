@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from kpedge.data.frame_sampling import FrameJitter
-from kpedge.data.frames import FrameWriter, open_frames
+from kpedge.data.frames import LAYOUT, add_frame, open_frames
+from kpedge.data.storage import SetWriter
 
 SIZE = 128
 """Of a view, pixels."""
@@ -30,9 +31,9 @@ def square(x, y, side):
 def frame_set(frames):
     """A set of (image, split, faces)."""
     with tempfile.TemporaryDirectory() as folder:
-        with FrameWriter(Path(folder)) as writer:
+        with SetWriter(Path(folder), LAYOUT) as writer:
             for image, split, faces in frames:
-                writer.add(image, split, faces)
+                add_frame(writer, image, split, faces)
             texts = dict.fromkeys(("source_sha256", "name", "terms"), "")
             writer.finish({**texts, "counts": {}, "settings": {}, "problems": []})
         return open_frames(Path(folder))

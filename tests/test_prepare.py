@@ -11,7 +11,7 @@ from kpedge.core.geometry import CropRule, crop, crop_transform, pixels_to_fract
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.label import read_labels
-from kpedge.data.packed import open_set, read_info
+from kpedge.data.packed import open_set
 from kpedge.data.preparation import PrepareOptions, prepare
 from kpedge.data.sampling import CropSampler, Jitter, labelled_fractions
 from kpedge.data.split import split_photos
@@ -208,7 +208,7 @@ def test_a_second_run_does_nothing_and_a_stale_set_says_so(folder, tmp_path):
     before = (out / "pixels.bin").stat().st_mtime_ns
     again = prepare(folder, out)
     assert not again.written
-    assert again.counts == read_info(out)["counts"]
+    assert again.counts == open_set(out).info["counts"]
     assert (out / "pixels.bin").stat().st_mtime_ns == before
     with pytest.raises(StaleSetError, match="other photos, labels or settings"):
         prepare(folder, out, PrepareOptions(seed=1))

@@ -7,6 +7,7 @@ pixels of the kept frame.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,31 +15,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.errors import DataError
 from kpedge.core.geometry import Image
 from kpedge.core.keypoints import FACES5
-from kpedge.data.packed import split_number
-from kpedge.data.split import SPLITS
-from kpedge.data.storage import (
-    PIXEL_COLUMNS,
-    Layout,
-    SetStorage,
-    check_info,
-    image_at,
-    open_pixels,
-    read_columns,
-    read_kind,
-    read_set_info,
-    require,
-)
+from kpedge.data.storage import PIXEL_COLUMNS, Layout, SetWriter, image_at, is_set, open_columns, split_number
 
-KIND = "frames"
-LAYOUT = Layout("frame set", KIND, 1, "frames.npz")
+LAYOUT = Layout(
+    "frame set",
+    "frames",
+    1,
+    "frames.npz",
+    PIXEL_COLUMNS,
+    parts={
+        "frame": ("i4",),
+        "boxes": ("f8", 4),
+        "labelled": ("f8", 4),
+        "points": ("f8", len(FACES5), 2),
+        "ignore": ("?",),
+    },
+    boxes=("boxes", "labelled"),
+    points="points",
+    flags=" --frames",
+)
 MAX_SIDE = 640
 """Longer side of a kept frame, pixels; smaller photos stay as they are."""
-_FRAME_COLUMNS = {"split": "u1", **PIXEL_COLUMNS}
-_FACE_COLUMNS = {"frame": "i4", "boxes": "f8", "labelled": "f8", "points": "f8", "ignore": "?"}
-_SHAPES = {"boxes": (4,), "labelled": (4,), "points": (len(FACES5), 2)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,15 +88,12 @@ class FrameSet:
 
     def image(self, frame: int) -> Image:
         """The pixels of a frame, uint8 (height, width, 3), a view into the memory map."""
-        return image_at(self.pixels, int(self.offset[frame]), int(self.height[frame]), int(self.width[frame]))
+        return image_at(self.pixels, self.offset[frame], self.height[frame], self.width[frame])
 
 
 def is_frame_set(path: Path) -> bool:
     """Whether a folder is a frame set."""
-    try:
-        return read_kind(path) == KIND
-    except DataError:
-        return False
+    return is_set(path, LAYOUT.kind)
 
 
 def open_frames(path: Path) -> FrameSet:
@@ -106,59 +102,15 @@ def open_frames(path: Path) -> FrameSet:
     Raises:
         DataError: it is none, of another format, or a field of it is damaged.
     """
-    if not is_frame_set(path):
-        raise DataError(f"{path}: not a frame set", f"make one: kpedge data prepare PHOTOS --frames --out {path}")
-
-    def check(condition: object, what: str) -> None:
-        require(condition, path, LAYOUT, what)
-
-    info = read_set_info(path, LAYOUT)
-    check_info(path, LAYOUT, info)
-    columns = read_columns(path, LAYOUT, {**_FRAME_COLUMNS, **_FACE_COLUMNS})
-    count, faces = columns["split"].shape[:1], columns["frame"].shape[:1]
-    for name, column in columns.items():
-        shape = count if name in _FRAME_COLUMNS else (*faces, *_SHAPES.get(name, ()))
-        check(column.shape == shape, f"column {name!r} has another shape")
-    check(len(columns["split"]), "there is no frame in it")
-    check((columns["split"] < len(SPLITS)).all(), "column 'split' names no split")
-    frame = columns.pop("frame")
-    check(
-        not len(frame) or (frame.min() >= 0 and frame.max() < count[0] and (np.diff(frame) >= 0).all()),
-        "column 'frame' names no frame, or not in order",
-    )
-    for name in ("boxes", "labelled"):
-        boxes = columns[name]
-        check(np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all(), f"a box of {name!r} has no area")
-    check(not np.isinf(columns["points"]).any(), "a point is infinite")
-    pixels = open_pixels(path, LAYOUT, columns)
-    first = np.searchsorted(frame, np.arange(count[0] + 1)).astype(np.intp)
-    return FrameSet(path=path, info=info, first=first, pixels=pixels, **columns)
+    info, columns = open_columns(path, LAYOUT)
+    frame, count = columns.pop("frame"), len(columns["split"])
+    LAYOUT.require(count, path, "there is no frame in it")
+    ordered = not len(frame) or (frame.min() >= 0 and frame.max() < count and (np.diff(frame) >= 0).all())
+    LAYOUT.require(ordered, path, "column 'frame' names no frame, or not in order")
+    first = np.searchsorted(frame, np.arange(count + 1)).astype(np.intp)
+    return FrameSet(path=path, info=info, first=first, **columns)
 
 
-class FrameWriter:
-    """Writes the files of a frame set into an existing, empty folder; use it as a context manager."""
-
-    def __init__(self, folder: Path) -> None:
-        self._storage = SetStorage(folder, LAYOUT)
-        self._frames: list[dict[str, Any]] = []
-        self._faces: list[dict[str, Any]] = []
-
-    def __enter__(self) -> FrameWriter:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._storage.__exit__(*exception)
-
-    def add(self, image: Image, split: str, faces: list[dict[str, Any]]) -> None:
-        """Append a frame, uint8 (H, W, 3), and its faces, each with `boxes`, `labelled`, `points` and `ignore`."""
-        self._faces += [{"frame": len(self._frames), **face} for face in faces]
-        self._frames.append({"split": SPLITS.index(split), **self._storage.add(image)})
-
-    def finish(self, info: dict[str, Any]) -> None:
-        """Write the table and `set.json`."""
-        columns = {
-            name: np.array([row[name] for row in rows], dtype=kind).reshape(-1, *_SHAPES.get(name, ()))
-            for kinds, rows in ((_FRAME_COLUMNS, self._frames), (_FACE_COLUMNS, self._faces))
-            for name, kind in kinds.items()
-        }
-        self._storage.finish(columns, info)
+def add_frame(writer: SetWriter, image: Image, split: str, faces: Sequence[dict[str, Any]]) -> None:
+    """Append a frame, uint8 (H, W, 3), and its faces, each with `boxes`, `labelled`, `points` and `ignore`."""
+    writer.add(image, split, tuple({"frame": len(writer), **face} for face in faces))

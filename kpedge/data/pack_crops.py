@@ -25,11 +25,11 @@ from kpedge.core.geometry import (
 from kpedge.data.formats.label import format_row
 from kpedge.data.labels import usable_rows
 from kpedge.data.negatives import Overhang, choose_negatives, overhang
-from kpedge.data.packed import LAYOUT, SetWriter
+from kpedge.data.packed import LAYOUT
 from kpedge.data.packing import Counts, Packing, SetOptions
 from kpedge.data.source import Progress, Source, source_of_crops
 from kpedge.data.split import SPLITS
-from kpedge.data.storage import Layout
+from kpedge.data.storage import Layout, SetWriter
 
 LABELLED = "labelled"
 BOXES = (LABELLED, POINTS)
@@ -128,7 +128,7 @@ class CropPacking(Packing):
     def pack(self, folder: Path, info: dict[str, Any]) -> Counts:
         """Write all files, with `info` in `set.json`, and count."""
         options = self._options
-        with SetWriter(folder) as writer:
+        with SetWriter(folder, LAYOUT) as writer:
             self._add_faces(writer)
             if options.negatives != 0:
                 self._add_negatives(writer)
@@ -160,10 +160,10 @@ class CropPacking(Packing):
         region, origin, factor = face_region(image, box, self._options)
         writer.add(
             region,
+            split,
             boxes=box,
             keypoints=self._no_points if keypoints is None else keypoints,
             face=keypoints is not None,
-            split=SPLITS.index(split),
             photo=number,
             origin=origin,
             factor=factor,

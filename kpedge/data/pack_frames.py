@@ -13,12 +13,12 @@ from kpedge.core.boxes import CONVENTIONS, POINTS, to_convention
 from kpedge.core.errors import UsageError
 from kpedge.core.geometry import Box, Image, resize_to
 from kpedge.core.keypoints import FACES5, convert_points
-from kpedge.data.frames import LAYOUT, MAX_SIDE, FrameWriter
+from kpedge.data.frames import LAYOUT, MAX_SIDE, add_frame
 from kpedge.data.labels import LabelRow, usable_rows
 from kpedge.data.packing import Counts, Packing, SetOptions
 from kpedge.data.source import Progress, Source, our_box
 from kpedge.data.split import SPLITS
-from kpedge.data.storage import Layout
+from kpedge.data.storage import Layout, SetWriter
 
 _NO_POINTS = np.full((len(FACES5), 2), np.nan)
 
@@ -60,7 +60,7 @@ class FramePacking(Packing):
         counts: Counts = {split: {"photos": 0, "faces": 0} for split in SPLITS}
         photos: list[str] = []
         written: set[str] = set()
-        with FrameWriter(folder) as writer:
+        with SetWriter(folder, LAYOUT) as writer:
             for _, photo, content in self._each_photo():
                 rows = self._read.by_photo[photo]
                 image = None if content in written else self._open(photo, rows)
@@ -70,7 +70,8 @@ class FramePacking(Packing):
                 rows, outside = usable_rows(rows, image.shape[1], image.shape[0])
                 self.problems += outside
                 frame, zoom = shrink(image)
-                writer.add(frame, self._splits[photo], self._faces(rows, self._read.ignored.get(photo, []), zoom))
+                faces = self._faces(rows, self._read.ignored.get(photo, []), zoom)
+                add_frame(writer, frame, self._splits[photo], faces)
                 photos.append(photo)
                 counts[self._splits[photo]]["photos"] += 1
                 counts[self._splits[photo]]["faces"] += len(rows)

@@ -19,37 +19,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.errors import DataError, UsageError
+from kpedge.core.errors import DataError
 from kpedge.core.geometry import CropRule, Image, Transform, shrink_transform
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.rows import is_file
-from kpedge.data.split import SPLITS
-from kpedge.data.storage import (
-    PIXEL_COLUMNS,
-    SET_FILE,
-    Layout,
-    SetStorage,
-    check_info,
-    image_at,
-    open_pixels,
-    read_columns,
-    read_kind,
-    read_set_info,
-    require,
-)
+from kpedge.data.storage import PIXEL_COLUMNS, Layout, image_at, is_set, open_columns, split_number
 
-LAYOUT = Layout("prepared set", None, 2, "faces.npz")
-_COLUMNS = {
-    "boxes": "f8",
-    "keypoints": "f8",
-    "face": "u1",
-    "split": "u1",
-    "photo": "i4",
-    **PIXEL_COLUMNS,
-    "origin": "i4",
-    "factor": "i4",
-}
-"""Column of `faces.npz` -> dtype."""
+LAYOUT = Layout(
+    "prepared set",
+    None,
+    2,
+    "faces.npz",
+    {
+        "boxes": ("f8", 4),
+        "keypoints": ("f8", None, 2),
+        "face": ("u1",),
+        "photo": ("i4",),
+        **PIXEL_COLUMNS,
+        "origin": ("i4", 2),
+        "factor": ("i4",),
+    },
+    points="keypoints",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +109,7 @@ class PreparedSet:
 
     def region(self, index: int) -> Image:
         """The pixels around one face or negative, uint8 (height, width, 3), a view into the memory map."""
-        return image_at(self.pixels, int(self.offset[index]), int(self.height[index]), int(self.width[index]))
+        return image_at(self.pixels, self.offset[index], self.height[index], self.width[index])
 
     def photo_from_region(self, index: int) -> tuple[int, Transform]:
         """The region's averaging factor, and the transform from photo pixels to its pixels."""
@@ -127,38 +117,9 @@ class PreparedSet:
         return factor, shrink_transform(factor, (int(self.origin[index, 0]), int(self.origin[index, 1])))
 
 
-def split_number(split: str) -> int:
-    """The index of a split in `SPLITS`.
-
-    Raises:
-        UsageError: there is no such split.
-    """
-    if split not in SPLITS:
-        raise UsageError(f"no split is called {split!r}", f"known: {', '.join(SPLITS)}")
-    return SPLITS.index(split)
-
-
 def is_prepared(path: Path) -> bool:
     """Whether a folder is a prepared set, of this or another format; a frame set is none."""
-    try:
-        return read_kind(path) is None
-    except DataError:
-        return is_file(path / SET_FILE)
-
-
-def read_info(path: Path) -> dict[str, Any]:
-    """The content of `set.json`.
-
-    Raises:
-        DataError: the folder is not a prepared set, or one of another format.
-    """
-    if not is_file(path / SET_FILE):
-        raise DataError(f"{path}: not a prepared set", f"make one: kpedge data prepare PHOTOS --out {path}")
-    if not is_prepared(path):
-        raise DataError(
-            f"{path}: a frame set, which trains a detector", "prepare the photos again, without --frames, elsewhere"
-        )
-    return read_set_info(path, LAYOUT)
+    return is_set(path, LAYOUT.kind)
 
 
 def open_set(path: Path) -> PreparedSet:
@@ -167,55 +128,23 @@ def open_set(path: Path) -> PreparedSet:
     Raises:
         DataError: it is none, or a field of it is damaged.
     """
-    info = read_info(path)
+    info, columns = open_columns(path, LAYOUT)
 
     def check(condition: object, what: str) -> None:
-        require(condition, path, LAYOUT, what)
+        LAYOUT.require(condition, path, what)
 
-    check_info(path, LAYOUT, info)
-    photos: Any = info.get("photos")
-    settings = info["settings"]
-    check(isinstance(photos, list) and all(isinstance(one, str) for one in photos), "'photos' is not a list of names")
+    photos, settings = info.get("photos"), info["settings"]
+    names = photos if isinstance(photos, list) and all(isinstance(one, str) for one in photos) else None
+    check(names is not None, "'photos' is not a list of names")
+    check(type(settings.get("size")) is int and settings["size"] > 0, "'size' is not a positive number")
     try:
         scheme = KeypointScheme.from_dict(info.get("keypoints", {}))
         CropRule.from_dict(settings.get("rule", {}))
     except (DataError, OverflowError) as error:
-        raise DataError(f"{path}: the prepared set is damaged: {error}", "prepare it again with --force") from error
-    check(type(settings.get("size")) is int and settings["size"] > 0, "'size' is not a positive number")
-    columns = read_columns(path, LAYOUT, _COLUMNS)
-    count = columns["boxes"].shape[:1]
-    inner = {"boxes": (4,), "keypoints": (len(scheme), 2), "origin": (2,)}
-    for name, column in columns.items():
-        check(column.shape == (*count, *inner.get(name, ())), f"column {name!r} has another shape")
-    boxes, points = columns["boxes"], columns["keypoints"]
-    check(np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all(), "a box has no area")
-    check(not np.isinf(points).any() and (np.isnan(points[..., 0]) == np.isnan(points[..., 1])).all(), "half a point")
+        check(False, str(error))
+        raise
+    check(columns["keypoints"].shape[1] == len(scheme), "column 'keypoints' has another shape")
     check((columns["face"] <= 1).all(), "column 'face' is not 0 or 1")
-    check((columns["split"] < len(SPLITS)).all(), "column 'split' names no split")
-    check(((columns["photo"] >= 0) & (columns["photo"] < len(photos))).all(), "column 'photo' names no photo")
+    check(((columns["photo"] >= 0) & (columns["photo"] < len(names or ()))).all(), "column 'photo' names no photo")
     check((columns["factor"] > 0).all(), "column 'factor' is not positive")
-    pixels = open_pixels(path, LAYOUT, columns)
-    return PreparedSet(path=path, info=info, scheme=scheme, photos=tuple(photos), pixels=pixels, **columns)
-
-
-class SetWriter:
-    """Writes the files of a prepared set into an existing, empty folder; use it as a context manager."""
-
-    def __init__(self, folder: Path) -> None:
-        self._storage = SetStorage(folder, LAYOUT)
-        self._rows: list[dict[str, Any]] = []
-
-    def __enter__(self) -> SetWriter:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._storage.__exit__(*exception)
-
-    def add(self, region: Image, **columns: Any) -> None:
-        """Append a face or negative: its region, and its row of `faces.npz` (all but offset, height and width)."""
-        self._rows.append({**columns, **self._storage.add(region)})
-
-    def finish(self, info: dict[str, Any]) -> None:
-        """Write the table and `set.json`."""
-        columns = {name: np.array([row[name] for row in self._rows], dtype=kind) for name, kind in _COLUMNS.items()}
-        self._storage.finish(columns, info)
+    return PreparedSet(path=path, info=info, scheme=scheme, photos=tuple(names or ()), **columns)

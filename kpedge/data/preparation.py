@@ -10,13 +10,14 @@ from kpedge.core.errors import DataError, OutputError, StaleSetError
 from kpedge.core.files import atomic_folder, real_path
 from kpedge.data.face_shape import Finding
 from kpedge.data.formats import AUTO
-from kpedge.data.frames import is_frame_set, open_frames
+from kpedge.data.frames import open_frames
 from kpedge.data.labels import LabelProblem
 from kpedge.data.pack_crops import PrepareOptions
 from kpedge.data.pack_frames import FrameOptions
-from kpedge.data.packed import is_prepared, open_set, read_info
+from kpedge.data.packed import open_set
 from kpedge.data.packing import Counts, SetOptions
 from kpedge.data.source import Progress, raise_first, read_source, terms_of
+from kpedge.data.storage import is_set, read_set_info
 
 __all__ = ["FrameOptions", "PrepareOptions", "PrepareReport", "prepare"]
 
@@ -104,15 +105,13 @@ def _existing(out: Path, options: SetOptions, digest: str, *, strict: bool, forc
         StaleSetError: it was made from something else.
         OutputError: something else is there.
     """
-    frames = isinstance(options, FrameOptions)
-    if not (is_frame_set(out) if frames else is_prepared(out)):
+    if not is_set(out, options.layout.kind):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise OutputError(f"{out} exists and is not a {options.layout.noun}", "choose another --out")
         return None
     try:
-        info = open_frames(out).info if frames else read_info(out)
-        if info.get("source_sha256") == digest:
-            info = info if frames else open_set(out).info
+        if read_set_info(out, options.layout).get("source_sha256") == digest:
+            info = (open_frames if isinstance(options, FrameOptions) else open_set)(out).info
             problems = tuple(LabelProblem(**problem) for problem in info["problems"])
             if strict:
                 raise_first(problems)

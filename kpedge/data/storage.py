@@ -12,21 +12,25 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.errors import DataError
+from kpedge.core.errors import DataError, UsageError
 from kpedge.core.files import read_bytes, read_json
 from kpedge.core.geometry import Image
+from kpedge.data.rows import is_file
+from kpedge.data.split import SPLITS
 
 SET_FILE = "set.json"
 PIXELS_FILE = "pixels.bin"
-AGAIN = "prepare it again with --force"
-PIXEL_COLUMNS = {"offset": "i8", "height": "i4", "width": "i4"}
+Columns = dict[str, tuple[Any, ...]]
+"""Name -> dtype, then the shape of a row's entry; None where any size is right."""
+PIXEL_COLUMNS: Columns = {"split": ("u1",), "offset": ("i8",), "height": ("i4",), "width": ("i4",)}
+"""What every row with an image has: the index of its split in `SPLITS`, and where its pixels are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,145 +42,189 @@ class Layout:
         kind: in `set.json`; None where it is not written.
         version: of the format.
         table: name of the file with the columns.
+        images: columns with an entry for each image.
+        parts: columns with an entry for each part of an image, such as the faces of a frame.
+        boxes: names of the columns (N, 4) with boxes.
+        points: name of the column (N, K, 2) with points.
+        flags: of the command that makes one.
     """
 
     noun: str
     kind: str | None
     version: int
     table: str
+    images: Columns
+    points: str
+    boxes: tuple[str, ...] = ("boxes",)
+    parts: Columns = field(default_factory=dict)
+    flags: str = ""
+
+    def require(self, condition: object, path: Path, what: str) -> None:
+        """Stop at a damaged set.
+
+        Raises:
+            DataError: the condition does not hold.
+        """
+        if not condition:
+            raise DataError(f"{path}: the {self.noun} is damaged: {what}", "prepare it again with --force")
 
 
-def read_kind(path: Path) -> str | None:
-    """The kind of a prepared set, None for crops.
-
-    Raises:
-        DataError: the folder is not a prepared set.
-    """
-    info = read_json(path / SET_FILE, DataError)
-    kind = info.get("kind") if isinstance(info, dict) else None
-    return kind if isinstance(kind, str) else None
-
-
-def require(condition: object, path: Path, layout: Layout, what: str) -> None:
-    """Stop at a damaged set.
-
-    Raises:
-        DataError: the condition does not hold.
-    """
-    if not condition:
-        raise DataError(f"{path}: the {layout.noun} is damaged: {what}", AGAIN)
+def is_set(path: Path, kind: str | None) -> bool:
+    """Whether a folder is a prepared set of a kind, in this or another version of its format."""
+    if not is_file(path / SET_FILE):
+        return False
+    try:
+        info = read_json(path / SET_FILE, DataError)
+    except DataError:
+        return kind is None
+    return (info.get("kind") if isinstance(info, dict) else None) == kind
 
 
 def read_set_info(path: Path, layout: Layout) -> dict[str, Any]:
     """The content of `set.json`.
 
     Raises:
-        DataError: it cannot be read, or is of another format.
+        DataError: the folder is not such a set, or one of another version.
     """
+    if not is_set(path, layout.kind):
+        other = " but a set of another kind" if is_file(path / SET_FILE) else ""
+        advice = f"make one: kpedge data prepare PHOTOS{layout.flags} --out {path if not other else 'ANOTHER'}"
+        raise DataError(f"{path}: not a {layout.noun}{other}", advice)
     info = read_json(path / SET_FILE, DataError)
     if not isinstance(info, dict) or info.get("format") != layout.version:
-        raise DataError(f"{path}: the {layout.noun} has another format than {layout.version}, this kpedge's", AGAIN)
+        raise DataError(
+            f"{path}: the {layout.noun} has another format than {layout.version}, this kpedge's",
+            "prepare it again with --force",
+        )
     return info
 
 
-def check_info(path: Path, layout: Layout, info: dict[str, Any]) -> None:
-    """Check what both kinds of set say about themselves.
+def open_columns(path: Path, layout: Layout) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The content of `set.json`, and the columns with `pixels`, the memory map of all images; all of it checked.
 
     Raises:
-        DataError: a field is missing or of another type.
+        DataError: the folder is not such a set, or a field of it is damaged.
     """
-    texts = ("name", "terms", "source_sha256")
-    wrong = next((key for key in texts if not isinstance(info.get(key), str)), None)
-    require(wrong is None, path, layout, f"{wrong!r} is missing or not a text")
+    info = read_set_info(path, layout)
+    _check_info(path, layout, info)
+    columns = _read_columns(path, layout)
+
+    def check(condition: object, what: str) -> None:
+        layout.require(condition, path, what)
+
+    for group in (layout.images, layout.parts):
+        count = columns[next(iter(group))].shape[:1] if group else ()
+        for name, (kind, *shape) in group.items():
+            column = columns[name]
+            check(column.dtype == np.dtype(kind), f"column {name!r} is not of type {kind}")
+            wanted = (
+                *count,
+                *(own if size is None else size for size, own in zip(shape, column.shape[1:], strict=False)),
+            )
+            check(count and column.shape == wanted, f"column {name!r} has another shape")
+    check((columns["split"] < len(SPLITS)).all(), "column 'split' names no split")
+    for name in layout.boxes:
+        boxes = columns[name]
+        check(np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all(), f"a box of {name!r} has no area")
+    points = columns[layout.points]
+    check(not np.isinf(points).any() and (np.isnan(points[..., 0]) == np.isnan(points[..., 1])).all(), "half a point")
+    return info, {**columns, "pixels": _open_pixels(path, layout, columns)}
+
+
+def _check_info(path: Path, layout: Layout, info: dict[str, Any]) -> None:
+    wrong = next((key for key in ("name", "terms", "source_sha256") if not isinstance(info.get(key), str)), None)
+    layout.require(wrong is None, path, f"{wrong!r} is missing or not a text")
     counts, problems = info.get("counts"), info.get("problems")
-    require(
-        isinstance(counts, dict)
-        and all(isinstance(one, dict) and all(type(n) is int for n in one.values()) for one in counts.values()),
-        path,
-        layout,
-        "'counts' are not numbers for each split",
+    numbers = isinstance(counts, dict) and all(
+        isinstance(one, dict) and all(type(n) is int for n in one.values()) for one in counts.values()
     )
-    keys = {"kind", "where", "message", "photo"}
-    require(
-        isinstance(problems, list)
-        and all(
-            isinstance(one, dict) and set(one) <= keys and {"kind", "where", "message"} <= set(one) for one in problems
-        ),
-        path,
-        layout,
-        "'problems' are not rows with their place",
-    )
-    require(isinstance(info.get("settings"), dict), path, layout, "'settings' is missing or not a table")
+    layout.require(numbers, path, "'counts' are not numbers for each split")
+    keys, optional = {"kind", "where", "message"}, {"photo"}
+    rows = isinstance(problems, list) and all(isinstance(one, dict) and set(one) - optional == keys for one in problems)
+    layout.require(rows, path, "'problems' are not rows with their place")
+    layout.require(isinstance(info.get("settings"), dict), path, "'settings' is missing or not a table")
 
 
-def read_columns(path: Path, layout: Layout, kinds: dict[str, str]) -> dict[str, NDArray[Any]]:
-    """The columns of the table.
-
-    Raises:
-        DataError: one is missing or of another type, or the file cannot be read.
-    """
+def _read_columns(path: Path, layout: Layout) -> dict[str, NDArray[Any]]:
     try:
         data = read_bytes(path / layout.table, DataError)
         with np.load(io.BytesIO(data), allow_pickle=False) as table:
-            columns = {name: table[name] for name in kinds}
+            return {name: table[name] for name in (*layout.images, *layout.parts)}
     except (
         *(OSError, EOFError, KeyError, TypeError, ValueError, MemoryError, RuntimeError, SyntaxError, OverflowError),
         *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, DataError),
     ) as error:
-        raise DataError(f"{path}: the {layout.noun} is damaged: {error}", AGAIN) from error
-    for name, kind in kinds.items():
-        require(columns[name].dtype == np.dtype(kind), path, layout, f"column {name!r} is not of type {kind}")
-    return columns
+        layout.require(False, path, str(error))
+        raise
 
 
-def open_pixels(path: Path, layout: Layout, columns: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-    """The pixels, memory-mapped, whose places are checked.
-
-    Raises:
-        DataError: an image lies outside the file.
-    """
-    offset, height, width = (columns[name].astype(np.int64) for name in PIXEL_COLUMNS)
-    size = height * width * 3
-    require((height > 0).all() and (width > 0).all() and (offset >= 0).all(), path, layout, "a size is not positive")
+def _open_pixels(path: Path, layout: Layout, columns: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
+    """The pixels, memory-mapped; an image outside the file is an error."""
+    offset, height, width = (columns[name].astype(np.int64) for name in ("offset", "height", "width"))
+    layout.require((height > 0).all() and (width > 0).all() and (offset >= 0).all(), path, "a size is not positive")
+    if not len(offset):
+        return np.zeros(0, np.uint8)
     try:
-        if not len(offset):
-            return np.zeros(0, np.uint8)
         pixels = np.memmap(path / PIXELS_FILE, dtype=np.uint8, mode="r")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: the {layout.noun} is damaged: {error}", AGAIN) from error
-    require((offset + size).max() == len(pixels), path, layout, f"{PIXELS_FILE} has another length")
+        layout.require(False, path, str(error))
+        raise
+    layout.require((offset + height * width * 3).max() == len(pixels), path, f"{PIXELS_FILE} has another length")
     return pixels
 
 
-def image_at(pixels: NDArray[np.uint8], start: int, height: int, width: int) -> Image:
+def image_at(pixels: NDArray[np.uint8], offset: Any, height: Any, width: Any) -> Image:
     """One of the images, uint8 (height, width, 3), a view into the memory map."""
+    start, height, width = int(offset), int(height), int(width)
     return np.asarray(pixels[start : start + height * width * 3].reshape(height, width, 3))
 
 
-class SetStorage:
+def split_number(split: str) -> int:
+    """The index of a split in `SPLITS`.
+
+    Raises:
+        UsageError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"no split is called {split!r}", f"known: {', '.join(SPLITS)}")
+    return SPLITS.index(split)
+
+
+class SetWriter:
     """Writes the files of a prepared set into an existing, empty folder; use it as a context manager."""
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         self._folder, self._layout = folder, layout
         self._stream = (folder / PIXELS_FILE).open("wb")
-        self._offset = 0
+        self._images: list[dict[str, Any]] = []
+        self._parts: list[dict[str, Any]] = []
 
-    def __enter__(self) -> SetStorage:
+    def __enter__(self) -> SetWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stream.close()
 
-    def add(self, image: Image) -> dict[str, int]:
-        """Append an image, uint8 (H, W, 3); its `offset`, `height` and `width`."""
-        place = {"offset": self._offset, "height": image.shape[0], "width": image.shape[1]}
+    def add(self, image: Image, split: str, parts: tuple[dict[str, Any], ...] = (), **columns: Any) -> None:
+        """Append an image, uint8 (H, W, 3), the other columns of its row, and the columns of its parts."""
+        height, width = image.shape[:2]
+        place = {"offset": self._stream.tell(), "height": height, "width": width}
+        self._images.append({"split": SPLITS.index(split), **place, **columns})
+        self._parts += parts
         self._stream.write(np.ascontiguousarray(image).tobytes())
-        self._offset += image.size
-        return place
 
-    def finish(self, columns: dict[str, NDArray[Any]], info: dict[str, Any]) -> None:
+    def __len__(self) -> int:
+        """Images so far."""
+        return len(self._images)
+
+    def finish(self, info: dict[str, Any]) -> None:
         """Write the table and, last, `set.json`, without which the folder is not a prepared set."""
         self._stream.flush()
+        columns = {}
+        for group, rows in ((self._layout.images, self._images), (self._layout.parts, self._parts)):
+            for name, (kind, *shape) in group.items():
+                values = np.array([row[name] for row in rows], dtype=kind)
+                columns[name] = values if rows else values.reshape(0, *(size or 0 for size in shape))
         np.savez(self._folder / self._layout.table, **columns)  # type: ignore[arg-type]
         kind = {} if self._layout.kind is None else {"kind": self._layout.kind}
         document = {"format": self._layout.version, **kind, **info}
