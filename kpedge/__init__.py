@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kpedge.core.errors import UsageError as UsageError
     from kpedge.core.faces import Detection as Detection
     from kpedge.core.faces import Face as Face
+    from kpedge.core.faces import Features as Features
     from kpedge.core.faces import ImageFaces as ImageFaces
     from kpedge.core.faces import Pose as Pose
     from kpedge.core.images import read_image as read_image
@@ -57,6 +58,7 @@ _HOMES = {
     "FacePipeline": "kpedge.runtime.pipeline",
     "Detection": "kpedge.core.faces",
     "Face": "kpedge.core.faces",
+    "Features": "kpedge.core.faces",
     "ImageFaces": "kpedge.core.faces",
     "Pose": "kpedge.core.faces",
     "Frame": "kpedge.runtime.sources.source",
@@ -80,6 +82,7 @@ __all__ = [
     "FaceModel",
     "FacePipeline",
     "FaceTracker",
+    "Features",
     "Frame",
     "ImageError",
     "ImageFaces",

@@ -28,6 +28,14 @@ Backend = Annotated[
         help=f"What runs the models: {', '.join(BACKENDS)}, or auto, by their files.", rich_help_panel="Runtime"
     ),
 ]
+Features = Annotated[
+    bool,
+    typer.Option("--features", help="Add openness of eyes and mouth, smile, brows, gaze, position in mm."),
+]
+Focal = Annotated[
+    float | None,
+    typer.Option(help="The camera's focal length in pixels, for positions. (default: that of a 60 degree view)"),
+]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 Scheme = Annotated[str, typer.Option(help="Keypoint scheme of the labels.")]
 

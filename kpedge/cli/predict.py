@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Backend, Force, Threads, examples, parse_box
+from kpedge.cli.options import Backend, Features, Focal, Force, Threads, examples, parse_box
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.core.text import format_count
 
@@ -89,6 +89,8 @@ def predict(
             "--keep-rejected", help="Keep boxes that the model rejects: given ones with points, detected ones without."
         ),
     ] = False,
+    features: Features = False,
+    focal: Focal = None,
     threads: Threads = 1,
     backend: Backend = "auto",
     force: Force = False,
@@ -120,6 +122,7 @@ def predict(
     from kpedge.core.images import read_pictures, write_image
     from kpedge.core.model_zoo import resolve_model
     from kpedge.export.load import open_model
+    from kpedge.runtime.features import add_features
     from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 
     opened = keypoint_model(open_model(resolve_model(model), threads=threads, backend=backend))
@@ -138,10 +141,10 @@ def predict(
             try:
                 # Boxes of a label file count pixels as they are stored; a person reads a box off a viewer.
                 for image in read_pictures(photo, stored=boxes is not None):
-                    faces = find(photo, image.image)
-                    result = ImageFaces(
-                        str(photo), faces, image.image.shape[1::-1], scheme.name, scheme.points if names else None
-                    )
+                    faces, size = find(photo, image.image), (image.image.shape[1], image.image.shape[0])
+                    if features:
+                        faces = add_features(faces, scheme, size, focal=focal)
+                    result = ImageFaces(str(photo), faces, size, scheme.name, scheme.points if names else None)
                     output.result_json(result.to_dict() | image.position())
                     tally.add(len(faces))
                     if photo in copies:

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from kpedge.cli import output
-from kpedge.cli.options import Backend, Force, Threads, examples
+from kpedge.cli.options import Backend, Features, Focal, Force, Threads, examples
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.sinks.outputs import DEFAULT_ADDRESS, OUTPUTS, OutputContext
 
@@ -127,6 +127,8 @@ def webcam(
     ] = None,
     smooth: Annotated[bool, typer.Option("--smooth/--no-smooth", help="Smooth keypoints over time.")] = True,
     pose: Annotated[bool, typer.Option("--pose", help="Draw the head pose.")] = False,
+    features: Features = False,
+    focal: Focal = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Mirror the displayed image.")] = False,
     threads: Threads = 1,
     provider: Annotated[str, typer.Option(help="onnxruntime's execution provider: cpu, cuda, …, or auto.")] = "cpu",
@@ -215,6 +217,8 @@ def webcam(
             sinks,
             controls,
             pose=any(one.pose for one in requested),
+            features=features,
+            focal=focal,
             report=report,
             max_frames=max_frames,
             duration=duration,

@@ -60,6 +60,39 @@ class Pose:
         return {name: round(value, 2) for name, value in asdict(self).items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Numbers that follow from a face's points (docs/coordinates.md). None where the scheme lacks the points for it.
+    Left and right are the image's. Lengths are in distances between the eyes.
+
+    Attributes:
+        eye_open_left, eye_open_right: distance between the lids over the width of the eye: 0 closed, about 0.3 open.
+        mouth_open: gap between the lips; 0 closed.
+        mouth_width: distance between the corners of the mouth; about 0.8 at rest.
+        smile: 0 neutral, 1 a broad smile, below 0 a frown.
+        brow_raise_left, brow_raise_right: height of the brow over that of a usual face at rest.
+        gaze_yaw, gaze_pitch: direction of the pupils relative to the head, degrees: positive to the image's right, up.
+        x_mm, y_mm, z_mm: the middle between the eyes, mm from the camera: to the image's right, down, away.
+    """
+
+    eye_open_left: float | None = None
+    eye_open_right: float | None = None
+    mouth_open: float | None = None
+    mouth_width: float | None = None
+    smile: float | None = None
+    brow_raise_left: float | None = None
+    brow_raise_right: float | None = None
+    gaze_yaw: float | None = None
+    gaze_pitch: float | None = None
+    x_mm: float | None = None
+    y_mm: float | None = None
+    z_mm: float | None = None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """The features as plain JSON types."""
+        return {name: None if value is None else round(value, DECIMALS) for name, value in asdict(self).items()}
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Face:
     """One face. `face["nose_tip"]` is a keypoint by name.
@@ -74,6 +107,7 @@ class Face:
         id: number of the person in a video, from 1, the same from frame to frame; None in a photo.
         pose: head pose; None if it was not requested or the model has too few points for it.
         scheme: names of the keypoints, mirror pairs and skeleton.
+        features: numbers that follow from the points; None if they were not requested.
     """
 
     box: Floats
@@ -83,6 +117,7 @@ class Face:
     id: int | None = None
     pose: Pose | None = None
     scheme: KeypointScheme | None = None
+    features: Features | None = None
 
     def __getitem__(self, name: str) -> Floats:
         """A keypoint by its name in the scheme, or one that follows from several (docs/schemes.md): float64 (2,).
@@ -144,6 +179,7 @@ class Face:
             "keypoints": np.round(self.keypoints, DECIMALS).tolist(),
             **({} if self.expected_errors is None else {"errors": np.round(self.expected_errors, DECIMALS).tolist()}),
             **({} if self.pose is None else {"pose": self.pose.to_dict()}),
+            **({} if self.features is None else {"features": self.features.to_dict()}),
         }
 
     def _scheme(self) -> KeypointScheme:

@@ -12,6 +12,7 @@ import numpy as np
 from kpedge.core.faces import Face, ImageFaces
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.core.scheme import KeypointScheme
+from kpedge.runtime.features import add_features
 from kpedge.runtime.inputs import to_image
 from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.pose import head_poses
@@ -28,11 +29,15 @@ class FaceModel:
         pipeline: detector and keypoint model.
         scheme: names of the keypoints, mirror pairs and skeleton.
         pose: whether head poses are estimated.
+        features: whether features are, too.
+        focal: the camera's focal length, pixels; None for a usual one.
     """
 
-    def __init__(self, pipeline: FacePipeline, *, pose: bool = True) -> None:
+    def __init__(
+        self, pipeline: FacePipeline, *, pose: bool = True, features: bool = False, focal: float | None = None
+    ) -> None:
         self.pipeline = pipeline
-        self.pose = pose
+        self.pose, self.features, self.focal = pose, features, focal
         self.scheme: KeypointScheme = pipeline.predictor.model.card.scheme
 
     def __repr__(self) -> str:
@@ -68,6 +73,8 @@ class FaceModel:
                 zip(map(id, real), head_poses(np.array([f.keypoints for f in real]), self.scheme, size), strict=True)
             )
             faces = [replace(face, pose=poses.get(id(face))) for face in faces]
+        if self.features:
+            faces = add_features(faces, self.scheme, size, focal=self.focal)
         name = str(given) if isinstance(given, str | Path) else ""
         return ImageFaces(name, tuple(faces), size, self.scheme.name, pixels=image)
 
@@ -79,7 +86,7 @@ class FaceModel:
         from kpedge.runtime.video import track
 
         tracker = FaceTracker(self.pipeline.predictor, self.pipeline.detector, pose=self.pose)
-        return track(source, tracker, realtime=realtime)
+        return track(source, tracker, realtime=realtime, features=self.features, focal=self.focal)
 
 
 def load(
@@ -92,6 +99,8 @@ def load(
     provider: str = "cpu",
     backend: str = AUTO,
     pose: bool = True,
+    features: bool = False,
+    focal: float | None = None,
 ) -> FaceModel:
     """Load a keypoint model and a detector. The arguments are those of `kpedge predict`.
 
@@ -104,6 +113,8 @@ def load(
         provider: onnxruntime's execution provider, as "cpu" or "cuda".
         backend: what runs the models; "auto" decides by their files.
         pose: estimate head poses.
+        features: compute `Face.features`, and poses for them.
+        focal: the camera's focal length, pixels; None for that of an image whose longer side spans 60 degrees.
 
     Raises:
         ModelError: there is no such model, or it cannot be used.
@@ -121,4 +132,6 @@ def load(
             model, detector, max_side=max_side, threshold=threshold, threads=threads, provider=provider, backend=backend
         ),
         pose=pose,
+        features=features,
+        focal=focal,
     )

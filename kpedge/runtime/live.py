@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kpedge.core.errors import OutputError
+from kpedge.runtime.features import add_features
 from kpedge.runtime.sinks.sink import Controls, LiveFrame, Sink
 from kpedge.runtime.sinks.snapshots import SnapshotSink
 from kpedge.runtime.sources.source import Frame, Source
@@ -74,6 +75,8 @@ def run_live(
     controls: Controls,
     *,
     pose: bool = True,
+    features: bool = False,
+    focal: float | None = None,
     report: LiveReport | None = None,
     max_frames: int | None = None,
     duration: float | None = None,
@@ -89,6 +92,8 @@ def run_live(
         sinks: each receives every frame; one that fails is closed and removed, the others continue.
         controls: what a window or a browser may change.
         pose: estimate head poses, even if they are not drawn.
+        features: compute `Face.features`.
+        focal: the camera's focal length, pixels, for the features; None for a usual one.
         report: filled during the run, for a caller that needs it even if the source fails.
         max_frames: stop after this many frames.
         duration: stop after this many seconds.
@@ -120,6 +125,8 @@ def run_live(
             tracker.predictor.threshold, layers = controls.threshold, controls.layers
             tracker.pose = pose or layers.pose
             faces = tracker(frame.image, frame.time_s)
+            if features:
+                faces = add_features(faces, scheme, (frame.image.shape[1], frame.image.shape[0]), focal=focal)
             steps = {"decode": frame.decode_s, **tracker.stage_seconds}
             report.add(steps, len(faces))
             rate = meter.tick(time.monotonic())

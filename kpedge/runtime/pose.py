@@ -151,15 +151,28 @@ def _fit(names: tuple[str, ...]) -> _Fit | None:
     )
 
 
-@functools.lru_cache(maxsize=16)
-def _source(scheme: KeypointScheme) -> tuple[tuple[str, ...], Floats]:
-    """The names of the head's M points that a scheme of K points has or derives, and each point's share, (M, K)."""
+@functools.lru_cache(maxsize=32)
+def point_shares(scheme: KeypointScheme, wanted: frozenset[str] = frozenset(HEAD)) -> tuple[tuple[str, ...], Floats]:
+    """Names of the M points among `wanted` that a scheme of K points has or derives, and each point's share, (M, K)."""
     groups = {point: (index,) for index, point in enumerate(scheme.points)} | scheme.derived
-    known = {point: group for point, group in groups.items() if point in HEAD}
+    known = {point: group for point, group in groups.items() if point in wanted}
     shares = np.zeros((len(known), len(scheme)))
     for row, group in zip(shares, known.values(), strict=True):
         row[list(group)] = 1 / len(group)
     return tuple(known), shares
+
+
+def focal_length(size: tuple[int, int], focal: float | None = None) -> float:
+    """The focal length in pixels; when None, that of an image of this width and height whose longer side spans `FIELD`.
+
+    Raises:
+        UsageError: it is impossible.
+    """
+    if focal is None:
+        return max(size) / 2 / math.tan(math.radians(FIELD / 2))
+    if not (math.isfinite(focal) and focal > 0):
+        raise UsageError(f"the focal length must be above 0 pixels, not {focal:g}")
+    return focal
 
 
 def head_poses(
@@ -185,11 +198,8 @@ def head_poses(
         )
     if min(size) < 1:
         raise UsageError(f"head poses: an image has a width and a height, not {size}")
-    if focal is None:
-        focal = max(size) / 2 / math.tan(math.radians(FIELD / 2))
-    if not (math.isfinite(focal) and focal > 0):
-        raise UsageError(f"the focal length must be above 0 pixels, not {focal:g}")
-    names, shares = _source(scheme)
+    focal = focal_length(size, focal)
+    names, shares = point_shares(scheme)
     middle = ((size[0] - 1) / 2, (size[1] - 1) / 2)
     poses = []
     for face in points:

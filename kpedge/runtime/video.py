@@ -7,13 +7,19 @@ from contextlib import closing
 from pathlib import Path
 
 from kpedge.core.faces import Face
+from kpedge.runtime.features import add_features
 from kpedge.runtime.sources.open import open_source
 from kpedge.runtime.sources.source import Frame, Source
 from kpedge.runtime.tracker import FaceTracker
 
 
 def track(
-    source: int | str | Path | Source, tracker: FaceTracker | None = None, *, realtime: bool = False
+    source: int | str | Path | Source,
+    tracker: FaceTracker | None = None,
+    *,
+    realtime: bool = False,
+    features: bool = False,
+    focal: float | None = None,
 ) -> Iterator[tuple[Frame, tuple[Face, ...]]]:
     """Find and follow the faces of a video.
 
@@ -22,6 +28,8 @@ def track(
             `-` for MJPEG on standard input; or a source that is open already, which is closed at the end.
         tracker: with other models or settings than the released ones; one that was used before forgets its faces.
         realtime: give the frames of a file when their time has come, and leave out those that come too late.
+        features: compute `Face.features`.
+        focal: the camera's focal length, pixels, for the features; None for a usual one.
 
     Yields:
         Each frame, and its faces by number.
@@ -35,4 +43,7 @@ def track(
     opened = open_source(str(source), realtime=realtime) if isinstance(source, int | str | Path) else source
     with closing(opened):
         for frame in opened:
-            yield frame, following(frame.image, frame.time_s)
+            faces = following(frame.image, frame.time_s)
+            if features:
+                faces = add_features(faces, following.scheme, (frame.image.shape[1], frame.image.shape[0]), focal=focal)
+            yield frame, faces
