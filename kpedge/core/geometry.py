@@ -173,10 +173,16 @@ def square_transform(
 
 def invert(transform: Transform) -> Transform:
     """The transform that undoes another."""
-    (a, b, x), (c, d, y) = transform.tolist()  # six numbers: plain floats are faster than NumPy's calls
+    a, b, x, c, d, y = inverse_numbers(transform)
+    return np.array([[a, b, x], [c, d, y]])
+
+
+def inverse_numbers(transform: Transform) -> tuple[float, float, float, float, float, float]:
+    """The six numbers of `invert`, row by row: plain floats are faster than NumPy's calls."""
+    (a, b, x), (c, d, y) = transform.tolist()
     determinant = a * d - b * c
     a, b, c, d = d / determinant, -b / determinant, -c / determinant, a / determinant
-    return np.array([[a, b, -(a * x + b * y)], [c, d, -(c * x + d * y)]])
+    return a, b, -(a * x + b * y), c, d, -(c * x + d * y)
 
 
 def compose(second: Transform, first: Transform) -> Transform:
@@ -285,7 +291,7 @@ def crop(image: Image, transform: Transform, size: int, *, border: str = "replic
         uint8 (size, size, 3) or, in grey, (size, size, 1).
     """
     factor = shrink_factor(transform, image)
-    (a, b, x), (c, d, y) = invert(transform).tolist()
+    a, b, x, c, d, y = inverse_numbers(transform)
     if factor > 1:  # from the crop to cells: `compose` with `shrink_transform`
         part, offset = 1 / factor, (factor - 1) / 2 / factor
         a, b, x, c, d, y = part * a, part * b, part * x - offset, part * c, part * d, part * y - offset

@@ -15,7 +15,7 @@ from kpedge.core.boxes import BOX_BELOW, BOX_SIDE, FEWEST, box_of_points, conven
 from kpedge.core.card import ERROR_NAME, KEYPOINTS_NAME, SCORE_NAME, ModelCard, Outputs
 from kpedge.core.errors import DataError, UsageError
 from kpedge.core.faces import Face
-from kpedge.core.geometry import Image, Transform, as_box, box_overlaps_image, crop, invert, square_transform
+from kpedge.core.geometry import Image, Transform, as_box, box_overlaps_image, crop, inverse_numbers, square_transform
 from kpedge.core.keypoints import FACES21, FACES21_MEAN, conversion
 from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.sessions import Model
@@ -323,9 +323,10 @@ class KeypointPredictor:
         size, fractions = self.model.card.size, outputs[KEYPOINTS_NAME]
         keypoints, scales = np.empty(fractions.shape), []
         for place, transform in enumerate(transforms):
-            (a, b, x), (c, d, y) = invert(transform).tolist()
-            zoom = np.array([[size * a, size * c], [size * b, size * d], [x - (a + b) / 2, y - (c + d) / 2]])
-            np.add(fractions[place].dot(zoom[:2]), zoom[2], out=keypoints[place])
+            a, b, x, c, d, y = inverse_numbers(transform)
+            zoom = np.array([[size * a, size * c], [size * b, size * d]])
+            points = fractions[place].dot(zoom, out=keypoints[place])
+            points += (x - (a + b) / 2, y - (c + d) / 2)
             scales.append(size * math.hypot(a, c))
         boxes, rolls = self.boxes(keypoints)
         if not self._has_score:

@@ -89,16 +89,15 @@ class _Fit:
     """What the fit needs for the M points that are known.
 
     Attributes:
-        head: (M, 2), x and y of the head that looks straight at the camera, from their mean.
-        size: sum of their squares.
+        size: sum of the squares of x and y of the head that looks straight at the camera, from their mean.
         mean: (M,), weights of a mean.
-        targets: (M, 24), takes measured x and y to three targets each, and to how these grow with the three numbers of
-            the depth row of the rotation: (axis, target, start and growths).
-        slope: (4, 24): a quaternion times it is, as (6, 4), the slope of the targets, which are half the slope times
-            the quaternion.
+        targets: (M, 26), takes measured x and y to three targets of y and three of x, each with how it grows with the
+            three numbers of the depth row of the rotation; the last two columns are x and y of the head, from their
+            mean.
+        slope: (24, 4): times a quaternion it is, as (6, 4), the slope of the targets, x first, which are half the slope
+            times the quaternion.
     """
 
-    head: Floats
     size: float
     mean: Floats
     targets: Floats
@@ -138,16 +137,15 @@ def _fit(names: tuple[str, ...]) -> _Fit | None:
         weights -= np.outer(weights.sum(axis=1), weights.sum(axis=0)) / weights.sum()  # wherever the face is
         root = np.linalg.cholesky(head.T @ weights @ head)
         project = weights @ head @ np.linalg.inv(root).T
-        targets.append(np.stack([project, *(project * depth[:, None] for depth in head.T)], axis=2))
+        targets.append(np.stack([project, *(project * depth[:, None] for depth in head.T)], axis=2).reshape(-1, 12))
         slope.append(2 * np.einsum("kab,kj->jab", forms, root))
     flat = head[:, :2] - head[:, :2].mean(axis=0)
     count = len(names)
     return _Fit(
-        flat,
         float((flat**2).sum()),
         np.full(count, 1 / count),
-        np.stack(targets, axis=1).reshape(count, 24),
-        np.concatenate(slope).reshape(24, 4).T.copy(),
+        np.concatenate([*targets[::-1], flat], axis=1),
+        np.concatenate(slope).reshape(24, 4),
     )
 
 
@@ -162,6 +160,7 @@ def point_shares(scheme: KeypointScheme, wanted: frozenset[str] = frozenset(HEAD
     return tuple(known), shares
 
 
+@functools.lru_cache(maxsize=32)
 def focal_length(size: tuple[int, int], focal: float | None = None) -> float:
     """The focal length in pixels; when None, that of an image of this width and height whose longer side spans `FIELD`.
 
@@ -175,6 +174,46 @@ def focal_length(size: tuple[int, int], focal: float | None = None) -> float:
     return focal
 
 
+class PoseEstimator:
+    """Estimates head poses from the points of one scheme.
+
+    Attributes:
+        scheme: of the points; those that `HEAD` has by name are used, and those that follow from them as means.
+    """
+
+    def __init__(self, scheme: KeypointScheme) -> None:
+        self.scheme = scheme
+        self._names, self._shares = point_shares(scheme)
+        self._fit = _fit(self._names)
+
+    def __call__(self, points: Floats, size: tuple[int, int], *, focal: float | None = None) -> list[Pose | None]:
+        """The head pose of each face; the arguments are those of `head_poses`."""
+        if points.ndim != 3 or points.shape[1:] != (len(self.scheme.points), 2):
+            raise UsageError(
+                f"head poses: points of {self.scheme.name} have the shape (faces, {len(self.scheme.points)}, 2), "
+                f"not {points.shape}"
+            )
+        if min(size) < 1:
+            raise UsageError(f"head poses: an image has a width and a height, not {size}")
+        focal = focal_length(size, focal)
+        middle_x, middle_y = (size[0] - 1) / 2, (size[1] - 1) / 2
+        poses = []
+        for face in points:
+            flat = face.reshape(-1)
+            if math.isfinite(flat.dot(flat)):
+                used, fit = self._shares.dot(face), self._fit
+            else:
+                groups = {name: share > 0 for name, share in zip(self._names, self._shares, strict=True)}
+                known = {name: face[group] for name, group in groups.items() if np.isfinite(face[group]).all()}
+                used = np.array([some.mean(axis=0) for some in known.values()]).reshape(-1, 2)
+                fit = _fit(tuple(known))
+            poses.append(None if fit is None else _pose(used, fit, middle_x, middle_y, focal))
+        return poses
+
+
+_estimator = functools.lru_cache(maxsize=16)(PoseEstimator)
+
+
 def head_poses(
     points: Floats, scheme: KeypointScheme, size: tuple[int, int], *, focal: float | None = None
 ) -> list[Pose | None]:
@@ -182,7 +221,7 @@ def head_poses(
 
     Args:
         points: (F, K, 2), pixels of the image; NaN where a point is not known.
-        scheme: of the points; those that `HEAD` has by name are used, and those that follow from them as means.
+        scheme: of the points.
         size: the image's width and height, pixels.
         focal: the camera's focal length, pixels; by default that of an image of `FIELD` degrees.
 
@@ -192,27 +231,7 @@ def head_poses(
     Raises:
         UsageError: points that do not fit the scheme, or an impossible size or focal length.
     """
-    if points.ndim != 3 or points.shape[1:] != (len(scheme.points), 2):
-        raise UsageError(
-            f"head poses: points of {scheme.name} have the shape (faces, {len(scheme)}, 2), not {points.shape}"
-        )
-    if min(size) < 1:
-        raise UsageError(f"head poses: an image has a width and a height, not {size}")
-    focal = focal_length(size, focal)
-    names, shares = point_shares(scheme)
-    middle = ((size[0] - 1) / 2, (size[1] - 1) / 2)
-    poses = []
-    for face in points:
-        flat = face.reshape(-1)
-        if math.isfinite(flat.dot(flat)):
-            used, fit = shares.dot(face), _fit(names)
-        else:
-            groups = {name: share > 0 for name, share in zip(names, shares, strict=True)}
-            known = {name: face[group] for name, group in groups.items() if np.isfinite(face[group]).all()}
-            used = np.array([some.mean(axis=0) for some in known.values()]).reshape(-1, 2)
-            fit = _fit(tuple(known))
-        poses.append(None if fit is None else _pose(used, fit, *middle, focal))
-    return poses
+    return _estimator(scheme)(points, size, focal=focal)
 
 
 def _pose(points: Floats, fit: _Fit, middle_x: float, middle_y: float, focal: float) -> Pose | None:
@@ -236,27 +255,26 @@ def _pose(points: Floats, fit: _Fit, middle_x: float, middle_y: float, focal: fl
     (xx, xy), (_, yy) = across.dot(rays).tolist()
     if not xx + yy - math.hypot(xx - yy, 2 * xy) > 2 * NARROW**2 * (xx + yy):
         return None
-    (a, b), (c, d) = across.dot(fit.head).tolist()
+    targets = across.dot(fit.targets)
+    (a, b), (c, d) = targets[:, 24:].tolist()
     cos, sin = a + d, c - b
     size = math.hypot(cos, sin)
     if not 0 < size < math.inf:
         return None
     cos, sin = cos / size, sin / size
-    upright = np.array([[cos, sin], [-sin, cos]]).dot(across.dot(fit.targets))
-    targets = np.empty((6, 4))
-    targets[:3], targets[3:] = upright[0, :12].reshape(3, 4), upright[1, 12:].reshape(3, 4)
+    # In one row of 48: x's targets of the upright x end the first half, y's of the upright y begin the second.
+    targets = np.array([[cos, sin], [-sin, cos]]).dot(targets[:, :24]).reshape(48)[12:36].reshape(6, 4)
     # A quaternion w x y z whose squared length is the scale; it starts with a face that looks straight ahead.
     w, x, y, z = math.sqrt(size / fit.size), 0.0, 0.0, 0.0
-    found = np.array([w, x, y, z])
     for _ in range(STEPS):
-        depth = np.array([1, 2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z])
-        slope, wanted = found.dot(fit.slope).reshape(6, 4), targets.dot(depth).reshape(6, 1)
-        solved, change = cv2.solve(slope, wanted, flags=cv2.DECOMP_NORMAL | cv2.DECOMP_CHOLESKY)
+        slope = fit.slope.dot(np.array([w, x, y, z])).reshape(6, 4)
+        wanted = targets.dot(np.array([1, 2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z]))
+        solved, change = cv2.solve(slope, wanted.reshape(6, 1), flags=cv2.DECOMP_NORMAL | cv2.DECOMP_CHOLESKY)
         if not solved:
             return None
         # The targets are quadratic in the quaternion: half of it is what a full step leaves.
-        found = found / 2 + change[:, 0]
-        w, x, y, z = found.tolist()
+        (dw,), (dx,), (dy,), (dz,) = change.tolist()
+        w, x, y, z = w / 2 + dw, x / 2 + dx, y / 2 + dy, z / 2 + dz
     length = w * w + x * x + y * y + z * z
     if not 0 < length < math.inf:
         return None

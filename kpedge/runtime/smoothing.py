@@ -133,28 +133,31 @@ def smooth(
     ahead = points - state.points
     around = state.points - mean.dot(state.points)[:, None]
     shift = mean.dot(ahead)[:, None]
-    cross = around.transpose(0, 2, 1) @ ahead
-    turn = cross + cross[:, ::-1, ::-1] * _ADJUGATE
-    flat = around.reshape(len(around), 1, 2 * len(mean))
-    turn /= flat @ flat.transpose(0, 2, 1) + SMALLEST**2
-    turned = around @ turn
-    motion = np.empty_like(state.speeds)
+    turns = []
+    for old, moved in zip(around, ahead, strict=True):
+        (xx, xy), (yx, yy) = old.T.dot(moved).tolist()
+        flat = old.reshape(-1)
+        size = float(flat.dot(flat)) + SMALLEST**2
+        cos, sin = (xx + yy) / size, (xy - yx) / size
+        turns.append(((cos, sin), (-sin, cos)))
+    turned = around @ np.array(turns).reshape(-1, 2, 2)
+    motion = np.empty(state.speeds.shape)
     np.add(shift, turned, out=motion[0])
     np.subtract(ahead, motion[0], out=motion[1])
 
     gain = parameters.d_cutoff * radians / (1 + parameters.d_cutoff * radians)
     to_sides = (gain / step) / np.maximum(sizes, SMALLEST)
-    speeds = (1 - gain) * state.speeds + to_sides[:, None, None] * motion
+    speeds = (1 - gain) * state.speeds
+    speeds += to_sides[:, None, None] * motion
     squares = np.add.reduce(speeds * speeds, axis=3)
-    least = parameters.min_cutoff * radians  # the cutoffs rise with speed
-    common = least + (parameters.beta * radians) * np.sqrt(squares[0].dot(mean))[:, None, None]
-    local = least + (parameters.local_beta * radians) * np.sqrt(squares[1])[..., None]
-    common /= 1 + common
-    local /= 1 + local
-    new = state.points + common * motion[0] + local * motion[1]
-    velocity = (common / step) * (shift + TURN_SHARE * turned)
+    squares[0] = squares[0].dot(mean)[:, None]
+    shares = np.sqrt(squares, out=squares)  # of the motion that is followed: the cutoffs rise with speed
+    shares *= np.array([parameters.beta * radians, parameters.local_beta * radians])[:, None, None]
+    shares += parameters.min_cutoff * radians
+    shares /= 1 + shares
+    motion *= shares[..., None]
+    new = state.points + motion[0]
+    new += motion[1]
+    velocity = shift + TURN_SHARE * turned
+    velocity *= shares[0, :, :1, None] / step
     return new.copy(), SmoothState(new, speeds, velocity)
-
-
-_ADJUGATE = np.array([[1.0, -1.0], [-1.0, 1.0]])
-"""What makes of a 2x2 matrix, its entries reversed, the part that turns it into a rotation and scale."""

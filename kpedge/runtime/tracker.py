@@ -25,7 +25,7 @@ from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.inputs import to_image
 from kpedge.runtime.keypoints import SCALES, Candidates, KeypointPredictor, scaled_boxes
 from kpedge.runtime.models import FOLLOWED, open_finders
-from kpedge.runtime.pose import head_poses
+from kpedge.runtime.pose import PoseEstimator
 from kpedge.runtime.smoothing import Smoothing, SmoothState, smooth
 from kpedge.runtime.tracks import (
     CHANGED,
@@ -136,6 +136,7 @@ class FaceTracker:
         card = self.predictor.model.card
         self.scheme = card.scheme
         self._boxes = self.predictor.boxes
+        self._poses = PoseEstimator(card.scheme)
         self._mean = mean_weights(len(card.scheme))
         self._max_error = max(MAX_ERROR, MAX_ERROR_RATIO * card.validation_error)
         check_tracking(card, self._boxes.gives_size, max_faces, prefer, detection_interval)
@@ -234,7 +235,7 @@ class FaceTracker:
         self._marks.append(("smooth", time.perf_counter()))
         poses: list[Pose | None] = [None] * len(seen)
         if self.pose:
-            poses = head_poses(points, self.scheme, size)
+            poses = self._poses(points, size)
             self._marks.append(("pose", time.perf_counter()))
         scores, faces = found.scores.tolist(), []
         for row, track, box, own, pose in zip(rows, tracks, boxes, points, poses, strict=True):
