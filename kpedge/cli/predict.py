@@ -91,6 +91,9 @@ def predict(
     ] = False,
     features: Features = False,
     focal: Focal = None,
+    rotations: Annotated[
+        bool, typer.Option(help="Search photos without a face again, rotated by 90, 180 and 270 degrees.")
+    ] = True,
     threads: Threads = 1,
     backend: Backend = "auto",
     force: Force = False,
@@ -122,16 +125,27 @@ def predict(
     from kpedge.core.images import read_pictures, write_image
     from kpedge.core.model_zoo import resolve_model
     from kpedge.export.load import open_model
+    from kpedge.runtime.detector import detector_model
     from kpedge.runtime.features import add_features
     from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
+    from kpedge.runtime.pipeline import FacePipeline
 
     opened = keypoint_model(open_model(resolve_model(model), threads=threads, backend=backend))
     scheme = opened.card.scheme
     keep_all = keep_rejected and opened.card.has_score and not searching
-    predictor = KeypointPredictor(opened, threshold=0.0 if keep_all else threshold)
     if searching:
-        find = _searching(predictor, detector, max_side, threads, backend, keep_rejected)
+        finder = detector_model(open_model(resolve_model(detector), threads=threads, backend=backend))
+        pipeline = FacePipeline(
+            opened,
+            finder,
+            max_side=max_side,
+            threshold=threshold,
+            keep_rejected=keep_rejected,
+            rotations=rotations,
+        )
+        find: Callable[[Path, Image], tuple[Face, ...]] = lambda _, image: pipeline(image)  # noqa: E731
     else:
+        predictor = KeypointPredictor(opened, threshold=0.0 if keep_all else threshold)
         photos, find = _given(predictor, photos, box or [], boxes)
     copies = _annotated_copies(photos, folder, force=force) if folder else {}
     written: dict[Path, Path] = {}
@@ -266,22 +280,6 @@ def _annotated_copies(photos: list[Path], out: Path, *, force: bool) -> dict[Pat
             )
         refuse_existing(copies[photo], force=force)
     return copies
-
-
-def _searching(
-    predictor: KeypointPredictor, detector: str, max_side: int | None, threads: int, backend: str, keep_rejected: bool
-) -> Callable[[Path, Image], tuple[Face, ...]]:
-    """A function that searches a photo for faces."""
-    from kpedge.core.model_zoo import resolve_model
-    from kpedge.export.load import open_model
-    from kpedge.runtime.detector import FaceDetector, detector_model
-    from kpedge.runtime.models import search_threshold
-    from kpedge.runtime.pipeline import FacePipeline
-
-    finding = detector_model(open_model(resolve_model(detector), threads=threads, backend=backend))
-    finder = FaceDetector(finding, threshold=search_threshold(finding.card, predictor.model.card), side=max_side)
-    pipeline = FacePipeline(predictor, finder, keep_rejected=keep_rejected)
-    return lambda _, image: pipeline(image)
 
 
 def _given(

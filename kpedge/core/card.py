@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.errors import CorruptModelError, DataError
 from kpedge.core.geometry import CropRule
+from kpedge.core.joint_score import JointScore
 from kpedge.core.model_zoo import CARD_FILE
 from kpedge.core.scheme import KeypointScheme
 
@@ -173,6 +174,7 @@ class ModelCard(Card):
         crop: how a box becomes a crop.
         mean_shape: (K, 2), the mean of the training shapes, fractions of the crop: what a model that learnt nothing
             would answer.
+        joint: how its face score is combined with that of a certain detector; None if that was not measured.
     """
 
     input_name: ClassVar[str] = INPUT_NAME
@@ -180,6 +182,7 @@ class ModelCard(Card):
     size: int
     crop: CropRule
     mean_shape: NDArray[np.float64]
+    joint: JointScore | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -210,8 +213,9 @@ class ModelCard(Card):
         return {KEYPOINTS_NAME: crop, ERROR_NAME: crop, SCORE_NAME: "probability"}
 
     def own_fields(self) -> dict[str, Any]:
-        """Crop rule and mean face."""
-        return {"crop": self.crop.to_dict(), "mean_shape": np.round(self.mean_shape, 6).tolist()}
+        """Crop rule, mean face and joint score."""
+        joint = {} if self.joint is None else {"joint": self.joint.to_dict()}
+        return {"crop": self.crop.to_dict(), "mean_shape": np.round(self.mean_shape, 6).tolist(), **joint}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -304,6 +308,7 @@ def card_from_dict(data: Any, source: str = "card") -> Card:
                 size=int(data["input"]["shape"][1]),
                 crop=CropRule.from_dict(data["crop"]),
                 mean_shape=np.asarray(data["mean_shape"], dtype=np.float64),
+                joint=JointScore.from_dict(data["joint"]) if "joint" in data else None,
             )
     except (KeyError, TypeError, ValueError, IndexError, DataError) as error:
         raise CorruptModelError(f"{source}: the model card is damaged: {type(error).__name__}: {error}") from error

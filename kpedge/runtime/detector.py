@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.core.boxes import convention_centre, convention_middle
 from kpedge.core.card import BOXES_NAME, POINTS_NAME, SCORES_NAME, DetectorCard, Outputs
 from kpedge.core.errors import UsageError
 from kpedge.core.faces import Detection
-from kpedge.core.geometry import Image, resize_to
+from kpedge.core.geometry import Image, resize_to, transform_points
 from kpedge.runtime.sessions import Model
 
 COARSE = 320
@@ -104,6 +105,31 @@ class FaceDetector:
                 parts.append((boxes.reshape(-1, 4), scores[whole], points))
         boxes, scores, points = (np.concatenate(column) for column in zip(*parts, strict=True))
         return suppress(boxes, scores, points, self.model.card.suppression)
+
+    def search_rotated(self, image: Image) -> tuple[Detection, ...]:
+        """The faces of an image in its copies rotated by 90, 180 and 270 degrees, in pixels of the image itself.
+
+        Args:
+            image: uint8 (H, W, 3), blue-green-red.
+        """
+        height, width = image.shape[:2]
+        right, bottom = width - 1.0, height - 1.0
+        ways = {
+            cv2.ROTATE_90_CLOCKWISE: [[0.0, 1.0, 0.0], [-1.0, 0.0, bottom]],
+            cv2.ROTATE_180: [[-1.0, 0.0, right], [0.0, -1.0, bottom]],
+            cv2.ROTATE_90_COUNTERCLOCKWISE: [[0.0, -1.0, right], [1.0, 0.0, 0.0]],
+        }
+        boxes, scores, points = [np.empty((0, 4))], [0.0][:0], [np.empty((0, len(self.model.card.scheme), 2))]
+        for rotation, way in ways.items():
+            for face in self(np.asarray(cv2.rotate(image, rotation))):
+                back = np.array(way)
+                side = face.box[2] - face.box[0]
+                middle = convention_centre(transform_points(back, convention_middle(face.box[None])), side[None])
+                boxes.append(np.concatenate([middle - side / 2, middle + side / 2], axis=1))
+                scores.append(face.score)
+                points.append(transform_points(back, face.points)[None])
+        whole = np.concatenate(boxes), np.array(scores), np.concatenate(points)
+        return suppress(*whole, self.model.card.suppression)
 
     def pictures(self, image: Image) -> Iterator[tuple[Image, NDArray[np.float64]]]:
         """The sizes in which a picture is looked at, the largest first, each with its zoom along x and y, (2,)."""

@@ -101,6 +101,7 @@ def load(
     pose: bool = True,
     features: bool = False,
     focal: float | None = None,
+    rotations: bool = True,
 ) -> FaceModel:
     """Load a keypoint model and a detector. The arguments are those of `kpedge predict`.
 
@@ -115,6 +116,7 @@ def load(
         pose: estimate head poses.
         features: compute `Face.features`, and poses for them.
         focal: the camera's focal length, pixels; None for that of an image whose longer side spans 60 degrees.
+        rotations: search images without a face again, rotated by 90, 180 and 270 degrees.
 
     Raises:
         ModelError: there is no such model, or it cannot be used.
@@ -129,7 +131,14 @@ def load(
     """
     return FaceModel(
         FacePipeline(
-            model, detector, max_side=max_side, threshold=threshold, threads=threads, provider=provider, backend=backend
+            model,
+            detector,
+            max_side=max_side,
+            threshold=threshold,
+            threads=threads,
+            provider=provider,
+            backend=backend,
+            rotations=rotations,
         ),
         pose=pose,
         features=features,

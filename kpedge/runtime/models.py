@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from kpedge.core.card import DetectorCard, ModelCard
 from kpedge.core.errors import UsageError
 from kpedge.core.model_zoo import resolve_model
-from kpedge.runtime.detector import FaceDetector, detector_model
-from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
+from kpedge.runtime.detector import FaceDetector, FrameModel, detector_model
+from kpedge.runtime.keypoints import CropModel, KeypointPredictor, keypoint_model
 from kpedge.runtime.registry import AUTO, BACKENDS, FOLDERS, ONNXRUNTIME
 from kpedge.runtime.sessions import Model, OnnxModel, providers_named
 
@@ -53,8 +54,8 @@ def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", b
 
 
 def open_finders(
-    detector: str | Path | FaceDetector,
-    keypoints: str | Path | KeypointPredictor,
+    detector: str | Path | FrameModel | FaceDetector,
+    keypoints: str | Path | CropModel | KeypointPredictor,
     *,
     side: int | None = None,
     threshold: float | None = None,
@@ -66,8 +67,8 @@ def open_finders(
     """What finds faces, and what finds their keypoints.
 
     Args:
-        detector: an ONNX file, the name of a released model, or a detector as it is.
-        keypoints: likewise; what is given as it is keeps its own settings.
+        detector: an ONNX file, the name of a released model, an open model, or a detector with its own settings.
+        keypoints: the same.
         side: longer side, pixels, at which pictures are searched; None for the detector's own.
         threshold: the keypoint model's score from which on there is a face; None for its own.
         verified: part of the detector's threshold from which on the keypoint model looks.
@@ -79,12 +80,16 @@ def open_finders(
         ModelError: a model is missing, broken, or not of its kind.
         UsageError: a setting makes no sense, or this onnxruntime has no such provider.
     """
+
+    def opened(model: Any) -> Any:
+        if not isinstance(model, str | Path):
+            return model
+        return open_runtime_model(resolve_model(str(model)), threads=threads, provider=provider, backend=backend)
+
     if not isinstance(keypoints, KeypointPredictor):
-        opened = open_runtime_model(resolve_model(str(keypoints)), threads=threads, provider=provider, backend=backend)
-        keypoints = KeypointPredictor(keypoint_model(opened), threshold=threshold)
+        keypoints = KeypointPredictor(keypoint_model(opened(keypoints)), threshold=threshold)
     if not isinstance(detector, FaceDetector):
-        opened = open_runtime_model(resolve_model(str(detector)), threads=threads, provider=provider, backend=backend)
-        finding = detector_model(opened)
+        finding = detector_model(opened(detector))
         lowest = search_threshold(finding.card, keypoints.model.card, verified)
         detector = FaceDetector(finding, threshold=lowest, side=side)
     return detector, keypoints

@@ -1,4 +1,4 @@
-"""From a picture to the keypoints of all its faces: detect, turn upright, find keypoints, leave out what is no face."""
+"""From an image to the keypoints of all its faces: detect, rotate upright, find keypoints, reject what is no face."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.boxes import rotated_box
-from kpedge.core.faces import Face
+from kpedge.core.faces import Detection, Face
 from kpedge.core.geometry import MIN_SIDE, Box, Image, box_overlaps_image
+from kpedge.core.joint_score import JOINT_THRESHOLD, LOWEST
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
-from kpedge.runtime.detector import FaceDetector
-from kpedge.runtime.keypoints import SCALES, KeypointPredictor, scaled_boxes
+from kpedge.runtime.detector import FaceDetector, FrameModel
+from kpedge.runtime.keypoints import SCALES, CropModel, KeypointPredictor, scaled_boxes
 from kpedge.runtime.models import open_finders
 
 BATCH = 64
@@ -26,23 +27,36 @@ small face tell its roll less exactly than that.
 """
 
 
-class FacePipeline:
-    """Finds faces and their keypoints in pictures.
+DOUBTFUL = 0.02
+"""Mean expected error of a face's points, in sides of its box, above which it may be upside down."""
+CLEARER = 0.75
+"""Share of that error which the points of the crop rotated by 180 degrees may have at most to take their place."""
 
-    A face is looked at twice: the second crop is cut around the box that follows from the points of the first, which is
-    nearer to the boxes that the keypoint model was trained on than a detected one. Where its points do not tell how
-    large a face is, once. Where they do not tell how its boxes lie to detected ones, the first look is at several.
+
+class FacePipeline:
+    """Finds faces and their keypoints in images.
+
+    The keypoint model sees a face twice: the second crop is cut around the box that follows from the points of the
+    first, which is nearer to the boxes that the model was trained on than a detected one. Where its points do not tell
+    how large a face is, once. Where they do not tell how its boxes relate to detected ones, the first crops have
+    several sizes.
+
+    What is a face is decided by the pair's joint score if the keypoint model's card has one for this detector, and by
+    the detector's threshold and then the keypoint model's otherwise. An image without a face is searched again, rotated
+    by 90, 180 and 270 degrees.
 
     Attributes:
         detector: finds the boxes.
-        predictor: finds the keypoints; where its model has a face score, it decides what is a face.
-        keep_rejected: give faces that the predictor rejects, too: without keypoints.
+        predictor: finds the keypoints.
+        joint: the joint score; None if there is none, or if one of the models came with settings of its own.
+        keep_rejected: keep detected boxes that turn out not to be faces, without keypoints.
+        rotations: whether images without a face are searched again.
     """
 
     def __init__(
         self,
-        model: str | Path | KeypointPredictor = DEFAULT_MODEL,
-        detector: str | Path | FaceDetector = DEFAULT_DETECTOR,
+        model: str | Path | CropModel | KeypointPredictor = DEFAULT_MODEL,
+        detector: str | Path | FrameModel | FaceDetector = DEFAULT_DETECTOR,
         *,
         max_side: int | None = None,
         threshold: float | None = None,
@@ -50,43 +64,84 @@ class FacePipeline:
         provider: str = "cpu",
         backend: str = "auto",
         keep_rejected: bool = False,
+        rotations: bool = True,
     ) -> None:
         """Open the models; the arguments are those of `kpedge.load`, and both may be open already."""
+        with_settings = isinstance(model, KeypointPredictor) or isinstance(detector, FaceDetector)
         self.detector, self.predictor = open_finders(
             detector, model, side=max_side, threshold=threshold, threads=threads, provider=provider, backend=backend
         )
-        self.keep_rejected = keep_rejected
-        card = self.predictor.model.card
+        self.keep_rejected, self.rotations = keep_rejected, rotations
+        card, detector_card = self.predictor.model.card, self.detector.model.card
+        known = card.joint is not None and card.joint.detector_sha256 == detector_card.weights_sha256
+        self.joint = card.joint if known and not with_settings else None
+        self._threshold = threshold
+        if self.joint is not None:
+            self.detector = FaceDetector(self.detector.model, threshold=LOWEST, side=self.detector.side)
+            self.predictor = KeypointPredictor(self.predictor.model, threshold=0.0)
         self._boxes = self.predictor.boxes
         self._first: KeypointPredictor | None = None
         if card.has_score and self._boxes.gives_size and not self._boxes.relates_to_ours:
             self._first = KeypointPredictor(self.predictor.model, threshold=0.0)  # the next looks decide
 
     def __call__(self, image: Image) -> tuple[Face, ...]:
-        """The faces of a picture, by falling score of the detector.
+        """The faces of an image, by falling score of the detector.
 
         Args:
             image: uint8 (H, W, 3), blue-green-red.
 
         Returns:
-            Faces, each with the detector's box, and the keypoints and score of the keypoint model.
+            Faces, each with the detector's box, the keypoints, and the joint score or that of the keypoint model.
+        """
+        faces = [self._decide(*pair) for pair in self.candidates(image)]
+        if self.rotations and not any(len(face.keypoints) for face in faces):
+            faces += [self._decide(*pair, rotated=True) for pair in self.candidates(image, rotated=True)]
+        return tuple(face for face in faces if self.keep_rejected or len(face.keypoints))
+
+    def candidates(self, image: Image, *, rotated: bool = False) -> list[tuple[Detection, Face]]:
+        """Everything that may be a face: what the detector found, and what the keypoint model makes of it.
+
+        Args:
+            image: uint8 (H, W, 3), blue-green-red.
+            rotated: search the image rotated by 90, 180 and 270 degrees instead.
         """
         scheme = self.detector.model.card.scheme
-        found = self.detector(image)
+        found = self.detector.search_rotated(image) if rotated else self.detector(image)
         rolls = np.array([float(scheme.roll(one.points)) for one in found])
         boxes = self._boxes.from_detector(np.array([one.box for one in found]).reshape(-1, 4), rolls)
         if self._first is None:
             faces = self._look(image, enumerate(zip(boxes, rolls.tolist(), strict=True)), self.predictor)
         else:
             faces = self._guess(image, boxes, rolls, self._first)
+        faces = self._refine(image, faces)
+        doubtful = {
+            place: (boxes[place], float(rolls[place])) for place, face in faces.items() if _error(face) > DOUBTFUL
+        }
+        if doubtful:
+            flipped = [(place, (box, roll + math.pi)) for place, (box, roll) in doubtful.items()]
+            other = self._refine(image, self._look(image, flipped, self.predictor))
+            faces |= {place: face for place, face in other.items() if _error(face) < CLEARER * _error(faces[place])}
+        return [(found[place], replace(face, box=found[place].box)) for place, face in faces.items()]
+
+    def _refine(self, image: Image, faces: dict[int, Face]) -> dict[int, Face]:
+        """The faces of crops around the boxes that follow from their points, by number."""
         for _ in range(0 if not self._boxes.gives_size else 1 if self._first is None else 2):
             again = [place for place, face in faces.items() if len(face.keypoints)]
             if again:
                 boxes, turns = self._boxes(np.array([faces[place].keypoints for place in again]))
                 nearer = zip(again, zip(boxes, turns, strict=True), strict=True)
-                faces |= self._look(image, nearer, self.predictor)
-        given = (replace(face, box=found[place].box) for place, face in faces.items())
-        return tuple(face for face in given if self.keep_rejected or len(face.keypoints))
+                faces = faces | self._look(image, nearer, self.predictor)
+        return faces
+
+    def _decide(self, detection: Detection, face: Face, *, rotated: bool = False) -> Face:
+        """A face with its joint score, without keypoints if that is too low; as it is where there is no joint score."""
+        if self.joint is None:
+            return face
+        score = self.joint(detection.score, face.score or 0.0)
+        threshold = JOINT_THRESHOLD if self._threshold is None else self._threshold
+        if score >= (max(threshold, self.joint.rotated) if rotated else threshold):
+            return replace(face, score=score)
+        return Face(box=face.box, keypoints=np.empty((0, 2)), score=score, scheme=face.scheme)
 
     def _guess(
         self, image: Image, boxes: NDArray[np.float64], rolls: NDArray[np.float64], predictor: KeypointPredictor
@@ -116,3 +171,10 @@ class FacePipeline:
             answers = predictor(image, [box for _, box, _ in part], rolls=[roll for _, _, roll in part])
             faces |= {number: face for (number, _, _), face in zip(part, answers, strict=True)}
         return faces
+
+
+def _error(face: Face) -> float:
+    """Mean expected error of a face's points, in sides of its box; 0 where the model does not give them."""
+    if face.expected_errors is None:
+        return 0.0
+    return float(face.expected_errors.mean()) / max(float(face.box[2] - face.box[0]), 1.0)

@@ -1,0 +1,61 @@
+"""One score of a detector and a keypoint model for what both take for a face."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+LOWEST = 0.1
+"""Score of the detector from which on the keypoint model looks, where a joint score decides."""
+JOINT_THRESHOLD = 0.5
+"""Joint score from which on there is a face."""
+_LARGEST_LOGIT = 12.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointScore:
+    """A logistic regression on the logits of both scores, moved so that `JOINT_THRESHOLD` is the operating point. Two
+    thresholds in a row would reject what one model is sure of and the other nearly accepts.
+
+    Attributes:
+        detector_sha256: weights of the detector that it was fitted with; it is used with no other.
+        detector: weight of the detector's logit.
+        keypoints: weight of the keypoint model's logit.
+        constant: added to their sum.
+        rotated: joint score from which on there is a face in an image that was rotated to find it.
+    """
+
+    detector_sha256: str
+    detector: float
+    keypoints: float
+    constant: float
+    rotated: float = JOINT_THRESHOLD
+
+    def __call__(self, detector: float, keypoints: float) -> float:
+        """The joint score, from 0 to 1, of the detector's score and the keypoint model's."""
+        total = self.detector * logit(detector) + self.keypoints * logit(keypoints) + self.constant
+        return 1 / (1 + math.exp(-total))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> JointScore:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a number is missing or not finite.
+        """
+        numbers = {name: float(data[name]) for name in ("detector", "keypoints", "constant", "rotated")}
+        if not all(map(math.isfinite, numbers.values())):
+            raise ValueError("joint score")
+        return cls(detector_sha256=str(data["detector_sha256"]), **numbers)
+
+
+def logit(score: float) -> float:
+    """The logit of a score from 0 to 1, clipped to ±12."""
+    if not 0 < score < 1:
+        return math.copysign(_LARGEST_LOGIT, score - 0.5)
+    return max(-_LARGEST_LOGIT, min(math.log(score / (1 - score)), _LARGEST_LOGIT))

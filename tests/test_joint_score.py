@@ -1,0 +1,160 @@
+"""One score of detector and keypoint model, and images searched again, rotated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SAMPLE
+from fake_detector import Fake
+
+from kpedge.core.boxes import box_of_points
+from kpedge.core.card import card_from_json
+from kpedge.core.errors import CorruptModelError
+from kpedge.core.geometry import transform_points
+from kpedge.core.images import read_image
+from kpedge.core.joint_score import JointScore
+from kpedge.core.keypoints import FACES21
+from kpedge.core.model_zoo import resolve_model
+from kpedge.data.formats.label import read_labels
+from kpedge.runtime.detector import FaceDetector, detector_model
+from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
+from kpedge.runtime.pipeline import FacePipeline
+from kpedge.runtime.sessions import OnnxModel
+
+(ROW,) = read_labels(SAMPLE, FACES21).rows
+FIVE = [16, 17, 18, 19, 20]
+KEYPOINTS = keypoint_model(OnnxModel(resolve_model("stage3")))
+DETECTOR = detector_model(OnnxModel(resolve_model("detector")))
+ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return read_image(SAMPLE / ROW.photo)
+
+
+class Scored:
+    """The released stage 3 with another joint score in its card."""
+
+    def __init__(self, joint):
+        self.card = replace(KEYPOINTS.card, joint=joint)
+
+    def __call__(self, crops):
+        return KEYPOINTS(crops)
+
+
+class Finder(Fake):
+    """A detector that finds the sample's face with a score, in images of the sample's size."""
+
+    def __init__(self, score):
+        super().__init__(lambda frame: ([ROW.box], [score]) if len(frame) == 512 else ([], []))
+
+    def __call__(self, frames):
+        found = super().__call__(frames)
+        return {**found, "points": np.tile(ROW.keypoints[FIVE], (1, found["scores"].shape[1], 1, 1))}
+
+
+def joint(**values):
+    """A joint score for the fake detector."""
+    known = {"detector_sha256": Fake(lambda frame: ([], [])).card.weights_sha256}
+    return JointScore(**{**known, "detector": 1.0, "keypoints": 0.5, "constant": 0.0, **values})
+
+
+def test_the_score_rises_with_both_and_is_finite_everywhere():
+    score = joint()
+    values = np.array([[score(a, b) for b in (0.0, 1e-12, 0.3, 0.5, 0.9, 1.0)] for a in (0.0, 0.2, 0.5, 0.99, 1.0)])
+    assert np.isfinite(values).all()
+    assert (np.diff(values, axis=0) >= 0).all()
+    assert (np.diff(values, axis=1) >= 0).all()
+    assert score(0.5, 0.5) == 0.5
+    assert score(0.7, 0.5) == pytest.approx(0.7)
+
+
+def test_it_travels_in_the_card_and_a_damaged_one_is_refused():
+    card = replace(KEYPOINTS.card, joint=joint())
+    assert card_from_json(card.to_json()).joint == card.joint
+    assert card_from_json(replace(card, joint=None).to_json()).joint is None
+    with pytest.raises(CorruptModelError):
+        card_from_json(card.to_json().replace('"keypoints":0.5', '"keypoints":null'))
+
+
+@pytest.mark.parametrize(("constant", "found"), [(0.0, True), (-12.0, False)])
+def test_it_decides_for_its_detector_whatever_the_single_thresholds(photo, constant, found):
+    finder = Finder(0.3)
+    pipeline = FacePipeline(Scored(joint(constant=constant)), finder, max_side=photo.shape[1], rotations=False)
+    faces = pipeline(photo)
+    assert len(faces) == found
+    if found:
+        ((_, face),) = pipeline.candidates(photo)
+        assert faces[0].score == pytest.approx(pipeline.joint(0.3, face.score))
+        assert finder.card.threshold > 0.3
+    pipeline.keep_rejected = True
+    assert len(pipeline(photo)) == 1
+
+
+def test_a_threshold_is_one_of_the_joint_score(photo):
+    score = FacePipeline(Scored(joint()), Finder(0.3), max_side=photo.shape[1])(photo)[0].score
+    for threshold, count in ((score - 0.01, 1), (score + 0.01, 0)):
+        pipeline = FacePipeline(Scored(joint()), Finder(0.3), max_side=photo.shape[1], threshold=threshold)
+        assert len(pipeline(photo)) == count
+
+
+def test_other_detectors_and_models_with_their_own_settings_keep_two_thresholds():
+    other = joint(detector_sha256="another")
+    assert FacePipeline(Scored(other), Finder(0.3)).joint is None
+    assert FacePipeline(Scored(None), Finder(0.3)).joint is None
+    assert FacePipeline(Scored(joint()), Finder(0.3)).joint is not None
+    assert FacePipeline(KeypointPredictor(Scored(joint())), Finder(0.3)).joint is None
+    assert FacePipeline(Scored(joint()), FaceDetector(Finder(0.3))).joint is None
+
+
+@pytest.mark.parametrize("degrees", ROTATIONS)
+def test_faces_of_rotated_photos_are_found_with_their_points(photo, degrees):
+    height, width = photo.shape[:2]
+    way = {
+        90: [[0.0, -1.0, height - 1.0], [1.0, 0.0, 0.0]],
+        180: [[-1.0, 0.0, width - 1.0], [0.0, -1.0, height - 1.0]],
+        270: [[0.0, 1.0, 0.0], [-1.0, 0.0, width - 1.0]],
+    }[degrees]
+    points = transform_points(np.array(way), ROW.keypoints)
+    (face,) = FacePipeline()(np.asarray(cv2.rotate(photo, ROTATIONS[degrees])))
+    side = ROW.box[2] - ROW.box[0]
+    assert np.linalg.norm(face.keypoints - points, axis=1).mean() < 0.04 * side
+    assert np.abs(face.box - box_of_points(points)).max() < 0.35 * side
+
+
+@pytest.mark.parametrize("degrees", ROTATIONS)
+def test_what_is_found_in_rotated_copies_comes_back_into_the_image(photo, degrees):
+    """A photo that only its rotated copies show upright: the faces lie where the photo has them."""
+    turned = np.asarray(cv2.rotate(photo, ROTATIONS[degrees]))
+    (upright,) = FaceDetector(DETECTOR, side=512)(photo)
+    best = FaceDetector(DETECTOR, side=512).search_rotated(turned)[0]
+    assert best.score == pytest.approx(upright.score, abs=0.05)
+    x1, y1, x2, y2 = best.box
+    assert x1 < best.points[:, 0].mean() < x2
+    assert y1 < best.points[:, 1].mean() < y2
+    assert best.box[2] - best.box[0] == pytest.approx(upright.box[2] - upright.box[0], rel=0.05)
+
+
+def test_rotated_copies_are_searched_where_nothing_was_found_and_only_there(photo):
+    for rotations, image, searches in ((True, photo, 1), (True, photo * 0, 4), (False, photo * 0, 1)):
+        finder = Finder(0.9)
+        FacePipeline(KEYPOINTS, finder, max_side=512, rotations=rotations)(image)
+        assert len(finder.seen) == 2 * searches, "each search takes two sizes"
+
+
+class OnlyRotated(FacePipeline):
+    """Finds nothing before images are rotated."""
+
+    def candidates(self, image, *, rotated=False):
+        return super().candidates(image, rotated=True) if rotated else []
+
+
+@pytest.mark.parametrize(("rotated", "found"), [(0.5, True), (0.9, False)])
+def test_a_rotated_face_may_need_a_higher_score(photo, rotated, found):
+    known = {"detector_sha256": DETECTOR.card.weights_sha256, "detector": 0.0, "keypoints": 0.0, "constant": 0.5}
+    pipeline = OnlyRotated(Scored(JointScore(**known, rotated=rotated)), DETECTOR)
+    assert bool(pipeline(np.asarray(cv2.rotate(photo, cv2.ROTATE_180)))) == found
