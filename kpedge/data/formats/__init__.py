@@ -50,6 +50,13 @@ READ_ONLY = (
 )
 """Formats that are not written."""
 WRITABLE = tuple(name for name in FORMATS if name not in READ_ONLY)
+_ENDINGS = {
+    ".csv": ("ibug68-csv", "kaggle-csv", "boxes"),
+    ".json": ("coco", "label-studio", "labelme"),
+    ".xml": ("imglab", "cvat", "voc"),
+    ".pts": ("pts", "pts0"),
+}
+"""Formats that need not be loaded for a folder without any file of that ending; the others have `.txt` files."""
 _SNIFFED = 20
 """Files of a folder that are looked into."""
 
@@ -78,8 +85,13 @@ def _matches(root: Path, scheme: KeypointScheme | None) -> list[str]:
     recorded = recorded_format(root)
     if recorded in FORMATS and _label_files(root, FORMATS[recorded], scheme):
         return [recorded]
+    present = {path.suffix.lower() for path in ([root] if root.is_file() else root.rglob("*"))}
+    absent = {name for ending, names in _ENDINGS.items() if ending not in present for name in names}
     found: dict[str, list[Path]] = {}
-    for name, form in FORMATS.items():
+    for name in FORMATS:
+        if name in absent:
+            continue
+        form = FORMATS[name]
         if form.auto and (files := _label_files(root, form, scheme)):
             found[name] = files
     names = list(found)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from kpedge.core.boxes import HEAD
 from kpedge.core.errors import DataError
 from kpedge.core.images import SUFFIXES
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
-from kpedge.data.formats.reader import LabelReader, Parsed, columns_error
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
+from kpedge.data.formats.reader import NO_POINTS, LabelReader, Parsed, columns_error
 from kpedge.data.labels import Labels
 from kpedge.data.rows import (
     check_box,
     format_csv_row,
     format_number,
-    is_file,
     is_number,
     parse_csv_row,
     parse_numbers,
@@ -32,11 +29,6 @@ _NOT_CORNERS = ("w", "h", "width", "height", "class", "label", "cx", "cy")
 """Names of columns that other tools write where corners are expected."""
 
 
-def find(root: Path) -> list[Path]:
-    """`boxes.csv` in the folder."""
-    return [path for path in [root / BOXES_FILE] if is_file(path)]
-
-
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
     """Whether the file has that name."""
     return path.name == BOXES_FILE
@@ -46,7 +38,6 @@ def read(reader: LabelReader) -> Labels:
     """The boxes of all rows; no face has points."""
     (path,) = reader.files
     folder = next((name for name in _FOLDERS if (reader.root / name).is_dir()), "")
-    no_points = np.full((len(FACES21), 2), np.nan)
 
     def parse(text: str) -> Parsed:
         cells = parse_csv_row(text)
@@ -55,7 +46,7 @@ def read(reader: LabelReader) -> Labels:
         photo = reader.photo(cells[0], "", folder)
         box = check_box(parse_numbers(cells[1:5], 2))
         reader.dropped["attributes"] += any(cell.strip() for cell in cells[5:])
-        return photo, box, no_points
+        return photo, box, NO_POINTS
 
     lines = list(text_lines(path))
     if lines and _is_header(lines[0][1], path):
@@ -92,9 +83,9 @@ def write(job: WriteJob) -> None:
 FORMAT = LabelFormat(
     "boxes",
     "boxes.csv: image,x1,y1,x2,y2, further columns ignored",
-    find,
+    files(BOXES_FILE),
     sniff,
     read,
-    FormatCapabilities.BOXES | FormatCapabilities.BOXES_ONLY | FormatCapabilities.MANY_FACES,
+    FormatCapabilities.HEADS,
     write,
 )

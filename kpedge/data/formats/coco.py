@@ -27,10 +27,8 @@ from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
 from kpedge.data.formats.coco_write import write
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat
-from kpedge.data.formats.imglab import TEST_NAME
-from kpedge.data.formats.reader import LabelReader, points_box
+from kpedge.data.formats.reader import EDGE, LabelReader, in_test_file, points_box
 from kpedge.data.formats.schemes import Names, generic_scheme, numeric_order, scheme_of_points
-from kpedge.data.formats.wider import EDGE
 from kpedge.data.labels import LabelRow, Labels
 from kpedge.data.rows import RowError, check_box, check_points, sample_bytes, where_in
 
@@ -311,7 +309,7 @@ def read(reader: LabelReader) -> Labels:
     reader.files = [path for path in reader.files if reader.path_of(path) in {file.name for file in files}]
     return reader.labels(
         scheme,
-        test=reader.test_photos(lambda row: bool(TEST_NAME.search(row.file.lower()))),
+        test=reader.test_photos(in_test_file),
         boxes_only=not names,
         convention=kind if kind in CONVENTIONS else (POINTS if names else HEAD),
         crowds=frozenset(annotations.crowds),
@@ -351,16 +349,7 @@ FORMAT = LabelFormat(
     find,
     sniff,
     read,
-    _CAN.BOXES
-    | _CAN.POINTS
-    | _CAN.PARTIAL_POINTS
-    | _CAN.VISIBILITY
-    | _CAN.BOXES_ONLY
-    | _CAN.MANY_FACES
-    | _CAN.IGNORED
-    | _CAN.TEST_SPLIT
-    | _CAN.NAMES
-    | _CAN.SIZES,
+    _CAN.FACES | _CAN.VISIBILITY | _CAN.IGNORED | _CAN.TEST_SPLIT | _CAN.NAMES | _CAN.SIZES,
     write,
     label_folders=("annotations",),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from kpedge.core.geometry import Box
 from kpedge.data.formats.format import WriteJob
-from kpedge.data.formats.wider import EDGE
+from kpedge.data.formats.reader import EDGE
 from kpedge.data.labels import LabelRow
 
 _CATEGORY = 1

@@ -13,21 +13,16 @@ import numpy as np
 from kpedge.core.geometry import widen_box
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
 from kpedge.data.formats.label import format_row
 from kpedge.data.formats.reader import LabelReader, Parsed, columns_error
 from kpedge.data.formats.schemes import generic_scheme, known_scheme, write_scheme
 from kpedge.data.labels import Labels
-from kpedge.data.rows import check_box, check_points, first_lines, is_file, parse_numbers, text_lines, trailing_numbers
+from kpedge.data.rows import check_box, check_points, first_lines, parse_numbers, text_lines, trailing_numbers
 
 LISTS = ("train.txt", "validation.txt", "test.txt")
 WIDEN = 0.25
 """How far the boxes are widened on each side, as a fraction of their width and height."""
-
-
-def find(root: Path) -> list[Path]:
-    """The lists in the folder."""
-    return [root / name for name in LISTS if is_file(root / name)]
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
@@ -81,15 +76,13 @@ def _scheme_of_rows(reader: LabelReader, rows: list[str]) -> KeypointScheme:
 
 def write(job: WriteJob) -> None:
     """Write a list of what trains and, if there is a test split, one of that."""
-    for split in ("train", "test"):
-        rows = job.rows(test=split == "test")
-        if rows or split == "train":
-            boxes = (widen_box(row.box, WIDEN) for row in rows)
-            lines = (
-                f"{format_row(job.paths[row.photo], wide, row.keypoints - wide[:2])} 1"
-                for row, wide in zip(rows, boxes, strict=True)
-            )
-            job.write_lines(f"{split}.txt", lines)
+    for is_test, rows in job.splits():
+        boxes = (widen_box(row.box, WIDEN) for row in rows)
+        lines = (
+            f"{format_row(job.paths[row.photo], wide, row.keypoints - wide[:2])} 1"
+            for row, wide in zip(rows, boxes, strict=True)
+        )
+        job.write_lines("test.txt" if is_test else "train.txt", lines)
     write_scheme(job.folder, job.labels.scheme)
 
 
@@ -97,7 +90,7 @@ _CAN = FormatCapabilities
 FORMAT = LabelFormat(
     "course-lists",
     "train.txt, validation.txt, test.txt: photo, widened box, points relative to it, 1; or photo, box, 0",
-    find,
+    files(*LISTS),
     sniff,
     read,
     _CAN.BOXES | _CAN.POINTS | _CAN.PARTIAL_POINTS | _CAN.MANY_FACES | _CAN.TEST_SPLIT | _CAN.BLANK_SEPARATED,

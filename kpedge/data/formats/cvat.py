@@ -9,20 +9,14 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, files
 from kpedge.data.formats.named_faces import NamedFaces, NamedPoint, Shape
-from kpedge.data.formats.reader import LabelReader
-from kpedge.data.formats.wider import EDGE
+from kpedge.data.formats.reader import EDGE, LabelReader
 from kpedge.data.formats.xml_tree import read_xml, starts_with
 from kpedge.data.labels import Labels
-from kpedge.data.rows import RowError, check_box, parse_numbers, where_in
+from kpedge.data.rows import RowError, check_box, parse_numbers
 
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
-
-
-def find(root: Path) -> list[Path]:
-    """The XML files of the folder."""
-    return [path for path in sorted(root.glob("*.xml")) if starts_with(path, "annotations")]
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
@@ -76,27 +70,16 @@ def read(reader: LabelReader) -> Labels:
                 reader.problem(error, file)
                 continue
             reader.add_size(photo, image.get("width"), image.get("height"))
-            shapes = []
-            for number, element in enumerate(image, 1):
-                place = f"image {image.get('id', photo)}, shape {number}"
-                try:
-                    shape = _parse_shape(element, (number, place))
-                except RowError as error:
-                    reader.problem(error, where_in(file, place), photo)
-                    continue
-                reader.dropped["shapes of other kinds"] += shape is None
-                shapes += [shape] if shape else []
-            faces.add(photo, file, shapes)
+            faces.add_each(photo, file, image, _parse_shape, f"image {image.get('id', photo)}, shape")
             reader.dropped["images without a label"] += not len(image)
     return faces.labels("face")
 
 
-_CAN = FormatCapabilities
 FORMAT = LabelFormat(
     "cvat",
     "CVAT for images 1.1: annotations.xml with skeletons, boxes or points; photos in images/ or next to it",
-    find,
+    files("*.xml", sniff=sniff),
     sniff,
     read,
-    _CAN.BOXES | _CAN.POINTS | _CAN.PARTIAL_POINTS | _CAN.VISIBILITY | _CAN.BOXES_ONLY | _CAN.MANY_FACES | _CAN.NAMES,
+    FormatCapabilities.FACES | FormatCapabilities.VISIBILITY | FormatCapabilities.NAMES,
 )

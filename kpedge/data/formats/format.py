@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
 from pathlib import Path
@@ -45,6 +45,10 @@ class FormatCapabilities(Flag):
     """Label files have the names of the photos, with another ending."""
     BLANK_SEPARATED = auto()
     """The name of a photo stands between blanks, so it cannot hold a number by itself."""
+    HEADS = BOXES | BOXES_ONLY | MANY_FACES
+    """Boxes without points."""
+    FACES = HEADS | POINTS | PARTIAL_POINTS
+    """Boxes, points, or both, of any number of faces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +71,32 @@ class WriteJob:
         """Whether a photo belongs to the test split."""
         return photo in (self.labels.test or ())
 
-    def rows(self, *, test: bool) -> list[LabelRow]:
-        """The faces of the test split, or all others."""
+    def splits(self) -> Iterator[tuple[bool, list[LabelRow]]]:
+        """False and the faces to train on; then, if there is a test split, True and those of it."""
         held_out = set(self.labels.test or ())
-        return [row for row in self.labels.rows if (row.photo in held_out) == test]
+        for is_test in (False, True):
+            rows = [row for row in self.labels.rows if (row.photo in held_out) == is_test]
+            if rows or not is_test:
+                yield is_test, rows
 
     def write_lines(self, name: str, lines: Iterable[str]) -> None:
         """Write a text file into the folder, and the folders that it needs."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+Sniff = Callable[[Path, KeypointScheme | None], bool]
+
+
+def files(*patterns: str, sniff: Sniff | None = None) -> Callable[[Path], list[Path]]:
+    """A `LabelFormat.find`: the files of some patterns (`Path.glob`) that `sniff`, if it is given, accepts."""
+
+    def find(root: Path) -> list[Path]:
+        found = (path for pattern in patterns for path in sorted(root.glob(pattern)) if path.is_file())
+        return [path for path in found if sniff is None or sniff(path, None)]
+
+    return find
 
 
 def _same_path(photo: str, _is_test: bool) -> str:
@@ -104,7 +124,7 @@ class LabelFormat:
     name: str
     description: str
     find: Callable[[Path], list[Path]]
-    sniff: Callable[[Path, KeypointScheme | None], bool]
+    sniff: Sniff
     read: Callable[[LabelReader], Labels]
     capabilities: FormatCapabilities
     write: Callable[[WriteJob], None] | None = None

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from kpedge.core.keypoints import scheme_named
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
 from kpedge.data.formats.reader import LabelReader, Parsed, columns_error, points_box
 from kpedge.data.labels import Labels
 from kpedge.data.rows import (
     check_points,
     format_csv_row,
     format_number,
-    is_file,
     parse_csv_row,
     parse_numbers,
     text_lines,
@@ -25,11 +24,6 @@ SCHEME = scheme_named("ibug68")
 TRAINING, TEST = "training", "test"
 """Photos of a split, and with `_frames_keypoints.csv` after it the file of their labels."""
 _ENDING = "_frames_keypoints.csv"
-
-
-def find(root: Path) -> list[Path]:
-    """The tables in the folder."""
-    return [path for split in (TRAINING, TEST) if is_file(path := root / f"{split}{_ENDING}")]
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
@@ -64,22 +58,19 @@ def image_path(photo: str, is_test: bool) -> str:
 
 def write(job: WriteJob) -> None:
     """Write a table for each split."""
-    for split in (TRAINING, TEST):
-        rows = job.rows(test=split == TEST)
-        if rows or split == TRAINING:
-            names = (job.paths[row.photo].removeprefix(f"{split}/") for row in rows)
-            lines = (
-                format_csv_row([name, *map(format_number, row.keypoints.ravel().tolist())])
-                for name, row in zip(names, rows, strict=True)
-            )
-            header = ",".join(["", *map(str, range(2 * len(SCHEME)))])
-            job.write_lines(f"{split}{_ENDING}", [header, *lines])
+    header = ",".join(["", *map(str, range(2 * len(SCHEME)))])
+    for is_test, rows in job.splits():
+        split = TEST if is_test else TRAINING
+        names = (job.paths[row.photo].removeprefix(f"{split}/") for row in rows)
+        points = (map(format_number, row.keypoints.ravel().tolist()) for row in rows)
+        lines = (format_csv_row([name, *numbers]) for name, numbers in zip(names, points, strict=True))
+        job.write_lines(f"{split}{_ENDING}", [header, *lines])
 
 
 FORMAT = LabelFormat(
     "ibug68-csv",
     "training_frames_keypoints.csv: photo,x0,y0,…,x67,y67; photos in training/; the same of test",
-    find,
+    files(f"{TRAINING}{_ENDING}", f"{TEST}{_ENDING}"),
     sniff,
     read,
     FormatCapabilities.POINTS | FormatCapabilities.MANY_FACES | FormatCapabilities.TEST_SPLIT,

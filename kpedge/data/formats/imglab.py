@@ -17,14 +17,11 @@ from kpedge.core.geometry import Box
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
 from kpedge.data.formats.named_faces import NamedFaces, Shape
-from kpedge.data.formats.reader import LabelReader
-from kpedge.data.formats.wider import EDGE, corners
+from kpedge.data.formats.reader import EDGE, LabelReader, corners, in_test_file
 from kpedge.data.formats.xml_tree import read_xml, starts_with, text_of
 from kpedge.data.labels import LabelRow, Labels
 from kpedge.data.rows import RowError, format_number, parse_numbers, where_in
 
-TEST_NAME = re.compile(r"(?<![a-z])test(?:ing)?(?![a-z])")
-"""In the path of a file of the test split: test.json, instances_test2017.json, testing.xml, not latest.json."""
 _SPLIT = re.compile(r"_(?:train|test)$")
 _SIDES = ("left", "top", "width", "height")
 
@@ -87,7 +84,7 @@ def read(reader: LabelReader) -> Labels:
                         faces.add(photo, file, [_parse_face(element, count, place)])
                 except RowError as error:
                     reader.problem(error, where_in(file, place), photo)
-    return faces.labels(by_position=True, is_test=lambda row: bool(TEST_NAME.search(row.file.lower())))
+    return faces.labels(by_position=True, is_test=in_test_file)
 
 
 def write(job: WriteJob) -> None:
@@ -129,16 +126,6 @@ FORMAT = LabelFormat(
     find,
     sniff,
     read,
-    _CAN.BOXES
-    | _CAN.POINTS
-    | _CAN.PARTIAL_POINTS
-    | _CAN.BOXES_ONLY
-    | _CAN.MANY_FACES
-    | _CAN.IGNORED
-    | _CAN.BACKGROUND
-    | _CAN.TEST_SPLIT
-    | _CAN.NAMES
-    | _CAN.SIZES
-    | _CAN.WHOLE_PIXELS,
+    _CAN.FACES | _CAN.IGNORED | _CAN.BACKGROUND | _CAN.TEST_SPLIT | _CAN.NAMES | _CAN.SIZES | _CAN.WHOLE_PIXELS,
     write,
 )

@@ -16,7 +16,7 @@ from kpedge.core.errors import DataError
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme, read_scheme
 from kpedge.core.text import format_count
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
 from kpedge.data.formats.reader import LabelReader, Parsed, columns_error
 from kpedge.data.formats.schemes import SCHEME_FILE, known_scheme, write_scheme
 from kpedge.data.labels import Labels
@@ -39,9 +39,7 @@ FEWEST_ROWS = 0.1
 """A number of points that a smaller share of the rows has is a mistake."""
 
 
-def find(root: Path) -> list[Path]:
-    """Every `label.txt` in the folder or below."""
-    return sorted(path for path in root.rglob(LABEL_FILE) if path.is_file())
+find = files(f"**/{LABEL_FILE}")
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:

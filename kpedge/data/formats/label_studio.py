@@ -15,18 +15,11 @@ from kpedge.core.errors import DataError
 from kpedge.core.files import read_json
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats.coco import plain_photo_name
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, files
 from kpedge.data.formats.named_faces import NamedFaces, Shape
-from kpedge.data.formats.reader import LabelReader
+from kpedge.data.formats.reader import EDGE, LabelReader
 from kpedge.data.labels import Labels
 from kpedge.data.rows import RowError, check_box, parse_numbers, sample_bytes, where_in
-
-_EDGE = 0.5
-
-
-def find(root: Path) -> list[Path]:
-    """The JSON files of the folder that look like Label Studio's."""
-    return [path for path in sorted(root.glob("*.json")) if sniff(path, None)]
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
@@ -36,17 +29,13 @@ def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
 
 
 def _parse_result(result: dict[str, Any], place: tuple[int, str]) -> Shape | None:
-    """A result of a task; None for kinds that are not read.
-
-    Raises:
-        RowError: it cannot be read.
-    """
+    """A result of a task; None for kinds that are not read."""
     value, kind = result["value"], result.get("type")
     if kind not in ("keypointlabels", "rectanglelabels"):
         return None
     names = value.get(kind) or [""]
     size = parse_numbers([result["original_width"], result["original_height"]], 1) / 100
-    x, y = parse_numbers([value["x"], value["y"]], 1) * size - _EDGE
+    x, y = parse_numbers([value["x"], value["y"]], 1) * size - EDGE
     group = result.get("parentID") or (result.get("id") if kind == "rectanglelabels" else None)
     if kind == "keypointlabels":
         return Shape("", None, {str(names[0]): (float(x), float(y), True)}, group, place)
@@ -61,40 +50,28 @@ def read(reader: LabelReader) -> Labels:
         file = reader.path_of(path)
         tasks = read_json(path, DataError)
         for number, task in enumerate(tasks if isinstance(tasks, list) else [], 1):
-            task_place = f"task {task.get('id', number) if isinstance(task, dict) else number}"
+            place = f"task {task.get('id', number) if isinstance(task, dict) else number}"
             try:
                 names = [value for value in task["data"].values() if isinstance(value, str)]
                 photo = reader.photo(plain_photo_name(str(task["data"].get("image") or next(iter(names), ""))))
                 done = [one for one in task.get("annotations") or () if not one.get("was_cancelled")]
                 results = list(done[0]["result"]) if done else []
             except (KeyError, TypeError, AttributeError, RowError) as error:
-                reader.problem(RowError("form", f"not a labelled task: {error}"), where_in(file, task_place))
+                reader.problem(RowError("form", f"not a labelled task: {error}"), where_in(file, place))
                 continue
-            shapes = []
-            for index, result in enumerate(results, 1):
-                place = f"{task_place}, result {index}"
-                try:
-                    shape = _parse_result(result, (index, place))
+            for result in results:
+                if isinstance(result, dict):
                     reader.add_size(photo, result.get("original_width"), result.get("original_height"))
-                except RowError as error:
-                    reader.problem(error, where_in(file, place), photo)
-                    continue
-                except (KeyError, TypeError, AttributeError, IndexError) as error:
-                    reader.problem(RowError("form", f"not a result: {error!r}"), where_in(file, place), photo)
-                    continue
-                reader.dropped["shapes of other kinds"] += shape is None
-                shapes += [shape] if shape else []
-            faces.add(photo, file, shapes)
+            faces.add_each(photo, file, results, _parse_result, f"{place}, result")
             reader.dropped["images without a label"] += not results
     return faces.labels("face")
 
 
-_CAN = FormatCapabilities
 FORMAT = LabelFormat(
     "label-studio",
     "Label Studio: *.json with tasks: key points and rectangles",
-    find,
+    files("*.json", sniff=sniff),
     sniff,
     read,
-    _CAN.BOXES | _CAN.POINTS | _CAN.PARTIAL_POINTS | _CAN.BOXES_ONLY | _CAN.MANY_FACES | _CAN.NAMES,
+    FormatCapabilities.FACES | FormatCapabilities.NAMES,
 )

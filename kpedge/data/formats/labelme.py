@@ -14,16 +14,11 @@ import numpy as np
 from kpedge.core.errors import DataError
 from kpedge.core.files import read_json
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, files
 from kpedge.data.formats.named_faces import NamedFaces, Shape
 from kpedge.data.formats.reader import LabelReader
 from kpedge.data.labels import Labels
-from kpedge.data.rows import RowError, check_box, parse_numbers, sample_bytes, where_in
-
-
-def find(root: Path) -> list[Path]:
-    """The JSON files in the folder and below that look like labelme's."""
-    return [path for path in sorted(root.rglob("*.json")) if sniff(path, None)]
+from kpedge.data.rows import RowError, check_box, parse_numbers, sample_bytes
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
@@ -33,24 +28,15 @@ def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
 
 
 def _parse_shape(shape: Any, place: tuple[int, str]) -> Shape | None:
-    """A shape; None for kinds that are not read.
-
-    Raises:
-        RowError: it cannot be read.
-    """
+    """A shape; None for kinds that are not read."""
     if not isinstance(shape, dict) or shape.get("shape_type") not in ("rectangle", "point"):
         return None
-    try:
-        corners = np.array([parse_numbers(point, 1) for point in shape["points"]]).reshape(-1, 2)
-        name, group = str(shape.get("label", "")), shape.get("group_id")
-        if shape["shape_type"] == "point":
-            return Shape("", None, {name: (float(corners[0, 0]), float(corners[0, 1]), True)}, group, place)
-        box = check_box(np.concatenate([corners.min(axis=0), corners.max(axis=0)]))
-        return Shape(name, box, group=group, place=place)
-    except RowError:
-        raise
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise RowError("form", f"points are not lists of x, y: {error}") from error
+    corners = np.array([parse_numbers(point, 1) for point in shape["points"]]).reshape(-1, 2)
+    name, group = str(shape.get("label", "")), shape.get("group_id")
+    if shape["shape_type"] == "point":
+        return Shape("", None, {name: (float(corners[0, 0]), float(corners[0, 1]), True)}, group, place)
+    box = check_box(np.concatenate([corners.min(axis=0), corners.max(axis=0)]))
+    return Shape(name, box, group=group, place=place)
 
 
 def read(reader: LabelReader) -> Labels:
@@ -69,26 +55,15 @@ def read(reader: LabelReader) -> Labels:
             reader.problem(RowError(kind, str(error).removeprefix(f"{path}:").strip()), file)
             continue
         reader.add_size(photo, document.get("imageWidth"), document.get("imageHeight"))
-        shapes = []
-        for number, content in enumerate(document["shapes"], 1):
-            place = f"shape {number}"
-            try:
-                shape = _parse_shape(content, (number, place))
-            except RowError as error:
-                reader.problem(error, where_in(file, place), photo)
-                continue
-            reader.dropped["shapes of other kinds"] += shape is None
-            shapes += [shape] if shape else []
-        faces.add(photo, file, shapes)
+        faces.add_each(photo, file, document["shapes"], _parse_shape, "shape")
     return faces.labels("face")
 
 
-_CAN = FormatCapabilities
 FORMAT = LabelFormat(
     "labelme",
     "labelme: *.json, each next to its photo: rectangles and named points",
-    find,
+    files("**/*.json", sniff=sniff),
     sniff,
     read,
-    _CAN.BOXES | _CAN.POINTS | _CAN.PARTIAL_POINTS | _CAN.BOXES_ONLY | _CAN.MANY_FACES | _CAN.NAMES,
+    FormatCapabilities.FACES | FormatCapabilities.NAMES,
 )

@@ -106,6 +106,38 @@ class NamedFaces:
         self._reader = reader
         self._faces: list[tuple[str, str, Shape]] = []
 
+    def add_each(
+        self,
+        photo: str,
+        file: str,
+        drawn: Iterable[Any],
+        parse: Callable[[Any, tuple[int, str]], Shape | None],
+        noun: str,
+    ) -> None:
+        """Parse what was drawn in a photo, and add its faces.
+
+        Args:
+            photo: the photo.
+            file: its label file, for messages.
+            drawn: things that were drawn.
+            parse: makes a shape of one of them and its number and place; None for a kind that is not read.
+            noun: what they are called in messages, before their number.
+        """
+        shapes = []
+        for number, one in enumerate(drawn, 1):
+            place = f"{noun} {number}"
+            try:
+                shape = parse(one, (number, place))
+            except RowError as error:
+                self._reader.problem(error, where_in(file, place), photo)
+                continue
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+                self._reader.problem(RowError("form", f"not a shape: {error!r}"), where_in(file, place), photo)
+                continue
+            self._reader.dropped["shapes of other kinds"] += shape is None
+            shapes += [shape] if shape else []
+        self.add(photo, file, shapes)
+
     def add(self, photo: str, file: str, shapes: Iterable[Shape]) -> None:
         """Add what was drawn in a photo; faces whose name is not asked for are left out."""
         try:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kpedge.core.errors import DataError
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
 from kpedge.data.formats.reader import LabelReader, in_test_folder, points_box
 from kpedge.data.formats.schemes import generic_scheme, known_scheme, write_scheme
 from kpedge.data.labels import LabelRow, Labels
@@ -28,11 +28,6 @@ from kpedge.data.rows import RowError, check_points, format_number, parse_number
 ENDING = ".pts"
 _COMMENT = re.compile(r"(#|//).*")
 _FIELD = re.compile(r"^\s*([a-z_]\w*)\s*[:=]\s*(\S+)\s*", re.IGNORECASE | re.MULTILINE)
-
-
-def find(root: Path) -> list[Path]:
-    """Every `.pts` file in the folder or below."""
-    return sorted(root.rglob("*.[pP][tT][sS]"))
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
@@ -102,7 +97,7 @@ def write(job: WriteJob, base: float = 1.0) -> None:
 FORMAT = LabelFormat(
     "pts",
     "300-W: *.pts, each next to its photo: version, n_points, { x y … }; the upper left pixel is 1, 1",
-    find,
+    files("**/*.[pP][tT][sS]"),
     sniff,
     read,
     FormatCapabilities.POINTS | FormatCapabilities.FILE_PER_PHOTO,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import DataError
 from kpedge.core.geometry import Box
+from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
 from kpedge.data.labels import LabelProblem, LabelRow, Labels, photos_below
@@ -28,6 +29,12 @@ TEST_FOLDERS = ("test", "testset")
 """Names of folders with test photos, in sets without a list of these; Helen and LFPW have a `testset`."""
 _UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")
 """What Label Studio puts before the names of uploaded files."""
+TEST_FILE = re.compile(r"(?<![a-z])test(?:ing)?(?![a-z])")
+"""In the path of a file of the test split: test.json, instances_test2017.json, testing.xml, not latest.json."""
+EDGE = 0.5
+"""From the edge of the first pixel, where the boxes of many formats count from, to its centre."""
+NO_POINTS = np.full((len(FACES21), 2), np.nan)
+"""The points of a face with a box alone."""
 NAME_PARTS = 8
 """How many parts at most are tried as the name of the photo in a row that cannot be read."""
 
@@ -46,6 +53,23 @@ def points_box(points: NDArray[np.float64], scheme: KeypointScheme) -> Box:
     if np.isfinite(points).all(axis=1).sum() < 2:
         raise RowError("points", "fewer than two points are labelled: no box follows")
     return check_box(box_of_points(points, scheme))
+
+
+def corners(values: NDArray[np.float64], cells: list[str], smallest: float = 0.0) -> Box:
+    """The box of `x y width height`, which count the edges of pixels, in our frame.
+
+    Raises:
+        RowError: it has no area.
+    """
+    if values[2:4].min() < 0:
+        raise RowError("box without area", f"width and height are {cells[2]} and {cells[3]}")
+    start = values[:2] - EDGE
+    return check_box(np.concatenate([start, start + np.maximum(values[2:4], smallest)]))
+
+
+def in_test_file(row: LabelRow) -> bool:
+    """Whether the label file of a row is one of a test split, by its name."""
+    return bool(TEST_FILE.search(row.file.lower()))
 
 
 def _fold(name: str) -> str:

@@ -14,19 +14,13 @@ import numpy as np
 from kpedge.core.boxes import HEAD, POINTS
 from kpedge.core.keypoints import FACES5
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat
-from kpedge.data.formats.reader import LabelReader, columns_error
-from kpedge.data.formats.wider import corners
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, files
+from kpedge.data.formats.reader import LabelReader, columns_error, corners
 from kpedge.data.labels import LabelRow, Labels
 from kpedge.data.rows import RowError, check_points, first_lines, is_number, parse_numbers, text_lines, where_in
 
 _COUNTS = (4, 19, 20)
 """Numbers of a row: a box, with points, with the blur score."""
-
-
-def find(root: Path) -> list[Path]:
-    """Every `label.txt` in the folder or below."""
-    return sorted(root.rglob("label.txt"))
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
@@ -70,13 +64,12 @@ def read(reader: LabelReader) -> Labels:
     return reader.labels(FACES5, boxes_only=not with_points, convention=POINTS if with_points else HEAD)
 
 
-_CAN = FormatCapabilities
 FORMAT = LabelFormat(
     "retinaface",
     "RetinaFace: label.txt: # photo, then x y width height and 5 x y v a face; photos in images/",
-    find,
+    files("**/label.txt"),
     sniff,
     read,
-    _CAN.BOXES | _CAN.POINTS | _CAN.PARTIAL_POINTS | _CAN.VISIBILITY | _CAN.BOXES_ONLY | _CAN.MANY_FACES,
+    FormatCapabilities.FACES | FormatCapabilities.VISIBILITY,
     scheme=FACES5,
 )

@@ -18,7 +18,7 @@ from kpedge.core.images import SUFFIXES
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
-from kpedge.data.formats.reader import LabelReader, in_test_folder
+from kpedge.data.formats.reader import NO_POINTS, LabelReader, in_test_folder
 from kpedge.data.formats.xml_tree import read_xml, starts_with, text_of
 from kpedge.data.labels import LabelRow, Labels
 from kpedge.data.rows import RowError, check_box, format_number, is_file, parse_numbers, text_lines, where_in
@@ -46,7 +46,6 @@ def read(reader: LabelReader) -> Labels:
     """The boxes of all objects; those that are marked as difficult are neither face nor background. A photo whose file
     names no object shows no face.
     """
-    no_points = np.full((len(FACES21), 2), np.nan)
     base = reader.root / ANNOTATIONS if (reader.root / ANNOTATIONS).is_dir() else reader.root
     stems = {}
     for path in reader.files:
@@ -74,7 +73,7 @@ def read(reader: LabelReader) -> Labels:
             if text_of(element, "difficult") == "1":
                 reader.ignore(photo, box)
             else:
-                reader.rows.append(LabelRow(photo, box, no_points, file, number, place=place))
+                reader.rows.append(LabelRow(photo, box, NO_POINTS, file, number, place=place))
     photos = [*(row.photo for row in reader.rows), *reader.background]
     return reader.labels(FACES21, test=_find_tests(reader.root, stems, photos), boxes_only=True, convention=HEAD)
 
@@ -148,15 +147,7 @@ FORMAT = LabelFormat(
     find,
     sniff,
     read,
-    _CAN.BOXES
-    | _CAN.BOXES_ONLY
-    | _CAN.MANY_FACES
-    | _CAN.IGNORED
-    | _CAN.BACKGROUND
-    | _CAN.TEST_SPLIT
-    | _CAN.NAMES
-    | _CAN.SIZES
-    | _CAN.FILE_PER_PHOTO,
+    _CAN.HEADS | _CAN.IGNORED | _CAN.BACKGROUND | _CAN.TEST_SPLIT | _CAN.NAMES | _CAN.SIZES | _CAN.FILE_PER_PHOTO,
     write,
     image_path,
     label_folders=(ANNOTATIONS,),

@@ -90,19 +90,12 @@ def image_path(photo: str, _is_test: bool) -> str:
 
 def write(job: WriteJob) -> None:
     """Write the list of training and, if there is a test split, of test; all attributes are 0."""
-    for split in ("train", "test"):
-        rows = job.rows(test=split == "test")
-        if rows or split == "train":
-            lines = (
-                " ".join(
-                    [
-                        *map(format_number, [*row.keypoints.ravel().tolist(), *row.box.tolist(), *[0.0] * _ATTRIBUTES]),
-                        job.paths[row.photo].removeprefix(f"{PHOTOS}/"),
-                    ]
-                )
-                for row in rows
-            )
-            job.write_lines("/".join([*_FOLDERS, f"list_98pt_rect_attr_{split}.txt"]), lines)
+    for is_test, rows in job.splits():
+        lines = []
+        for row in rows:
+            numbers = [*row.keypoints.ravel().tolist(), *row.box.tolist(), *[0.0] * _ATTRIBUTES]
+            lines.append(" ".join([*map(format_number, numbers), job.paths[row.photo].removeprefix(f"{PHOTOS}/")]))
+        job.write_lines("/".join([*_FOLDERS, f"list_98pt_rect_attr_{'test' if is_test else 'train'}.txt"]), lines)
 
 
 _CAN = FormatCapabilities

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kpedge.core.boxes import HEAD
-from kpedge.core.geometry import Box
 from kpedge.core.images import SUFFIXES
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat
-from kpedge.data.formats.reader import LabelReader, columns_error
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, files
+from kpedge.data.formats.reader import NO_POINTS, LabelReader, columns_error, corners
 from kpedge.data.labels import LabelRow, Labels
-from kpedge.data.rows import RowError, check_box, first_lines, is_number, parse_numbers, text_lines, where_in
+from kpedge.data.rows import RowError, first_lines, is_number, parse_numbers, text_lines, where_in
 
 _LISTS = "wider_face_*_bbx_gt.txt"
 _VALIDATION = "_val_bbx_gt.txt"
@@ -30,13 +26,6 @@ _INVALID = 7
 """The number of a row that is 1 where its authors take the face for too blurred or small to count."""
 _SMALLEST = 1.0
 """Least width and height, pixels, of an ignored face whose box has none."""
-EDGE = 0.5
-"""From the edge of the first pixel, where such boxes count from, to its centre."""
-
-
-def find(root: Path) -> list[Path]:
-    """The lists in the folder or below."""
-    return sorted(root.rglob(_LISTS))
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
@@ -54,18 +43,6 @@ def _is_photo(line: str) -> bool:
 def _is_row(line: str) -> bool:
     cells = line.split()
     return len(cells) >= 4 and all(map(is_number, cells))
-
-
-def corners(values: NDArray[np.float64], cells: list[str], smallest: float = 0.0) -> Box:
-    """The box of `x y width height`, which count the edges of pixels, in our frame.
-
-    Raises:
-        RowError: it has no area.
-    """
-    if values[2:4].min() < 0:
-        raise RowError("box without area", f"width and height are {cells[2]} and {cells[3]}")
-    start = values[:2] - EDGE
-    return check_box(np.concatenate([start, start + np.maximum(values[2:4], smallest)]))
 
 
 class _Photo:
@@ -103,10 +80,7 @@ def _add_face(reader: LabelReader, text: str, photo: str, file: str, line: int) 
     if flat or (len(values) > _INVALID and values[_INVALID] == 1):
         reader.ignore(photo, box)
     else:
-        reader.rows.append(LabelRow(photo, box, _NO_POINTS, file, line))
-
-
-_NO_POINTS = np.full((len(FACES21), 2), np.nan)
+        reader.rows.append(LabelRow(photo, box, NO_POINTS, file, line))
 
 
 def read(reader: LabelReader) -> Labels:
@@ -153,9 +127,9 @@ def read(reader: LabelReader) -> Labels:
 FORMAT = LabelFormat(
     "wider",
     "WIDER FACE: wider_face_train_bbx_gt.txt and …_val_bbx_gt.txt; photos in WIDER_train/images/, WIDER_val/images/",
-    find,
+    files(f"**/{_LISTS}"),
     sniff,
     read,
-    FormatCapabilities.BOXES | FormatCapabilities.BOXES_ONLY | FormatCapabilities.MANY_FACES,
+    FormatCapabilities.HEADS,
     label_folders=("wider_face_split",),
 )

@@ -201,17 +201,7 @@ FORMAT = LabelFormat(
     find,
     sniff,
     read,
-    _CAN.BOXES
-    | _CAN.POINTS
-    | _CAN.PARTIAL_POINTS
-    | _CAN.VISIBILITY
-    | _CAN.BOXES_ONLY
-    | _CAN.MANY_FACES
-    | _CAN.BACKGROUND
-    | _CAN.TEST_SPLIT
-    | _CAN.NAMES
-    | _CAN.SIZES
-    | _CAN.FILE_PER_PHOTO,
+    _CAN.FACES | _CAN.VISIBILITY | _CAN.BACKGROUND | _CAN.TEST_SPLIT | _CAN.NAMES | _CAN.SIZES | _CAN.FILE_PER_PHOTO,
     write,
     image_path,
 )
