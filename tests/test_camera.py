@@ -141,12 +141,6 @@ def test_a_camera_without_permission_names_the_group_to_join(computer, monkeypat
     assert computer.opened == []
 
 
-def test_a_device_that_its_group_may_not_use_names_no_group(computer, monkeypatch):
-    monkeypatch.setattr(grp, "getgrgid", lambda number: SimpleNamespace(gr_name="video"))
-    (computer.dev / "video0").chmod(0o600)
-    assert devices._group_of(computer.dev / "video0") == ""
-
-
 def test_a_busy_camera_says_so(computer):
     camera = FakeCamera(opens=False)
     with pytest.raises(SourceError, match=r"camera c920: .*video2 cannot be opened") as caught:

@@ -12,9 +12,8 @@ import pytest
 from test_cli import COMMANDS
 
 from kpedge.cli.main import main
-from kpedge.core.errors import ImageError
 from kpedge.core.model_zoo import released_keypoint_models, resolve_model
-from kpedge.demo.report import duration, figure, page, percent, table
+from kpedge.demo.report import page, percent
 from kpedge.demo.settings import FACES_FROM
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -160,12 +159,3 @@ def test_words_are_escaped(demo, document):
     shown = page(demo, demo, document)
     assert "<script>alert" not in shown
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; Sons" in shown
-
-
-def test_pieces(tmp_path):
-    assert (percent(None), percent(0.0123), percent(0.5, 1)) == ("–", "1.23 %", "50.0 %")
-    assert (duration(59.4), duration(59.6), duration(125)) == ("59 s", "1 min 0 s", "2 min 5 s")
-    made = Reader(table("Of things", ("what", "how many"), [("<b>x</b>", "2")]))
-    assert made.all("th") == [{"scope": "col", "class": "text"}, {"scope": "col"}]
-    with pytest.raises(ImageError, match=r"gone\.png: no such image"):
-        figure(tmp_path / "gone.png", "alt", "caption")

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from conftest import make_photos, template
+from conftest import make_photos
 
 from kpedge.cli.main import main
 from kpedge.core.boxes import box_of_points
@@ -243,7 +243,7 @@ def test_check_copes_with_boxes_without_points(heads, tmp_path, capsys):
     assert main(["data", "prepare", str(heads), "--format", "boxes", "--out", str(tmp_path / "set")]) == 1
     told = " ".join(capsys.readouterr().err.split())
     assert "labels boxes and no points" in told
-    assert "kpedge data prepare --frames" in told
+    assert "--frames" in told
 
 
 def test_a_sets_own_test_photos_are_its_test_split(ibug, tmp_path):
@@ -296,8 +296,3 @@ def test_formats_and_negatives_on_the_command_line(background, mtfl, tmp_path, c
     assert main(["data", "check", str(mtfl), "--format", "auto", "--json"]) == 0
     assert main(["data", "check", str(mtfl), "--format", "yaml"]) == 2
     assert "--format must be one of" in capsys.readouterr().err
-
-
-def test_the_mean_face_is_that_of_the_template():
-    """The sample's face, which the tests draw, is a face: the mean face is near it."""
-    assert np.abs(template() - 0.5 - FACES21_MEAN).mean() < 0.08

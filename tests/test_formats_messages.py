@@ -94,70 +94,6 @@ def test_a_missing_photo_of_coco_is_named_by_its_annotation(tmp_path):
     assert str(twin) == "instances.json, annotation 41: a.png: the same face as instances.json, annotation 40"
 
 
-def test_annotations_without_an_id_of_their_own_are_counted(tmp_path):
-    face = {"image_id": 7, "category_id": 1, "bbox": [3, 4, 20, 30]}
-    ids = ({"id": 3}, {}, {"id": 5}, {"id": 5}, {"id": "x"}, {"id": None}, {"id": [9]})
-    content = {
-        "images": [{"id": 7, "file_name": "a.png"}],
-        "annotations": [{**face, **one} for one in ids],
-        "categories": [{"id": 1, "name": "face"}],
-    }
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    labels = read_format(tmp_path)
-    numbers = ("3", "2 of the list", "3 of the list", "4 of the list", "x", "6 of the list", "7 of the list")
-    assert [row.where for row in labels.rows] == [f"a.json, annotation {number}" for number in numbers]
-    assert [row.line for row in labels.rows] == [1, 2, 3, 4, 5, 6, 7]
-
-
-def test_a_missing_photo_of_voc_is_named_by_its_object(tmp_path):
-    box = "<xmin>3</xmin><ymin>4</ymin><xmax>30</xmax><ymax>40</ymax>"
-    objects = "".join(f"<object><name>{name}</name><bndbox>{box}</bndbox></object>" for name in ("hat", "face"))
-    (tmp_path / "a.xml").write_text(f"<annotation><filename>a.png</filename>{objects}</annotation>")
-    report, _ = check(tmp_path, only=["face"])
-    assert [(p.kind, p.where) for p in report.problems] == [("missing photo", "a.xml, object 2")]
-    assert "(1 face)" in str(report.problems[0])
-
-
-def test_one_is_told_in_the_singular(tmp_path):
-    """One column, one line, one photo: remarks and problems alike."""
-    face = {"image_id": 7, "category_id": 1, "keypoints": [4, 5, 2], "bbox": [3, 4, 20, 30]}
-    content = {
-        "images": [{"id": 7, "file_name": "a.png", "width": 9, "height": 9}],
-        "annotations": [{**face, "id": 1}, {**face, "id": 2, "keypoints": [4, 5]}, {**face, "id": 3, "bbox": [3]}],
-        "categories": [{"id": 1, "name": "face", "keypoints": ["1"], "skeleton": [[1, 9]]}],
-    }
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    labels = read_format(tmp_path)
-    assert "lines of the skeleton that name no point are left out: 1" in labels.remarks
-    assert any(remark.startswith("the 1 point has no names; called 1 here") for remark in labels.remarks)
-    assert [str(problem).partition(": ")[2] for problem in labels.problems] == [
-        "bbox has 1 number, expected x, y, width, height"
-    ]
-    findings = [finding.message for finding in check(tmp_path)[0].findings]
-    assert findings == ["1 photo is not where the labels say"]
-    noise_photo(tmp_path / "a.png", size=SMALL)
-    findings = [finding.message for finding in check(tmp_path)[0].findings]
-    assert findings == ["1 of 1 photo has another size than labelled: a.png is 120x90, the labels say 9x9"]
-    (tmp_path / "boxes").mkdir()
-    (tmp_path / "boxes" / "boxes.csv").write_text("a.png\n")
-    assert str(read_format(tmp_path / "boxes").problems[0]) == ("boxes.csv:1: 1 column, expected image,x1,y1,x2,y2")
-
-
-def test_cvats_own_form_is_named(tmp_path):
-    (tmp_path / "annotations.xml").write_text(
-        "<?xml version='1.0'?>\n<annotations><version>1.1</version></annotations>"
-    )
-    assert "COCO keypoints" in str(read_format(tmp_path).problems[0])
-
-
-def test_a_category_that_is_not_there(tmp_path):
-    content = {"images": [], "annotations": [{"category_id": 1}], "categories": [{"id": 1, "name": "head"}]}
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="no object is called cat") as raised:
-        read_format(tmp_path, only=["cat"])
-    assert "head (1)" in raised.value.advice
-
-
 def test_labels_without_their_photos(tmp_path):
     (tmp_path / "labels").mkdir()
     for name in "ab":
@@ -239,19 +175,6 @@ def test_json_that_is_not_coco_is_named(tmp_path, name, content, message):
     assert told(path)[0].startswith(f"{path}{message}")
 
 
-def test_of_several_json_files_the_broken_one_is_named(tmp_path):
-    for name in "abc":
-        (tmp_path / f"{name}.json").write_text("{}")
-    assert f"{tmp_path}/a.json (and 2 more): JSON without" in told(tmp_path)[0]
-    (tmp_path / "b.json").write_text('{"a": ')
-    assert told(tmp_path)[0] == f"{tmp_path}/b.json:1: not JSON (cut off?)"
-
-
-def test_no_coco_file_at_all(tmp_path):
-    noise_photo(tmp_path / "a.png", size=SMALL)
-    assert told(tmp_path, "coco")[0] == f"{tmp_path}: no labels of the format coco"
-
-
 def test_what_lies_where_no_labels_are_is_told(tmp_path):
     root = tmp_path / "set"
     root.mkdir()
@@ -305,21 +228,3 @@ def test_points_that_never_follow_are_told(faces, tmp_path, capsys):
     boxes = tmp_path / "boxes"
     convert(faces, boxes, "boxes")
     assert read_format(boxes, scheme_named("ibug68")).remarks == (), "it has no points at all"
-
-
-def test_rows_that_were_left_out_are_counted_in_words(faces, tmp_path, capsys):
-    arguments = ["data", "prepare", str(faces), "--out", str(tmp_path / "set"), "--validation", "0", "--test", "0"]
-    labels = faces / "label.txt"
-    labels.write_text(labels.read_text() + "\nx.png 1 2\n")
-    assert main(arguments) == 0
-    assert "warning: 1 row or photo was left out; kpedge data check names it" in capsys.readouterr().err
-    labels.write_text(labels.read_text() + "x.png 1 2\n")
-    assert main([*arguments, "--force"]) == 0
-    assert "warning: 2 rows or photos were left out; kpedge data check names them" in capsys.readouterr().err
-
-
-def test_a_broken_scheme_file_comes_with_advice(faces):
-    (faces / "scheme.toml").write_text('points = ["a"')
-    said, advice = told(faces)
-    assert "scheme.toml: not a TOML file" in said
-    assert "docs/schemes.md" in advice

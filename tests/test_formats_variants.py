@@ -19,8 +19,7 @@ from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import DataError
 from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points
 from kpedge.data.convert import convert
-from kpedge.data.formats import FORMATS, WRITABLE, read_format
-from kpedge.data.formats.format import FormatCapabilities
+from kpedge.data.formats import read_format
 from kpedge.data.formats.label import format_row
 from kpedge.data.formats.reader import PhotoFinder
 
@@ -407,17 +406,6 @@ def test_training_stops_at_labels_that_are_certainly_wrong(photos, tmp_path):
     with pytest.raises(DataError, match="left and right look swapped"):
         prepared_set(photos, tmp_path / "work")
     assert len(prepared_set(photos, tmp_path / "work", trust=True))
-
-
-NAMED = [name for name in WRITABLE if FormatCapabilities.NAMES in FORMATS[name].capabilities]
-
-
-@pytest.mark.parametrize("name", NAMED)
-def test_a_selection_that_matches_nothing_is_an_error(photos, tmp_path, name, capsys):
-    (photos / "label.txt").write_text("\n".join(label_lines()))
-    convert(photos, tmp_path / "there", name)
-    assert main(["data", "check", str(tmp_path / "there"), "--label", "nosuch"]) == 1
-    assert "no object is called nosuch" in capsys.readouterr().err
 
 
 # Things that are no files

@@ -64,12 +64,6 @@ def test_boxes_are_those_of_heads_and_what_does_not_count_is_neither_face_nor_ba
     assert labels.dropped == {"attributes": 2, "photos without a box": 1}
 
 
-def test_what_is_not_used_is_counted(wider):
-    path = wider / "wider_face_split" / "wider_face_train_bbx_gt.txt"
-    path.write_text(path.read_text() + f"1--Handshaking/more.jpg\n0\n0 0 0 0 {ATTRIBUTES}\n")
-    assert read_format(wider).remarks == ("2 photos without a box are not used",)
-
-
 def test_the_folder_of_the_lists_and_a_list_alone_are_understood(wider):
     split = wider / "wider_face_split"
     assert len(read_format(split).rows) == 4

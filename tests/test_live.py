@@ -10,7 +10,7 @@ from fake_live import WAIT_S, ListSink, ListSource, counting_tracker, empty, sce
 from kpedge.core.errors import OutputError, SourceError
 from kpedge.core.keypoints import FACES21
 from kpedge.runtime import live as live_module
-from kpedge.runtime.live import LiveReport, RateMeter, run_live
+from kpedge.runtime.live import RateMeter, run_live
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.sink import Controls
 from kpedge.runtime.sinks.snapshots import SnapshotSink
@@ -75,14 +75,6 @@ def test_the_steps_of_all_frames_are_added_up(tracker, controls):
     for step, seconds in report.steps.items():
         assert seconds == pytest.approx(sum(live.steps.get(step, 0.0) for live in sink.shown))
     assert report.seconds >= sum(report.steps.values()) > 0
-
-
-def test_a_report_counts():
-    report = LiveReport()
-    report.add({"detect": 0.5, "crop": 0.25}, 2)
-    report.add({"crop": 0.5}, 0)
-    assert (report.frames, report.faces) == (2, 2)
-    assert report.steps == {"detect": 0.5, "crop": 0.75}
 
 
 def test_an_output_that_fails_is_left_out_and_told_once(tracker, controls):

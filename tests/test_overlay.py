@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kpedge.core.drawing import GREY, PART_COLOURS, chip_size, draw_label, label_of, part_colours, pens
+from kpedge.core.drawing import GREY, PART_COLOURS, draw_label, label_of, part_colours, pens
 from kpedge.core.faces import Face, Pose
 from kpedge.core.keypoints import BUILT_IN, FACES5, FACES21, FACES21_MEAN, scheme_named
 from kpedge.core.scheme import scheme_of_names
@@ -139,12 +139,6 @@ def test_labels_avoid_each_other():
     for number, one in enumerate(taken):
         for other in taken[number + 1 :]:
             assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
-
-
-def test_chips_grow_with_their_lines():
-    wide, high = chip_size("one", 12.0)
-    assert chip_size("one\ntwo, longer", 12.0)[0] > wide
-    assert chip_size("one\none", 12.0)[1] > 1.5 * high
 
 
 def test_a_rejected_box_is_grey_and_says_so():

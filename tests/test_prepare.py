@@ -6,13 +6,15 @@ from conftest import COUNT, make_photos
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kpedge.core.boxes import POINTS
 from kpedge.core.errors import DataError, OutputError, StaleSetError, UsageError
 from kpedge.core.geometry import CropRule, crop, crop_transform, pixels_to_fractions, transform_points
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.label import read_labels
+from kpedge.data.frames import open_frames
 from kpedge.data.packed import open_set
-from kpedge.data.preparation import PrepareOptions, prepare
+from kpedge.data.preparation import FrameOptions, PrepareOptions, prepare
 from kpedge.data.sampling import CropSampler, Jitter, labelled_fractions
 from kpedge.data.split import split_photos
 
@@ -53,17 +55,6 @@ def test_jittered_points_follow_their_pixels(prepared):
     mirrored = np.sign(points[:, 17, 0] - points[:, 16, 0])
     assert (mirrored == 1).all(), "after mirroring, the left pupil has to be the left one still"
     assert np.abs(points - plain).max() > 0.05
-
-
-def test_samples_are_a_function_of_seed_epoch_and_face(prepared):
-    sampler = CropSampler(prepared, 112, "grey", CropRule(), Jitter(roll=10), seed=1)
-    indices = prepared.indices("train")
-    first = list(sampler.batches(indices, 8, epoch=2))
-    again = list(sampler.batches(indices, 8, epoch=2))
-    other = list(sampler.batches(indices, 8, epoch=3))
-    assert sum(len(crops) for crops, _ in first) == len(indices)
-    assert all((a == b).all() for (a, _), (b, _) in zip(first, again, strict=True))
-    assert any((a != b).any() for (a, _), (b, _) in zip(first, other, strict=True))
 
 
 def test_the_set_says_what_it_holds(prepared):
@@ -180,14 +171,6 @@ def test_a_listed_photo_without_a_readable_row_is_named_and_left_out(tmp_path):
     assert report.counts["test"] == {"photos": 1, "faces": 1, "negatives": 3}
 
 
-def test_a_row_that_breaks_makes_a_set_stale(folder, tmp_path):
-    prepare(folder, tmp_path / "set")
-    with (folder / "label.txt").open("a") as file:
-        file.write("000.png 1 2 3\n")
-    with pytest.raises(StaleSetError):
-        prepare(folder, tmp_path / "set")
-
-
 def test_a_small_folder_still_gets_a_test_split(tmp_path):
     report = prepare(make_photos(tmp_path / "photos", 4), tmp_path / "set")
     assert [report.counts[split]["faces"] for split in ("train", "validation", "test")] == [2, 1, 1]
@@ -202,55 +185,81 @@ def test_a_link_to_a_set_stays_a_link(folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "photos", "set"]
 
 
-def test_a_second_run_does_nothing_and_a_stale_set_says_so(folder, tmp_path):
+# Crops and frames alike
+
+KINDS = pytest.mark.parametrize(("options", "opened"), [(PrepareOptions, open_set), (FrameOptions, open_frames)])
+
+
+@KINDS
+def test_a_second_run_does_nothing_and_a_stale_set_says_so(folder, tmp_path, options, opened):
     out = tmp_path / "set"
-    assert prepare(folder, out).written
-    before = (out / "pixels.bin").stat().st_mtime_ns
-    again = prepare(folder, out)
+    assert prepare(folder, out, options()).written
+    before = {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in out.iterdir()}
+    again = prepare(folder, out, options())
     assert not again.written
-    assert again.counts == open_set(out).info["counts"]
-    assert (out / "pixels.bin").stat().st_mtime_ns == before
-    with pytest.raises(StaleSetError, match="other photos, labels or settings"):
-        prepare(folder, out, PrepareOptions(seed=1))
-    label = folder / "label.txt"
-    label.write_text(label.read_text().replace("000.png", "001.png", 1))
+    assert again.counts == opened(out).info["counts"]
+    assert {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in out.iterdir()} == before
+    for other in (options(seed=1), options(boxes=POINTS), options(terms="mine")):
+        with pytest.raises(StaleSetError, match="other photos, labels or settings"):
+            prepare(folder, out, other)
+    (folder / "unlabelled_faces.csv").write_text("image,x1,y1,x2,y2,score\n000.png,1,1,9,9,1\n")
     with pytest.raises(StaleSetError):
-        prepare(folder, out)
-    assert prepare(folder, out, force=True).written
+        prepare(folder, out, options())
+    assert prepare(folder, out, options(), force=True).written
+    with (folder / "label.txt").open("a") as file:
+        file.write("000.png 1 2 3\n")
+    with pytest.raises(StaleSetError):
+        prepare(folder, out, options())
 
 
-def test_a_broken_row_or_photo_is_named_and_left_out_or_stops_a_strict_run(folder, tmp_path):
+@KINDS
+def test_what_is_broken_is_named_and_left_out_or_stops_a_strict_run(folder, tmp_path, options, opened):
     (folder / "000.png").unlink()
     (folder / "001.png").write_bytes((folder / "001.png").read_bytes()[:300])
     (folder / "002.png").write_bytes(b"")
     with (folder / "label.txt").open("a") as file:
-        file.write("003.png 1 2\n")
         file.write("003.png 900 900 950 950 " + "920 " * 42 + "\n")
-    report = prepare(folder, tmp_path / "set")
+        file.write("003.png 1 2\n")
+    report = prepare(folder, tmp_path / "set", options())
     kinds = sorted(problem.kind for problem in report.problems)
     assert kinds == ["box outside photo", "columns", "missing photo", "unreadable photo", "unreadable photo"]
     assert sum(part["faces"] for part in report.counts.values()) == 24 - 6
-    assert any("000.png: no such photo (2 faces)" in str(problem) for problem in report.problems)
-    assert prepare(folder, tmp_path / "set").problems == report.problems, "a no-op tells the same"
-    with pytest.raises(DataError, match=r"label.txt:25: 3 columns.*and \d more"):
-        prepare(folder, tmp_path / "strict", strict=True)
+    boxes = opened(tmp_path / "set").boxes
+    assert boxes.max() < 400, "a face beyond its photo would be learnt on black"
+    assert prepare(folder, tmp_path / "set", options()).problems == report.problems, "a no-op tells the same"
+    for out in ("set", "strict"):
+        with pytest.raises(DataError, match=r"label.txt:26: 3 columns.*and \d more"):
+            prepare(folder, tmp_path / out, options(), strict=True)
     assert not (tmp_path / "strict").exists()
+    for photo in folder.glob("*.png"):
+        photo.write_bytes(b"no photo")
+    with pytest.raises(DataError, match="nothing in it can be used"):
+        prepare(folder, tmp_path / "none", options())
+    assert not (tmp_path / "none").exists()
 
 
-def test_nothing_is_left_when_preparing_fails(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "kpedge.data.packed.np.savez", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left"))
-    )
+@KINDS
+def test_nothing_is_left_when_preparing_fails(folder, tmp_path, monkeypatch, options, opened):
+    def full(*arguments, **columns):
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr("kpedge.data.storage.np.savez", full)
     with pytest.raises(OutputError, match="No space left"):
-        prepare(folder, tmp_path / "set")
+        prepare(folder, tmp_path / "set", options())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 
-def test_a_folder_that_is_something_else_is_not_touched(folder, tmp_path):
+@KINDS
+def test_another_folder_is_not_touched(folder, tmp_path, options, opened):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
-    with pytest.raises(OutputError, match="not a prepared set"):
-        prepare(folder, tmp_path / "mine", force=True)
+    prepare(folder, tmp_path / "other", (FrameOptions if options is PrepareOptions else PrepareOptions)())
+    for name in ("mine", "other"):
+        with pytest.raises(OutputError, match="exists and is not a"):
+            prepare(folder, tmp_path / name, options(), force=True)
+        with pytest.raises(DataError, match="not a") as raised:
+            opened(tmp_path / name)
+        assert ("--frames" in raised.value.advice) == (options is FrameOptions)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
 
 
@@ -261,8 +270,6 @@ def test_a_damaged_set_says_so(folder, tmp_path, damage):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataError, match=r"damaged|cannot be read"):
         open_set(tmp_path / "set")
-    with pytest.raises(DataError, match="not a prepared set"):
-        open_set(tmp_path)
 
 
 @pytest.mark.parametrize("wrong", [{"roll": -1}, {"scale": 1.5}, {"shift": float("nan")}])

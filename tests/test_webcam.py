@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import typer
 from conftest import ROOT
-from fake_live import WAIT_S, ListSink, clip_frames, empty, errors_by_face, read_video, scene, write_video
+from fake_live import WAIT_S, ListSink, clip_frames, errors_by_face, read_video, scene, write_video
 from PIL import Image as Pillow
 
 from kpedge.bench.clip import Sway
@@ -215,12 +215,6 @@ def test_without_a_display_other_outputs_go_on(run, video):
     assert told.endswith("error: not every output could be written to its end — they are named above\n")
 
 
-def test_no_window_is_opened_where_another_output_is_asked_for(run, video):
-    code, _, told = run(video, "--json")
-    assert code == 0
-    assert "display" not in told
-
-
 def test_without_a_camera_it_names_the_sample(run, monkeypatch):
     monkeypatch.setattr("kpedge.runtime.sources.camera.CameraSystem.list_cameras", lambda self: [])
     code, lines, told = run("987", "--json")
@@ -378,11 +372,3 @@ def test_a_signal_ends_the_run_at_the_next_frame(run, video, monkeypatch, tmp_pa
         assert len(lines) == 4
         assert len(read_video(target)[0]) == 4
         assert "4 frames in" in told
-
-
-def test_nobody_is_found_where_nobody_is(run, tmp_path):
-    nobody = write_video(tmp_path / "empty.avi", [empty()] * 4)
-    code, lines, told = run(nobody, "--json")
-    assert code == 0
-    assert [line["faces"] for line in lines] == [[]] * 4
-    assert "; 0 faces" in told

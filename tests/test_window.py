@@ -1,18 +1,15 @@
 """The window, and whether one can be opened."""
 
 import cv2
-import numpy as np
 import pytest
 from small_frames import live
 
 from kpedge.core.errors import OutputError
-from kpedge.core.keypoints import FACES21
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks import display, window
 from kpedge.runtime.sinks.display import check_display, probe_window, toolkit
-from kpedge.runtime.sinks.sink import Controls, LiveFrame
-from kpedge.runtime.sinks.window import WindowSink, open_window, with_words
-from kpedge.runtime.sources.source import Frame
+from kpedge.runtime.sinks.sink import Controls
+from kpedge.runtime.sinks.window import WindowSink, open_window
 
 
 class Windows:
@@ -182,20 +179,6 @@ def test_help_is_listed_and_leaves_the_frame_alone(windows, controls):
     assert (windows.shown[-1] == before).all()
 
 
-@pytest.mark.parametrize("size", [(240, 320), (480, 640), (2160, 3840), (320, 240)], ids=str)
-def test_the_listing_fits_into_the_frame(size):
-    image = np.full((*size, 3), 200, np.uint8)
-    changed = np.argwhere((with_words(image, paused=True, listing=True) != 200).any(axis=2))
-    assert (changed.max(axis=0) < np.array(size) - 2).all()
-    assert np.ptp(changed[:, 0]) > 0.45 * min(size)
-
-
-def test_a_large_frame_opens_a_window_that_fits_a_screen(windows, controls):
-    frame = Frame(np.zeros((2160, 3840, 3), np.uint8), 0, 0.0)
-    WindowSink("kpedge", controls).show(LiveFrame("cam", frame, (), FACES21, {}, 30.0, Layers()))
-    assert windows.size == (1280, 720)
-
-
 def test_a_window_that_cannot_be_opened_is_told_once(windows, controls):
     windows.broken = "no\nscreen"
     sink = WindowSink("kpedge", controls)
@@ -248,17 +231,6 @@ def test_an_opencv_without_windows_is_told(monkeypatch, controls):
     with pytest.raises(OutputError, match="cannot open windows") as caught:
         open_window("kpedge", controls)
     assert "pip install opencv-python" in caught.value.advice
-
-
-def test_toolkits_by_name(monkeypatch):
-    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "GTK3", raising=False)
-    assert toolkit() == "GTK3"
-    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "")
-    assert toolkit() == ""
-    monkeypatch.delattr(cv2, "currentUIFramework")
-    for said, expected in (("  GUI:                 QT5\n    QT: YES", "QT5"), ("  GUI:     NONE\n", ""), ("", "")):
-        monkeypatch.setattr(cv2, "getBuildInformation", lambda said=said: said)
-        assert toolkit() == expected
 
 
 def test_a_window_is_offered_where_one_can_be_opened(monkeypatch, controls):

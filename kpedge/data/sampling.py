@@ -6,7 +6,6 @@ Nothing here keeps a state between samples, so a training that is stopped and re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -31,9 +30,6 @@ from kpedge.data.accessories import draw_accessory
 from kpedge.data.augmentation import UNDISTURBED, Photometric
 from kpedge.data.packed import PreparedSet
 from kpedge.data.transforms import Transforms
-
-Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
-"""Crops, uint8 (B, size, size, channels), and keypoints, float32 (B, K, 2), fractions of the crop."""
 
 _DRAWS = 5
 """Random numbers that a face's square takes: mirror, roll, scale, shift x, shift y."""
@@ -111,24 +107,22 @@ class CropSampler:
     photometric: Photometric = UNDISTURBED
     transforms: Transforms | None = None
 
-    def _draws(self, epoch: int) -> NDArray[np.float64] | None:
-        """The random numbers of an epoch: (N, 5), each from -1 to 1, for mirror, roll, scale, shift x, shift y.
+    def sample(self, index: int, epoch: int = 0) -> tuple[Image, NDArray[np.float64]]:
+        """One crop and its keypoints.
 
-        Rows are drawn in order, so a face's do not depend on how many come after it.
+        Args:
+            index: row of the set.
+            epoch: which disturbance to apply; where there is none it makes no difference.
+
+        Returns:
+            uint8 (size, size, channels), and float64 (K, 2), fractions of the crop; what the set does not know is NaN.
         """
-        if not self.jitter:
-            return None
-        return np.random.default_rng((self.seed, epoch)).uniform(-1, 1, (len(self.source), _DRAWS))
-
-    def _draw(self, index: int, epoch: int) -> NDArray[np.float64] | None:
-        """One row of `_draws`, without drawing those before it."""
-        if not self.jitter:
-            return None
-        bits = np.random.PCG64((self.seed, epoch))  # what default_rng takes
-        bits.advance(_DRAWS * index)
-        return np.random.Generator(bits).uniform(-1, 1, _DRAWS)
-
-    def _cut(self, index: int, epoch: int, draw: NDArray[np.float64] | None) -> tuple[Image, NDArray[np.float64]]:
+        index = int(index)  # NumPy's own integers cannot advance a generator
+        draw = None
+        if self.jitter:  # row `index` of default_rng((seed, epoch)).uniform(-1, 1, (N, 5)), without those before it
+            bits = np.random.PCG64((self.seed, epoch))
+            bits.advance(_DRAWS * index)
+            draw = np.random.Generator(bits).uniform(-1, 1, _DRAWS)
         jitter, mirror = self.jitter, False
         if draw is None:
             to_crop = crop_transform(self.source.boxes[index], self.size, self.rule)
@@ -170,38 +164,10 @@ class CropSampler:
             image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), dtype=np.uint8)[:, :, None]
         return image, points
 
-    def sample(self, index: int, epoch: int = 0) -> tuple[Image, NDArray[np.float64]]:
-        """One crop and its keypoints, the same as in any batch of that epoch.
-
-        Args:
-            index: row of the set.
-            epoch: which disturbance to apply; where there is none it makes no difference.
-
-        Returns:
-            uint8 (size, size, channels), and float64 (K, 2), fractions of the crop; what the set does not know is NaN.
-        """
-        index = int(index)  # NumPy's own integers cannot advance a generator
-        return self._cut(index, epoch, self._draw(index, epoch))
-
-    def batch(self, indices: NDArray[np.intp], epoch: int = 0) -> Batch:
-        """The crops and keypoints of some faces, in their order.
-
-        Args:
-            indices: faces of the set, (B,).
-            epoch: which disturbance to apply; where there is none it makes no difference.
-        """
-        return self._assemble(indices, epoch, self._draws(epoch))
-
-    def batches(self, indices: NDArray[np.intp], batch_size: int, epoch: int) -> Iterator[Batch]:
-        """One epoch over some faces, in an order that depends on seed and epoch alone; a last part batch is kept."""
-        order = indices[np.random.default_rng((self.seed, epoch, 1)).permutation(len(indices))]
-        draws = self._draws(epoch)
-        for start in range(0, len(order), batch_size):
-            yield self._assemble(order[start : start + batch_size], epoch, draws)
-
-    def _assemble(self, indices: NDArray[np.intp], epoch: int, draws: NDArray[np.float64] | None) -> Batch:
+    def batch(self, indices: NDArray[np.intp], epoch: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Some samples in their order: crops, uint8 (B, size, size, channels), and keypoints, float32 (B, K, 2)."""
         crops = np.empty((len(indices), self.size, self.size, COLOURS[self.colour]), np.uint8)
         points = np.empty((len(indices), len(self.source.scheme), 2), np.float32)
         for row, index in enumerate(indices):
-            crops[row], points[row] = self._cut(int(index), epoch, None if draws is None else draws[index])
+            crops[row], points[row] = self.sample(index, epoch)
         return crops, points
