@@ -26,14 +26,14 @@ BOX_SIDE = 0.673
 """Side of a face's box, in the root of the summed squared distances of its 21 points from their mean. Measured on
 faces21's training photos: 5 to 95 % lie from 0.632 to 0.738."""
 FITTED_SIDE = 0.975
-"""Side of the box, in the scale at which the mean face fits a face with few labelled points; likewise."""
+"""Side of the box, in the scale at which the mean face fits a face with few labelled points; from the same photos."""
 BOX_BELOW = 0.135
 """How far the middle of the box lies below the mean of the points, in sides of the box."""
 EXTENT_SIDE = 1.4
-"""Side of the box of a face whose points tell none of faces21's, in the longer extent of its points; faces21's mean
+"""Side of the box of a face whose points give none of faces21's, in the longer extent of its points; faces21's mean
 face has a little less."""
 FEWEST = 2
-"""Labelled points of faces21 from which on they tell the box."""
+"""Labelled points of faces21 from which on they give the box."""
 HEAD_SIDE = 0.9
 """Side of our box, in the root of the area of a box around the head."""
 HEAD_ABOVE = 0.03
@@ -74,7 +74,7 @@ def box_of_points(keypoints: NDArray[np.float64], scheme: KeypointScheme = FACES
     """The box that faces21 would give a face.
 
     Where points are missing, the mean face, fitted to the others (moved, turned, scaled; least squares), stands in.
-    Where fewer than `FEWEST` points of faces21 can be told from those of the scheme, it is a square around the points.
+    Where fewer than `FEWEST` points of faces21 follow from those of the scheme, it is a square around the points.
 
     Args:
         keypoints: (K, 2), pixels; NaN where a point is not labelled, but at least two labelled.

@@ -1,4 +1,4 @@
-"""Drawing faces on pictures, and laying pictures out on a preview. OpenCV only, no display needed."""
+"""Drawing faces on images, and laying images out on a preview. OpenCV only, no display needed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PART_COLOURS: dict[str, Colour] = {
     "ears": (110, 130, 255),
     "face": (215, 215, 215),
 }
-"""Colours of facial parts, blue-green-red, told apart by people who see red and green alike."""
+"""Colours of facial parts, blue-green-red, distinguished by people who see red and green alike."""
 MANY = 30
 """Points of a face from which on their dots become smaller: the lines between them show the shape."""
 WHITE: Colour = (255, 255, 255)
@@ -38,7 +38,7 @@ GREY: Colour = (170, 170, 170)
 CHIP: Colour = (28, 26, 24)
 """What text stands on."""
 SHIFT = 4
-"""Bits of sub-pixel position: what OpenCV's drawing is told beside `fixed_point`."""
+"""Bits of sub-pixel position: OpenCV's `shift` argument for coordinates of `fixed_point`."""
 _FAR = 2.0**14
 """Coordinates beyond this, pixels, are drawn there: OpenCV's own reach ends at 2^15."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -56,7 +56,7 @@ _CIRCLE = np.array([(math.cos(a), math.sin(a)) for a in np.arange(16) * math.pi 
 
 @dataclass(frozen=True, slots=True)
 class Pens:
-    """Sizes in pixels with which a face is drawn: they follow the face, within what the picture can show.
+    """Sizes in pixels with which a face is drawn: they follow the face, within what the image can show.
 
     Attributes:
         dot: radius of a keypoint.
@@ -74,7 +74,7 @@ class Pens:
 def pens(image: Image, size: float, points: int = 0) -> Pens:
     """The pens for a face of `size` pixels and so many points in an image.
 
-    Small faces, and those of many points, get dots that leave the face visible; in a large picture, which is shown
+    Small faces, and those of many points, get dots that leave the face visible; in a large image, which is shown
     smaller, nothing gets thinner than can be seen then.
     """
     short = float(min(image.shape[:2]))
@@ -164,7 +164,7 @@ def draw_keypoints(
         scheme: names the parts and the skeleton.
         size: size of the face in pixels, which sets that of the dots; the extent of the points when None.
         skeleton: join the points.
-        numbers: write each point's index beside it.
+        numbers: write each point's index next to it.
     """
     known = np.isfinite(keypoints).all(axis=1)
     if not known.any():
@@ -201,7 +201,7 @@ def draw_box(image: Image, box: NDArray[np.floating[Any]], colour: Colour = WHIT
 
 
 def label_of(face: Face) -> str:
-    """What is written beside a face: its id and score, or nothing; a box that shows no face says so."""
+    """What is written next to a face: its id and score, or nothing; a box that shows no face says so."""
     words = [] if face.id is None else [f"#{face.id}"]
     if not len(face.keypoints):
         words.append("no face")
@@ -333,10 +333,10 @@ def contact_sheet(tiles: Sequence[Image], captions: Sequence[str], columns: int)
     rows = -(-len(tiles) // columns)
     preview = np.full((gap + rows * (height + line + gap), gap + columns * (width + gap), 3), 32, np.uint8)
     letters = max(4, width // 7)
-    for index, (picture, caption) in enumerate(zip(tiles, captions, strict=True)):
+    for index, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
         row, column = divmod(index, columns)
         y, x = gap + row * (height + line + gap), gap + column * (width + gap)
-        preview[y : y + height, x : x + width] = picture
+        preview[y : y + height, x : x + width] = tile
         shown = caption if len(caption) <= letters else "~" + caption[1 - letters :]
         cv2.putText(preview, shown, (x, y + height + line - 5), _FONT, 0.36, (210, 210, 210), 1, cv2.LINE_AA)
     return preview
@@ -366,11 +366,9 @@ def face_pictures(
     tiles, ring = [], max(2, round(4 * min(1.0, math.sqrt(MANY / len(scheme)))))
     for crop, labelled, found in zip(crops, truth, predicted, strict=True):
         colour = cv2.cvtColor(crop, cv2.COLOR_GRAY2BGR) if crop.shape[2] == 1 else crop
-        picture = np.asarray(cv2.resize(colour, (side, side), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+        tile = np.asarray(cv2.resize(colour, (side, side), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
         for point in fractions_to_pixels(labelled[np.isfinite(labelled).all(axis=1)], side):
-            cv2.circle(picture, (round(float(point[0])), round(float(point[1]))), ring, WHITE, 1, cv2.LINE_AA)
-        draw_keypoints(
-            picture, fractions_to_pixels(found.astype(np.float64), side), scheme, size=side / 2, skeleton=False
-        )
-        tiles.append(picture)
+            cv2.circle(tile, (round(float(point[0])), round(float(point[1]))), ring, WHITE, 1, cv2.LINE_AA)
+        draw_keypoints(tile, fractions_to_pixels(found.astype(np.float64), side), scheme, size=side / 2, skeleton=False)
+        tiles.append(tile)
     return contact_sheet(tiles, captions, columns)

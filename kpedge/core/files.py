@@ -102,7 +102,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """The one line that tells why `path` cannot be written."""
+    """The error that says why `path` cannot be written."""
     reason = error.strerror or str(error)
     return OutputError(f"cannot write {path}: {reason}", "check the folder's permissions and the free disk space")
 
@@ -258,7 +258,7 @@ def replace_folder(new: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
+    """A temporary folder next to `path` that takes its place when the block ends well, and vanishes when it does not.
 
     Raises:
         OutputError: something in the block, or the final move, cannot be written.

@@ -35,7 +35,7 @@ BORDERS = {"replicate": cv2.BORDER_REPLICATE, "black": cv2.BORDER_CONSTANT}
 
 
 MAX_COORDINATE = 1e6
-"""Coordinates beyond this, in pixels, are an error in a label, not a picture."""
+"""Coordinates beyond this, in pixels, are an error in a label, not a position in a photo."""
 MIN_SIDE = 1e-3
 """A box narrower than this, in pixels, has no area worth cutting."""
 GRID = 2**24
@@ -142,7 +142,7 @@ def crop_transform(
         box: the face's box (4,), image pixels.
         size: side of the crop, pixels.
         rule: how far the crop reaches beyond the box.
-        roll: the in-plane angle, radians, that is taken out of the picture: a face whose right eye (the picture's)
+        roll: the in-plane angle, radians, that is taken out of the image: a face whose right eye (the image's)
             hangs lower by this angle comes out upright.
         scale: the side of the square that is cut, relative to the rule's; 1.1 shows the face 10 % smaller.
         shift: how far the square is moved (x, y), as a fraction of its side, before it is turned.
@@ -247,7 +247,7 @@ def shrunk_region(
     Args:
         image: uint8 (H, W) or (H, W, C).
         low: the first cell (x, y); clipped to the image.
-        high: the cell (x, y) behind the last; clipped likewise, but at least one cell is kept.
+        high: the cell (x, y) behind the last; clipped, too, but at least one cell is kept.
         factor: 1 leaves the pixels as they are.
 
     Returns:
@@ -267,7 +267,7 @@ def shrunk_region(
 
 
 def resize_to(image: Image, side: int) -> tuple[Image, NDArray[np.float64]]:
-    """A picture with a longer side of `side` pixels, and its zoom along x and y, (2,)."""
+    """An image with a longer side of `side` pixels, and its zoom along x and y, (2,)."""
     height, width = image.shape[:2]
     factor = side / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))

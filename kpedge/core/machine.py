@@ -68,7 +68,7 @@ def _cpu_info() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The processor's name, as far as the system states it."""
     info = _cpu_info()
     return info.get("model name") or info.get("model") or platform.processor() or platform.machine()
 

@@ -47,12 +47,12 @@ OTHER_PART = "face"
 
 @dataclass(frozen=True, slots=True)
 class KeypointScheme:
-    """A set of named keypoints. Left and right are the picture's, not the person's.
+    """A set of named keypoints. Left and right are the image's, not the person's.
 
     Attributes:
         name: the scheme's name, as used in cards and on the command line.
         points: the K point names, in the order of the labels.
-        mirror: pairs of indices that swap when a picture is mirrored; a point in no pair maps to itself.
+        mirror: pairs of indices that swap when an image is mirrored; a point in no pair maps to itself.
         skeleton: pairs of indices to be joined by a line when drawn.
         parts: facial part -> indices of its points; every point belongs to exactly one part.
         pupils: of the left and of the right eye the points whose mean is its centre, for the inter-ocular error; None
@@ -93,7 +93,7 @@ class KeypointScheme:
 
     @property
     def mirror_order(self) -> NDArray[np.intp]:
-        """Indices (K,) such that `keypoints[order]` names the points of a mirrored picture correctly."""
+        """Indices (K,) such that `keypoints[order]` names the points of a mirrored image correctly."""
         order = np.arange(len(self))
         for left, right in self.mirror:
             order[left], order[right] = right, left
@@ -105,7 +105,7 @@ class KeypointScheme:
 
     @property
     def can_mirror(self) -> bool:
-        """Whether mirrored pictures can be labelled: some pair is known, or there is but one point."""
+        """Whether mirrored images can be labelled: some pair is known, or there is but one point."""
         return bool(self.mirror) or len(self) == 1
 
     def pupil_centres(self, keypoints: FloatArray) -> NDArray[np.float64] | None:
@@ -115,7 +115,7 @@ class KeypointScheme:
         return np.stack([keypoints[..., list(group), :].mean(axis=-2, dtype=np.float64) for group in self.pupils], -2)
 
     def roll(self, keypoints: FloatArray) -> NDArray[np.float64]:
-        """In-plane rotation of faces, radians, from keypoints (..., K, 2): 0 upright, positive when the picture's right
+        """In-plane rotation of faces, radians, from keypoints (..., K, 2): 0 upright, positive when the image's right
         side hangs lower. It is the direction of the sum of the vectors that join each mirror pair, left to right.
         Pairs with a point that is not labelled (NaN) do not count; a face without any has a roll of NaN.
         """
@@ -183,12 +183,12 @@ def scheme_of_names(
     pupils: tuple[Group, Group] | None = None,
     derived: Mapping[str, Group] | None = None,
 ) -> KeypointScheme:
-    """A scheme of which the names tell what is not given.
+    """A scheme whose missing parts follow from the names of its points.
 
     Args:
         name: of the scheme.
         points: names of its points.
-        mirror: pairs that swap in a mirrored picture, left before right; when None, those whose names differ in left
+        mirror: pairs that swap in a mirrored image, left before right; when None, those whose names differ in left
             and right, or l and r, alone.
         skeleton: pairs to be joined by a line.
         parts: facial part -> points; those in none are found by `PARTS`.

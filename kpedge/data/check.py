@@ -226,7 +226,7 @@ def label_preview(labels: Labels, *, count: int = 24, columns: int = 6, side: in
         labels: of a folder.
         count: faces on the preview, at most.
         columns: faces in a row.
-        side: of a face's tile, pixels; when 0, enough to tell its points apart.
+        side: of a face's tile, pixels; when 0, enough to distinguish its points.
 
     Raises:
         DataError: there is no face to draw.

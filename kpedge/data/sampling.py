@@ -46,7 +46,7 @@ class Jitter:
         shift: largest move either way, along x and along y, as a fraction of the side.
         peak: power to which the draws of scale and shift, from 0 to 1, are raised. 1 draws evenly. Above it small
             disturbances are more frequent, large ones still occur: labelled boxes follow from the points, so a box that
-            is all but exact tells where they are, and a model may learn to use that without relying on it.
+            is almost exact reveals where they are, and a model may learn to use that without relying on it.
         roll_exponent: the same for rotations. Above 1 the square is where the box of a rotated face lies
             (`kpedge.core.boxes.rotated_box`): below the middle of its points along the crop, not the face.
         accessories: probability of a mask or dark glasses drawn onto a face (`kpedge.data.accessories`).

@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 """Called with (frames done, frames in all)."""
 Found = Sequence[tuple[Face, ...]]
 """The faces of each frame."""
-Picture = Callable[[int], Image]
+ReadFrame = Callable[[int], Image]
 """A frame by its number."""
 
 NEAR = 0.25
@@ -50,16 +50,16 @@ class Following:
     Attributes:
         frames: of the video.
         rate: its frames a second.
-        shown: faces that were wholly in the picture, counted in every frame.
+        shown: faces that were wholly in the frame, counted in every frame.
         followed: how many of those were found.
-        strays: faces that were given and are none, counted likewise.
+        strays: faces that were given and are none, counted in every frame, too.
         numbers: different numbers that were given to faces.
-        error: mean distance of a face's points from the labels, which move with the picture, mean over faces and
+        error: mean distance of a face's points from the labels, which move with the frame, mean over faces and
             frames; fraction of the box.
         error_p95: 95 % of the faces are at or under it.
         jitter: how far a point strays while the camera rests, standard deviation, fraction of the box; None where there
             is no rest.
-        found_after_s: for each time that a face came wholly into the picture, seconds until it was found; None where
+        found_after_s: for each time that a face came wholly into the frame, seconds until it was found; None where
             it was not before it left.
         steps_ms: step -> mean time a frame, milliseconds, on one thread.
         frames_a_second: that could be got through.
@@ -176,7 +176,7 @@ def _jitter(scene: Scene, seen: Sequence[dict[int, Face]]) -> float | None:
 
 
 def _found_after(scene: Scene, seen: Sequence[dict[int, Face]]) -> list[float | None]:
-    """For each time that a face came wholly into the picture, in the order of these times."""
+    """For each time that a face came wholly into the frame, in the order of these times."""
     views = np.array([scene.in_view(number) for number in range(len(seen))]).reshape(len(seen), -1)
     came: list[tuple[int, float | None]] = []
     for place in range(views.shape[1]):
@@ -203,7 +203,7 @@ def record(scene: Scene, video: Path, found: Found, paths: Sequence[Path], progr
         video: the film.
         found: the faces of its frames.
         paths: what to write; the first has to succeed.
-        progress: told (frames done, frames).
+        progress: called with (frames done, frames).
 
     Returns:
         Those that this OpenCV could write.
@@ -212,17 +212,17 @@ def record(scene: Scene, video: Path, found: Found, paths: Sequence[Path], progr
         OutputError: the first cannot be written.
     """
     with closing(open_source(str(video))) as frames:
-        pictures = iter(frames)
-        return _record(paths, scene, found, lambda _: next(pictures).image, LAYERS, progress)
+        images = iter(frames)
+        return _record(paths, scene, found, lambda _: next(images).image, LAYERS, progress)
 
 
 def _record(
-    paths: Sequence[Path], scene: Scene, found: Found, picture: Picture, layers: Layers, progress: Progress
+    paths: Sequence[Path], scene: Scene, found: Found, read_frame: ReadFrame, layers: Layers, progress: Progress
 ) -> list[Path]:
     going = {path: Recorder(path, RATE, live=False) for path in paths}
     try:
         for number, faces in enumerate(found):
-            frame = Frame(picture(number), number, number / RATE)
+            frame = Frame(read_frame(number), number, number / RATE)
             live = LiveFrame("scene", frame, faces, scene.scheme, {}, RATE, layers)
             for path in list(going):
                 _attempt(path, paths, going, lambda recorder: recorder.show(live))  # noqa: B023 (called at once)
@@ -244,7 +244,7 @@ def _attempt(path: Path, paths: Sequence[Path], going: dict[Path, Recorder], act
 
 
 def stills(video: Path, frames: int, count: int = 8, columns: int = 4) -> Image:
-    """Pictures of a video of so many frames, spread over it, each with its time: a preview, uint8 (H, W, 3).
+    """Frames of a video of so many frames, spread over it, each with its time: a preview, uint8 (H, W, 3).
 
     Raises:
         SourceError: the video cannot be read.

@@ -33,7 +33,7 @@ from kpedge.training.loop import train
 from kpedge.training.task import TrainResult
 
 Progress = Callable[..., None]
-"""Called with (done, of how many) and, optionally, a line to show beside them."""
+"""Called with (done, of how many) and, optionally, a line to show next to them."""
 
 
 def make_faces(folder: Path, settings: DemoSettings, progress: Progress) -> SyntheticReport:
@@ -144,9 +144,9 @@ def measure_latency(
         What has to be known to read the figures, and the rows that could be measured here.
     """
     options = BenchOptions(threads=(1,), rounds=settings.rounds, calls=settings.calls)
-    beside = {f"released {name}": resolve_model(name) for name in released_keypoint_models()}
-    where = describe()  # before the rounds, whose own load it should not tell
-    card, rows = bench_latency(files, options, others=beside, progress=progress)
+    others = {f"released {name}": resolve_model(name) for name in released_keypoint_models()}
+    where = describe()  # before the rounds, whose own load it should not include
+    card, rows = bench_latency(files, options, others=others, progress=progress)
     measured = [row for row in rows if row.median_ms is not None]
     head = header(card, options, where)
     document = {**head, "rows": [row.to_dict() for row in measured]}

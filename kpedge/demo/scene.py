@@ -71,7 +71,7 @@ class View:
         time_s: the moment, seconds.
         x, y: what it looks at, pixels of the wall.
         zoom: pixels of the frame for one of the wall.
-        roll: how far the picture turns, degrees.
+        roll: how far the image turns, degrees.
     """
 
     time_s: float

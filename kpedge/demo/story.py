@@ -41,7 +41,7 @@ VIDEOS = ("faces.mp4", "faces.webm")
 """The annotated video, for players and for browsers; the page shows stills where OpenCV cannot write the second."""
 
 PREVIEW = 24
-"""Faces on the picture of synthetic ones."""
+"""Faces on the preview of synthetic ones."""
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """Shows the progress of a step with that title."""
@@ -117,7 +117,7 @@ def run_demo(
 ) -> Path:
     """Tell the whole story, and leave a folder.
 
-    The folder appears whole or not at all: it is made under a hidden name beside its own. The model, all pictures but
+    The folder appears whole or not at all: it is made under a hidden name next to its own. The model, all images but
     those of times, and all figures but times follow from the settings, on one processor and one version of PyTorch.
 
     Args:
@@ -125,10 +125,10 @@ def run_demo(
         settings: how much of everything.
         force: replace a demo that is there.
         watch: shows the progress of a step.
-        say: told the steps, and what came out.
+        say: called with the steps, and what came out.
 
     Returns:
-        The page that tells it.
+        The page with the results.
 
     Raises:
         MissingExtraError: something is not installed.

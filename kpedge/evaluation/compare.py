@@ -256,7 +256,7 @@ def seed_groups(runs: Sequence[RunRecord]) -> list[SeedGroup]:
     """
     by_rest: dict[str, list[RunRecord]] = {}
     for run in runs:
-        # The sets tell the scheme, too, and runs of an older kpedge did not record it.
+        # The sets state the scheme, too, and runs of an older kpedge did not record it.
         rest = {name: value for name, value in run.settings.items() if name not in ("seed", "scheme")}
         by_rest.setdefault(_key([rest, len(run.history)]), []).append(run)
     groups = []

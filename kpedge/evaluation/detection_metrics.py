@@ -21,7 +21,7 @@ IOU = 0.5
 SMALLEST = 16.0
 """Side of the smallest face that counts, pixels of the frame as the network sees it."""
 SIZES = (16.0, 32.0, 64.0, 128.0)
-"""Sides at which faces are told apart by size, likewise."""
+"""Sides at which faces are grouped by size, in the same unit."""
 
 Floats = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""`kpedge eval` of a detector: the frames to measure on, and the pictures of what came out."""
+"""`kpedge eval` of a detector: the frames to measure on, and the charts and previews of the results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from kpedge.runtime.detector import FaceDetector, FrameModel
 LABELLED, FOUND, ALARM = (255, 255, 255), (120, 255, 120), (80, 80, 255)
 """Colours of boxes on a preview, blue-green-red: labelled, found, and found where there is none."""
 AROUND = 1.5
-"""How far a picture on a preview reaches beyond its box on each side, in sides of the box."""
+"""How far a tile of a preview reaches beyond its box on each side, in sides of the box."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,16 +178,16 @@ def measure_sets(
 def probe_frames(folders: Sequence[Path], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Real frames of one size, uint8 (N, H, W, 3): of the sets' test splits, or the sample photo in several sizes."""
     height, width, _ = shape
-    pictures: list[Image] = []
+    images: list[Image] = []
     for source in map(open_frames, folders):
         chosen = source.frames("test")[:: max(1, len(source.frames("test")) * len(folders) // PROBES)]
-        pictures += [source.image(int(frame)) for frame in chosen]
-    if not pictures:
+        images += [source.image(int(frame)) for frame in chosen]
+    if not images:
         photo = read_image(sample_photo())
-        pictures = [resize_to(photo, side)[0] for side in range(64, 641, 64)]
-    frames = np.zeros((len(pictures[:PROBES]), *shape), np.uint8)
-    for frame, picture in zip(frames, pictures, strict=False):
-        shown, _ = resize_to(picture, min(height, width))
+        images = [resize_to(photo, side)[0] for side in range(64, 641, 64)]
+    frames = np.zeros((len(images[:PROBES]), *shape), np.uint8)
+    for frame, image in zip(frames, images, strict=False):
+        shown, _ = resize_to(image, min(height, width))
         frame[: shown.shape[0], : shown.shape[1]] = shown
     return frames
 
@@ -232,8 +232,8 @@ def mistakes_preview(
 ) -> Image | None:
     """A preview of the worst: the false alarms with the highest scores, then the largest faces that were missed.
 
-    Labelled boxes are white, found ones green, the false alarm in question red; a caption tells which, the score or the
-    side in pixels, and the photo. None when there is no mistake.
+    Labelled boxes are white, found ones green, the false alarm in question red; captions state which, score or
+    side in pixels, and photo. None when there is no mistake.
     """
     alarms = [
         (int(frame), int(box), float(score))

@@ -35,7 +35,7 @@ def find_in_frames(
         frames: numbers of its frames.
         side: longer side, pixels, at which frames are looked at; boxes are given in pixels of that size.
         as_labelled: compare with the set's own boxes, not with ours.
-        progress: told (frames done, frames).
+        progress: called with (frames done, frames).
     """
     detector = FaceDetector(model, threshold=LOWEST, side=side)
     found = []
@@ -51,7 +51,7 @@ def find_in_frames(
 def find_in_image(
     detector: FaceDetector, image: Image, truth: NDArray[np.float64], ignore: NDArray[np.bool_]
 ) -> FrameDetections:
-    """What a detector finds in a picture, beside its labelled boxes (G, 4) and which of them to ignore (G,)."""
+    """What a detector finds in an image, with its labelled boxes (G, 4) and which of them to ignore (G,)."""
     _, zoom = next(detector.pictures(image))
     faces = detector(image)
     boxes = np.array([face.box for face in faces]).reshape(-1, 2, 2)

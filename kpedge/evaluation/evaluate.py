@@ -166,7 +166,7 @@ class Evaluation:
         predicted: keypoints, float32 (N, K, 2), fractions of the crop; NaN where they do not follow from the model's.
         accuracy: how far they are from the labels.
         mean_face: the same for the mean face, which any model has to beat.
-        face: how the score tells faces from negatives; None where the model has no score or the data no negatives.
+        face: how the score separates faces from negatives; None where the model has no score or the data no negatives.
         scores: (N,), face score of each face; None where the model has none.
         found: share of the faces whose score reaches the threshold; None where the model has no score.
         forecast: what the expected errors are worth; None where the model expects none.
@@ -185,7 +185,7 @@ class Evaluation:
 
     @property
     def compared(self) -> int:
-        """Points that are labelled, and that the model tells, on some face."""
+        """Points that are labelled, and that the model predicts, on some face."""
         return int(np.isfinite(self.accuracy.by_point).sum())
 
     def to_dict(self, card: ModelCard) -> dict[str, Any]:
@@ -216,7 +216,7 @@ LARGE = 60
 
 
 def evaluate(predict: Predict, faces: TestFaces, card: ModelCard) -> Evaluation:
-    """Measure a model, and the mean face beside it, on some faces (`in_common`) and, where there are any, negatives."""
+    """Measure a model, and the mean face as a baseline, on faces (`in_common`) and, if there are any, negatives."""
     outputs = predict_all(predict, faces.crops)
     scheme, predicted, mean_shape = faces.truth.scheme, outputs[KEYPOINTS_NAME], card.mean_shape
     if scheme != card.scheme:

@@ -23,7 +23,7 @@ NO_BETTER = 0.98
 PUPIL_LIMIT = 0.1
 """Faces whose pupils are closer than this fraction of the box (profiles) are left out of the inter-ocular error."""
 SIZE_EDGES = (0.0, 30.0, 60.0, 120.0, float("inf"))
-"""Bounds of the face sizes that are told apart, pixels of the photo."""
+"""Bounds of the face sizes that are reported separately, pixels of the photo."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""`kpedge eval`: the faces to measure on, and the pictures of what came out."""
+"""`kpedge eval`: the faces to measure on, and the charts and previews of the results."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def worst_faces(faces: TestFaces, evaluation: Evaluation, *, count: int = 24, si
 
 
 def score_curves_png(face: FaceAccuracy, name: str) -> bytes:
-    """Three charts of how a score tells faces from negatives, PNG: ROC, precision and recall, the scores themselves.
+    """Three charts of how a score separates faces and negatives, PNG: ROC, precision and recall, and the scores.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""How well a score tells faces from what is none: curves, threshold, calibration. NumPy only."""
+"""How well a score separates faces from non-faces: curves, threshold, calibration. NumPy only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FaceAccuracy:
         threshold: score from which on a crop counts as a face.
         face_accuracy: fraction of the faces that do.
         negative_accuracy: fraction of the negatives that do not.
-        accuracy: fraction of all that are told rightly.
+        accuracy: fraction of all that are classified correctly.
         auc: area under the ROC curve.
         average_precision: area under the precision-recall curve, with as many negatives a face as measured.
         calibration_error: mean distance of score and share of faces over ten equally filled bins, faces and negatives

@@ -1,7 +1,7 @@
 """Eyes and mouth as openings in the head's surface: their edges are moved, what lies between is stretched.
 
 At rest both are parted (`shape.LID_UPPER`, `shape.MOUTH_OPEN`). Along the height of every column an opening is a
-piecewise map: its two edges go where they are told, what lies between follows in proportion, and skin above and below
+piecewise map: its two edges go where they should be, what lies between follows in proportion, and skin above and below
 gives way less and less with distance.
 """
 

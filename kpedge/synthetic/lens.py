@@ -17,7 +17,7 @@ _TABLE = 2**19
 
 @functools.cache
 def _noise_table() -> NDArray[np.int8]:
-    """Normal noise, 32 counts a standard deviation: photos take stretches of it, which is faster than drawing anew."""
+    """Normal noise, 32 counts a standard deviation: photos take stretches of it, which is faster than drawing it."""
     drawn = np.random.default_rng(3).standard_normal(_TABLE) * 32
     return np.asarray(np.clip(np.round(drawn), -127, 127), np.int8)
 

@@ -29,7 +29,7 @@ networks shows 33.
 
 
 LEVEL = 2.0
-"""Pitch, degrees, that `kpedge.runtime.pose` tells of this head when it is not turned: where 0 lies is a definition."""
+"""Pitch, degrees, that `kpedge.runtime.pose` gives for this head when it is not turned: 0 is a definition."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
