@@ -101,8 +101,11 @@ def content(name):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
+    return make_folders(tmp_path_factory.mktemp("fuzz"))
+
+
+def make_folders(root):
     """A folder of each format, as kpedge writes it where it does, and the content of its label file."""
-    root = tmp_path_factory.mktemp("fuzz")
     found = {}
     for name, file in FILES.items():
         path = root / name / file

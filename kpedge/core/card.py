@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.errors import CorruptModelError, DataError
+from kpedge.core.files import parse_json
 from kpedge.core.geometry import CropRule
 from kpedge.core.joint_score import JointScore
 from kpedge.core.model_zoo import CARD_FILE
@@ -110,7 +111,7 @@ class Card(ABC):
         """The mean error of its validation faces, in sides of the box; 0 if the card does not state it."""
         stated = self.accuracy.get("validation", {})
         error = stated.get("nme_box") if isinstance(stated, dict) else None
-        return float(error) if isinstance(error, int | float) else 0.0
+        return float(error) if isinstance(error, int | float) and 0 <= error < 1e3 else 0.0
 
     @property
     def extents(self) -> dict[str, float]:
@@ -310,7 +311,7 @@ def card_from_dict(data: Any, source: str = "card") -> Card:
                 mean_shape=np.asarray(data["mean_shape"], dtype=np.float64),
                 joint=JointScore.from_dict(data["joint"]) if "joint" in data else None,
             )
-    except (KeyError, TypeError, ValueError, IndexError, DataError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, DataError) as error:
         raise CorruptModelError(f"{source}: the model card is damaged: {type(error).__name__}: {error}") from error
     _check(card, source)
     return card
@@ -331,7 +332,7 @@ def _check(card: Card, source: str) -> None:
     elif isinstance(card, ModelCard):
         if card.colour not in COLOURS or not 8 <= card.size <= 4096:
             raise CorruptModelError(f"{source}: the card asks for {card.size} px {card.colour!r}, which cannot be")
-        if card.mean_shape.shape != (len(card.scheme), 2):
+        if card.mean_shape.shape != (len(card.scheme), 2) or not np.isfinite(card.mean_shape).all():
             raise CorruptModelError(f"{source}: the card's mean shape does not fit its {len(card.scheme)} keypoints")
 
 
@@ -342,7 +343,7 @@ def card_from_json(text: str | bytes, source: str = "card") -> Card:
         CorruptModelError: as `card_from_dict`, or not JSON.
     """
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError as error:
         raise CorruptModelError(f"{source}: the model card is not JSON: {error}") from error
     return card_from_dict(data, source)

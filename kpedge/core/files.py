@@ -76,17 +76,27 @@ def read_json(path: Path, problem: type[KpedgeError]) -> Any:
     data, advice = read_bytes(path, problem), "export or copy the file again"
     try:
         text = data.decode("utf-8-sig")
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
         why = " (cut off?)" if cut else f": {error.msg} (column {error.colno})"
         raise problem(f"{path}:{error.lineno}: not JSON{why}", advice) from error
     except UnicodeDecodeError as error:
         raise problem(f"{path}: not a text file (byte {error.start} is not UTF-8)", advice) from error
-    except RecursionError:
-        raise problem(f"{path}: the JSON is nested too deeply", advice) from None
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a number of thousands of digits; nesting
         raise problem(f"{path}: not JSON that can be read: {error}", advice) from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The document of a JSON text.
+
+    Raises:
+        ValueError: the text is not JSON; the message says why and where.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ continued. `fetched.json` in the folder records what came from where.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from kpedge import __version__
 from kpedge.core.errors import ArchiveError, ChecksumError, DataError, OutputError, UsageError
-from kpedge.core.files import atomic_folder, make_folder, real_path, refuse_full_disk, write_json
+from kpedge.core.files import atomic_folder, make_folder, parse_json, real_path, refuse_full_disk, write_json
 from kpedge.core.leftovers import lock_folder
 from kpedge.core.text import format_count
 from kpedge.data.catalogue import PublicSet, RemoteFile
@@ -236,7 +235,7 @@ def _unpack_all(
 def _read_record(out: Path) -> dict[str, Any]:
     """What an earlier run recorded in the folder; empty if there was none."""
     try:
-        document = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        document = parse_json((out / RECORD).read_text(encoding="utf-8"))
         valid = all(set(file) == set(FetchedFile.__slots__) for file in document["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -162,8 +162,17 @@ def format_csv_row(cells: Sequence[str]) -> str:
 
 def is_file(path: Path) -> bool:
     """Whether a file exists, by a name that comes out of a label file and may not be a name at all."""
+    return _holds(path.is_file)
+
+
+def is_folder(path: Path) -> bool:
+    """The same of a folder."""
+    return _holds(path.is_dir)
+
+
+def _holds(question: Callable[[], bool]) -> bool:
     try:
-        return path.is_file()
+        return question()
     except (OSError, ValueError):  # too long; a NUL byte; links in a circle
         return False
 

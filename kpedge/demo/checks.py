@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from kpedge.core.errors import MissingExtraError, OutputError
 from kpedge.core.extras import EXTRAS, installed, pip_line
-from kpedge.core.files import is_own_output
+from kpedge.core.files import is_own_output, parse_json
 
 FORM = 1
 """Version of `report.json`."""
@@ -42,7 +41,7 @@ def check_target(out: Path, *, force: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())) or is_own_output(out):
         return
     try:
-        known = "kpedge_demo" in json.loads((out / REPORT).read_bytes())
+        known = "kpedge_demo" in parse_json((out / REPORT).read_bytes())
     except (OSError, ValueError, TypeError):
         known = False
     if not known:

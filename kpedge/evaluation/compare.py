@@ -14,7 +14,7 @@ from typing import Any
 
 from kpedge.core.errors import TrainingError, UsageError
 from kpedge.core.extras import importable
-from kpedge.core.files import read_bytes, real_path
+from kpedge.core.files import parse_json, read_bytes, real_path
 from kpedge.core.text import flag
 
 Record = dict[str, float]
@@ -148,7 +148,7 @@ def read_run(folder: Path, name: str) -> RunRecord:
         raise TrainingError(f"{folder}: not the folder of a run", advice)
     config = folder / "config.json"
     try:
-        settings = json.loads(read_bytes(config, TrainingError, "no such file, so this is not the folder of a run"))
+        settings = parse_json(read_bytes(config, TrainingError, "no such file, so this is not the folder of a run"))
     except ValueError as error:
         raise TrainingError(f"{config}: not JSON: {error}", "train the run again") from error
     except TrainingError as error:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kpedge.core.card import Card
-from kpedge.core.files import sha256
+from kpedge.core.files import parse_json, sha256
 from kpedge.core.machine import cpu_name
 from kpedge.export.load import open_model
 from kpedge.export.parity import ParityRow
@@ -95,7 +95,7 @@ def size_of(path: Path) -> int:
 def other_files(card_file: Path, weights_sha256: str, replaced: set[str]) -> dict[str, Any]:
     """The card that exists, when it is of the same weights and describes files that stay; else nothing."""
     try:
-        card = json.loads(card_file.read_bytes())
+        card = parse_json(card_file.read_bytes())
         same = card["weights_sha256"] == weights_sha256
         kept = {
             file: entry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from kpedge.core.card import FLOAT32, Card
 from kpedge.core.errors import CorruptModelError
 from kpedge.core.extras import installed
+from kpedge.core.files import parse_json
 from kpedge.export.card_file import content_hash
 from kpedge.export.load import CHECKPOINT, ONNX, format_of, open_model
 from kpedge.export.parity import ParityRow, check_parity, check_same_model, compare
@@ -137,7 +137,7 @@ def _card_names(path: Path, suffix: str, digest: str) -> bool | None:
     if not card_file.is_file():
         return None
     try:
-        entry = json.loads(card_file.read_bytes())["files"].get(path.name)
+        entry = parse_json(card_file.read_bytes())["files"].get(path.name)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptModelError(f"{card_file}: the card next to the model is damaged: {error}") from error
     if entry is None:

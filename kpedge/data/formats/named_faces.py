@@ -70,14 +70,15 @@ def group_shapes(shapes: Iterable[Shape]) -> list[Shape]:
     Raises:
         RowError: a face has two points of the same name.
     """
-    groups: dict[Any, Shape] = {}
+    groups: dict[str, Shape] = {}
     faces: list[Shape] = []
     loose: list[Shape] = []
     for shape in shapes:
-        if shape.group is not None and shape.group in groups:
-            groups[shape.group].take(shape)
+        group = str(shape.group)  # a file may state anything
+        if shape.group is not None and group in groups:
+            groups[group].take(shape)
         elif shape.group is not None:
-            groups[shape.group] = shape
+            groups[group] = shape
             faces.append(shape)
         else:
             (loose if shape.box is None else faces).append(shape)

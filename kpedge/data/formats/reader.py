@@ -20,7 +20,7 @@ from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
 from kpedge.data.labels import LabelProblem, LabelRow, Labels, photos_below
-from kpedge.data.rows import RowError, check_box, check_name, is_file, where_in
+from kpedge.data.rows import RowError, check_box, check_name, is_file, is_folder, where_in
 
 Parsed = tuple[str, Box, NDArray[np.float64]]
 """A parsed row: photo, box (4,), and points (K, 2)."""
@@ -110,7 +110,7 @@ class PhotoFinder:
             if not place.startswith("../") and is_file(self._root / place):
                 return place
         home = {posixpath.dirname(place) for place in places if posixpath.dirname(plain)}
-        home = {folder for folder in home if folder and (self._root / folder).is_dir()}
+        home = {folder for folder in home if folder and is_folder(self._root / folder)}
         found = self._elsewhere(plain, below, home) or self._elsewhere(_UPLOADED.sub(r"\1", plain), below, home)
         return found or posixpath.normpath(posixpath.join((*folders, "")[0], plain))
 

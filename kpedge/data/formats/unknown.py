@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from kpedge.core.errors import DataError
-from kpedge.core.files import read_json
+from kpedge.core.files import read_bytes, read_json
 from kpedge.core.images import SUFFIXES
 from kpedge.core.text import format_count
 from kpedge.data.formats.coco import json_files
@@ -95,11 +95,14 @@ def raise_for_json(paths: Sequence[Path]) -> None:
 
 
 def _check_readable(root: Path) -> None:
-    """Stop at files that may hold labels and must not be read.
+    """Stop at files that may hold labels and cannot be read: no permission, a pipe, a loop of links.
 
     Raises:
         DataError: there is one.
     """
     for path in [root, *sorted(root.rglob("*"))] if root.is_dir() else [root]:
-        if not os.access(path, os.R_OK) and (path.is_dir() or path.suffix.lower() in _LABEL_ENDINGS or path == root):
-            raise DataError(f"{path}: cannot be read: permission denied", "allow it, or give another folder")
+        if path.is_dir():
+            if not os.access(path, os.R_OK):
+                raise DataError(f"{path}: cannot be read: permission denied", "allow it, or give another folder")
+        elif path == root or path.suffix.lower() in _LABEL_ENDINGS:
+            read_bytes(path, DataError, limit=0)
