@@ -253,3 +253,10 @@ def test_100_megapixels_are_searched_in_tiles():
     assert len(model.seen) > 12
     assert iou(found.box[None], np.array([box_of(spot)]))[0, 0] > 0.97
     assert kept < 1.5 * 3 * side * side * 8500 / 12000, "the shrunk pictures, one after the other"
+
+
+def test_a_doubtful_face_stays_where_its_flipped_crop_shows_none(pipeline, photo, monkeypatch):
+    (expected,) = pipeline(photo)
+    monkeypatch.setattr("kpedge.runtime.pipeline.DOUBTFUL", 0.0)
+    (face,) = pipeline(photo)
+    assert (face.keypoints == expected.keypoints).all()

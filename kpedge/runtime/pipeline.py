@@ -120,7 +120,10 @@ class FacePipeline:
         if doubtful:
             flipped = [(place, (box, roll + math.pi)) for place, (box, roll) in doubtful.items()]
             other = self._refine(image, self._look(image, flipped, self.predictor))
-            faces |= {place: face for place, face in other.items() if _error(face) < CLEARER * _error(faces[place])}
+            clearer = (
+                p for p, face in other.items() if len(face.keypoints) and _error(face) < CLEARER * _error(faces[p])
+            )
+            faces |= {place: other[place] for place in clearer}
         return [(found[place], replace(face, box=found[place].box)) for place, face in faces.items()]
 
     def _refine(self, image: Image, faces: dict[int, Face]) -> dict[int, Face]:
