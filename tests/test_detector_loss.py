@@ -348,6 +348,7 @@ def drawn(seed, faces):
     return image
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_a_few_views_by_heart():
     """Over 5 seeds and 1 and 2 threads the worst was: overlap 0.67, score 0.98, points 0.17, empty view 0.21."""
     steps = 240

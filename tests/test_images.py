@@ -1,3 +1,7 @@
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import cv2
@@ -6,6 +10,7 @@ import pytest
 from conftest import turned_jpeg
 from PIL import Image as Pillow
 
+from kpedge import PIXEL_LIMIT
 from kpedge.core.errors import ImageError
 from kpedge.core.images import is_cut_off, pictures_below, read_image, read_pictures, write_image
 
@@ -85,6 +90,21 @@ def test_a_name_without_a_known_format_is_refused(tmp_path, picture):
         with pytest.raises(ImageError, match="format"):
             write_image(tmp_path / name, picture)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
+    """In a process of its own: OpenCV reads the limit that kpedge sets when it is imported."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 1, 0, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    command = [sys.executable, "-m", "kpedge", "predict", str(tmp_path / "bomb.png"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert PIXEL_LIMIT in done.stderr
 
 
 # Every kind of picture that another program writes

@@ -225,6 +225,7 @@ def huge(photo):
     return image, box, points
 
 
+@pytest.mark.slow
 def test_a_face_in_100_megapixels_is_found_in_bounded_memory(pipeline, huge):
     image, box, points = huge
     tracemalloc.start()
@@ -238,6 +239,7 @@ def test_a_face_in_100_megapixels_is_found_in_bounded_memory(pipeline, huge):
     assert np.linalg.norm(face.keypoints - points, axis=1).mean() < 0.04 * 1500
 
 
+@pytest.mark.slow
 def test_100_megapixels_are_searched_in_tiles():
     """A face that is larger than tiles overlap is found once, whole."""
     spot, side = (7000, 3000, 1500, 1500), 4000

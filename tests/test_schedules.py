@@ -1,20 +1,16 @@
 """Schedules, optimizers, the average of weights, and the configuration that names them."""
 
 import io
-import json
-from dataclasses import fields
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
-from kpedge.core.errors import TrainingError, UsageError
-from kpedge.core.text import flag
+from kpedge.core.errors import UsageError
 from kpedge.training.averaging import average_weights, resume_average
 from kpedge.training.config import TrainConfig
 from kpedge.training.optimizers import Phase, new_optimizer, phases
-from kpedge.training.recipes import DETECTOR, RECIPES
 from kpedge.training.registry import OPTIMIZERS, SCHEDULES
 from kpedge.training.schedules import Schedule, epochs_since_best
 
@@ -319,88 +315,3 @@ def test_a_resumed_average_ends_with_the_same_bits():
         resumed.update_parameters(model)
     for name, values in resumed.state_dict().items():
         assert torch.equal(values, straight.state_dict()[name]), name
-
-
-# Configuration
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"backbone": "vgg"},
-        {"head": "tail"},
-        {"norm": "weight"},
-        {"colour": "rgb"},
-        {"normalise": "white"},
-        {"init": "zeros"},
-        {"loss": "huber"},
-        {"optimizer": "lion"},
-        {"schedule": "linear"},
-        {"precision": "float8"},
-        {"epochs": 0},
-        {"lr": -1},
-        {"patience": -1},
-        {"momentum": 1.0},
-        {"grad_clip": NAN},
-        {"width": 0.1},
-        {"width": 9.0},
-        {"dropout": 0.95},
-        {"negatives": 101.0},
-        {"positive_weight": float("inf")},
-        {"switch_at": 1.5},
-        {"weight_decay": NAN},
-        {"batch_size": 0},
-        {"warmup": 100},
-        {"ema_decay": 1.0},
-        {"gamma": 1.0},
-        {"steps": 0},
-        {"jitter_exponent": 0.5},
-        {"seed": -1},
-        {"milestones": (0.5, 1.0)},
-        {"milestones": (NAN,)},
-        {"lr_groups": (("a", -1.0),)},
-        {"lr_groups": (("a", 0.1), ("b", NAN))},
-    ],
-)
-def test_what_is_out_of_range_is_refused_by_flag(wrong):
-    (name,) = wrong
-    with pytest.raises(UsageError, match=f"--{flag(name)} ?"):
-        TrainConfig(**wrong)
-
-
-def test_the_ends_of_a_range_are_allowed():
-    TrainConfig(dropout=0.9, switch_at=1.0, ema_decay=0.0, seed=2**63 - 1, lr=0.0, momentum=0.0, warmup=1.0)
-
-
-@pytest.mark.parametrize("config", [RECIPES["stage1"], DETECTOR])
-def test_every_field_is_a_flag_of_its_own_with_a_help(config):
-    names = [flag(item.name) for item in fields(config)]
-    assert len(set(names)) == len(names)
-    assert all(item.metadata["help"].endswith(".") for item in fields(config))
-    assert all(item.default in ("", *item.metadata["choices"]) for item in fields(config) if item.metadata["choices"])
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        *RECIPES.values(),
-        DETECTOR,
-        TrainConfig(freeze=("a.*", "b"), lr_groups=(("c*", 0.1), ("d", 0.0)), milestones=(), mirror=False, seed=7),
-    ],
-)
-def test_a_configuration_survives_json(config):
-    again = type(config).from_dict(json.loads(json.dumps(config.to_dict())))
-    assert again == config
-    assert again.differences(config) == []
-
-
-def test_a_configuration_of_another_version_is_refused():
-    whole = TrainConfig().to_dict()
-    for broken in ({**whole, "unheard_of": 1}, {**whole, "lr_groups": [["a"]]}, {**whole, "warmup": 100}):
-        with pytest.raises(TrainingError, match="does not fit this version"):
-            TrainConfig.from_dict(broken)
-
-
-def test_differences_name_flags_and_both_values():
-    found = TrainConfig(lr=0.2, lr_groups=(("a", 0.1),)).differences(TrainConfig())
-    assert found == ["--lr 0.2, not 0.1", "--lr-group (('a', 0.1),), not ()"]
