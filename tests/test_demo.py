@@ -1,29 +1,27 @@
-"""`kpedge demo`: its scene, its judge, the story in small, and what it does to folders. No test asserts a time."""
+"""`kpedge demo`: its video, the story in small, and what it does to folders. No test asserts a time."""
 
 import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from kpedge.cli.main import main
+from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import MissingExtraError, OutputError, UsageError
 from kpedge.core.faces import Face
 from kpedge.core.files import WRITTEN
 from kpedge.core.images import read_image
-from kpedge.core.keypoints import FACES21
 from kpedge.demo import checks
 from kpedge.demo.checks import check_extras, check_target
-from kpedge.demo.follow import FEWEST, SETTLED, follow, judge, record
 from kpedge.demo.make import make_faces, prepare_faces, train_model
-from kpedge.demo.scene import PATH, PRINTS, RATE, SIZE, Scene, view_at
 from kpedge.demo.settings import FACES_FROM, DemoSettings, demo_settings
 from kpedge.demo.story import TITLES, run_demo
+from kpedge.demo.tracking import compare, face_clip, record, track_video
 from kpedge.models.checkpoint import load_checkpoint
-from kpedge.runtime.pipeline import FacePipeline
+from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks import writers
 from kpedge.synthetic.preview import synthetic_preview
 
@@ -36,136 +34,43 @@ def nobody(*_told):
     pass
 
 
-@pytest.fixture(scope="module")
-def scene():
-    return Scene()
-
-
-def test_the_truth_is_where_the_faces_are(scene):
-    for time_s in (0.5, 2.6, 4.5, 7.4, 9.4):
-        number = round(time_s * RATE)
-        truth, in_view = scene.truth(number), scene.in_view(number)
-        assert truth.shape == (len(PRINTS), 21, 2)
-        found = FacePipeline(max_side=640)(scene.frame(number))
-        assert len(found) == in_view.sum()
-        for place in np.flatnonzero(in_view):
-            side = np.ptp(truth[place], axis=0).max()
-            away = min(np.linalg.norm(face.keypoints - truth[place], axis=1).mean() for face in found)
-            assert away < 0.05 * side, f"{time_s} s, print {place}"
-
-
-def test_the_mirrored_print_keeps_left_left(scene):
-    left, right = FACES21.points.index("left_pupil"), FACES21.points.index("right_pupil")
-    for place, number in ((0, 0), (1, round(4.5 * RATE))):
-        points = scene.truth(number)[place]
-        assert points[left, 0] < points[right, 0], "names count in the picture"
-
-
-def test_the_camera_eases_along_its_path(scene):
-    assert view_at(-1) == PATH[0]
-    assert view_at(1e3) == PATH[-1]
-    for view in PATH:
-        assert view_at(view.time_s).x == pytest.approx(view.x)
-        assert view_at(view.time_s).zoom == pytest.approx(view.zoom)
-    moves = [np.abs(scene.camera(n + 1) @ (750, 450, 1) - scene.camera(n) @ (750, 450, 1)).max() for n in range(239)]
-    assert max(moves) < 60, "no face jumps"
-    rests = scene.rests()
-    assert rests[0] == range(26)
-    assert [number for rest in rests for number in rest] == sorted(number for rest in rests for number in rest)
-    empty = [number for number in range(scene.frames) if not scene.in_view(number).any()]
-    assert len(empty) > 10, "the faces leave the frame"
-
-
-def test_a_frame_is_the_same_each_time_and_has_noise(scene):
-    assert scene.frame(5).shape == (SIZE[1], SIZE[0], 3)
-    assert (scene.frame(5) == scene.frame(5)).all()
-    assert (scene.frame(5) == Scene().frame(5)).all()
-    off = scene.frame(6).astype(float) - scene.frame(5)
-    assert off.std() == pytest.approx(np.sqrt(2) * 2.5, rel=0.15), "the camera rests: what differs is noise"
-    assert (scene.frame(5) != Scene(seed=1).frame(5)).any()
-
-
-def perfect(scene, number, shift=0.0):
+def perfect(clip, number, shift=0.0):
     """Faces as a model without fault would give them, moved by `shift` sides of the box."""
-    from kpedge.core.boxes import boxes_of_points
-
     faces = []
-    for place in np.flatnonzero(scene.in_view(number)).tolist():
-        points = scene.truth(number)[place]
-        box = boxes_of_points(points[None])[0]
-        faces.append(Face(box, points + np.array([shift * (box[2] - box[0]), 0]), 1.0, id=place + 1))
+    for place, points in enumerate(clip.truth(number), 1):
+        box = box_of_points(points)
+        faces.append(Face(box, points + np.array([shift * (box[2] - box[0]), 0]), 1.0, id=place))
     return tuple(faces)
 
 
-def test_the_judge_of_perfect_faces(scene):
-    judged = judge(scene, [perfect(scene, number) for number in range(scene.frames)], {"a": 2.0, "b": 3.0})
-    assert judged.error == judged.strays == 0
-    assert judged.jitter == pytest.approx(0, abs=1e-12)
-    assert judged.shown == judged.followed > scene.frames
-    assert judged.numbers == 2
-    assert len(judged.found_after_s) == 4
-    assert set(judged.found_after_s) == {0.0}
-    assert judged.frames_a_second == 200
-    assert json.loads(json.dumps(judged.to_dict()))["steps_ms"] == {"a": 2.0, "b": 3.0}
+def test_errors_misses_and_strays_are_measured():
+    clip = face_clip(0)
+    found = [perfect(clip, number, shift=0.02) for number in range(20)]
+    found[3] = found[3][:1]
+    found[5] = (*found[5], Face(np.array([0.0, 0, 9, 9]), np.zeros((21, 2)), 0.9, id=9))
+    tracking = compare(clip, found, {"a": 2.0, "b": 3.0})
+    assert tracking.error == tracking.error_p95 == pytest.approx(0.02)
+    assert (tracking.shown, tracking.tracked, tracking.strays, tracking.ids) == (40, 39, 1, 3)
+    assert tracking.frames_per_second == 200
+    nobody = compare(clip, [()] * 20, {})
+    assert (nobody.tracked, nobody.error, nobody.error_p95, nobody.frames_per_second) == (0, None, None, 0)
 
 
-def test_the_judge_measures_errors_and_misses(scene):
-    late, missed = 7, 0
-    found = []
-    first = None
-    for number in range(scene.frames):
-        faces = perfect(scene, number, shift=0.02)
-        if scene.in_view(number)[1] and first is None:
-            first = number
-        if first is not None and number < first + late:
-            missed += sum(face.id == 2 for face in faces)
-            faces = tuple(face for face in faces if face.id == 1)
-        stray = Face(np.array([0.0, 0, 9, 9]), np.zeros((21, 2)), 0.9, id=9)
-        found.append((*faces, stray) if number == 3 else faces)
-    judged = judge(scene, found, {"a": 1.0})
-    assert judged.error == pytest.approx(0.02)
-    assert judged.error_p95 == pytest.approx(0.02)
-    assert judged.shown - judged.followed == missed > 0
-    assert judged.strays == 1
-    assert judged.found_after_s[1] == pytest.approx(late / RATE, abs=1e-3)
-    assert judged.numbers == 3
+def test_the_released_models_track_the_video(small):
+    clip = face_clip(SMALL.seed)
+    found, tracking = track_video(small / "video" / "scene.mp4", clip, 30, nobody)
+    assert len(found) == tracking.frames == 30
+    assert tracking.tracked == tracking.shown == 60
+    assert (tracking.strays, tracking.ids) == (0, 2)
+    assert tracking.error < 0.04
 
 
-def test_the_judge_measures_jitter(scene):
-    rng = np.random.default_rng(0)
-    sigma, side = 0.01, perfect(scene, 0)[0]
-    width = side.box[2] - side.box[0]
-    found = [
-        tuple(replace(face, keypoints=face.keypoints + rng.normal(0, sigma * width, (21, 2))) for face in one)
-        for one in (perfect(scene, number) for number in range(26))
-    ]
-    judged = judge(Scene(26 / RATE), found, {})
-    assert judged.jitter == pytest.approx(np.sqrt(2) * sigma, rel=0.15)
-    short = Scene((SETTLED + FEWEST - 1) / RATE)
-    assert judge(short, found[: short.frames], {}).jitter is None
-
-
-def test_the_released_models_follow_the_filmed_scene(small):
-    cut = Scene(SMALL.seconds)
-    found, judged = follow(cut, small / "video" / "scene.mp4", nobody)
-    assert len(found) == judged.frames == cut.frames == 30
-    assert judged.followed == judged.shown == 30
-    assert judged.strays == 0
-    assert judged.error < 0.04
-    assert judged.jitter < 0.005
-    assert judged.found_after_s == (0.0,)
-
-
-def test_a_video_that_browsers_play_is_written_where_it_can_be(small, tmp_path, monkeypatch):
+def test_a_video_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(writers, "has_pyav", lambda: False)
     monkeypatch.setitem(writers.FORMATS, ".webm", ("webm", "libvpx", "NONE"))
-    cut = Scene(SMALL.seconds)
-    paths = [tmp_path / "a.mp4", tmp_path / "a.webm"]
-    written = record(cut, small / "video" / "scene.mp4", [()] * cut.frames, paths, nobody)
-    assert written == paths[:1]
-    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
     with pytest.raises(OutputError, match=r"a\.webm"):
-        record(cut, small / "video" / "scene.mp4", [()] * cut.frames, paths[1:], nobody)
+        record(map(face_clip(0).frame, range(3)), [()] * 3, tmp_path / "a.webm", Layers(), nobody)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from kpedge.core.errors import MissingExtraError, OutputError
 from kpedge.core.extras import EXTRAS, installed, pip_line
 from kpedge.core.files import is_own_output, parse_json
 
-FORM = 1
+FORM = 2
 """Version of `report.json`."""
 REPORT, PAGE = "report.json", "index.html"
 NEEDED = ("train", "export")

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kpedge.core.errors import OutputError
 from kpedge.core.files import atomic_folder, make_folder, record_output, write_json, write_text
 from kpedge.core.images import write_image
 from kpedge.core.keypoints import FACES21
 from kpedge.core.machine import describe
 from kpedge.demo.checks import FORM, PAGE, REPORT, check_extras, check_target
-from kpedge.demo.follow import film, follow, record, stills
 from kpedge.demo.make import (
     RELEASED,
     TRAINED,
@@ -30,13 +30,15 @@ from kpedge.demo.make import (
     train_model,
 )
 from kpedge.demo.report import page
-from kpedge.demo.scene import Scene
 from kpedge.demo.settings import DemoSettings
+from kpedge.demo.tracking import RATE, face_clip, record, stills, track_video
+from kpedge.runtime.overlay import Layers
 from kpedge.synthetic.preview import synthetic_preview
 
 SCRATCH = "prepared"
 """Folder of the prepared set: it is large, soon made again, and removed in the end."""
 
+PLAIN_VIDEO = "scene.mp4"
 VIDEOS = ("faces.mp4", "faces.webm")
 """The annotated video, for players and for browsers; the page shows stills where OpenCV cannot write the second."""
 
@@ -145,7 +147,7 @@ def run_demo(
             "settings": settings.to_dict(),
             "machine": machine,
             **_make_a_model(folder, settings, log),
-            **_follow_faces(folder, settings, log),
+            **_track_faces(folder, settings, log),
         }
         document["steps"] = [asdict(step) for step in log.steps]
         document["seconds"] = round(time.perf_counter() - began, 1)
@@ -230,21 +232,28 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
     }
 
 
-def _follow_faces(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, Any]:
-    """The second half: the released models on the sample photo, which moves."""
-    scene = Scene(settings.seconds, seed=settings.seed)
+def _track_faces(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, Any]:
+    """The second half: the released models on the sample photo's face, which moves."""
+    clip, frames = face_clip(settings.seed), max(1, round(settings.seconds * RATE))
     videos = make_folder(folder / "video")
     with log.step() as step:
-        film(scene, videos / "scene.mp4", step.progress)
-        found, following = follow(scene, videos / "scene.mp4", step.progress)
-        error = "–" if following.error is None else f"{following.error:.2%}"
+        record(map(clip.frame, range(frames)), [()] * frames, videos / PLAIN_VIDEO, Layers(), step.progress)
+        found, tracking = track_video(videos / PLAIN_VIDEO, clip, frames, step.progress)
+        error = "–" if tracking.error is None else f"{tracking.error:.2%}"
         step.result = (
-            f"{following.followed} of {following.shown} faces in {following.frames} frames, mean error {error} of the "
-            f"box, {sum(following.steps_ms.values()):.1f} ms a frame on one thread"
+            f"{tracking.tracked} of {tracking.shown} faces in {frames} frames, mean error {error} of the "
+            f"box, {sum(tracking.stages_ms.values()):.1f} ms a frame on one thread"
         )
+    written = []
     with log.step() as step:
-        written = record(scene, videos / "scene.mp4", found, [videos / name for name in VIDEOS], step.progress)
-        write_image(folder / "pictures" / "stills.jpg", stills(written[0], following.frames))
+        for path in (videos / name for name in VIDEOS):
+            try:
+                record(map(clip.frame, range(frames)), found, path, Layers(pose=True), step.progress)
+                written.append(path)
+            except OutputError:
+                if not written:  # only the one for browsers may be missing
+                    raise
+        write_image(folder / "pictures" / "stills.jpg", stills(written[0], frames))
         names = " and ".join(path.name for path in written)
-        step.result = f"{names}, {following.frames / following.rate:.1f} s at {following.rate:g} frames a second"
-    return {"video": {**following.to_dict(), "files": [path.name for path in written]}}
+        step.result = f"{names}, {frames / RATE:.1f} s at {RATE:g} frames a second"
+    return {"video": {**tracking.to_dict(), "files": [path.name for path in written]}}
