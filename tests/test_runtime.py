@@ -67,11 +67,12 @@ def test_a_missing_extra_is_reported_with_the_pip_line():
 
 
 def test_extras_are_those_of_the_project_file():
-    packages = {"PIL": "pillow", "yaml": "pyyaml"}
+    packages = {"PIL": "pillow", "yaml": "pyyaml", "pythonosc": "python-osc", "paho": "paho-mqtt"}
+    packages |= {"pillow_heif": "pillow-heif"}
     text = (ROOT / "pyproject.toml").read_text()
     for extra, modules in EXTRAS.items():
         line = re.search(rf"^{extra} = \[(.*)\]$", text, re.MULTILINE)[1]
-        assert tuple(re.findall(r'"(?!kpedge)([a-z]+)', line)) == tuple(packages.get(one, one) for one in modules)
+        assert tuple(re.findall(r'"(?!kpedge)([a-z0-9-]+)', line)) == tuple(packages.get(one, one) for one in modules)
 
 
 def test_prediction_is_preprocess_run_postprocess(exported, photos, prepared):

@@ -16,8 +16,10 @@ from small_frames import face_of, live
 from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.images import read_image
 from kpedge.runtime.overlay import Layers
-from kpedge.runtime.sinks.lines import LinesSink, UdpSink, largest_faces, parse_address
+from kpedge.runtime.server.address import Address, parse_address
+from kpedge.runtime.sinks.lines import LinesSink
 from kpedge.runtime.sinks.snapshots import SnapshotSink
+from kpedge.runtime.sinks.udp import UdpSink, largest_faces
 
 
 class Stream:
@@ -92,7 +94,7 @@ def test_a_reader_that_goes_away_ends_the_run_quietly():
     ],
 )
 def test_addresses(address, expected):
-    assert parse_address(address) == expected
+    assert parse_address(address, "--udp", host=None) == Address(*expected)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_addresses(address, expected):
 )  # fmt: skip
 def test_what_is_no_address_is_refused_with_an_example(address):
     with pytest.raises(UsageError) as caught:
-        parse_address(address)
+        parse_address(address, "--udp", host=None)
     assert "--udp 127.0.0.1:9000" in caught.value.advice
 
 
@@ -159,7 +161,7 @@ def test_nobody_needs_to_listen():
 @pytest.mark.parametrize("code", [errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAGAIN, errno.EPERM])
 def test_what_the_network_does_not_take_is_lost(code):
     sink = UdpSink("127.0.0.1:9")
-    sink._socket.close()
+    sink._datagrams._socket.close()
 
     class Broken:
         sent = 0
@@ -168,7 +170,7 @@ def test_what_the_network_does_not_take_is_lost(code):
             self.sent += 1
             raise OSError(code, os.strerror(code))
 
-    sink._socket = broken = Broken()
+    sink._datagrams._socket = broken = Broken()
     for number in range(5):
         sink.show(live(number))
     assert broken.sent == 5
@@ -200,7 +202,7 @@ def test_the_largest_of_too_many_faces_are_sent_and_it_is_said_once():
 
 def test_a_system_with_shorter_datagrams_gets_shorter_ones():
     sink = UdpSink("127.0.0.1:9")
-    sink._socket.close()
+    sink._datagrams._socket.close()
 
     class Short:
         taken = ()
@@ -210,7 +212,7 @@ def test_a_system_with_shorter_datagrams_gets_shorter_ones():
                 raise OSError(errno.EMSGSIZE, "too long")
             self.taken = (*self.taken, data)
 
-    sink._socket = short = Short()
+    sink._datagrams._socket = short = Short()
     for number in range(2):
         sink.show(live(number, crowd(40)))
     assert [json.loads(data)["frame"] for data in short.taken] == [0, 1]

@@ -30,13 +30,25 @@ Backend = Annotated[
 ]
 Features = Annotated[
     bool,
-    typer.Option("--features", help="Add openness of eyes and mouth, smile, brows, gaze, position in mm."),
+    typer.Option(
+        "--features",
+        help="Add openness of eyes and mouth, smile, brows, gaze, position in mm.",
+        rich_help_panel="Results",
+    ),
 ]
 Focal = Annotated[
     float | None,
-    typer.Option(help="The camera's focal length in pixels, for positions. (default: that of a 60 degree view)"),
+    typer.Option(
+        help="The camera's focal length in pixels, for positions. (default: that of a 60 degree view)",
+        metavar="PX",
+        rich_help_panel="Results",
+    ),
 ]
-Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads.", metavar="N", rich_help_panel="Runtime")]
+Provider = Annotated[
+    str,
+    typer.Option(help="onnxruntime's execution provider: cpu, cuda, …, or auto.", rich_help_panel="Runtime"),
+]
 Scheme = Annotated[str, typer.Option(help="Keypoint scheme of the labels.")]
 
 

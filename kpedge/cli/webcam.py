@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from kpedge.cli import output
-from kpedge.cli.options import Backend, Features, Focal, Force, Threads, examples
+from kpedge.cli.options import Backend, Features, Focal, Force, Provider, Threads, examples
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.sinks.outputs import DEFAULT_ADDRESS, OUTPUTS, OutputContext
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):\d+|\d{4,}")
 """What may follow `--serve`: a camera's number has fewer digits than a port of this form."""
+SOURCE, TRACKING, OUTPUT = "Source", "Tracking", "Outputs (any mix)"
+"""Parts of the help."""
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -53,6 +55,8 @@ def register(app: typer.Typer) -> None:
             "kpedge webcam",
             "kpedge webcam video.mp4 --record annotated.mp4",
             "kpedge webcam 0 --serve",
+            "kpedge webcam clip.mp4 --csv faces.csv --features",
+            "kpedge webcam 0 --vmc 127.0.0.1:39539",
             "kpedge webcam rtsp://camera.local/stream --json --udp 127.0.0.1:9000",
             "ffmpeg -i video.mp4 -f mjpeg - | kpedge webcam - --json",
         ),
@@ -69,7 +73,7 @@ def _with_outputs(command: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     parameters = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
     for one in OUTPUTS:
-        option = typer.Option(one.flag, help=one.help, metavar=one.metavar)
+        option = typer.Option(one.flag, help=one.help, metavar=one.metavar, rich_help_panel=OUTPUT)
         annotation: Any = Annotated[one.value if one.value is bool else one.value | None, option]
         default = False if one.value is bool else None
         parameters.append(
@@ -87,53 +91,117 @@ def webcam(
     ] = "0",
     model: Annotated[str, typer.Option(help="Keypoint model: an ONNX file, or a released stage 3.")] = DEFAULT_MODEL,
     detector: Annotated[str, typer.Option(help="Face detector: an ONNX file, or a released model.")] = DEFAULT_DETECTOR,
-    size: Annotated[str | None, typer.Option(help="Request WIDTHxHEIGHT from the camera.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after this many frames.")] = None,
+    duration: Annotated[float | None, typer.Option(min=0, metavar="S", help="Stop after this many seconds.")] = None,
+    force: Force = False,
+    size: Annotated[
+        str | None, typer.Option(help="Request this size from the camera.", metavar="WxH", rich_help_panel=SOURCE)
+    ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Frames per second: of the camera, of images in a folder, or of -.")
+        float | None,
+        typer.Option(
+            help="Frames per second: of the camera, of images in a folder, of -, or of a snapshot's address.",
+            metavar="FPS",
+            rich_help_panel=SOURCE,
+        ),
     ] = None,
-    pixel_format: Annotated[str | None, typer.Option(help="Request a pixel format, such as MJPG.")] = None,
+    pixel_format: Annotated[
+        str | None, typer.Option(help="Request a pixel format, such as MJPG.", metavar="CODE", rich_help_panel=SOURCE)
+    ] = None,
     stream: Annotated[
-        int | None, typer.Option(min=0, help="Which of several video streams of a file, from 0. (default: the file's)")
+        int | None,
+        typer.Option(
+            min=0,
+            help="Which of several video streams of a file, from 0. (default: the file's)",
+            metavar="N",
+            rich_help_panel=SOURCE,
+        ),
     ] = None,
-    realtime: Annotated[bool, typer.Option("--realtime", help="Play files at their own speed.")] = False,
-    window: Annotated[
-        bool | None,
-        typer.Option("--window/--no-window", help="Show a window. (default: if there is no other output)"),
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Play files at their own speed.", rich_help_panel=SOURCE)
+    ] = False,
+    max_faces: Annotated[
+        int, typer.Option(min=1, help="Maximum number of tracked faces.", metavar="N", rich_help_panel=TRACKING)
+    ] = 10,
+    max_side: Annotated[
+        int,
+        typer.Option(
+            help="Longer side, in pixels, at which frames are searched; faces of 16 px there are found.",
+            metavar="PX",
+            rich_help_panel=TRACKING,
+        ),
+    ] = 320,
+    detection_interval: Annotated[
+        float,
+        typer.Option(
+            help="Seconds between searches for new faces while others are tracked.",
+            metavar="S",
+            rich_help_panel=TRACKING,
+        ),
+    ] = 1.0,
+    prefer: Annotated[
+        str,
+        typer.Option(
+            help="Which faces are tracked where there are more than --max-faces: largest, score, centre.",
+            metavar="WHICH",
+            rich_help_panel=TRACKING,
+        ),
+    ] = "largest",
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Lowest score of a face. (default: the model's)",
+            metavar="SCORE",
+            rich_help_panel=TRACKING,
+        ),
     ] = None,
-    snapshot_dir: Annotated[Path, typer.Option(help="Folder for frames saved by key or in the browser.")] = Path(
-        "snapshots"
-    ),
+    smooth: Annotated[
+        bool,
+        typer.Option("--smooth/--no-smooth", help="Smooth keypoints over time.", rich_help_panel="Results"),
+    ] = True,
+    features: Features = False,
+    focal: Focal = None,
+    names: Annotated[
+        bool,
+        typer.Option("--names", help="Add the keypoints' names to each JSON document.", rich_help_panel="Results"),
+    ] = False,
+    snapshot_dir: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for frames saved by key or in the browser.", metavar="FOLDER", rich_help_panel=OUTPUT
+        ),
+    ] = Path("snapshots"),
     serve_token: Annotated[
-        str | None, typer.Option(help="Token that browsers must show; visible in the list of processes.")
+        str | None,
+        typer.Option(
+            help="Token for --serve and --websocket; visible in the list of processes.",
+            metavar="TOKEN",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     serve_token_file: Annotated[
         Path | None,
-        typer.Option(help="File with the token. (default: the variable KPEDGE_SERVE_TOKEN, else a new token)"),
+        typer.Option(
+            help="File with the token. (default: the variable KPEDGE_SERVE_TOKEN, else a new token)",
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
-    duration: Annotated[float | None, typer.Option(min=0, help="Stop after this many seconds.")] = None,
-    max_faces: Annotated[int, typer.Option(min=1, help="Maximum number of tracked faces.")] = 10,
-    max_side: Annotated[
-        int, typer.Option(help="Longer side, in pixels, at which frames are searched; faces of 16 px there are found.")
-    ] = 320,
-    detection_interval: Annotated[
-        float, typer.Option(help="Seconds between searches for new faces while others are tracked.")
-    ] = 1.0,
-    prefer: Annotated[
-        str, typer.Option(help="Which faces are tracked where there are more than --max-faces: largest, score, centre.")
-    ] = "largest",
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Lowest score of a face. (default: the model's)")
+    window: Annotated[
+        bool | None,
+        typer.Option(
+            "--window/--no-window", help="Show a window. (default: without other outputs)", rich_help_panel="Window"
+        ),
     ] = None,
-    smooth: Annotated[bool, typer.Option("--smooth/--no-smooth", help="Smooth keypoints over time.")] = True,
-    pose: Annotated[bool, typer.Option("--pose", help="Draw the head pose.")] = False,
-    features: Features = False,
-    focal: Focal = None,
-    mirror: Annotated[bool, typer.Option("--mirror", help="Mirror the displayed image.")] = False,
+    pose: Annotated[bool, typer.Option("--pose", help="Draw the head pose.", rich_help_panel="Window")] = False,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Mirror the displayed image.", rich_help_panel="Window")
+    ] = False,
     threads: Threads = 1,
-    provider: Annotated[str, typer.Option(help="onnxruntime's execution provider: cpu, cuda, …, or auto.")] = "cpu",
+    provider: Provider = "cpu",
     backend: Backend = "auto",
-    force: Force = False,
     **outputs: Any,
 ) -> None:
     """Detect and track faces in a camera, video or stream, and show or send them live.
@@ -152,8 +220,8 @@ def webcam(
     from kpedge.runtime.sources.open import open_source
     from kpedge.runtime.tracker import FaceTracker
 
-    if (serve_token is not None or serve_token_file is not None) and outputs["serve"] is None:
-        raise UsageError("--serve-token is for a preview", "add --serve")
+    if (serve_token is not None or serve_token_file is not None) and not (outputs["serve"] or outputs["websocket"]):
+        raise UsageError("--serve-token is for a preview", "add --serve or --websocket")
     tracker = FaceTracker(
         model,
         detector,
@@ -195,8 +263,10 @@ def webcam(
             sinks.append(sink)
 
         scheme = tracker.predictor.model.card.scheme
-        context = OutputContext(frames, scheme, controls, output.say, force, find_token(serve_token, serve_token_file))
         requested = [one for one in OUTPUTS if outputs[one.name] not in (None, False)]
+        needs_features = features or any(one.features for one in requested)
+        token = find_token(serve_token, serve_token_file)
+        context = OutputContext(frames, scheme, controls, output.say, needs_features, force, token)
         for one in requested:
             add(one.open(outputs[one.name], context))
         polls: list[Callable[[], None]] = []
@@ -217,8 +287,9 @@ def webcam(
             sinks,
             controls,
             pose=any(one.pose for one in requested),
-            features=features,
+            features=needs_features,
             focal=focal,
+            names=names,
             report=report,
             max_frames=max_frames,
             duration=duration,

@@ -42,6 +42,8 @@ REST = {"brow": 0.315, "lips": 0.25, "pupil": -0.022}
 """At rest, in distances between the eyes: brows over the line of an eye's corners, height of closed lips, and pupils
 below that line.
 """
+EYE_OPEN = 0.3
+"""Usual openness of an eye."""
 EYE_RADIUS = 0.22
 """From the middle of an eyeball to its pupil, in distances between the eyes."""
 SMILE = (5.0, 1.5, -0.95)

@@ -77,6 +77,7 @@ def run_live(
     pose: bool = True,
     features: bool = False,
     focal: float | None = None,
+    names: bool = False,
     report: LiveReport | None = None,
     max_frames: int | None = None,
     duration: float | None = None,
@@ -94,6 +95,7 @@ def run_live(
         pose: estimate head poses, even if they are not drawn.
         features: compute `Face.features`.
         focal: the camera's focal length, pixels, for the features; None for a usual one.
+        names: add the keypoints' names to each document.
         report: filled during the run, for a caller that needs it even if the source fails.
         max_frames: stop after this many frames.
         duration: stop after this many seconds.
@@ -130,7 +132,7 @@ def run_live(
             steps = {"decode": frame.decode_s, **tracker.stage_seconds}
             report.add(steps, len(faces))
             rate = meter.tick(time.monotonic())
-            live = LiveFrame(source.name, frame, faces, scheme, steps, rate, layers)
+            live = LiveFrame(source.name, frame, faces, scheme, steps, rate, layers, names)
             for sink in list(going):
                 if not attempt(functools.partial(sink.show, live)):
                     going.remove(sink)

@@ -43,33 +43,37 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_address(text: str) -> Address:
-    """Parse `HOST:PORT`, `[IPV6]:PORT`, or `PORT` and `:PORT`, which mean this machine only.
+def parse_address(text: str, flag: str = "--serve", *, host: str | None = DEFAULT_HOST) -> Address:
+    """Parse `HOST:PORT` or `[IPV6]:PORT`; for a listener also `PORT` and `:PORT`, which mean this machine only.
+
+    Args:
+        text: what the user wrote.
+        flag: with which, for error messages.
+        host: if the text has none; None for the address of another program, which needs one.
 
     Raises:
-        UsageError: not of that form, or the port is not from 0 to 65535.
+        UsageError: not of that form, or a port that there is not.
     """
-    advice = f"use HOST:PORT, [IPV6]:PORT or PORT, for example {Address()}"
-    host, colon, port = text.strip().rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
+    forms = "HOST:PORT or [IPV6]:PORT" if host is None else "HOST:PORT, [IPV6]:PORT or PORT"
+    advice = f"write {forms}, for example {flag} {Address(port=9000 if host is None else DEFAULT_PORT)}"
+    name, _, port = text.strip().rpartition(":")
+    if name.startswith("[") and name.endswith("]"):
+        name = name[1:-1]
         try:
-            ipaddress.IPv6Address(host)
+            ipaddress.IPv6Address(name)
         except ValueError:
-            raise UsageError(f"--serve {text}: {host!r} is not an IPv6 address", advice) from None
-    elif ":" in host:
-        raise UsageError(f"--serve {text}: write an IPv6 address in brackets", advice)
-    elif host and not _HOST_NAME.fullmatch(host):
-        raise UsageError(f"--serve {text}: {host!r} is not a host", advice)
-    if not (port.isascii() and port.isdigit()):
-        reason = "the port is missing" if not port or not colon else f"{port!r} is not a port"
-        raise UsageError(f"--serve {text}: {reason}", advice)
-    if int(port) > 65535:
-        raise UsageError(f"--serve {text}: the port must be between 0 and 65535", advice)
-    return Address(host or DEFAULT_HOST, int(port))
+            raise UsageError(f"{flag} {text}: {name!r} is not an IPv6 address", advice) from None
+    elif ":" in name:
+        raise UsageError(f"{flag} {text}: write an IPv6 address in brackets", advice)
+    elif (name and not _HOST_NAME.fullmatch(name)) or not (name or host):
+        raise UsageError(f"{flag} {text}: {name!r} is not a host", advice)
+    if not (port.isascii() and port.isdigit() and (host is None) <= int(port) <= 65535):
+        reason = f"{port!r} is not a port" if port else "the port is missing"
+        raise UsageError(f"{flag} {text}: {reason}", advice)
+    return Address(name or host or "", int(port))
 
 
-def bind(address: Address) -> socket.socket:
+def bind(address: Address, flag: str = "--serve") -> socket.socket:
     """A socket that is bound to an address.
 
     Raises:
@@ -81,7 +85,7 @@ def bind(address: Address) -> socket.socket:
         )[0]
     except OSError as error:
         raise OutputError(
-            f"--serve {address}: host not found: {error.strerror}", f"for this machine only: {Address()}"
+            f"{flag} {address}: host not found: {error.strerror}", f"for this machine only: {Address()}"
         ) from error
     listener = socket.socket(family, kind, protocol)
     try:
@@ -92,24 +96,24 @@ def bind(address: Address) -> socket.socket:
         listener.listen()
     except OSError as error:
         listener.close()
-        raise _explain(address, error) from error
+        raise _explain(address, flag, error) from error
     return listener
 
 
-def _explain(address: Address, error: OSError) -> OutputError:
+def _explain(address: Address, flag: str, error: OSError) -> OutputError:
     if error.errno == errno.EADDRINUSE:
         return OutputError(
-            f"--serve {address}: the port is in use",
+            f"{flag} {address}: the port is in use",
             "choose another, or 0 for any that is free",
         )
     if error.errno == errno.EACCES:
-        return OutputError(f"--serve {address}: no permission", "choose a port from 1024 on")
+        return OutputError(f"{flag} {address}: no permission", "choose a port from 1024 on")
     if error.errno == errno.EADDRNOTAVAIL:
         return OutputError(
-            f"--serve {address}: this machine has no such address",
+            f"{flag} {address}: this machine has no such address",
             f"to listen on all of its addresses: 0.0.0.0:{address.port}",
         )
-    return OutputError(f"--serve {address}: cannot listen: {error.strerror}", "choose another address")
+    return OutputError(f"{flag} {address}: cannot listen: {error.strerror}", "choose another address")
 
 
 def reachable_host(host: str) -> str:

@@ -23,6 +23,7 @@ class OutputContext:
         scheme: of the keypoints.
         controls: what people at the output may change.
         notify: called with one line for people.
+        features: whether the faces have features.
         force: replace files.
         token: that browsers have to show; None makes one.
     """
@@ -31,6 +32,7 @@ class OutputContext:
     scheme: KeypointScheme
     controls: Controls
     notify: Callable[[str], None]
+    features: bool = False
     force: bool = False
     token: str | None = None
 
@@ -47,6 +49,8 @@ class Output:
         opener: `module:function` that takes the value and an `OutputContext`, and returns a sink. It raises
             `UsageError`, or `OutputError` for a reason that leaves other outputs untouched.
         pose: whether it needs the head pose of every face.
+        features: whether it needs the features of every face.
+        photos: whether `kpedge predict` has it, too.
         metavar: of the value in the help; None for the type's.
     """
 
@@ -56,6 +60,8 @@ class Output:
     summary: str
     opener: str
     pose: bool = False
+    features: bool = False
+    photos: bool = False
     metavar: str | None = None
 
     @property
@@ -86,8 +92,79 @@ OUTPUTS = (
         str,
         "Send the same JSON to HOST:PORT, one datagram per frame.",
         "the same document, a datagram per frame, for avatars and robots",
-        "kpedge.runtime.sinks.lines:open_udp",
+        "kpedge.runtime.sinks.udp:open_udp",
         pose=True,
+        metavar="HOST:PORT",
+    ),
+    Output(
+        "--csv",
+        Path,
+        "Write a CSV file: a row per face.",
+        "a row per face: image, frame, time, size, id, box, score, points by name, pose and, with `--features`, "
+        "these; a frame without a face has one row. `NAME.part.csv` grows meanwhile",
+        "kpedge.runtime.sinks.csv_file:open_csv",
+        pose=True,
+        photos=True,
+        metavar="FILE",
+    ),
+    Output(
+        "--parquet",
+        Path,
+        "Write the same table as a Parquet file.",
+        "the same table, typed; extra `parquet`",
+        "kpedge.runtime.sinks.parquet:open_parquet",
+        pose=True,
+        photos=True,
+        metavar="FILE",
+    ),
+    Output(
+        "--osc",
+        str,
+        "Send Open Sound Control bundles to HOST:PORT.",
+        "Open Sound Control, a bundle per frame: `/kpedge/frame NUMBER SECONDS FACES`, and `/kpedge/face/ID/` with "
+        "`box`, `score`, `points`, `pose` and `features/NAME`; extra `osc`",
+        "kpedge.runtime.sinks.osc:open_osc",
+        pose=True,
+        metavar="HOST:PORT",
+    ),
+    Output(
+        "--vmc",
+        str,
+        "Send the largest face to an avatar (VMC protocol) at HOST:PORT.",
+        "Virtual Motion Capture for avatars (VSeeFace, VNyan, Warudo; usually port 39539): rotation of the head and "
+        "blend shapes (VRM's and ARKit's) of the largest face; extra `osc`",
+        "kpedge.runtime.sinks.vmc:open_vmc",
+        pose=True,
+        features=True,
+        metavar="HOST:PORT",
+    ),
+    Output(
+        "--lsl",
+        str,
+        "Open a stream of that name in the Lab Streaming Layer.",
+        "Lab Streaming Layer, a sample per face; the channels are the columns of `--csv` from `id` on; extra `lsl`",
+        "kpedge.runtime.sinks.lsl:open_lsl",
+        pose=True,
+        metavar="NAME",
+    ),
+    Output(
+        "--websocket",
+        str,
+        "Serve the same JSON to WebSocket clients at HOST:PORT.",
+        "the same document to all clients; a slow one skips frames. Other machines need the token in the printed URL; "
+        "pages of other sites are refused; extra `websocket`",
+        "kpedge.runtime.sinks.websocket:open_websocket",
+        pose=True,
+        metavar="HOST:PORT",
+    ),
+    Output(
+        "--mqtt",
+        str,
+        "Publish the same JSON at a broker: HOST[:PORT]/TOPIC.",
+        "the same document, published without confirmation; `USER:PASSWORD@` may stand before the host; extra `mqtt`",
+        "kpedge.runtime.sinks.mqtt:open_mqtt",
+        pose=True,
+        metavar="ADDRESS",
     ),
     Output(
         "--record",
@@ -97,6 +174,7 @@ OUTPUTS = (
         "`.avi`. `NAME.part.mp4` grows meanwhile and gets its name when all frames are in it; with the extra "
         "`video`, `.mp4` and `.mkv` play up to the last second even after a power cut",
         "kpedge.runtime.sinks.record:open_recorder",
+        metavar="FILE",
     ),
     Output(
         "--serve",

@@ -20,6 +20,7 @@ from kpedge.core.files import make_folder, output_error, refuse_existing
 from kpedge.core.geometry import Image
 from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.pacing import FASTEST, Timeline, file_rate
+from kpedge.runtime.sinks.partial import PartialFile
 from kpedge.runtime.sinks.sink import LiveFrame
 from kpedge.runtime.sinks.writers import FORMATS, Writer, count_frames, open_writer
 
@@ -168,7 +169,7 @@ class Recorder:
             )
         try:
             if self._file is not None:
-                self._file.finish(force=self._force)
+                self._file.finish()
         except OutputError as error:
             problem = problem or error
         self.saved = None if self._file is None else self._file.saved
@@ -196,7 +197,8 @@ class Recorder:
             self._check_space()
             if self._file is None:
                 rate = file_rate([at for _, at in frames], self._rate)
-                self._file = _RecordedFile(self.path, image, rate, LIVE_GAP_S if self._live else FILE_GAP_S)
+                longest_s = LIVE_GAP_S if self._live else FILE_GAP_S
+                self._file = _RecordedFile(self.path, image, rate, longest_s, force=self._force)
             self._file.write(image, time_s)
 
     def _check_space(self) -> None:
@@ -223,21 +225,16 @@ class _RecordedFile:
         OutputError: it cannot be started.
     """
 
-    def __init__(self, path: Path, first: Image, rate: float, longest_s: float) -> None:
+    def __init__(self, path: Path, first: Image, rate: float, longest_s: float, *, force: bool) -> None:
         self._path, self._timeline = path, Timeline(rate, longest_s)
         self._height, self._width = first.shape[:2]
         self.saved: Path | None = None
         """The finished file."""
-        self._part = _free_name(path.with_name(f"{path.stem}.part{path.suffix}"))
+        self._out = PartialFile(path, force=force)
         try:
-            self._file = self._part.open("x+b", buffering=0)
-        except OSError as error:
-            raise output_error(path, error) from error
-        try:
-            self._writer: Writer = open_writer(self._file, self._part, rate, (self._width, self._height))
+            self._writer: Writer = open_writer(self._out.file, self._out.part, rate, (self._width, self._height))
         except BaseException:
-            self._file.close()
-            self._part.unlink(missing_ok=True)
+            self._out.discard()
             raise
 
     def write(self, image: Image, time_s: float) -> None:
@@ -246,7 +243,7 @@ class _RecordedFile:
         if tick is not None:
             self._writer.write(fit(image, self._width, self._height), tick)
 
-    def finish(self, *, force: bool) -> None:
+    def finish(self) -> None:
         """Close the file, count its frames and give it its name.
 
         Raises:
@@ -255,32 +252,17 @@ class _RecordedFile:
         reason = ""
         try:
             self._writer.close()
-            os.fsync(self._file.fileno())
+            os.fsync(self._out.file.fileno())
         except Exception as error:  # noqa: BLE001 -- of encoders and disks
             reason = f": {_reason(error)}"
-        try:
-            self._file.close()
-            found, written = count_frames(self._part), self._writer.written
-            if not found:
-                self._part.unlink()
-                raise OutputError(f"{self._path}: nothing could be recorded{reason}", DISK_ADVICE)
-            target = self._path if force else _free_name(self._path)
-            self._part.replace(target)
-            self.saved = target
-        except OSError as error:
-            raise output_error(self._path, error) from error
+        found, written = count_frames(self._out.part), self._writer.written
+        if not found:
+            self._out.discard()
+            raise OutputError(f"{self._path}: nothing could be recorded{reason}", DISK_ADVICE)
+        self.saved = self._out.finish()
         if found < written or reason:
             raise OutputError(f"{self._path}: {found} of {written} frames could be recorded{reason}", DISK_ADVICE)
 
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _free_name(path: Path) -> Path:
-    """The path, or one with a number if that is taken."""
-    number, free = 2, path
-    while free.exists():
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        number += 1
-    return free

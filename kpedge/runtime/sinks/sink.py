@@ -26,6 +26,8 @@ class LiveFrame:
         steps: step of the pipeline -> seconds that it took for this frame.
         rate: frames per second processed at present.
         layers: what is drawn of the faces.
+        names: whether the keypoints' names are part of `to_dict`.
+        still: whether it is a photo, which has neither number nor time.
     """
 
     source: str
@@ -35,6 +37,8 @@ class LiveFrame:
     steps: Mapping[str, float]
     rate: float
     layers: Layers
+    names: bool = False
+    still: bool = False
     _drawn: Image | None = field(default=None, init=False)
 
     def drawn(self, layers: Layers | None = None) -> Image:
@@ -50,11 +54,15 @@ class LiveFrame:
         return self._drawn
 
     def to_dict(self) -> dict[str, Any]:
-        """The document of `--json` and `--udp`."""
+        """The document of `--json`, `--udp` and others."""
+        height, width = self.frame.image.shape[:2]
         return {
             "image": self.frame.name or self.source,
             "frame": self.frame.number,
             "time_s": round(self.frame.time_s, 4),
+            "size": [width, height],
+            "scheme": self.scheme.name,
+            **({"names": list(self.scheme.points)} if self.names else {}),
             "faces": [face.to_dict() for face in self.faces],
         }
 
