@@ -60,7 +60,7 @@ def test_a_line_for_each_frame(run, video, clip):
     assert [line["frame"] for line in lines] == list(range(COUNT))
     assert [line["time_s"] for line in lines] == pytest.approx([number / RATE for number in range(COUNT)], abs=1e-3)
     for line in lines:
-        assert line.keys() == {"image", "frame", "time_s", "faces"}
+        assert line.keys() == {"image", "frame", "time_s", "size", "scheme", "faces"}
         assert line["image"] == str(video)
         (face,) = line["faces"]
         assert face["id"] == 1

@@ -25,7 +25,7 @@ def face_columns(scheme: KeypointScheme, *, features: bool) -> dict[str, type]:
 
 def face_row(face: Face, count: int, *, features: bool) -> list[Any]:
     """The values of `face_columns` for a face of a scheme of `count` points; None where there is none."""
-    points: list[float | None] = face.keypoints.reshape(-1).tolist() or [None] * (2 * count)
+    points: list[Any] = face.keypoints.reshape(-1).tolist() or [None] * (2 * count)
     angles: list[float | None] = [None] * 3 if face.pose is None else [getattr(face.pose, name) for name in ANGLES]
     found = face.features or Features()
     values = [*face.box.tolist(), face.score, *points, *angles]
