@@ -184,6 +184,8 @@ def test_twelve_runs_have_twelve_looks(tmp_path, capsys):
     assert image.shape[1] > 1000
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
     capsys.readouterr()
+    assert main(["compare", *map(str, folders), "--out", str(picture)]) == 0, "kpedge's own file may be replaced"
+    picture.write_bytes(b"mine")
     assert main(["compare", *map(str, folders), "--out", str(picture)]) == 1
     assert "exists already" in capsys.readouterr().err
     assert main(["compare", *map(str, folders), "--out", str(picture), "--force"]) == 0

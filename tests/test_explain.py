@@ -186,11 +186,12 @@ def test_the_command_writes_pictures_of_what_is_asked(command, capsys):
         f"maps_{number}_{name}.png" for number, name in enumerate(("prelu1_1", "prelu2_2", "prelu3_2", "prelu4_2"), 1)
     ]
     points = ["point_18_nose_tip.png", "point_03_right_brow_inner.png"]
-    assert {path.name for path in out.iterdir()} == {"overview.png", "kernels.png", *maps, *points}
+    assert {path.name for path in out.glob("*.png")} == {"overview.png", "kernels.png", *maps, *points}
     assert read_image(out / points[0]).shape[1] > 500
+    assert main([*arguments, "--layer", "prelu2_2", "--averaged"]) == 0, "kpedge's own files may be replaced"
+    (out / "overview.png").write_bytes(b"mine")
     assert main(arguments) == 1
     assert "exists already" in capsys.readouterr().err
-    assert main([*arguments, "--force", "--layer", "prelu2_2", "--averaged"]) == 0
 
 
 def test_a_part_of_the_face_stands_for_its_points(trained, photos, tmp_path):

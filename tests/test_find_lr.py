@@ -72,7 +72,7 @@ def test_a_search_leaves_a_chart_and_a_table_and_nothing_of_a_run(prepared, tmp_
     done = []
     config = TrainConfig(**ALONE)
     found = find_learning_rate("stage1", [prepared], tmp_path, config, progress=lambda *step: done.append(step))
-    assert {path.name for path in tmp_path.iterdir()} == {"find_lr.png", "find_lr.csv"}
+    assert {path.name for path in tmp_path.iterdir() if path.suffix} == {"find_lr.png", "find_lr.csv"}
     assert found.chart.read_bytes()[:4] == b"\x89PNG"
     rows = list(csv.DictReader(found.table.read_text().splitlines()))
     assert rows[0].keys() == {"step", "lr", "loss", "start_loss", "smoothed"}
@@ -83,10 +83,11 @@ def test_a_search_leaves_a_chart_and_a_table_and_nothing_of_a_run(prepared, tmp_
     assert rows[0]["loss"] == rows[0]["start_loss"]
     assert 1e-4 < found.suggested <= found.steepest < found.highest <= HIGHEST
     before = found.table.read_bytes()
+    assert find_learning_rate("stage1", [prepared], tmp_path, config) == found, "kpedge's own files may be replaced"
+    assert found.table.read_bytes() == before, "the same search finds the same"
+    found.table.write_text("mine")
     with pytest.raises(OutputError, match=r"find_lr\.\w+ exists already"):
         find_learning_rate("stage1", [prepared], tmp_path, config)
-    assert find_learning_rate("stage1", [prepared], tmp_path, config, force=True) == found
-    assert found.table.read_bytes() == before, "the same search finds the same"
 
 
 def test_a_search_begins_as_a_training_does_and_keeps_ratios_of_rates(prepared, tmp_path, seen):
@@ -139,5 +140,7 @@ def test_the_command_prints_the_suggested_rate(prepared, tmp_path, capsys):
     captured = capsys.readouterr()
     assert 1e-4 < float(captured.out) < 1
     assert f"chart: {tmp_path / 'run' / 'find_lr.png'}" in captured.err
+    assert main(["train", "stage1", *flags, "--find-lr"]) == 0, "kpedge's own files may be replaced"
+    (tmp_path / "run" / "find_lr.csv").write_text("mine")
     assert main(["train", "stage1", *flags, "--find-lr"]) == 1
     assert "--force" in capsys.readouterr().err

@@ -111,7 +111,7 @@ def test_the_width_scales_the_channels():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"backbone": "vgg"}, f"--backbone must be one of {', '.join(BACKBONES)}, not 'vgg'"),
+        ({"backbone": "none"}, f"--backbone must be one of {', '.join(BACKBONES)}, a name of torchvision.models"),
         ({"head": "tail"}, f"--head must be one of {', '.join(HEADS)}, not 'tail'"),
         ({"norm": "l2"}, f"--norm must be one of {', '.join(NORMS)}, not 'l2'"),
         *(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Force, Json, examples, report_files
+from kpedge.cli.options import Force, Json, examples, report_files, write_report
 from kpedge.core.model_zoo import DEFAULT_MODEL
 
 LOAD_SECONDS = 10.0
@@ -77,7 +77,6 @@ def bench(
     from kpedge.bench.latency import BenchOptions, bench_latency
     from kpedge.bench.report import HEADERS, cells, header, header_lines, latency_png, markdown
     from kpedge.core.extras import importable
-    from kpedge.core.files import write_bytes, write_json, write_text
     from kpedge.core.machine import describe, usable_cores
     from kpedge.core.model_zoo import released_files
 
@@ -100,9 +99,8 @@ def bench(
     head = header(card, options, where)
     document = {**head, "rows": [row.to_dict() for row in rows]}
     if out:
-        write_json(targets["latency.json"], document)
-        write_text(targets["latency.md"], markdown(head, rows))
-        write_bytes(targets["latency.png"], latency_png(head, rows))
+        contents = (document, markdown(head, rows).encode(), latency_png(head, rows))
+        write_report(targets, dict(zip(targets, contents, strict=True)))
         output.say(f"report: {out}")
     if as_json:
         output.result_json(document, indent=1)
@@ -153,7 +151,9 @@ def _bench_detection(
     frame = f"{FRAME[0]}x{FRAME[1]}"
     settings = {"frame": frame, "threads": 1, "rounds": rounds, "calls": calls, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [row.to_dict() for row in rows]}
-    _write_report(document, targets)
+    if out:
+        write_report(targets, dict.fromkeys(targets, document))
+        output.say(f"report: {out}")
     if as_json:
         output.result_json(document, indent=1)
         return
@@ -190,7 +190,9 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
     clip = f"{SIZE[0]}x{SIZE[1]} at {RATE:g} frames a second, faces of {FACE_SIDE:g} px"
     settings = {"clip": clip, "threads": 1, "rounds": rounds, "frames": frames, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [row.to_dict() for row in rows], "load": load.to_dict()}
-    _write_report(document, targets)
+    if out:
+        write_report(targets, dict.fromkeys(targets, document))
+        output.say(f"report: {out}")
     if as_json:
         output.result_json(document, indent=1)
         return
@@ -216,15 +218,6 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
         f"one face at {load.rate:g} frames a second: {load.tracking:.1f} % of a core, with its pose "
         f"{load.with_pose:.1f} %, beyond the {load.decoding:.1f} % of decoding"
     )
-
-
-def _write_report(document: dict[str, Any], targets: dict[str, Path]) -> None:
-    """Write a report, if a folder is given."""
-    from kpedge.core.files import write_json
-
-    for target in targets.values():
-        write_json(target, document)
-        output.say(f"report: {target}")
 
 
 def _say_machine(where: dict[str, Any]) -> None:

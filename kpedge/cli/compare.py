@@ -35,7 +35,7 @@ def compare(
     """
     from kpedge.core.errors import UsageError
     from kpedge.core.extras import importable
-    from kpedge.core.files import refuse_existing, write_bytes
+    from kpedge.core.files import record_output, refuse_existing, write_bytes
     from kpedge.evaluation.compare import (
         comparison_png,
         differing_flags,
@@ -57,6 +57,7 @@ def compare(
     alike = within_chance(groups)
     if out:
         write_bytes(out, comparison_png(found))
+        record_output(out)
         output.say(f"curves: {out}")
     if as_json:
         output.result_json(

@@ -59,7 +59,7 @@ def explain(
     importable("torch", "train")
     import numpy as np
 
-    from kpedge.core.files import real_path, refuse_existing
+    from kpedge.core.files import real_path, record_output, refuse_existing
     from kpedge.core.geometry import as_box
     from kpedge.core.images import read_image, write_image
     from kpedge.core.model_zoo import resolve_weights
@@ -96,6 +96,7 @@ def explain(
             refuse_existing(folder / name, force=force)
         for name, image_ in drawn.items():
             write_image(folder / name, image_)
+            record_output(folder / name)
         output.say(f"{len(drawn)} images: {folder}")
         output.result(str(folder / "overview.png"))
 

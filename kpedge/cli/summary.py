@@ -26,7 +26,7 @@ def summary(
     name: Annotated[str, typer.Argument(help="Name of a network.")],
     scheme: Scheme = "faces21",
     backbone: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(BACKBONES)}. (default: the recipe's)")
+        str | None, typer.Option(help=f"One of {', '.join(BACKBONES)}, or of torchvision. (default: the recipe's)")
     ] = None,
     head: Annotated[str | None, typer.Option(help=f"One of {', '.join(HEADS)}. (default: the recipe's)")] = None,
     as_trained: Annotated[

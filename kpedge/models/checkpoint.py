@@ -17,9 +17,11 @@ from kpedge.core.errors import CorruptModelError
 from kpedge.core.extras import importable
 from kpedge.core.files import read_bytes, write_bytes
 from kpedge.models.build import KpedgeModel, model_from_state
+from kpedge.models.course import read_course
 from kpedge.models.keypoint_model import weights_hash
 
 FORMAT = 1
+OWN = "use a checkpoint that kpedge wrote"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,11 +77,28 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 class ForeignFileError(CorruptModelError):
-    """A PyTorch file of plain values that kpedge did not write; `content` is what it holds."""
+    """A PyTorch file that kpedge did not write; `state` is the state dict that it holds, empty if it holds none."""
 
-    def __init__(self, message: str, content: object) -> None:
-        super().__init__(message, "use a checkpoint that kpedge wrote")
-        self.content = content
+    def __init__(self, message: str, state: dict[str, Tensor]) -> None:
+        super().__init__(message, "start from its weights with kpedge train --init-from" if state else OWN)
+        self.state = state
+
+
+def _foreign(content: object, message: str) -> Checkpoint:
+    """A checkpoint of the course.
+
+    Raises:
+        ForeignFileError: it is none.
+    """
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ForeignFileError(message, {})
+    state = plain_names({str(name): tensor for name, tensor in content.items()})
+    if (course := read_course(state)) is None:
+        raise ForeignFileError(message, state)
+    return Checkpoint(*course, {}, {})
 
 
 def plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -115,7 +134,7 @@ def _load_safetensors(data: bytes, path: Path) -> Checkpoint:
     except Exception as error:
         raise CorruptModelError(f"{path}: not a safetensors file, or cut off") from error
     if METADATA_KEY not in metadata:
-        raise ForeignFileError(f"{path}: a safetensors file, but not of kpedge", state)
+        return _foreign(state, f"{path}: a safetensors file, but not of kpedge")
     card = card_from_json(metadata[METADATA_KEY], str(path))
     return Checkpoint(card, state, dict(card.training.get("recipe", {})), {})
 
@@ -130,18 +149,14 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Checkpoint | None]:
     try:
         checkpoint = load_checkpoint(path)
     except ForeignFileError as error:
-        found = error.content
-        for key in ("state_dict", "model"):
-            if isinstance(found, dict) and isinstance(found.get(key), dict):
-                found = found[key]
-        if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        if not error.state:
             raise
-        return plain_names({str(name): tensor for name, tensor in found.items()}), None
+        return error.state, None
     return plain_names(checkpoint.state), checkpoint
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint. Only tensors and plain values are unpickled: a file cannot run code.
+    """Read a checkpoint, of kpedge or of the course. Only tensors and plain values are unpickled: no file can run code.
 
     Raises:
         CorruptModelError: the file is missing, broken, not a kpedge checkpoint, or holds more than plain values.
@@ -150,20 +165,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if path.suffix == ".safetensors":
         return _load_safetensors(data, path)
     if not data.startswith((b"PK", b"\x80")):  # neither an archive nor, before PyTorch 1.6, a pickle
-        raise CorruptModelError(f"{path}: not a checkpoint", "use a checkpoint that kpedge wrote")
+        raise CorruptModelError(f"{path}: not a checkpoint", OWN)
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CorruptModelError(
             f"{path}: refused: the file is broken, or holds objects that could run code",
-            "use a checkpoint that kpedge wrote",
+            "save the state_dict of the model, not the model",
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError, TypeError) as error:
-        raise CorruptModelError(
-            f"{path}: not a checkpoint, or cut off", "use a checkpoint that kpedge wrote"
-        ) from error
+        raise CorruptModelError(f"{path}: not a checkpoint, or cut off", OWN) from error
     if not isinstance(content, dict) or "kpedge" not in content:
-        raise ForeignFileError(f"{path}: a PyTorch file, but not a checkpoint of kpedge", content)
+        return _foreign(content, f"{path}: a PyTorch file, but not a checkpoint of kpedge")
     if content["kpedge"] != FORMAT:
         raise CorruptModelError(
             f"{path}: checkpoint format {content['kpedge']}, this kpedge reads {FORMAT}", "update kpedge"

@@ -21,8 +21,8 @@ BACKBONES: Registry[type[Backbone]] = Registry(
         "mobile": "kpedge.models.backbones.mobile:Mobile",
         "resnet18": "kpedge.models.backbones.resnet18:ResNet18",
         "pyramid": "kpedge.models.backbones.pyramid:Pyramid",
-        "mobilenet-v3": "kpedge.models.backbones.mobilenet_v3:MobileNetV3",
     },
+    library="torchvision.models",
 )
 HEADS: Registry[type[Head]] = Registry(
     "--head",

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 
 from kpedge.core.errors import TrainingError, UsageError
 from kpedge.core.extras import importable
-from kpedge.core.files import refuse_existing, write_bytes, write_text
+from kpedge.core.files import record_output, refuse_existing, write_bytes, write_text
 from kpedge.training.config import RunConfig
 from kpedge.training.distributed import World, join
 from kpedge.training.loop import Stepper, build
@@ -169,6 +169,8 @@ def find_learning_rate(
     steepest, suggested = curve.steepest, curve.suggested
     write_text(out / TABLE, _table(curve))
     write_bytes(out / CHART, curve_png(curve, f"{recipe}, {config.optimizer}"))
+    for name in (CHART, TABLE):
+        record_output(out / name)
     if steepest is None or suggested is None:
         raise TrainingError(
             f"the loss falls at no learning rate from {LOWEST:g} to {HIGHEST:g}: see {out / CHART}",

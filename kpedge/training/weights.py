@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class InitWeights:
         sha256: hash of the weights.
         training: how they were trained, where the file says so.
         bias: annotation bias of the run's sets but the first (`DatasetBias`), where the file has it.
+        foreign: whether another program wrote them.
     """
 
     source: str
@@ -37,6 +39,7 @@ class InitWeights:
     sha256: str
     training: dict[str, Any]
     bias: Tensor | None = None
+    foreign: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The record for a model card."""
@@ -52,7 +55,7 @@ def read_init_weights(path: Path) -> InitWeights:
     """
     state, checkpoint = load_weights(resolve_weights(path))
     if checkpoint is None:
-        return InitWeights(str(path), state, state_hash(state), {})
+        return InitWeights(str(path), state, state_hash(state), {}, foreign=True)
     card, resume = checkpoint.card, checkpoint.resume
     bias = resume.get("loss", resume.get("objective", {})).get("offsets.values")  # "objective" before version 0.2
     return InitWeights(str(path), state, card.weights_sha256, card.training, bias)
@@ -61,16 +64,18 @@ def read_init_weights(path: Path) -> InitWeights:
 def load_init_weights(model: nn.Module, init: InitWeights, notify: Notify) -> None:
     """Load the weights that fit by name and shape, and report those that do not.
 
-    Names may begin with `module.`, as those of a model saved from within DistributedDataParallel do, and may be those
-    of the network alone.
+    Names may be those of the network alone, or of a network of torchvision whose features are the backbone. Its weights
+    for red, green and blue are turned to blue, green and red, or summed for grey crops.
 
     Raises:
         TrainingError: none fits.
     """
     own = model.state_dict()
-    state = {name.removeprefix("module."): tensor for name, tensor in init.state.items()}
-    if not any(name in own for name in state):
-        state = {f"network.{name}": tensor for name, tensor in state.items()}
+    state = max(_candidates(init.state), key=lambda named: len(own.keys() & named.keys()))
+    for name, tensor in state.items():
+        if name.startswith("network.backbone.") and name in own and init.foreign and tensor.shape[1:2] == (3,):
+            state[name] = tensor.flip(1) if own[name].shape[1] == 3 else tensor.sum(1, keepdim=True)
+            break
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
     if not any(name.startswith("network.") for name in fitting):
         raise TrainingError(f"{init.source}: not one weight fits this network", "give a checkpoint of the same family")
@@ -82,6 +87,17 @@ def load_init_weights(model: nn.Module, init: InitWeights, notify: Notify) -> No
     ):
         if names:
             notify(f"{title}: {', '.join(sorted(names))}")
+
+
+def _candidates(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The same weights under each of the names that they may have here."""
+
+    def resnet(name: str) -> str:
+        return re.sub(r"^layer(\d)", lambda match: f"layers.{int(match[1]) - 1}", name)
+
+    prefixes = ("", "network.", "network.backbone.body.")
+    renamed = [{prefix + name: tensor for name, tensor in state.items()} for prefix in prefixes]
+    return [*renamed, {f"network.backbone.{resnet(name)}": tensor for name, tensor in state.items()}]
 
 
 def parameter_groups(network: nn.Module, config: RunConfig, notify: Notify) -> list[dict[str, Any]]:

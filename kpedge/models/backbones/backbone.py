@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -46,12 +46,16 @@ class Backbone(nn.Module):
 
 
 def new_backbone(name: str, inputs: int, *, norm: str = "batch", head: str = "", width: float = 1.0) -> Backbone:
-    """A backbone by name.
+    """A backbone by name, or a classification network of torchvision by the name of its function.
 
     Raises:
         UsageError: there is none of that name, or it cannot be combined with the options.
     """
-    backbone = BACKBONES[name]
+    from kpedge.models.backbones.torchvision import Torchvision
+
+    found: Any = BACKBONES[name]
+    own = isinstance(found, type) and issubclass(found, Backbone)
+    backbone: type[Backbone] = found if own else Torchvision
     for flag, value in (("norm", norm), ("head", head)):
         if value in backbone.excludes.get(flag, ()):
             raise UsageError(
@@ -59,4 +63,4 @@ def new_backbone(name: str, inputs: int, *, norm: str = "batch", head: str = "",
             )
     if width != 1 and not backbone.scalable:
         raise UsageError(f"--backbone {name} has one width", "leave --width at 1")
-    return backbone(inputs, norm=norm, width=width)
+    return backbone(*(() if own else (found,)), inputs, norm=norm, width=width)
