@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kpedge.core.boxes import POINTS
 from kpedge.core.errors import DataError, OutputError, StaleSetError, UsageError
 from kpedge.core.geometry import CropRule, crop, crop_transform, pixels_to_fractions, transform_points
-from kpedge.core.images import read_image
+from kpedge.core.images import read_image, write_image
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.label import read_labels
 from kpedge.data.frames import open_frames
@@ -121,6 +121,36 @@ def test_faces_of_a_photo_and_copies_of_a_photo_stay_together(folder, tmp_path):
     for photo, split in zip(prepared.photo, prepared.split, strict=True):
         splits.setdefault(prepared.photos[photo].removeprefix("copy"), set()).add(int(split))
     assert all(len(found) == 1 for found in splits.values())
+
+
+def test_near_duplicates_stay_together(folder, tmp_path):
+    text = (folder / "label.txt").read_text()
+    before = prepare(folder, tmp_path / "before", PrepareOptions(validation=0.3, test=0.3, negatives=0))
+    for number in range(6):
+        image = read_image(folder / f"{number:03}.png")
+        write_image(folder / f"copy{number:03}.jpg", image if number % 2 else np.ascontiguousarray(image[:, ::-1]))
+    rows = [line for line in text.splitlines() if int(line[:3]) < 6]
+    copies = [f"copy{row}".replace(".png", ".jpg") for row in rows]
+    (folder / "label.txt").write_text(text + "\n".join(copies) + "\n")
+    report = prepare(folder, tmp_path / "set", PrepareOptions(validation=0.3, test=0.3, negatives=0), trust=True)
+    prepared = open_set(tmp_path / "set")
+    splits = {}
+    for photo, split in zip(prepared.photo, prepared.split, strict=True):
+        splits.setdefault(prepared.photos[photo].removeprefix("copy")[:3], set()).add(int(split))
+    assert all(len(found) == 1 for found in splits.values())
+    assert any("6 photos" in remark for remark in report.remarks)
+    assert not before.remarks
+
+
+def test_photos_that_are_all_alike_are_split_all_the_same(tmp_path):
+    folder = make_photos(tmp_path / "photos", 1)
+    image, row = read_image(folder / "000.png"), (folder / "label.txt").read_text().split(None, 1)[1]
+    for number in range(8):
+        write_image(folder / f"{number}.jpg", np.clip(image.astype(int) + number, 0, 255).astype(np.uint8))
+    (folder / "label.txt").write_text("".join(f"{number}.jpg {row.strip()}\n" for number in range(8)))
+    report = prepare(folder, tmp_path / "set", PrepareOptions(validation=0.3, test=0.3, negatives=0))
+    assert all(counts["faces"] for counts in report.counts.values())
+    assert any("say little" in remark for remark in report.remarks)
 
 
 hashes = st.dictionaries(

@@ -119,6 +119,8 @@ def evaluate(
     targets = report_files(out, ("report.json", "error_curve.png", "worst.png", "scores.png"), force=force)
     opened = keypoint_model(any_model)
     card = opened.card
+    if origin := card.training.get("origin"):
+        output.say(f"note: {path} is {origin}")
     faces, problems = load_faces(
         data, opened, split=split, photo_list=photo_list, label_format=label_format, box_noise=box_noise
     )

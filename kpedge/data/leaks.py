@@ -25,6 +25,8 @@ SIDE = 32
 """Side of a thumbnail, pixels."""
 NEAR = 14
 """Bits of 64 in which the hashes of two near-duplicates differ, at most."""
+BLOCK = 512
+"""Photos that are compared with all others at a time."""
 ALIKE = 0.93
 """Correlation of two thumbnails from which on they show the same."""
 SPLITS = {
@@ -81,22 +83,40 @@ def near_duplicates(thumbnails: Mapping[str, Thumbnail]) -> list[tuple[str, str,
     names = list(thumbnails)
     if len(names) < 2:
         return []
-    hashes = np.array([perceptual_hash(small) for small in thumbnails.values()])
+    pixels = np.array(list(thumbnails.values()))
+    signs = _hash_signs(pixels)
     pairs = []
     for mirrored in (False, True):
-        others = (
-            np.array([perceptual_hash(np.ascontiguousarray(small[:, ::-1])) for small in thumbnails.values()])
-            if mirrored
-            else hashes
-        )
-        for index, name in enumerate(names[:-1]):
-            differ = np.unpackbits(hashes[index] ^ others[index + 1 :], axis=1).sum(axis=1)
-            for place in np.flatnonzero(differ <= NEAR) + index + 1:
-                other = thumbnails[names[place]]
-                alike = float((thumbnails[name] * (other[:, ::-1] if mirrored else other)).sum())
-                if alike >= ALIKE:
-                    pairs.append((name, names[place], mirrored))
+        other_pixels = pixels[:, :, ::-1] if mirrored else pixels
+        other_signs = _hash_signs(other_pixels) if mirrored else signs
+        for start in range(0, len(names), BLOCK):
+            near = signs[start : start + BLOCK] @ other_signs.T >= 64 - 2 * NEAR
+            for row, other in zip(*np.nonzero(near), strict=True):
+                index = start + row
+                if other > index and float((pixels[index] * other_pixels[other]).sum()) >= ALIKE:
+                    pairs.append((names[index], names[other], mirrored))
     return pairs
+
+
+def _hash_signs(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The pHashes of thumbnails as -1 and 1, float32 (N, 64): their product is 64 less twice the bits that differ."""
+    hashes = np.array([perceptual_hash(np.ascontiguousarray(small)) for small in pixels])
+    return np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
+
+
+def group_copies(digests: Mapping[str, str], thumbnails: Mapping[str, Thumbnail]) -> dict[str, str]:
+    """Photo -> the least content hash of the photos that show nearly the same, directly or by way of others."""
+    least = {digest: digest for digest in digests.values()}
+
+    def find(digest: str) -> str:
+        while least[digest] != digest:
+            digest = least[digest]
+        return digest
+
+    for photo, other, _ in near_duplicates(thumbnails):
+        low, high = sorted((find(digests[photo]), find(digests[other])))
+        least[high] = low
+    return {photo: find(digest) for photo, digest in digests.items()}
 
 
 def splits_of(labels: Labels, test: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:

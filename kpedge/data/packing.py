@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kpedge.core.errors import ImageError
+from kpedge.core.errors import DataError, ImageError
 from kpedge.core.geometry import Image
 from kpedge.core.scheme import KeypointScheme
+from kpedge.core.text import format_count
 from kpedge.data.labels import LabelRow, photo_problem
+from kpedge.data.leaks import group_copies, thumbnail
 from kpedge.data.photos import open_photo
 from kpedge.data.source import NOT_STATED, Progress, Source
 from kpedge.data.split import split_photos
@@ -63,15 +66,47 @@ class Packing(ABC):
 
     Attributes:
         problems: rows and photos that were left out so far.
+        remarks: notes on the split.
     """
 
     def __init__(self, read: Source, options: SetOptions, progress: Progress | None, steps: int) -> None:
         self.problems = list(read.problems)
-        self._read, self._progress, self._steps, self._done = read, progress, steps, 0
+        self._read, self._progress, self._steps, self._done = read, progress, steps + 1, 0
         self._common = options
-        self._splits = split_photos(
-            read.digests, seed=options.seed, validation=options.validation, test=options.test, test_list=read.listed
+        self.remarks: list[str] = []
+        self._splits = self._split(self._group_copies())
+
+    def _group_copies(self) -> dict[str, str]:
+        """Photo -> a hash that it has in common with its near-duplicates."""
+        thumbnails = {}
+        for _, photo, _ in self._each_photo():
+            with contextlib.suppress(ImageError):  # named when it is packed
+                thumbnails[photo] = thumbnail(open_photo(self._read.labels, photo))
+        return group_copies(self._read.digests, thumbnails)
+
+    def _split(self, groups: dict[str, str]) -> dict[str, str]:
+        """Photo -> split: near-duplicates stay together, unless nothing would be left to train or validate on."""
+        read, options = self._read, self._common
+
+        def split(content: dict[str, str]) -> dict[str, str]:
+            return split_photos(
+                content, seed=options.seed, validation=options.validation, test=options.test, test_list=read.listed
+            )
+
+        by_photo = split(read.digests)
+        moved = sum(groups[photo] != digest for photo, digest in read.digests.items())
+        if not moved:
+            return by_photo
+        with contextlib.suppress(DataError):
+            together = split(groups)
+            if set(together.values()) == set(by_photo.values()):
+                self.remarks.append(f"{format_count(moved, 'photo')} stay in one split with near-duplicates of theirs")
+                return together
+        self.remarks.append(
+            "most photos are near-duplicates of each other, so they are in more than one split: figures on them say "
+            "little about new photos"
         )
+        return by_photo
 
     @abstractmethod
     def pack(self, folder: Path, info: dict[str, Any]) -> Counts:

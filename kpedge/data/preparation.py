@@ -94,7 +94,7 @@ def prepare(
             raise_first(packing.problems)
         if not counts["train"]["photos"]:
             raise DataError(f"{source}: nothing is left to train on", "see what is wrong: kpedge data check")
-    return PrepareReport(out, True, counts, tuple(packing.problems), remarks, findings)
+    return PrepareReport(out, True, counts, tuple(packing.problems), (*remarks, *packing.remarks), findings)
 
 
 def _existing(out: Path, options: SetOptions, digest: str, *, strict: bool, force: bool) -> PrepareReport | None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from kpedge.core.card import ModelCard, card_from_json
+from kpedge.core.card import ModelCard
+from kpedge.core.errors import ModelError
+from kpedge.core.files import read_json
 from kpedge.core.geometry import CropRule
+from kpedge.core.keypoints import scheme_named
 from kpedge.core.model_zoo import resolve_model
 from kpedge.models.keypoint_model import empty_model, weights_hash
 from kpedge.models.stage1 import Stage1
@@ -58,7 +63,7 @@ def read_course(state: Mapping[str, Tensor]) -> tuple[ModelCard, dict[str, Tenso
     return _standardised(own, {"norm": "batch"} if norms else {})
 
 
-def _standardised(own: dict[str, Tensor], options: dict[str, str]) -> tuple[ModelCard, dict[str, Tensor]]:
+def _standardised(own: dict[str, Tensor], options: dict[str, Any]) -> tuple[ModelCard, dict[str, Tensor]]:
     """The card, and the weights with outputs as offsets from the released models' mean shape, in units of `SPREAD`."""
     network = Stage1(21, **options).eval()
     network.load_state_dict(own)
@@ -66,21 +71,22 @@ def _standardised(own: dict[str, Tensor], options: dict[str, str]) -> tuple[Mode
         outputs = network(torch.randn(16, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
     in_pixels = bool(outputs.abs().median() > 2)
     scale, offset = (1 / SIDE, 0.5 / SIDE) if in_pixels else (1.0, 0.0)
-    released = card_from_json(resolve_model("stage1", ".json").read_text("utf-8"), "stage1.json")
-    assert isinstance(released, ModelCard)
-    mean_shape = torch.as_tensor(released.mean_shape, dtype=torch.float32)
+    released = read_json(resolve_model("stage1", ".json"), ModelError)
+    mean_shape = np.array(released["mean_shape"])
     own["landmarks.weight"] = own["landmarks.weight"] * scale / SPREAD
-    own["landmarks.bias"] = (own["landmarks.bias"] * scale + offset - mean_shape.flatten()) / SPREAD
+    own["landmarks.bias"] = (
+        own["landmarks.bias"] * scale + offset - torch.as_tensor(mean_shape).float().flatten()
+    ) / SPREAD
     origin = f"a checkpoint of the course, with outputs in {'pixels' if in_pixels else 'fractions'} of the crop"
     card = ModelCard(
         name="stage1",
         task="keypoints",
         architecture={"name": "stage1", "options": options},
         colour="grey",
-        scheme=released.scheme,
+        scheme=scheme_named("faces21"),
         crop=CropRule(),
         size=SIDE,
-        mean_shape=released.mean_shape,
+        mean_shape=mean_shape,
         training={"sets": [], "recipe": {}, "start": None, "origin": origin},
     )
     model = empty_model(card)

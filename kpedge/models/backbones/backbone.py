@@ -55,7 +55,7 @@ def new_backbone(name: str, inputs: int, *, norm: str = "batch", head: str = "",
 
     found: Any = BACKBONES[name]
     own = isinstance(found, type) and issubclass(found, Backbone)
-    backbone: type[Backbone] = found if own else Torchvision
+    backbone: Any = found if own else Torchvision
     for flag, value in (("norm", norm), ("head", head)):
         if value in backbone.excludes.get(flag, ()):
             raise UsageError(
@@ -63,4 +63,5 @@ def new_backbone(name: str, inputs: int, *, norm: str = "batch", head: str = "",
             )
     if width != 1 and not backbone.scalable:
         raise UsageError(f"--backbone {name} has one width", "leave --width at 1")
-    return backbone(*(() if own else (found,)), inputs, norm=norm, width=width)
+    made: Backbone = backbone(*(() if own else (found,)), inputs, norm=norm, width=width)
+    return made

@@ -61,8 +61,10 @@ def _levels(network: nn.Module, inputs: int) -> list[tuple[str, int]]:
     names = get_graph_node_names(network, suppress_diff_warning=True)[1]
     every = create_feature_extractor(network, names[1:], suppress_diff_warning=True).eval()
     with torch.no_grad():
-        shapes = {name: getattr(maps, "shape", ()) for name, maps in every(torch.zeros(1, inputs, SIDE, SIDE)).items()}
-    last = {shape[2]: (name, shape[1]) for name, shape in shapes.items() if len(shape) == 4 and shape[2] == shape[3]}
+        maps = every(torch.zeros(1, inputs, SIDE, SIDE))
+    shapes: dict[str, list[int]] = {name: list(getattr(one, "shape", ())) for name, one in maps.items()}
+    square = {name: shape for name, shape in shapes.items() if len(shape) == 4 and shape[2] == shape[3]}
+    last = {shape[2]: (name, shape[1]) for name, shape in square.items()}
     levels = [last.get(-(-SIDE // stride)) for stride in (4, 8, 16, 32)]
     found = list(itertools.takewhile(lambda level: level is not None, levels))
     if not found:
