@@ -1,7 +1,6 @@
 """Labels as other tools and other machines write them: each gives the same twelve faces."""
 
 import json
-import os
 import shutil
 import unicodedata
 
@@ -18,7 +17,6 @@ from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points
 from kpedge.data.convert import convert
 from kpedge.data.formats import read_format
 from kpedge.data.formats.label import format_row
-from kpedge.data.formats.reader import PhotoFinder
 
 COUNT, WIDTH, HEIGHT = 12, 160, 120
 NAMES = [f"{number:02}.jpg" for number in range(COUNT)]
@@ -345,15 +343,6 @@ def test_photos_are_found_however_they_are_named(photos, write, store, target):
     assert len({row.photo for row in labels.rows}) == COUNT
 
 
-def test_a_photo_of_a_folder_that_exists_is_not_looked_for_in_another(tmp_path):
-    noise_photo(tmp_path / "b" / "x.png")
-    (tmp_path / "a").mkdir()
-    assert PhotoFinder(tmp_path)("a/x.png") == "a/x.png", "it is missing; b/x.png is another one"
-    assert PhotoFinder(tmp_path)("elsewhere/x.png") == "b/x.png"
-    noise_photo(tmp_path / "c" / "x.png")
-    assert PhotoFinder(tmp_path)("elsewhere/x.png") == "elsewhere/x.png", "which of both?"
-
-
 # What is certainly wrong
 
 
@@ -403,31 +392,3 @@ def test_training_stops_at_labels_that_are_certainly_wrong(photos, tmp_path):
     with pytest.raises(DataError, match="left and right look swapped"):
         prepared_set(photos, tmp_path / "work")
     assert len(prepared_set(photos, tmp_path / "work", trust=True))
-
-
-# Things that are no files
-
-
-@pytest.mark.parametrize("kind", ["pipe", "device", "loop"])
-@pytest.mark.parametrize("place", ["photo", "label"])
-def test_what_is_no_regular_file_is_one_line(photos, kind, place, tmp_path, capsys):
-    (photos / "label.txt").write_text("\n".join(label_lines()))
-    path = photos / (NAMES[4] if place == "photo" else "label.txt")
-    path.unlink()
-    if kind == "pipe":
-        os.mkfifo(path)
-    else:
-        path.symlink_to("/dev/zero" if kind == "device" else path.name)
-    for command in (["check"], ["prepare", "--out", str(tmp_path / "out")]):
-        code = main(["data", command[0], str(photos), *command[1:]])
-        error = capsys.readouterr().err
-        assert code == (0 if place == "photo" else 1)
-        assert place == "label" or NAMES[4] in error
-        assert "Traceback" not in error
-
-
-@pytest.mark.parametrize("content", ["[" * 200_000, '{"a":' * 200_000, "1" * 10_000])
-def test_json_that_is_too_much_is_one_line(tmp_path, content, capsys):
-    (tmp_path / "a.json").write_text('{"images": [], "annotations": ' + content)
-    assert main(["data", "check", str(tmp_path)]) == 1
-    assert capsys.readouterr().err.count("\n") == 1

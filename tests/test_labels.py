@@ -2,12 +2,14 @@ import posixpath
 
 import numpy as np
 import pytest
+from conftest import noise_photo
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kpedge.core.errors import DataError
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.label import format_row, parse_row, read_labels
+from kpedge.data.formats.reader import PhotoFinder
 from kpedge.data.labels import read_boxes, read_photo_list
 
 NUMBERS = " ".join(["10 20 110 120", *(f"{i}.5 {i}" for i in range(21))])
@@ -123,3 +125,12 @@ def test_a_photo_list_has_a_path_a_line(tmp_path):
     assert read_photo_list(tmp_path / "list.txt", labels) == (["I/a.jpg", "II/b.jpg"], [])
     with pytest.raises(DataError, match="no such file"):
         read_photo_list(tmp_path / "none.txt", labels)
+
+
+def test_a_photo_of_a_folder_that_exists_is_not_looked_for_in_another(tmp_path):
+    noise_photo(tmp_path / "b" / "x.png")
+    (tmp_path / "a").mkdir()
+    assert PhotoFinder(tmp_path)("a/x.png") == "a/x.png", "it is missing; b/x.png is another one"
+    assert PhotoFinder(tmp_path)("elsewhere/x.png") == "b/x.png"
+    noise_photo(tmp_path / "c" / "x.png")
+    assert PhotoFinder(tmp_path)("elsewhere/x.png") == "elsewhere/x.png", "which of both?"

@@ -111,3 +111,28 @@ def test_an_image_that_cannot_be_read_is_one_line_in_webcam(said, tmp_path):
     path = tmp_path / "a.png"
     path.touch()
     assert said("webcam", path, "--json").splitlines() == [f"error: {path}: the file is empty"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "loop"])
+@pytest.mark.parametrize("place", ["photo", "label"])
+def test_what_is_no_regular_file_is_one_line(tmp_path, kind, place, capsys):
+    photos = make_photos(tmp_path / "photos", 4)
+    path = photos / ("001.png" if place == "photo" else "label.txt")
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path.name)
+    for command in (["check"], ["prepare", "--out", str(tmp_path / "out")]):
+        code = main(["data", command[0], str(photos), *command[1:]])
+        error = capsys.readouterr().err
+        assert code == (0 if place == "photo" else 1)
+        assert place == "label" or "001.png" in error
+        assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"a":' * 200_000, "1" * 10_000])
+def test_json_that_is_too_much_is_one_line(tmp_path, content, capsys):
+    (tmp_path / "a.json").write_text('{"images": [], "annotations": ' + content)
+    assert main(["data", "check", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
