@@ -215,6 +215,7 @@ def test_eval_on_training_faces_is_warned_of(exported, prepared, capsys):
     assert "say nothing about new faces" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_training_on_photos_prepares_them_first(photos, tmp_path, capsys):
     flags = ["--out", str(tmp_path / "runs" / "a"), "--epochs", "1"]
     assert main(["train", "stage1", "--data", str(photos), *flags]) == 0
@@ -228,6 +229,7 @@ def test_training_on_photos_prepares_them_first(photos, tmp_path, capsys):
     assert "holds a run already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_data_training_takes_synthetic_faces(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("kpedge.cli.options.SYNTHETIC_PHOTOS", 40)
     out = tmp_path / "runs" / "a"
@@ -251,6 +253,7 @@ def test_without_data_training_takes_synthetic_faces(tmp_path, monkeypatch, caps
     assert load_checkpoint(other / "best.pt").card.training["sets"] == [source]
 
 
+@pytest.mark.slow
 def test_without_data_the_detector_takes_synthetic_frames(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("kpedge.cli.options.SYNTHETIC_FRAMES", 24)
     out = tmp_path / "runs" / "detector"
