@@ -121,6 +121,7 @@ def _rows_of(report: CheckReport) -> list[tuple[str, str]]:
         "kpedge data prepare photos --out data/photos --test-list held_out.txt --seed 3",
         "kpedge data prepare landscapes --out data/landscapes --format background",
         "kpedge data prepare crowds --out data/crowds --frames --test 0.5",
+        "kpedge data prepare photos --out data/photos224 --crop-size 224",
         "kpedge data prepare youtube68 --out data/youtube68 --scheme faces21",
     )
 )
@@ -147,6 +148,10 @@ def prepare(
     context: Annotated[
         float | None, typer.Option(help="How far beyond the box pixels are kept, in boxes a side. (default: 0.75)")
     ] = None,
+    crop_size: Annotated[
+        int | None,
+        typer.Option(min=64, max=512, help="Side of the crops that networks are trained on, pixels. (default: 112)"),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the set in model cards. (default: the folder's)")] = "",
     terms: Annotated[str, typer.Option(help="Terms of the photos, for model cards.")] = "not stated",
     frames: Annotated[
@@ -170,10 +175,11 @@ def prepare(
     from kpedge.data.preparation import FrameOptions, PrepareOptions
     from kpedge.data.preparation import prepare as run_prepare
 
-    if frames and (negatives is not None or context is not None or pointless):
-        raise UsageError(
-            "--negatives, --pointless and --context are for crops, --frames packs photos", "leave one of them out"
-        )
+    own = {"negatives": negatives, "context": context, "size": crop_size, "pointless": pointless or None}
+    crops: dict[str, Any] = {option: value for option, value in own.items() if value is not None}
+    if frames and crops:
+        what = "--negatives, --context, --crop-size and --pointless are for crops, --frames packs photos"
+        raise UsageError(what, "leave one of them out")
     common: dict[str, Any] = {
         "scheme": requested_scheme(scheme),
         "boxes": boxes,
@@ -182,11 +188,6 @@ def prepare(
         "test": test,
         "name": name,
         "terms": terms,
-    }
-    crops: dict[str, Any] = {
-        "negatives": negatives,
-        "pointless": pointless,
-        **({} if context is None else {"context": context}),
     }
     with output.progress("preparing") as update:
         report = run_prepare(

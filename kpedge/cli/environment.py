@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from kpedge.cli import output
@@ -11,10 +13,18 @@ from kpedge.cli.options import Json, examples
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("doctor", hidden=True)(environment)
-    app.command("env", epilog=examples("kpedge env", "kpedge env --json"))(environment)
+    app.command("env", epilog=examples("kpedge env", "kpedge env --imports", "kpedge env --json"))(environment)
 
 
-def environment(as_json: Json = False) -> None:
+def environment(
+    imports: Annotated[
+        bool,
+        typer.Option(
+            "--imports", help="Import PyTorch, too, which takes seconds: does it load, which GPU does it see?"
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Print versions, processor and accelerators, and what is wrong with this installation and how to fix it."""
     from dataclasses import asdict
 
@@ -22,7 +32,7 @@ def environment(as_json: Json = False) -> None:
     from kpedge.core import machine
     from kpedge.core.extras import installed
 
-    problems, missing = installation.find_problems(), installation.missing_extras()
+    problems, missing = installation.find_problems(imports=imports), installation.missing_extras()
     providers: dict[str, str] = {}
     if not installation.import_error("onnxruntime"):
         from kpedge.runtime.sessions import offered_providers, provider_problem
@@ -37,14 +47,13 @@ def environment(as_json: Json = False) -> None:
         for name, reason in providers.items()
         if reason
     ]
-    if not installed("torch"):
-        gpu = "unknown: PyTorch is not installed"
-    elif installation.import_error("torch"):
+    gpu = "not asked: add --imports" if installed("torch") else "unknown: PyTorch is not installed"
+    if imports and installed("torch"):
         gpu = "unknown: PyTorch cannot be imported"
-    else:
-        import torch
+        if not installation.import_error("torch"):
+            import torch
 
-        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none that PyTorch can use"
+            gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none that PyTorch can use"
     described = machine.describe()
     features = machine.cpu_features()
     if as_json:

@@ -56,6 +56,9 @@ def evaluate(
     box_noise: Annotated[
         float, typer.Option(min=0, max=0.5, help="Move and scale boxes by up to this fraction of their size first.")
     ] = 0.0,
+    flip_test: Annotated[
+        bool, typer.Option("--flip-test", help="Average each crop with its mirror image: more exact, twice the time.")
+    ] = False,
     label_format: Annotated[
         str,
         typer.Option("--format", help="Label format of a folder; background: photos without faces."),
@@ -90,14 +93,17 @@ def evaluate(
     from kpedge.evaluation.keypoint_report import error_curve_png, load_faces, score_curves_png, worst_faces
     from kpedge.export.load import open_model
     from kpedge.runtime.keypoints import keypoint_model
+    from kpedge.runtime.mirrored import MirrorAveraged
 
     path = resolve_model(model)
     if out:
         importable("matplotlib", "train")  # before the work, not after it
     any_model = open_model(path, threads=threads)
     if isinstance(any_model.card, DetectorCard):
-        if box_noise:
-            raise UsageError("--box-noise moves given boxes; a detector is given none", "leave it out")
+        if box_noise or flip_test:
+            raise UsageError(
+                "--box-noise and --flip-test are for keypoint models, this is a detector", "leave them out"
+            )
         evaluate_detector(
             path,
             any_model,
@@ -118,6 +124,7 @@ def evaluate(
         raise UsageError(f"--max-side and --as-labelled are for a detector, {path} is none", "leave them out")
     targets = report_files(out, ("report.json", "error_curve.png", "worst.png", "scores.png"), force=force)
     opened = keypoint_model(any_model)
+    opened = MirrorAveraged(opened) if flip_test else opened
     card = opened.card
     if origin := card.training.get("origin"):
         output.say(f"note: {path} is {origin}")
@@ -147,6 +154,7 @@ def evaluate(
         "scheme": evaluation.scheme.name,
         "split": split or "test" if is_prepared(data) else None,
         "box_noise": box_noise,
+        "flip_test": flip_test,
         "left_out": [str(problem) for problem in problems],
         **evaluation.to_dict(card),
         **({"groups": {name: [group.to_dict() for group in rows] for name, rows in groups.items()}} if groups else {}),

@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.error(problem)
         return problem.exit_code
     except ImportError as problem:
-        output.error(KpedgeError(f"this installation is broken: {problem}", "see: kpedge env"))
+        output.error(KpedgeError(f"this installation is broken: {problem}", "see: kpedge env --imports"))
         return KpedgeError.exit_code
     except OSError as problem:
         output.error(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Json, Scheme, examples
+from kpedge.cli.options import Force, Json, Scheme, examples
 from kpedge.models.registry import BACKBONES, HEADS
 
 
@@ -18,6 +19,7 @@ def register(app: typer.Typer) -> None:
             "kpedge summary stage1",
             "kpedge summary stage3 --as-trained",
             "kpedge summary stage2 --backbone resnet18 --json",
+            "kpedge summary stage1 --svg stage1.svg",
         )
     )(summary)
 
@@ -32,6 +34,8 @@ def summary(
     as_trained: Annotated[
         bool, typer.Option("--as-trained", help="With the layers that are folded away at export.")
     ] = False,
+    svg: Annotated[Path | None, typer.Option(help="SVG file for a drawing of the network.")] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Print the layers of a network with output shapes, parameters and floating-point operations per crop."""
@@ -42,8 +46,10 @@ def summary(
 
     importable("torch", "train")
     from kpedge.core.card import COLOURS
+    from kpedge.core.files import record_output, refuse_existing, write_text
     from kpedge.core.keypoints import scheme_named
     from kpedge.models.keypoint_model import ARCHITECTURES, build_network
+    from kpedge.models.network_svg import network_svg
     from kpedge.models.summary import summarise
     from kpedge.training.recipes import FIXED_NETWORKS, RECIPES, network_options
 
@@ -54,6 +60,8 @@ def summary(
     }
     if chosen and name in FIXED_NETWORKS:
         raise UsageError(f"{name} has no choice of {' or '.join(chosen)}", "leave the flag out, or ask for stage2")
+    if svg:
+        refuse_existing(svg, force=force)
     config = replace(RECIPES[name], **chosen)
     architecture = {"name": name, "options": network_options(name, config), "folded": not as_trained}
     network = build_network(architecture, len(scheme_named(scheme)))
@@ -61,6 +69,10 @@ def summary(
     shape = (COLOURS[config.colour], size, size)
     layers = summarise(network, shape)
     parameters, flops = sum(layer.parameters for layer in layers), sum(layer.flops for layer in layers)
+    if svg:
+        write_text(svg, network_svg(name, shape, layers))
+        record_output(svg)
+        output.say(f"drawing: {svg}")
     if as_json:
         output.result_json(
             {

@@ -35,9 +35,9 @@ def local_version(version: str) -> str:
     return version.partition("+")[2]
 
 
-def find_problems() -> list[Problem]:
-    """All that is wrong, worst first."""
-    return [*_opencv_problems(), *_onnxruntime_problems(), *_torch_problems()]
+def find_problems(*, imports: bool = True) -> list[Problem]:
+    """All that is wrong, worst first; whether PyTorch can be imported, which takes seconds, only with `imports`."""
+    return [*_opencv_problems(), *_onnxruntime_problems(), *_torch_problems(imports)]
 
 
 def missing_extras() -> dict[str, str]:
@@ -97,10 +97,10 @@ def _onnxruntime_problems() -> list[Problem]:
     return [Problem(f"onnxruntime cannot be used: {error}", fix)] if error else []
 
 
-def _torch_problems() -> list[Problem]:
+def _torch_problems(imports: bool) -> list[Problem]:
     """Torch and torchvision must be of one release and from one package index, or torchvision cannot be imported."""
     torch, vision = version_of("torch"), version_of("torchvision")
-    error = import_error("torch") if installed("torch") else ""
+    error = import_error("torch") if imports and installed("torch") else ""
     if error:
         return [Problem(f"torch {torch} cannot be imported: {error}", "pip install --force-reinstall torch")]
     if torch is None or vision is None:

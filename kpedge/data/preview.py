@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import PurePath
 
 import cv2
 import numpy as np
@@ -63,7 +64,7 @@ def augmented_preview(
     tiles, captions, shown = [], [], list(epochs)
     for index in map(int, indices):
         tiles.append(sample_tile(plain, index, 0))
-        captions.append(f"row {index}")
+        captions.append(PurePath(plain.source.photos[plain.source.photo[index]]).name)
         for epoch in shown:
             tiles.append(sample_tile(augmented, index, epoch))
             captions.append(f"epoch {epoch}")

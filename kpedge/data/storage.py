@@ -87,9 +87,14 @@ def read_set_info(path: Path, layout: Layout) -> dict[str, Any]:
         DataError: the folder is not such a set, or one of another version.
     """
     if not is_set(path, layout.kind):
-        other = " but a set of another kind" if is_file(path / SET_FILE) else ""
-        advice = f"make one: kpedge data prepare PHOTOS{layout.flags} --out {path if not other else 'ANOTHER'}"
-        raise DataError(f"{path}: not a {layout.noun}{other}", advice)
+        if is_file(path / SET_FILE):
+            raise DataError(
+                f"{path}: not a {layout.noun} but a set of another kind",
+                f"make one: kpedge data prepare PHOTOS{layout.flags} --out ANOTHER",
+            )
+        photos, out = (path, f"data/{path.name}") if path.is_dir() else ("PHOTOS", path)
+        advice = f"make one: kpedge data prepare {photos}{layout.flags} --out {out}"
+        raise DataError(f"{path}: not a {layout.noun}", advice)
     info = read_json(path / SET_FILE, DataError)
     if not isinstance(info, dict) or info.get("format") != layout.version:
         raise DataError(

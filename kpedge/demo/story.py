@@ -179,8 +179,8 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
         trained = train_model(source, folder / "run", settings, step.progress)
         shutil.copy(folder / "run" / "curves.png", pictures / "curves.png")
         step.result = (
-            f"{trained.epochs} epochs; validation error {trained.error:.2%} of the box, mean shape "
-            f"{trained.baseline:.2%}"
+            f"{trained.epochs} epochs; error on the validation faces {trained.error:.2%} of the box; the average "
+            f"face, drawn for each of them, has {trained.baseline:.2%}"
         )
     with log.step() as step:
         exported, checks = export_and_check(trained.best, source, folder / "models")
@@ -197,8 +197,8 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
             write_image(pictures / f"{name}.jpg", predictions(sample[one], side=448))
         figure = synthetic[TRAINED].evaluation
         step.result = (
-            f"{figure.accuracy.nme_box:.2%} on synthetic test faces, mean shape {figure.mean_face.nme_box:.2%}; on the "
-            f"sample photo {sample[TRAINED].evaluation.accuracy.nme_box:.2%}, {RELEASED} "
+            f"{figure.accuracy.nme_box:.2%} on synthetic test faces, the average face {figure.mean_face.nme_box:.2%}; "
+            f"on the sample photo {sample[TRAINED].evaluation.accuracy.nme_box:.2%}, {RELEASED} "
             f"{sample[RELEASED].evaluation.accuracy.nme_box:.2%}"
         )
     with log.step() as step:
