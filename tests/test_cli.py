@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from conftest import COUNT, SAMPLE, make_photos
@@ -208,6 +209,8 @@ def test_eval_gives_tables_pictures_and_json_from_a_set_and_from_photos(exported
     assert all(document["nme_box"] > 1.05 * report["nme_box"] for document in noisy), "a model without jitter minds"
     assert all(document["by_size"][2]["faces"] == report["by_size"][2]["faces"] for document in noisy)
     assert from_photos["mean_face"]["by_point"].keys() == from_photos["by_point"].keys()
+    assert main(["eval", model, "--data", str(prepared.path), "--flip-test", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["nme_box"] != report["nme_box"]
 
 
 def test_eval_on_training_faces_is_warned_of(exported, prepared, capsys):
@@ -271,13 +274,17 @@ def test_several_processes_are_told_to_render_first(tmp_path, monkeypatch, capsy
     assert list(tmp_path.iterdir()) == []
 
 
-def test_summary(capsys):
+def test_summary(tmp_path, capsys):
     assert main(["summary", "stage1"]) == 0
     text = capsys.readouterr().out
     assert "235,851" in text
     assert re.search(r"conv1_1\s+Conv2d\s+8×54×54\s+208\s+1,166,400", text)
     assert main(["summary", "stage1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"] == 235_851
+    assert main(["summary", "stage1", "--svg", str(tmp_path / "stage1.svg")]) == 0
+    drawn = [element.text or "" for element in ElementTree.parse(tmp_path / "stage1.svg").iter()]
+    assert sum(text == "Conv2d" for text in drawn) == 7
+    assert any("conv1_1" in text and "8×54×54" in text for text in drawn)
 
 
 def test_the_sample_is_labelled_in_the_format():

@@ -49,6 +49,21 @@ def test_env_names_problems_with_their_fixes(packages, capsys, monkeypatch):
     assert document["missing_extras"] == {"export": pip_line("export")}
 
 
+def test_pytorch_is_imported_only_when_asked(monkeypatch, capsys):
+    real = environment.importlib.import_module
+
+    def broken(name):
+        if name == "torch":
+            raise OSError("libtorch_cpu.so: invalid ELF header")
+        return real(name)
+
+    monkeypatch.setattr(environment.importlib, "import_module", broken)
+    assert main(["env"]) == 0
+    assert "--imports" in capsys.readouterr().out
+    assert main(["env", "--imports"]) == 1
+    assert "invalid ELF header" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("second", [*OPENCV[1:], *ONNXRUNTIME[1:]])
 def test_any_two_packages_with_the_same_files_are_a_problem(packages, second):
     first = OPENCV[0] if second in OPENCV else ONNXRUNTIME[0]

@@ -6,6 +6,7 @@ from conftest import COUNT, make_photos
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kpedge.cli.main import main
 from kpedge.core.boxes import POINTS
 from kpedge.core.errors import DataError, OutputError, StaleSetError, UsageError
 from kpedge.core.geometry import CropRule, crop, crop_transform, pixels_to_fractions, transform_points
@@ -121,6 +122,15 @@ def test_faces_of_a_photo_and_copies_of_a_photo_stay_together(folder, tmp_path):
     for photo, split in zip(prepared.photo, prepared.split, strict=True):
         splits.setdefault(prepared.photos[photo].removeprefix("copy"), set()).add(int(split))
     assert all(len(found) == 1 for found in splits.values())
+
+
+def test_the_crops_side_is_a_flag_and_advice_names_the_photos(folder, tmp_path, capsys):
+    assert main(["data", "prepare", str(folder), "--out", str(tmp_path / "set"), "--crop-size", "64"]) == 0
+    assert open_set(tmp_path / "set").info["settings"]["size"] == 64
+    assert main(["data", "prepare", str(folder), "--out", str(tmp_path / "b"), "--crop-size", "64", "--frames"]) == 2
+    capsys.readouterr()
+    assert main(["data", "preview", str(folder), "--out", str(tmp_path / "a.png")]) == 1
+    assert f"kpedge data prepare {folder} --out data/{folder.name}" in capsys.readouterr().err
 
 
 def test_near_duplicates_stay_together(folder, tmp_path):

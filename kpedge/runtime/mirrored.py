@@ -30,5 +30,7 @@ class MirrorAveraged:
         plain, mirrored = self._model(crops), self._model(np.ascontiguousarray(crops[:, :, ::-1]))
         order = self.card.scheme.mirror_order
         turned = {name: values[:, order] if values.ndim > 1 else values for name, values in mirrored.items()}
-        turned[KEYPOINTS_NAME] = np.stack([1 - turned[KEYPOINTS_NAME][..., 0], turned[KEYPOINTS_NAME][..., 1]], axis=-1)
-        return {name: (plain[name] + turned[name]) / 2 for name in plain}
+        keypoints = turned[KEYPOINTS_NAME].copy()
+        keypoints[..., 0] = 1 - keypoints[..., 0]
+        turned[KEYPOINTS_NAME] = keypoints
+        return {name: (values + turned[name]) / np.float32(2) for name, values in plain.items()}
