@@ -241,14 +241,14 @@ def _faces(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], TestFaces
     from kpedge.core.model_zoo import sample_folder
     from kpedge.data.packed import is_prepared
     from kpedge.evaluation.evaluate import evaluate, in_common
-    from kpedge.evaluation.keypoint_report import first_split, labelled_faces
+    from kpedge.evaluation.keypoint_report import first_split, load_faces
     from kpedge.runtime.keypoints import keypoint_model
 
     if len(data) > 1:
         raise UsageError("a keypoint model takes one --data", "only a detector is measured on several sets")
     folder, opened = data[0] if data else sample_folder(), keypoint_model(model)
     split = first_split(folder) if is_prepared(folder) else None
-    faces, problems = labelled_faces(folder, opened, split=split)
+    faces, problems = load_faces(folder, opened, split=split, any_points=True)
     for problem in problems:
         output.say(f"left out: {problem}")
     accuracy = {}

@@ -91,40 +91,6 @@ def first_split(data: Path) -> str:
     return next(split for split in ("test", "validation", "train") if counts[split]["faces"])
 
 
-def labelled_faces(
-    data: Path,
-    model: CropModel,
-    *,
-    split: str | None = None,
-    photo_list: Path | None = None,
-    label_format: str = AUTO,
-    box_noise: float = 0.0,
-) -> tuple[TestFaces, list[LabelProblem]]:
-    """Labelled faces, cropped for a model, whatever their points: a split of a prepared set ("test" when None), or a
-    folder of labelled photos.
-
-    With `box_noise` their boxes are first moved and scaled by up to that fraction of their size, always the same way.
-
-    Raises:
-        DataError: there is no face.
-        UsageError: a photo list was given with a prepared set, or a split with a folder.
-    """
-    card: ModelCard = model.card
-    if is_prepared(data):
-        if photo_list is not None:
-            raise UsageError("--list chooses photos of a folder; a prepared set has --split")
-        faces = faces_of_split(open_set(data), split or "test", card.size, card.colour, card.crop, box_noise=box_noise)
-        return faces, []
-    if split is not None:
-        raise UsageError(
-            f"--split chooses of a prepared set; {data} is none", "for a folder of photos, give --list FILE"
-        )
-    labels = _read_labels(data, card.scheme, label_format)
-    photos, unlabelled = read_photo_list(photo_list, labels) if photo_list else (None, [])
-    faces, problems = faces_of_folder(labels, model, photos, box_noise=box_noise)
-    return faces, [*unlabelled, *problems]
-
-
 def load_faces(
     data: Path,
     model: CropModel,
@@ -133,18 +99,39 @@ def load_faces(
     photo_list: Path | None = None,
     label_format: str = AUTO,
     box_noise: float = 0.0,
+    any_points: bool = False,
 ) -> tuple[TestFaces, list[LabelProblem]]:
-    """The faces to measure a model on: `labelled_faces`, whose points are used as far as they follow from the model's,
-    or the model's from them.
+    """Labelled faces, cropped for a model, and a problem for each that cannot be used.
+
+    Args:
+        data: a prepared set, or a folder of labelled photos.
+        model: what to measure.
+        split: of a prepared set; "test" when None.
+        photo_list: only these photos of a folder, paths relative to it, one a line.
+        label_format: of a folder's labels.
+        box_noise: how far boxes are first moved and scaled, as a fraction of their size; always the same way.
+        any_points: keep the points as they are labelled; otherwise those that the model has, too (`in_common`).
 
     Raises:
         DataError: there is no face, or its keypoints and the model's have none in common.
         UsageError: a photo list was given with a prepared set, or a split with a folder.
     """
-    faces, problems = labelled_faces(
-        data, model, split=split, photo_list=photo_list, label_format=label_format, box_noise=box_noise
-    )
-    return in_common(faces, model.card.scheme, str(data)), problems
+    problems: list[LabelProblem] = []
+    card: ModelCard = model.card
+    if is_prepared(data):
+        if photo_list is not None:
+            raise UsageError("--list chooses photos of a folder; a prepared set has --split")
+        faces = faces_of_split(open_set(data), split or "test", card.size, card.colour, card.crop, box_noise=box_noise)
+    elif split is not None:
+        raise UsageError(
+            f"--split chooses of a prepared set; {data} is none", "for a folder of photos, give --list FILE"
+        )
+    else:
+        labels = _read_labels(data, card.scheme, label_format)
+        photos, problems = read_photo_list(photo_list, labels) if photo_list else (None, problems)
+        faces, others = faces_of_folder(labels, model, photos, box_noise=box_noise)
+        problems += others
+    return faces if any_points else in_common(faces, card.scheme, str(data)), problems
 
 
 def _read_labels(data: Path, scheme: KeypointScheme, label_format: str) -> Labels:
