@@ -126,8 +126,8 @@ def test_memory_held_while_measuring_is_bounded(tmp_path, monkeypatch):
     begun = threading.Event()
 
     class Seen(record._RecordedFile):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
             begun.set()
 
     monkeypatch.setattr(record, "_RecordedFile", Seen)

@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from kpedge.core.files import output_error
+from kpedge.core.files import output_error, refuse_existing
 from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.partial import PartialFile
@@ -23,6 +23,7 @@ class CsvSink:
 
     def __init__(self, path: Path, scheme: KeypointScheme, *, features: bool = False, force: bool = False) -> None:
         self._features = features
+        refuse_existing(path, force=force)
         self._out: PartialFile | None = PartialFile(path, force=force)
         self._write([[*FRAME, *face_columns(scheme, features=features)]])
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kpedge.core.errors import OutputError
 from kpedge.core.extras import importable
+from kpedge.core.files import refuse_existing
 from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.partial import PartialFile
@@ -33,6 +34,7 @@ class ParquetSink:
         columns = FRAME | face_columns(scheme, features=features)
         self._schema: Any = self._arrow.schema([(name, types[kind]) for name, kind in columns.items()])
         self._features, self._rows = features, list[list[Any]]()
+        refuse_existing(path, force=force)
         self._out = PartialFile(path, force=force)
         self._writer: Any = importable("pyarrow.parquet", "parquet").ParquetWriter(self._out.file, self._schema)
 

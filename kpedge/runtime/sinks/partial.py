@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kpedge.core.files import make_folder, output_error, refuse_existing
+from kpedge.core.files import make_folder, output_error
 
 
 class PartialFile:
-    """`NAME.part.csv` while it grows, `NAME.csv` once finished.
+    """`NAME.part.csv` while it grows, `NAME.csv` once finished. Check first that the name is free (`refuse_existing`).
 
     Attributes:
         file: open for reading and writing, unbuffered.
         part: where it lies.
 
     Raises:
-        OutputError: the file exists and is not to be replaced, or cannot be written.
+        OutputError: it cannot be written.
     """
 
     def __init__(self, path: Path, *, force: bool) -> None:
-        refuse_existing(path, force=force)
         make_folder(path.parent)
         self.path, self._force = path, force
         self.part = free_name(path.with_name(f"{path.stem}.part{path.suffix}"))
