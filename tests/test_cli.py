@@ -10,7 +10,7 @@ from conftest import COUNT, SAMPLE, make_photos
 from typer.main import get_command
 
 import kpedge
-from kpedge.cli.main import app, main
+from kpedge.cli.main import main, new_app
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.models.checkpoint import load_checkpoint
@@ -24,7 +24,7 @@ def commands(command, path=()):
         yield path, command
 
 
-COMMANDS = dict(commands(get_command(app)))
+COMMANDS = dict(commands(get_command(new_app())))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

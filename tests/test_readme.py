@@ -14,7 +14,7 @@ from fake_live import clip_frames, write_video
 from test_cli import COMMANDS
 from typer.main import get_command
 
-from kpedge.cli.main import app
+from kpedge.cli.main import new_app
 
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
@@ -85,7 +85,7 @@ def test_what_the_commands_write_is_there(place):
 def test_the_table_of_commands_is_complete():
     named = set(re.findall(r"^\| `kpedge ([a-z0-9 ]+)` \|", TEXT, re.MULTILINE))
     assert named == {" ".join(path) for path in COMMANDS}
-    assert get_command(app).name == "kpedge"
+    assert get_command(new_app()).name == "kpedge"
 
 
 def test_links_lead_somewhere():

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Get, check, convert and prepare labelled photos.")
 
+
+def register(root: typer.Typer) -> None:
+    """Add the group."""
+    root.add_typer(app, name="data")
+
+
 REMARKS_SHOWN = ("duplicate", "odd face")
 """Of what is unusual; --json lists all."""
 CONVENTION_WORDS = {"face": "brows to chin", "head": "heads", "points": "by another rule"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import io
 import sys
@@ -11,43 +12,42 @@ from typing import Annotated
 import typer
 
 from kpedge import __version__
-from kpedge.cli import (
-    bench,
-    compare,
-    data,
-    demo,
-    environment,
-    evaluate,
-    explain,
-    export,
-    output,
-    predict,
-    summary,
-    train,
-    webcam,
-)
+from kpedge.cli import output
 from kpedge.cli.renamed import current_arguments
 from kpedge.core.errors import KpedgeError
 
-app = typer.Typer(
-    name="kpedge",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_show_locals=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(data.app, name="data")
-app.add_typer(train.app, name="train")
-demo.register(app)
-evaluate.register(app)
-export.register(app)
-predict.register(app)
-webcam.register(app)
-bench.register(app)
-compare.register(app)
-explain.register(app)
-summary.register(app)
-environment.register(app)
+COMMANDS = {
+    "data": "data",
+    "train": "train",
+    "demo": "demo",
+    "eval": "evaluate",
+    "export": "export",
+    "predict": "predict",
+    "webcam": "webcam",
+    "bench": "bench",
+    "compare": "compare",
+    "explain": "explain",
+    "summary": "summary",
+    "env": "environment",
+    "doctor": "environment",
+}
+"""Command -> its module in `kpedge.cli`, whose `register` adds it."""
+
+
+def new_app(command: str = "") -> typer.Typer:
+    """The command line: one command alone, which is faster to start, or all of them if there is none of that name."""
+    app = typer.Typer(
+        name="kpedge",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_show_locals=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(root)
+    for module in [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values()):
+        importlib.import_module(f"kpedge.cli.{module}").register(app)
+    _unwrap_help(app)
+    return app
 
 
 def _unwrap_help(group: typer.Typer | None) -> None:
@@ -61,16 +61,12 @@ def _unwrap_help(group: typer.Typer | None) -> None:
         _unwrap_help(child.typer_instance)
 
 
-_unwrap_help(app)
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         output.result(f"kpedge {__version__}")
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
@@ -87,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # A file name or a line that the terminal cannot show stops nothing.
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(args=current_arguments(sys.argv[1:] if arguments is None else arguments), prog_name="kpedge")
+        given = current_arguments(sys.argv[1:] if arguments is None else arguments)
+        command = next((argument for argument in given if not argument.startswith("-")), "")
+        new_app(command)(args=given, prog_name="kpedge")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KpedgeError as problem:

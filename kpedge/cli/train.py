@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Train a model.")
 
+
+def register(root: typer.Typer) -> None:
+    """Add the group."""
+    root.add_typer(app, name="train")
+
+
 SCORE_ONLY = ("face_weight", "positive_weight", "label_smoothing", "negatives")
 """Fields that mean nothing to a network without a face score."""
 Data = Annotated[
