@@ -1,0 +1,85 @@
+/**
+ * Builds the package into dist/ and the files of the static page into site/, which the Python package carries.
+ *
+ *   node build.mjs             both
+ *   node build.mjs --site DIR  the page's files alone, elsewhere
+ *   node build.mjs --tests     the tests
+ */
+import { build } from "esbuild";
+import { createHash } from "node:crypto";
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+
+const here = new URL("./", import.meta.url).pathname;
+const runtime = new URL("./", `file://${createRequire(import.meta.url).resolve("onnxruntime-web")}`).pathname;
+const RUNTIME = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
+const options = {
+  bundle: true,
+  format: "esm",
+  target: ["chrome110", "firefox115", "safari16.4"],
+  legalComments: "none",
+  logLevel: "warning",
+};
+/** Imports that stay, of a file next to the bundle: the worker's runtime, which finds its wasm there, the page's package. */
+const external = (filter, path) => ({
+  name: path,
+  setup: ({ onResolve }) => onResolve({ filter }, () => ({ path, external: true })),
+});
+
+async function bundles(folder) {
+  for (const name of ["kpedge", "worker"]) {
+    const entryPoints = [`${here}src/${name}.ts`];
+    const plugins = [external(/^onnxruntime-web\/wasm$/, `./${RUNTIME[0]}`)];
+    await build({ ...options, entryPoints, outfile: `${folder}/${name}.js`, minify: true, plugins });
+  }
+}
+
+async function site(folder) {
+  await mkdir(`${folder}/kpedge`, { recursive: true });
+  await bundles(`${folder}/kpedge`);
+  const plugins = [external(/src\/kpedge\.js$/, "./kpedge/kpedge.js")];
+  await build({ ...options, entryPoints: [`${here}page/page.ts`], outfile: `${folder}/page.js`, minify: true, plugins });
+  for (const name of ["index.html", "page.css", "icon.svg"]) await copyFile(`${here}page/${name}`, `${folder}/${name}`);
+  const { version } = JSON.parse(await readFile(`${runtime}../package.json`));
+  const files = {};
+  for (const name of RUNTIME)
+    files[name] = createHash("sha256")
+      .update(await readFile(runtime + name))
+      .digest("hex");
+  await writeFile(
+    `${folder}/runtime.json`,
+    `${JSON.stringify({ package: "onnxruntime-web", version, files }, null, 1)}\n`,
+  );
+}
+
+async function distribution() {
+  const folder = `${here}dist`;
+  await bundles(folder);
+  for (const name of RUNTIME) await copyFile(runtime + name, `${folder}/${name}`);
+  await mkdir(`${folder}/models`, { recursive: true });
+  for (const name of ["stage3", "detector"]) {
+    await copyFile(`${here}../export/${name}.onnx`, `${folder}/models/${name}.onnx`);
+  }
+}
+
+const [mode, argument] = process.argv.slice(2);
+if (mode === "--site") await site(argument);
+else if (mode === "--tests") {
+  const names = (await readdir(`${here}tests`)).filter((name) => name.endsWith(".test.ts"));
+  const entryPoints = names.map((name) => `${here}tests/${name}`);
+  const outdir = `${here}build`;
+  await rm(outdir, { recursive: true, force: true });
+  const outExtension = { ".js": ".mjs" };
+  await build({
+    ...options,
+    target: "node20",
+    platform: "node",
+    packages: "external",
+    entryPoints,
+    outdir,
+    outExtension,
+  });
+} else {
+  await distribution();
+  await site(`${here}site`);
+}

@@ -1,0 +1,17 @@
+/** Python's constants, by the module that defines and explains them: `python tests/web_cases.py` writes the file. */
+import all from "./constants.json";
+
+export const {
+  boxes,
+  detector,
+  drawing,
+  geometry,
+  keypoints,
+  models,
+  pipeline,
+  pose,
+  schemes,
+  smoothing,
+  tracker,
+  tracks,
+} = all;

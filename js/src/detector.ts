@@ -1,0 +1,115 @@
+/** From an image to the faces in it: preprocess, run, postprocess (kpedge/runtime/detector.py). */
+import type { DetectorCard } from "./card.js";
+import { detector as D } from "./constants.js";
+import { iou, resizeTo, rint, type Box, type Image, type Pixels, type Points } from "./geometry.js";
+import type { Model, Outputs } from "./model.js";
+
+export interface Detection {
+  box: Box;
+  score: number;
+  /** (5, 2): both eyes, nose tip, both mouth corners, pixels of the image. */
+  points: Points;
+}
+
+export class FaceDetector {
+  /**
+   * @param threshold score from which on there is a face; the card's by default.
+   * @param side longer side, pixels, to which images are resized; the card's by default.
+   */
+  constructor(
+    readonly model: Model<DetectorCard>,
+    readonly threshold = model.card.threshold ?? 0,
+    readonly side = model.card.side,
+  ) {}
+
+  /** The faces of an image, by falling score. */
+  async detect(image: Image): Promise<Detection[]> {
+    const found: Detection[] = [];
+    for (const side of sides(image, this.side)) {
+      const [shown, zoom] = resizeTo(image, side);
+      for (const top of tileStarts(shown.height)) {
+        for (const left of tileStarts(shown.width)) {
+          const width = Math.min(D.TILE, shown.width - left);
+          const height = Math.min(D.TILE, shown.height - top);
+          const [frame, shape] = frameOf(shown, left, top, width, height, this.model.card.stride);
+          for (const one of candidates(await this.model.run(frame, shape), this.threshold)) {
+            const [x1, y1, x2, y2] = one.box;
+            const cut =
+              (left > 0 && x1 <= D.SEAM) ||
+              (top > 0 && y1 <= D.SEAM) ||
+              (left + width < shown.width && x2 >= width - D.SEAM) ||
+              (top + height < shown.height && y2 >= height - D.SEAM);
+            if (cut) continue;
+            const back = (value: number, place: number) =>
+              (value + (place % 2 ? top : left) + 0.5) / zoom[place % 2]! - 0.5;
+            found.push({ ...one, box: one.box.map(back) as unknown as Box, points: one.points.map(back) });
+          }
+        }
+      }
+    }
+    return suppress(found, this.model.card.suppression);
+  }
+}
+
+/** The longer sides at which an image is searched, the largest first. */
+export function sides(image: Image, wanted: number): number[] {
+  const longest = Math.max(image.width, image.height);
+  const views = Math.max(1, longest / (D.ASPECT * Math.min(image.width, image.height)));
+  let side = Math.max(wanted, Math.min(Math.trunc(views * wanted), longest));
+  side = Math.min(side, Math.trunc(D.LARGEST_ZOOM * longest));
+  const coarse = Math.trunc(views * D.COARSE);
+  const found = [side];
+  while (side > coarse) {
+    side = Math.max(coarse, Math.floor(side / 2));
+    found.push(side);
+  }
+  return found;
+}
+
+/** Where the tiles of an image start along an axis. */
+function tileStarts(length: number): number[] {
+  if (length <= D.TILE) return [0];
+  const count = Math.ceil((length - D.OVERLAP) / (D.TILE - D.OVERLAP));
+  return Array.from({ length: count }, (_, step) => rint((step * (length - D.TILE)) / (count - 1)));
+}
+
+/** Part of an image as a batch of one frame: black is added right and below up to whole strides. */
+function frameOf(
+  image: Pixels,
+  left: number,
+  top: number,
+  width: number,
+  height: number,
+  stride: number,
+): [Uint8Array, number[]] {
+  const across = Math.ceil(width / stride) * stride;
+  const down = Math.ceil(height / stride) * stride;
+  const frame = new Uint8Array(down * across * 3);
+  for (let row = 0; row < height; row++) {
+    const from = 3 * ((top + row) * image.width + left);
+    frame.set(image.data.subarray(from, from + 3 * width), 3 * row * across);
+  }
+  return [frame, [1, down, across, 3]];
+}
+
+/** The boxes of a frame from a score on, pixels of the frame. */
+function candidates(outputs: Outputs, threshold: number): Detection[] {
+  const { boxes, scores, points } = outputs as Record<"boxes" | "scores" | "points", Float32Array>;
+  const stride = points.length / scores.length;
+  const found: Detection[] = [];
+  scores.forEach((score, row) => {
+    if (score < threshold) return;
+    const box = [...boxes.subarray(4 * row, 4 * row + 4)] as unknown as Box;
+    found.push({ box, score, points: Float64Array.from(points.subarray(stride * row, stride * (row + 1))) });
+  });
+  return found;
+}
+
+/** The best of boxes that show the same face: greedy non-maximum suppression, by falling score. */
+export function suppress<T extends { box: Box; score: number }>(found: T[], most: number): T[] {
+  const kept: T[] = [];
+  for (const one of [...found].sort((a, b) => b.score - a.score)) {
+    if (kept.every((other) => iou(one.box, other.box) <= most)) kept.push(one);
+  }
+  return kept;
+}

@@ -1,0 +1,40 @@
+/** Models on onnxruntime-web: a card, and a call that takes crops or frames. */
+import type { InferenceSession, Tensor } from "onnxruntime-common";
+import { ModelError, readCard, type Card } from "./card.js";
+
+/** Name of each output -> its values. */
+export type Outputs = Record<string, Float32Array>;
+
+export interface Model<C extends Card = Card> {
+  card: C;
+  /** Crops or frames, (N, H, W, C), to the outputs that the card names. */
+  run(inputs: Uint8Array, shape: readonly number[]): Promise<Outputs>;
+}
+
+/** What is used of onnxruntime-web, which the caller imports. */
+export interface Runtime {
+  InferenceSession: { create(model: Uint8Array, options?: InferenceSession.SessionOptions): Promise<InferenceSession> };
+  Tensor: new (type: "uint8", data: Uint8Array, dims: readonly number[]) => Tensor;
+}
+
+/** Open an ONNX file of kpedge. */
+export async function openModel(ort: Runtime, file: Uint8Array, source: string, provider = "wasm"): Promise<Model> {
+  const card = readCard(file, source);
+  let session: InferenceSession;
+  try {
+    session = await ort.InferenceSession.create(file, { executionProviders: [provider], logSeverityLevel: 3 });
+  } catch (error) {
+    throw new ModelError(`${source}: onnxruntime cannot load it: ${String(error).split("\n")[0]}`);
+  }
+  const names = card.outputs.map((output) => output.name);
+  if (session.inputNames.join() !== card.input.name || session.outputNames.join() !== names.join()) {
+    throw new ModelError(`${source}: its inputs and outputs are not those that its card names`);
+  }
+  return {
+    card,
+    async run(inputs, shape) {
+      const answer = await session.run({ [card.input.name]: new ort.Tensor("uint8", inputs, shape) });
+      return Object.fromEntries(names.map((name) => [name, answer[name]!.data as Float32Array]));
+    },
+  };
+}
