@@ -12,6 +12,7 @@ import { createRequire } from "node:module";
 
 const here = new URL("./", import.meta.url).pathname;
 const runtime = new URL("./", `file://${createRequire(import.meta.url).resolve("onnxruntime-web")}`).pathname;
+/** They get the ending .js where they are used: many servers do not know .mjs. */
 const RUNTIME = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
 const options = {
   bundle: true,
@@ -29,7 +30,7 @@ const external = (filter, path) => ({
 async function bundles(folder) {
   for (const name of ["kpedge", "worker"]) {
     const entryPoints = [`${here}src/${name}.ts`];
-    const plugins = [external(/^onnxruntime-web\/wasm$/, `./${RUNTIME[0]}`)];
+    const plugins = [external(/^onnxruntime-web\/wasm$/, "./ort.wasm.min.js")];
     await build({ ...options, entryPoints, outfile: `${folder}/${name}.js`, minify: true, plugins });
   }
 }
@@ -38,8 +39,17 @@ async function site(folder) {
   await mkdir(`${folder}/kpedge`, { recursive: true });
   await bundles(`${folder}/kpedge`);
   const plugins = [external(/src\/kpedge\.js$/, "./kpedge/kpedge.js")];
-  await build({ ...options, entryPoints: [`${here}page/page.ts`], outfile: `${folder}/page.js`, minify: true, plugins });
+  await build({
+    ...options,
+    entryPoints: [`${here}page/page.ts`],
+    outfile: `${folder}/page.js`,
+    minify: true,
+    plugins,
+  });
   for (const name of ["index.html", "page.css", "icon.svg"]) await copyFile(`${here}page/${name}`, `${folder}/${name}`);
+  const texts = ["../NOTICE", "../LICENSE-weights.txt", "page/onnxruntime-LICENSE.txt", "../LICENSE"];
+  const licences = await Promise.all(texts.map((name) => readFile(`${here}${name}`, "utf8")));
+  await writeFile(`${folder}/LICENSES.txt`, licences.join(`\n${"=".repeat(80)}\n\n`));
   const { version } = JSON.parse(await readFile(`${runtime}../package.json`));
   const files = {};
   for (const name of RUNTIME)
@@ -55,11 +65,10 @@ async function site(folder) {
 async function distribution() {
   const folder = `${here}dist`;
   await bundles(folder);
-  for (const name of RUNTIME) await copyFile(runtime + name, `${folder}/${name}`);
+  for (const name of RUNTIME) await copyFile(runtime + name, `${folder}/${name.replace(".mjs", ".js")}`);
   await mkdir(`${folder}/models`, { recursive: true });
-  for (const name of ["stage3", "detector"]) {
-    await copyFile(`${here}../export/${name}.onnx`, `${folder}/models/${name}.onnx`);
-  }
+  await copyFile(`${here}../export/stage3.onnx`, `${folder}/models/keypoints.onnx`);
+  await copyFile(`${here}../export/detector.onnx`, `${folder}/models/detector.onnx`);
 }
 
 const [mode, argument] = process.argv.slice(2);

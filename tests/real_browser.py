@@ -19,9 +19,9 @@ PATIENCE = 30_000
 
 
 @contextlib.contextmanager
-def launched():
+def launched(*arguments):
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments])
         yield browser
         browser.close()
 

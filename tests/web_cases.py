@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kpedge.core.boxes import box_of_points
+from kpedge.core.faces import Features, Pose
 from kpedge.core.files import write_text
 from kpedge.core.geometry import CropRule, crop, crop_transform, resize_to
 from kpedge.core.images import read_image
@@ -23,6 +25,8 @@ from kpedge.core.model_zoo import resolve_model, sample_photo
 from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.detector import suppress
 from kpedge.runtime.face_model import load
+from kpedge.runtime.features import EYES, face_features, rotation_matrix
+from kpedge.runtime.features import POINTS as FEATURE_POINTS
 from kpedge.runtime.keypoints import PointBoxes
 from kpedge.runtime.pose import head_poses
 from kpedge.runtime.sessions import OnnxModel
@@ -36,6 +40,7 @@ MODULES = {
     "drawing": "kpedge.core.drawing",
     "geometry": "kpedge.core.geometry",
     "detector": "kpedge.runtime.detector",
+    "features": "kpedge.runtime.features",
     "keypoints": "kpedge.runtime.keypoints",
     "models": "kpedge.runtime.models",
     "pipeline": "kpedge.runtime.pipeline",
@@ -52,6 +57,7 @@ def constants() -> dict[str, Any]:
     """The public constants of Python's modules that JSON can hold, and the points that code knows by name."""
     found: dict[str, Any] = {name: _of_module(importlib.import_module(module)) for name, module in MODULES.items()}
     found["smoothing"]["DEFAULT_SMOOTHING"] = {one: getattr(Smoothing(), one) for one in Smoothing.__slots__}
+    found["features"] |= {"NAMES": list(Features.__slots__), "EYES": EYES.tolist()}
     found["schemes"] = {
         "FACES21": list(FACES21.points),
         "FACES21_MEAN": FACES21_MEAN.tolist(),
@@ -95,6 +101,7 @@ def cases() -> dict[str, Any]:
         "suppress": _suppress_case(rng),
         "smooth": _smooth_case(rng),
         "poses": [_pose_case(rng) for _ in range(12)],
+        "features": [_feature_case(scheme_named(name), rng) for name in BUILT_IN],
         "looks": [_look_case(photo, roll) for roll in (0.0, 0.3)],
         "detect": [face.to_dict() for face in load()(sample_photo())],
         "track": _track_case(photo),
@@ -175,6 +182,16 @@ def _pose_case(rng: np.random.Generator) -> dict[str, Any]:
     return {"points": points.tolist(), "size": [640, 480], "pose": [pose.yaw, pose.pitch, pose.roll]}
 
 
+def _feature_case(scheme: KeypointScheme, rng: np.random.Generator) -> dict[str, Any]:
+    places = {**FEATURE_POINTS, **{name: (0.5, 0.5, 0.5) for name in scheme.points if name not in FEATURE_POINTS}}
+    head = np.array([places[name] for name in scheme.points]) + rng.normal(0, 0.02, (len(scheme), 3))
+    pose = Pose(*rng.uniform(-30, 30, 3))
+    points = (head @ rotation_matrix(pose).T)[:, :2] * 60 + rng.uniform(200, 400, 2)
+    features = face_features(points, scheme, pose, (640, 480)).to_dict()
+    data = {key: value for key, value in scheme.to_dict().items() if key != "skeleton"}
+    return {"scheme": data, "points": points.tolist(), "pose": asdict(pose), "features": features}
+
+
 def _look_case(photo: Any, roll: float) -> dict[str, Any]:
     box = [178.0, 80.0, 272.0, 174.0]
     return {"box": box, "roll": roll, "look": appearance(photo, np.array(box), roll).tolist()}
@@ -188,16 +205,8 @@ def _track_case(photo: Any) -> dict[str, Any]:
     return {"rate": RATE, "frames": shown}
 
 
-def texts() -> dict[Path, str]:
-    """The files and what they should hold."""
-    return {
-        FOLDER / "src" / "constants.json": json.dumps(constants(), indent=1, sort_keys=True) + "\n",
-        FOLDER / "tests" / "cases.json": json.dumps(_rounded(cases()), separators=(",", ":")) + "\n",
-    }
-
-
 def _rounded(value: Any) -> Any:
-    """Floats with nine digits: what processors differ in is left out."""
+    """Floats with twelve digits: beyond, processors differ."""
     if isinstance(value, float):
         return float(f"{value:.12g}")
     if isinstance(value, dict):
@@ -205,6 +214,9 @@ def _rounded(value: Any) -> Any:
     return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
+FILES = {FOLDER / "src" / "constants.json": constants, FOLDER / "tests" / "cases.json": cases}
+"""The files, and what makes their content."""
+
 if __name__ == "__main__":
-    for path, text in texts().items():
-        write_text(path, text)
+    for path, make in FILES.items():
+        write_text(path, json.dumps(_rounded(make()), separators=(",", ":")) + "\n")

@@ -80,7 +80,7 @@ function show(image: CanvasImageSource, faces: Faces, latency: number): void {
   const cells = faces.faces.map(({ id, score, pose }, place) => [
     String(id ?? place + 1),
     score?.toFixed(2) ?? "",
-    ...[pose?.yaw, pose?.pitch, pose?.roll].map((angle) => (angle === undefined ? "" : `${angle.toFixed(0)}°`)),
+    ...[pose?.yaw, pose?.pitch, pose?.roll].map((angle) => (angle === undefined ? "" : `${Math.round(angle) || 0}°`)),
   ]);
   at("faces").replaceChildren(
     ...cells.map((row) => {
@@ -252,7 +252,7 @@ try {
   at("unstarted").hidden = true;
   checkBrowser();
   const threads = Math.min(navigator.hardwareConcurrency ?? 1, 2);
-  model = await load({ threads });
+  model = await load({ threads, features: true });
   results = new Results(model.scheme);
   connect();
   showThreshold();

@@ -1,5 +1,5 @@
 /** Results as files: JSON lines as `kpedge webcam --json` and `kpedge predict --json` print them, or CSV. */
-import type { Face, Faces, Scheme } from "../src/kpedge.js";
+import type { Face, Faces, Features, Scheme } from "../src/kpedge.js";
 
 /** Most frames that are kept for a download: at 30 a second, 20 minutes. */
 const MOST = 36_000;
@@ -32,6 +32,7 @@ export class Results {
 
   csv(): string {
     const points = this.scheme.points.flatMap((name) => [`${name}_x`, `${name}_y`]);
+    const features = Object.keys(this.rows.flatMap((row) => row.faces)[0]?.features ?? {}) as (keyof Features)[];
     const header = [
       "frame",
       "time_s",
@@ -48,8 +49,20 @@ export class Results {
       ...points,
     ];
     const lines = this.rows.flatMap(({ frame, time_s, image, faces }) =>
-      faces.map(({ id, box, score, pose, keypoints }) =>
-        [frame, time_s, image, id, ...box, score, pose?.yaw, pose?.pitch, pose?.roll, ...keypoints.flat()].map(cell),
+      faces.map(({ id, box, score, pose, keypoints, features: own }) =>
+        [
+          frame,
+          time_s,
+          image,
+          id,
+          ...box,
+          score,
+          pose?.yaw,
+          pose?.pitch,
+          pose?.roll,
+          ...keypoints.flat(),
+          ...features.map((name) => own?.[name]),
+        ].map(cell),
       ),
     );
     return [header, ...lines].map((line) => `${line.join(",")}\r\n`).join("");

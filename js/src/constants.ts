@@ -5,6 +5,7 @@ export const {
   boxes,
   detector,
   drawing,
+  features,
   geometry,
   keypoints,
   models,

@@ -13,6 +13,8 @@ export interface DrawOptions {
   mirror?: boolean;
 }
 
+/** Under this, a rim of lines is left out: it would cover a small face. */
+const THIN_RIM = 0.6;
 const PART_COLOURS = D.PART_COLOURS as unknown as Record<string, readonly [number, number, number]>;
 
 /** Draw faces on a canvas that shows their image in its own pixels. */
@@ -32,16 +34,17 @@ export function drawFaces(
     const size = Math.sqrt((x2 - x1) * (y2 - y1));
     const dot = Math.min(Math.max(size / 70, 0.9, short / 500), Math.max(2, short / 110));
     const line = Math.max(1, dot * 0.55);
-    if (box) drawCorners(context, face.box, Math.max(1, dot * 0.8));
+    const rim = Math.max(0.5, dot * 0.3);
+    if (box) drawCorners(context, face.box, Math.max(1, dot * 0.8), Math.max(rim, THIN_RIM));
     if (points && skeleton) {
       for (const [first, second] of scheme.skeleton) {
         const [from, to] = [face.keypoints[first], face.keypoints[second]];
-        if (from && to) stroke(context, [from, to], colours[first]!, line);
+        if (from && to) stroke(context, [from, to], colours[first]!, line, rim);
       }
     }
     if (points) {
       for (const [radius, dark] of [
-        [dot * 1.3, true],
+        [dot + rim, true],
         [dot, false],
       ] as const) {
         face.keypoints.forEach(([x, y], index) => {
@@ -72,13 +75,20 @@ function css([blue, green, red]: readonly [number, number, number]): string {
 
 type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
 
-function stroke(context: Context, path: readonly (readonly [number, number])[], colour: string, width: number): void {
+function stroke(
+  context: Context,
+  path: readonly (readonly [number, number])[],
+  colour: string,
+  width: number,
+  rim: number,
+): void {
   context.beginPath();
   path.forEach(([x, y], place) => (place ? context.lineTo(x, y) : context.moveTo(x, y)));
   for (const [style, wide] of [
-    ["#000", width + 2],
+    ["#000", rim < THIN_RIM ? 0 : width + 2 * rim],
     [colour, width],
   ] as const) {
+    if (!wide) continue;
     context.strokeStyle = style;
     context.lineWidth = wide;
     context.stroke();
@@ -86,7 +96,7 @@ function stroke(context: Context, path: readonly (readonly [number, number])[], 
 }
 
 /** The corners of a box: the face's outline stays free. */
-function drawCorners(context: Context, [x1, y1, x2, y2]: Face["box"], width: number): void {
+function drawCorners(context: Context, [x1, y1, x2, y2]: Face["box"], width: number, rim: number): void {
   const arm = 0.2 * Math.min(x2 - x1, y2 - y1);
   for (const [x, right] of [
     [x1, arm],
@@ -105,6 +115,7 @@ function drawCorners(context: Context, [x1, y1, x2, y2]: Face["box"], width: num
         ],
         "#fff",
         width,
+        rim,
       );
     }
   }

@@ -11,6 +11,31 @@ export interface Pose {
   roll: number;
 }
 
+/**
+ * Numbers that follow from a face's points; null where the scheme lacks the points for one. Left and right are the
+ * image's. Lengths are in distances between the eyes.
+ */
+export interface Features {
+  /** Distance between the lids over the width of the eye: 0 closed, about 0.3 open. */
+  eye_open_left: number | null;
+  eye_open_right: number | null;
+  /** Gap between the lips; 0 closed. */
+  mouth_open: number | null;
+  mouth_width: number | null;
+  /** 0 neutral, 1 a broad smile, below 0 a frown. */
+  smile: number | null;
+  /** Height of the brow over that of a usual face at rest. */
+  brow_raise_left: number | null;
+  brow_raise_right: number | null;
+  /** Direction of the pupils relative to the head, degrees: positive to the image's right, up. */
+  gaze_yaw: number | null;
+  gaze_pitch: number | null;
+  /** The middle between the eyes, mm from the camera: to the image's right, down, away. */
+  x_mm: number | null;
+  y_mm: number | null;
+  z_mm: number | null;
+}
+
 /** One face; the fields are those of Python's JSON output. */
 export interface Face {
   /** Number of the person in a video, from 1; absent in a photo. */
@@ -25,6 +50,8 @@ export interface Face {
   errors?: number[];
   /** Absent if it was not requested, or the model has too few points for it. */
   pose?: Pose;
+  /** Absent if they were not requested. */
+  features?: Features;
 }
 
 /** The faces of an image, or of a frame. */

@@ -9,13 +9,13 @@
  */
 import { ModelError } from "./card.js";
 import type { Faces } from "./face.js";
-import type { Found, Loaded, Message, Reply, Request } from "./messages.js";
+import type { FeatureOptions, Found, Loaded, Message, Reply, Request } from "./messages.js";
 import type { Scheme } from "./scheme.js";
 import type { TrackOptions } from "./tracker.js";
 
 export { ModelError } from "./card.js";
 export { drawFaces, type DrawOptions } from "./draw.js";
-export type { Face, Faces, Pose } from "./face.js";
+export type { Face, Faces, Features, Pose } from "./face.js";
 export { pointsOf, type Scheme } from "./scheme.js";
 export type { Smoothing } from "./smoothing.js";
 export type { TrackOptions } from "./tracker.js";
@@ -24,8 +24,9 @@ export type { TrackOptions } from "./tracker.js";
 export type ImageSource = ImageBitmapSource;
 
 export interface LoadOptions {
-  /** A name among the released models, an address, or the content of a model file. */
+  /** Address or content of an ONNX file that `kpedge export` wrote; the one that comes with the package by default. */
   model?: string | URL | ArrayBuffer;
+  /** The same, of a detector. */
   detector?: string | URL | ArrayBuffer;
   /** Lowest score at which a box counts as a face; the model's own by default. */
   threshold?: number;
@@ -35,6 +36,10 @@ export interface LoadOptions {
   threads?: number;
   /** Estimate head poses. */
   pose?: boolean;
+  /** Compute the features of each face, and poses for them. */
+  features?: boolean;
+  /** The camera's focal length, pixels; by default that of an image whose longer side spans 60 degrees. */
+  focal?: number;
 }
 
 /** A frame of a video and its faces. */
@@ -54,20 +59,24 @@ export async function load(options: LoadOptions = {}): Promise<FaceModel> {
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   const channel = new Channel(worker);
   try {
-    const model = file(options.model ?? "stage3");
-    const detector = file(options.detector ?? "detector");
+    const model = file(options.model ?? released("keypoints"));
+    const detector = file(options.detector ?? released("detector"));
     const loaded = (await channel.call({ call: "load", model, detector, threshold, maxSide, threads })) as Loaded;
-    return new FaceModel(channel, loaded, options.pose ?? true);
+    const { pose = true, features = false, focal } = options;
+    return new FaceModel(channel, loaded, { pose, features, focal });
   } catch (error) {
     worker.terminate();
     throw error;
   }
 }
 
+/** A model that comes with the package. */
+function released(name: string): URL {
+  return new URL(`./models/${name}.onnx`, import.meta.url);
+}
+
 function file(source: string | URL | ArrayBuffer): string | ArrayBuffer {
-  if (source instanceof ArrayBuffer) return source;
-  const name = /^[\w-]+$/.test(String(source)); // neither a path nor an ending
-  return new URL(name ? `./models/${source}.onnx` : source, name ? import.meta.url : document.baseURI).href;
+  return source instanceof ArrayBuffer ? source : new URL(source, document.baseURI).href;
 }
 
 function checkThreshold(value: number): void {
@@ -88,7 +97,7 @@ export class FaceModel {
   constructor(
     private readonly channel: Channel,
     loaded: Loaded,
-    private readonly pose: boolean,
+    private readonly wanted: FeatureOptions & { pose: boolean },
   ) {
     ({ scheme: this.scheme, names: this.names, threads: this.threads } = loaded);
     this.#threshold = loaded.threshold;
@@ -107,16 +116,16 @@ export class FaceModel {
 
   /** The faces of an image, by falling score of the detector. */
   async detect(image: ImageSource): Promise<Faces> {
-    return this.#find(image, (sent) => ({ call: "detect", image: sent, pose: this.pose }));
+    return this.#find(image, (sent) => ({ call: "detect", image: sent, ...this.wanted }));
   }
 
   /** A tracker that is given frames one by one. */
   async tracker(options: TrackOptions = {}): Promise<Tracker> {
     const tracker = ++this.#trackers;
-    await this.channel.call({ call: "track", tracker, options: { pose: this.pose, ...options } });
+    await this.channel.call({ call: "track", tracker, options: { pose: this.wanted.pose, ...options } });
     return {
       update: (image, timeS = performance.now() / 1000) =>
-        this.#find(image, (sent) => ({ call: "update", tracker, image: sent, timeS })),
+        this.#find(image, (sent) => ({ call: "update", tracker, image: sent, timeS, ...this.wanted })),
       end: async () => void (await this.channel.call({ call: "end", tracker })),
     };
   }

@@ -13,11 +13,16 @@ export interface LoadMessage {
   threads: number;
 }
 
+export interface FeatureOptions {
+  features: boolean;
+  focal?: number | undefined;
+}
+
 export type Message =
   | LoadMessage
-  | { call: "detect"; image: ImageBitmap | ImageData; pose: boolean }
+  | ({ call: "detect"; image: ImageBitmap | ImageData; pose: boolean } & FeatureOptions)
   | { call: "track"; tracker: number; options: TrackOptions }
-  | { call: "update"; tracker: number; image: ImageBitmap | ImageData; timeS: number }
+  | ({ call: "update"; tracker: number; image: ImageBitmap | ImageData; timeS: number } & FeatureOptions)
   | { call: "end"; tracker: number }
   | { call: "threshold"; value: number };
 

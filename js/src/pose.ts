@@ -14,7 +14,7 @@ import {
 } from "./matrix.js";
 import { meanOf, pointsOf, type Scheme } from "./scheme.js";
 
-const HEAD = P.HEAD as unknown as Record<string, [number, number, number]>;
+export const HEAD = P.HEAD as unknown as Record<string, [number, number, number]>;
 const MODES = P.MODES as unknown as [number, Record<string, number>][];
 
 interface Fit {
@@ -103,12 +103,17 @@ function rotationForms(): Matrix[][] {
   return forms;
 }
 
+/** The focal length, pixels, of an image whose longer side spans a usual angle. */
+export function focalLength(size: readonly [number, number]): number {
+  return Math.max(...size) / 2 / Math.tan((P.FIELD * Math.PI) / 360);
+}
+
 /** The head pose of a face; undefined where its points are too few, have none of the nose, or are collinear. */
 export function headPose(
   keypoints: Points,
   scheme: Scheme,
   [width, height]: readonly [number, number],
-  focal = Math.max(width, height) / 2 / Math.tan((P.FIELD * Math.PI) / 360),
+  focal = focalLength([width, height]),
 ): Pose | undefined {
   const fit = fitOf(scheme);
   if (!fit) return undefined;

@@ -4,11 +4,13 @@ import { type DetectorCard, hasScore, ModelError, type KeypointCard } from "./ca
 import { models as M, tracker as R } from "./constants.js";
 import { FaceDetector } from "./detector.js";
 import type { Face } from "./face.js";
+import { faceFeatures } from "./features.js";
 import type { Image } from "./geometry.js";
 import { KeypointPredictor } from "./keypoints.js";
-import type { Found, Loaded, LoadMessage, Reply, Request } from "./messages.js";
+import type { FeatureOptions, Found, Loaded, LoadMessage, Reply, Request } from "./messages.js";
 import { openModel, type Model } from "./model.js";
 import { detectFaces } from "./pipeline.js";
+import { headPose } from "./pose.js";
 import { FaceTracker, type TrackOptions } from "./tracker.js";
 
 let open: { photos: FaceDetector; videos: FaceDetector; predictor: KeypointPredictor } | undefined;
@@ -17,7 +19,8 @@ let canvas: OffscreenCanvasRenderingContext2D | undefined;
 
 async function load(request: LoadMessage): Promise<Loaded> {
   if (typeof WebAssembly !== "object") throw new ModelError("this browser has no WebAssembly; use a current one");
-  ort.env.wasm.wasmPaths = new URL("./", import.meta.url).href;
+  const runtime = new URL("./ort-wasm-simd-threaded", import.meta.url).href;
+  ort.env.wasm.wasmPaths = { mjs: `${runtime}.js`, wasm: `${runtime}.wasm` };
   ort.env.wasm.numThreads = self.crossOriginIsolated ? request.threads : 1;
   const [keypoints, detector] = await Promise.all([
     openFile(request.model, "the keypoint model"),
@@ -62,11 +65,24 @@ function pixels(image: ImageBitmap | ImageData): Image {
   return canvas.getImageData(0, 0, width, height);
 }
 
-async function timed(image: ImageBitmap | ImageData, find: (image: Image) => Promise<Face[]>): Promise<Found> {
+async function timed(
+  image: ImageBitmap | ImageData,
+  { features, focal }: FeatureOptions,
+  find: (image: Image) => Promise<Face[]>,
+): Promise<Found> {
   const start = performance.now();
   const { width, height } = image;
-  const faces = await find(pixels(image));
+  let faces = await find(pixels(image));
+  if (features) faces = faces.map((face) => withFeatures(face, [width, height], focal));
   return { faces, size: [width, height], ms: performance.now() - start };
+}
+
+/** A face with its features, and its pose where that is missing or the focal length is given. */
+function withFeatures(face: Face, size: [number, number], focal: number | undefined): Face {
+  const scheme = open!.predictor.model.card.keypoints;
+  const points = Float64Array.from(face.keypoints.flat());
+  const pose = focal === undefined && face.pose ? face.pose : headPose(points, scheme, size, focal);
+  return { ...face, ...(pose ? { pose } : {}), features: faceFeatures(points, scheme, pose, size, focal) };
 }
 
 async function answer(request: Request): Promise<Loaded | Found | null> {
@@ -75,14 +91,14 @@ async function answer(request: Request): Promise<Loaded | Found | null> {
   const { photos, videos, predictor } = open;
   switch (request.call) {
     case "detect":
-      return timed(request.image, (image) => detectFaces(image, photos, predictor, { pose: request.pose }));
+      return timed(request.image, request, (image) => detectFaces(image, photos, predictor, { pose: request.pose }));
     case "track":
       trackers.set(request.tracker, new FaceTracker(videos, predictor, withoutUndefined(request.options)));
       return null;
     case "update": {
       const tracker = trackers.get(request.tracker);
       if (!tracker) throw new ModelError("this tracker has ended");
-      return timed(request.image, (image) => tracker.update(image, request.timeS));
+      return timed(request.image, request, (image) => tracker.update(image, request.timeS));
     }
     case "threshold":
       predictor.threshold = request.value;

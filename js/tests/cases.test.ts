@@ -10,6 +10,7 @@ import { readCard } from "../src/card.js";
 import { models as M, tracker as R } from "../src/constants.js";
 import { FaceDetector, suppress } from "../src/detector.js";
 import type { Face } from "../src/face.js";
+import { faceFeatures } from "../src/features.js";
 import { crop, cropTransform, resizeTo, type Border, type Box, type Colour, type Image } from "../src/geometry.js";
 import { KeypointPredictor } from "../src/keypoints.js";
 import { openModel, type Model } from "../src/model.js";
@@ -130,6 +131,17 @@ test("smoothing", () => {
 test("head poses", () => {
   for (const { points, size, pose } of cases.poses) {
     near(Object.values(headPose(flat(points), predictor.model.card.keypoints, size)!), pose, 0.01);
+  }
+});
+
+test("features of every scheme", () => {
+  for (const { scheme, points, pose, features } of cases.features) {
+    const own = faceFeatures(flat(points), scheme, pose, [640, 480]);
+    assert.deepEqual(Object.keys(own), Object.keys(features));
+    for (const [name, value] of Object.entries(own)) {
+      if (value === null || features[name] === null) assert.equal(value, features[name], `${scheme.name} ${name}`);
+      else near([value], [features[name]], 6e-4, `${scheme.name} ${name}`);
+    }
   }
 });
 

@@ -9,7 +9,7 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples
-from kpedge.export.registry import ALL, DEFAULT_FORMATS, FORMATS
+from kpedge.export.registry import ALL, DEFAULT_FORMATS, FORMATS, WEB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
             "kpedge export",
             "kpedge export stage3 --format onnx-fp16,onnx-int8 --out models",
             "kpedge export runs/stage1 --format onnx --out models --name mine --data data/photos",
+            "kpedge export --format web --out site",
             "kpedge export --list",
         )
     )(export)
@@ -53,7 +54,10 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("export"),
     kind: Annotated[
         str,
-        typer.Option("--format", help=f"{', '.join(FORMATS)}, several with commas between them, or {ALL}."),
+        typer.Option(
+            "--format",
+            help=f"{', '.join(FORMATS)}, several with commas between them, or {ALL}; or {WEB}, a page for browsers.",
+        ),
     ] = ",".join(DEFAULT_FORMATS),
     name: Annotated[str, typer.Option(help="Name of the files. (default: the recipe's)")] = "",
     data: Annotated[
@@ -67,6 +71,7 @@ def export(
         Path | None,
         typer.Option(help="Prepared set or frame set to measure int8 ranges on. (default: synthetic faces)"),
     ] = None,
+    detector: Annotated[str, typer.Option(help=f"For {WEB}: finds the faces.")] = "detector",
     listed: Annotated[bool, typer.Option("--list", help="List the formats and stop.")] = False,
     verbose: Verbose = False,
     force: Force = False,
@@ -78,6 +83,9 @@ def export(
     """
     if listed:
         _list_formats(as_json)
+        return
+    if WEB in kind.split(","):
+        _export_site(model, detector, out, kind, force=force, as_json=as_json)
         return
     from kpedge.core.extras import importable
 
@@ -135,6 +143,23 @@ def export(
         output.say(f"next: kpedge predict PHOTO --model {result.files[0]}")
     else:
         output.say(f"next: kpedge verify {result.files[0]}")
+
+
+def _export_site(model: str | None, detector: str, out: Path, kind: str, *, force: bool, as_json: bool) -> None:
+    """`kpedge export --format web`."""
+    from kpedge.core.errors import UsageError
+    from kpedge.core.model_zoo import DEFAULT_MODEL
+    from kpedge.export.web import export_site
+
+    if kind != WEB:
+        raise UsageError(f"--format {WEB} writes a folder of its own", f"run kpedge export --format {WEB} separately")
+    files = export_site(out, model or DEFAULT_MODEL, detector, force=force)
+    if as_json:
+        output.result_json({"files": [str(path) for path in files]}, indent=1)
+        return
+    output.result(str(out))
+    output.say(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB, for any web server")
+    output.say(f"next: python -m http.server --directory {out}, and open http://localhost:8000")
 
 
 def verify(
@@ -198,7 +223,8 @@ def _list_formats(as_json: bool) -> None:
         [
             (one.name, f"NAME{one.suffix}", one.purpose, f"missing: {one.install_line}" if one.missing() else "ready")
             for one in FORMATS.values()
-        ],
+        ]
+        + [(WEB, "a folder", "browsers: a page that needs only a web server", "ready")],
         left=4,
     )
 

@@ -25,6 +25,11 @@ def models_folder() -> Path:
     return _SHIPPED / "export" if (_SHIPPED / "export").is_dir() else _CHECKOUT / "export"
 
 
+def site_folder() -> Path:
+    """The folder of the built web page and JavaScript package."""
+    return _SHIPPED / "web" if (_SHIPPED / "web").is_dir() else _CHECKOUT / "js" / "site"
+
+
 def sample_folder() -> Path:
     """The folder of the sample photo and its label."""
     return _SHIPPED / "sample" if (_SHIPPED / "sample").is_dir() else _CHECKOUT / "data" / "sample"

@@ -23,6 +23,8 @@ FORMATS: Registry[ExportFormat] = Registry(
         "ncnn": "kpedge.export.formats.ncnn:FORMAT",
     },
 )
+WEB = "web"
+"""A web page with its models, which is no model file: `kpedge.export.web`."""
 DEFAULT_FORMATS = ("onnx", "torchscript")
 ALL = "all"
 
