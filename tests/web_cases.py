@@ -20,6 +20,7 @@ from kpedge.core.faces import Features, Pose
 from kpedge.core.files import write_text
 from kpedge.core.geometry import CropRule, crop, crop_transform, resize_to
 from kpedge.core.images import read_image
+from kpedge.core.joint_score import JointScore, logit
 from kpedge.core.keypoints import BUILT_IN, FACES21, FACES21_MEAN, scheme_named
 from kpedge.core.model_zoo import resolve_model, sample_photo
 from kpedge.core.scheme import KeypointScheme
@@ -41,6 +42,7 @@ MODULES = {
     "geometry": "kpedge.core.geometry",
     "detector": "kpedge.runtime.detector",
     "features": "kpedge.runtime.features",
+    "joint": "kpedge.core.joint_score",
     "keypoints": "kpedge.runtime.keypoints",
     "models": "kpedge.runtime.models",
     "pipeline": "kpedge.runtime.pipeline",
@@ -57,6 +59,7 @@ def constants() -> dict[str, Any]:
     """The public constants of Python's modules that JSON can hold, and the points that code knows by name."""
     found: dict[str, Any] = {name: _of_module(importlib.import_module(module)) for name, module in MODULES.items()}
     found["smoothing"]["DEFAULT_SMOOTHING"] = {one: getattr(Smoothing(), one) for one in Smoothing.__slots__}
+    found["joint"]["LARGEST_LOGIT"] = logit(1.0)
     found["features"] |= {"NAMES": list(Features.__slots__), "EYES": EYES.tolist()}
     found["schemes"] = {
         "FACES21": list(FACES21.points),
@@ -103,7 +106,8 @@ def cases() -> dict[str, Any]:
         "poses": [_pose_case(rng) for _ in range(12)],
         "features": [_feature_case(scheme_named(name), rng) for name in BUILT_IN],
         "looks": [_look_case(photo, roll) for roll in (0.0, 0.3)],
-        "detect": [face.to_dict() for face in load()(sample_photo())],
+        "joint": [_joint_case(*scores) for scores in ((0.2, 0.9), (0.9, 0.001), (0.0, 0.5), (1.0, 1.0))],
+        "detect": [_detect_case(photo, quarters) for quarters in range(4)],
         "track": _track_case(photo),
     }
 
@@ -195,6 +199,17 @@ def _feature_case(scheme: KeypointScheme, rng: np.random.Generator) -> dict[str,
 def _look_case(photo: Any, roll: float) -> dict[str, Any]:
     box = [178.0, 80.0, 272.0, 174.0]
     return {"box": box, "roll": roll, "look": appearance(photo, np.array(box), roll).tolist()}
+
+
+def _joint_case(detector: float, keypoints: float) -> dict[str, Any]:
+    joint = JointScore(detector_sha256="", detector=0.7, keypoints=0.9, constant=-0.4)
+    case = {"joint": joint.to_dict(), "detector": detector, "keypoints": keypoints}
+    return case | {"score": joint(detector, keypoints)}
+
+
+def _detect_case(photo: Any, quarters: int) -> dict[str, Any]:
+    faces = load()(np.ascontiguousarray(np.rot90(photo, -quarters)))
+    return {"quarters": quarters, "faces": [face.to_dict() for face in faces]}
 
 
 def _track_case(photo: Any) -> dict[str, Any]:

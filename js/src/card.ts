@@ -11,7 +11,17 @@ export interface Card {
   outputs: { name: string }[];
   keypoints: Scheme;
   threshold?: number;
+  weights_sha256: string;
   accuracy: { validation?: { nme_box?: number } };
+}
+
+/** How a keypoint model's score is combined with that of the detector whose weights have this hash. */
+export interface JointScore {
+  detector_sha256: string;
+  detector: number;
+  keypoints: number;
+  constant: number;
+  rotated: number;
 }
 
 /** Of a keypoint model. */
@@ -20,6 +30,7 @@ export interface KeypointCard extends Card {
   crop: { widen: number; border: Border };
   /** (K, 2), fractions of the crop. */
   mean_shape: [number, number][];
+  joint?: JointScore;
 }
 
 /** Of a detector. */

@@ -7,6 +7,7 @@ export const {
   drawing,
   features,
   geometry,
+  joint,
   keypoints,
   models,
   pipeline,

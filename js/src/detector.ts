@@ -1,7 +1,7 @@
 /** From an image to the faces in it: preprocess, run, postprocess (kpedge/runtime/detector.py). */
 import type { DetectorCard } from "./card.js";
-import { detector as D } from "./constants.js";
-import { iou, resizeTo, rint, type Box, type Image, type Pixels, type Points } from "./geometry.js";
+import { boxes as B, detector as D } from "./constants.js";
+import { iou, resizeTo, rint, rotate, rotateBack, type Box, type Image, type Pixels, type Points } from "./geometry.js";
 import type { Model, Outputs } from "./model.js";
 
 export interface Detection {
@@ -45,6 +45,25 @@ export class FaceDetector {
             found.push({ ...one, box: one.box.map(back) as unknown as Box, points: one.points.map(back) });
           }
         }
+      }
+    }
+    return suppress(found, this.model.card.suppression);
+  }
+
+  /** The faces of an image in its copies rotated by 90, 180 and 270 degrees, in pixels of the image itself. */
+  async searchRotated(image: Image): Promise<Detection[]> {
+    const found: Detection[] = [];
+    for (const quarters of [1, 2, 3] as const) {
+      for (const { box, score, points } of await this.detect(rotate(image, quarters))) {
+        const side = box[2] - box[0];
+        // The mean of the points rotates with the face, the box does not.
+        const [x, y] = rotateBack((box[0] + box[2]) / 2, (box[1] + box[3]) / 2 - B.BOX_BELOW * side, image, quarters);
+        const [middle, half] = [y + B.BOX_BELOW * side, side / 2];
+        const back = points.slice();
+        for (let i = 0; i < back.length; i += 2) {
+          [back[i], back[i + 1]] = rotateBack(points[i]!, points[i + 1]!, image, quarters);
+        }
+        found.push({ box: [x - half, middle - half, x + half, middle + half], score, points: back });
       }
     }
     return suppress(found, this.model.card.suppression);

@@ -85,6 +85,26 @@ export function invert([a, b, x, c, d, y]: Transform): Transform {
   return [e, f, -(e * x + f * y), g, h, -(g * x + h * y)];
 }
 
+/** An image rotated clockwise by quarter turns. */
+export function rotate(image: Image, quarters: 1 | 2 | 3): Image {
+  const [width, height] = quarters === 2 ? [image.width, image.height] : [image.height, image.width];
+  const source = new Uint32Array(image.data.slice().buffer);
+  const pixels = new Uint32Array(width * height);
+  for (let y = 0, at = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const [u, v] = rotateBack(x, y, image, quarters);
+      pixels[at++] = source[v * image.width + u]!;
+    }
+  }
+  return { data: new Uint8Array(pixels.buffer), width, height };
+}
+
+/** Where a pixel of the rotated image lies in the image itself. */
+export function rotateBack(x: number, y: number, image: Image, quarters: 1 | 2 | 3): [number, number] {
+  const [right, bottom] = [image.width - 1, image.height - 1];
+  return quarters === 1 ? [y, bottom - x] : quarters === 2 ? [right - x, bottom - y] : [right - y, x];
+}
+
 /** Cut a square crop out of an image: averaged down by a whole factor, then sampled bilinearly. */
 export function crop(
   image: Image,

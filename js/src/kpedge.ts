@@ -34,6 +34,8 @@ export interface LoadOptions {
   maxSide?: number;
   /** CPU threads, where the page is cross-origin isolated; more rarely help with networks this small. */
   threads?: number;
+  /** Search images without a face again, rotated by 90, 180 and 270 degrees. */
+  rotations?: boolean;
   /** Estimate head poses. */
   pose?: boolean;
   /** Compute the features of each face, and poses for them. */
@@ -54,14 +56,22 @@ export interface TrackedFrame extends Faces {
 
 /** Loads a detector and a keypoint model in a worker of their own. */
 export async function load(options: LoadOptions = {}): Promise<FaceModel> {
-  const { threshold, maxSide, threads = 1 } = options;
+  const { threshold, maxSide, threads = 1, rotations = true } = options;
   if (threshold !== undefined) checkThreshold(threshold);
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   const channel = new Channel(worker);
   try {
     const model = file(options.model ?? released("keypoints"));
     const detector = file(options.detector ?? released("detector"));
-    const loaded = (await channel.call({ call: "load", model, detector, threshold, maxSide, threads })) as Loaded;
+    const loaded = (await channel.call({
+      call: "load",
+      model,
+      detector,
+      threshold,
+      maxSide,
+      threads,
+      rotations,
+    })) as Loaded;
     const { pose = true, features = false, focal } = options;
     return new FaceModel(channel, loaded, { pose, features, focal });
   } catch (error) {

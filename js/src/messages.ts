@@ -11,6 +11,7 @@ export interface LoadMessage {
   threshold?: number | undefined;
   maxSide?: number | undefined;
   threads: number;
+  rotations: boolean;
 }
 
 export interface FeatureOptions {

@@ -1,90 +1,155 @@
 /** From an image to the keypoints of all its faces: detect, rotate upright, predict (kpedge/runtime/pipeline.py). */
 import { scaledBoxes } from "./boxes.js";
-import { geometry as G, keypoints as K, pipeline as P } from "./constants.js";
-import type { FaceDetector } from "./detector.js";
+import type { JointScore } from "./card.js";
+import { geometry as G, joint as J, keypoints as K, pipeline as P } from "./constants.js";
+import { FaceDetector, type Detection } from "./detector.js";
 import { pairs, type Face } from "./face.js";
 import { overlapsImage, rotatedBox, type Box, type Image } from "./geometry.js";
-import type { Candidate, KeypointPredictor } from "./keypoints.js";
+import { KeypointPredictor, type Candidate } from "./keypoints.js";
 import { headPose } from "./pose.js";
 import { rollOf } from "./scheme.js";
 
+/** Where to look: number of the face, box, roll. */
 type Numbered = [number, Box, number];
+/** What was found there, by number. */
+type Looks = Map<number, { one: Candidate; crop: Box }>;
 
-/**
- * The faces of an image, by falling score of the detector. Each is predicted twice: the second crop is cut around the
- * box that follows from the points of the first.
- */
-export async function detectFaces(
-  image: Image,
-  detector: FaceDetector,
-  predictor: KeypointPredictor,
-  { pose = true }: { pose?: boolean } = {},
-): Promise<Face[]> {
-  const { boxes: model, hasScore, threshold } = predictor;
-  const detections = await detector.detect(image);
-  const boxes = detections.map((one, place): Numbered => {
-    const roll = rollOf(detector.model.card.keypoints, one.points);
-    return [place, model.fromDetector(one.box, roll), roll];
-  });
-  const isFace = (one: Candidate): boolean => !hasScore || one.score >= threshold;
-  const guess = hasScore && model.givesSize && !model.relatesToOurs;
-  let found = guess ? await bestOfSizes(image, boxes, predictor) : await predictNumbered(image, boxes, predictor);
-  for (let look = model.givesSize ? (guess ? 2 : 1) : 0; look > 0; look--) {
-    const again = [...found].filter(([, one]) => look === 2 || isFace(one)); // the first of three decides nothing
-    const nearer = again.map(([place, one]): Numbered => [place, ...model.of(one.points)]);
-    found = new Map([...found, ...(await predictNumbered(image, nearer, predictor))]);
+export class FacePipeline {
+  readonly joint: JointScore | undefined;
+  readonly #detector: FaceDetector;
+  readonly #predictor: KeypointPredictor;
+  readonly #guesses: boolean;
+
+  /**
+   * @param detector with the threshold for a keypoint model that decides after it; a joint score replaces both.
+   * @param threshold score from which on there is a face; the models' own by default.
+   * @param rotations whether images without a face are searched again, rotated by 90, 180 and 270 degrees.
+   */
+  constructor(
+    detector: FaceDetector,
+    predictor: KeypointPredictor,
+    public threshold?: number,
+    readonly rotations = true,
+  ) {
+    const { joint } = predictor.model.card;
+    this.joint = joint?.detector_sha256 === detector.model.card.weights_sha256 ? joint : undefined;
+    this.#detector = this.joint ? new FaceDetector(detector.model, J.LOWEST, detector.side) : detector;
+    this.#predictor = predictor;
+    const { givesSize, relatesToOurs } = predictor.boxes;
+    this.#guesses = predictor.hasScore && givesSize && !relatesToOurs;
   }
-  const { card } = predictor.model;
-  return [...found]
-    .filter(([, one]) => isFace(one))
-    .map(([place, one]) => {
-      const angles = pose ? headPose(one.points, card.keypoints, [image.width, image.height]) : undefined;
-      return {
-        box: [...detections[place]!.box],
-        score: hasScore ? one.score : null,
-        keypoints: pairs(one.points),
-        ...(hasScore ? { errors: [...one.errors] } : {}),
-        ...(angles ? { pose: angles } : {}),
-      };
+
+  /** The faces of an image, by falling score of the detector. */
+  async detect(image: Image, { pose = true }: { pose?: boolean } = {}): Promise<Face[]> {
+    let faces = await this.#find(image, false);
+    if (this.rotations && !faces.length) faces = await this.#find(image, true);
+    if (!pose) return faces;
+    const { keypoints: scheme } = this.#predictor.model.card;
+    return faces.map((face) => {
+      const points = Float64Array.from(face.keypoints.flat());
+      const angles = headPose(points, scheme, [image.width, image.height]);
+      return angles ? { ...face, pose: angles } : face;
     });
-}
-
-/** The best of several sizes of each box, by its number. */
-async function bestOfSizes(
-  image: Image,
-  boxes: Numbered[],
-  predictor: KeypointPredictor,
-): Promise<Map<number, Candidate>> {
-  const count = K.SCALES.length;
-  const several = boxes.flatMap(([place, box, roll]) =>
-    scaledBoxes(box).map((one, size): Numbered => [place * count + size, one, roll]),
-  );
-  const best = new Map<number, Candidate>();
-  for (const [number, one] of await predictNumbered(image, several, predictor)) {
-    const place = Math.floor(number / count);
-    if (!best.has(place) || one.score > best.get(place)!.score) best.set(place, one);
   }
-  return best;
-}
 
-/** Candidates for numbered boxes and rolls; without those whose crop would lie outside the image, or is none. */
-async function predictNumbered(
-  image: Image,
-  boxes: Numbered[],
-  predictor: KeypointPredictor,
-): Promise<Map<number, Candidate>> {
-  const shown = boxes
-    .map(([place, box, roll]): Numbered => [place, box, Math.abs(roll) > P.SMALL_ROLL ? roll : 0])
-    .filter(([, box, roll]) => box[2] - box[0] >= G.MIN_SIDE && overlapsImage(rotatedBox(box, roll), image));
-  const found = new Map<number, Candidate>();
-  for (let start = 0; start < shown.length; start += P.BATCH) {
-    const part = shown.slice(start, start + P.BATCH);
-    const answers = await predictor.predict(
-      image,
-      part.map((one) => one[1]),
-      part.map((one) => one[2]),
+  async #find(image: Image, rotated: boolean): Promise<Face[]> {
+    const detections = await (rotated ? this.#detector.searchRotated(image) : this.#detector.detect(image));
+    const looks = await this.#look(image, detections);
+    return [...looks].flatMap(([place, { one }]) => {
+      const detection = detections[place]!;
+      const score = this.joint ? jointScore(this.joint, detection.score, one.score) : one.score;
+      const threshold = this.threshold ?? J.JOINT_THRESHOLD;
+      const most = rotated && this.joint ? Math.max(threshold, this.joint.rotated) : threshold;
+      if (this.joint ? score < most : !this.#isFace(one)) return [];
+      const face: Face = {
+        box: [...detection.box],
+        score: this.#predictor.hasScore ? score : null,
+        keypoints: pairs(one.points),
+      };
+      return [this.#predictor.hasScore ? { ...face, errors: [...one.errors] } : face];
+    });
+  }
+
+  /** What the keypoint model makes of detections. A second crop is cut around the box that follows from its points. */
+  async #look(image: Image, detections: readonly Detection[]): Promise<Looks> {
+    const scheme = this.#detector.model.card.keypoints;
+    const boxes = detections.map(({ box, points }, place): Numbered => {
+      const roll = rollOf(scheme, points);
+      return [place, this.#predictor.boxes.fromDetector(box, roll), roll];
+    });
+    const first = await (this.#guesses ? this.#bestOfSizes(image, boxes) : this.#predict(image, boxes));
+    const found = await this.#refine(image, first);
+    const doubtful = boxes.filter(([place]) => found.has(place) && this.#error(found.get(place)!) > P.DOUBTFUL);
+    const flipped = doubtful.map(([place, box, roll]): Numbered => [place, box, roll + Math.PI]);
+    for (const [place, other] of await this.#refine(image, await this.#predict(image, flipped))) {
+      const clearer = this.#error(other) < P.CLEARER * this.#error(found.get(place)!);
+      if (this.#isFace(other.one) && clearer) found.set(place, other);
+    }
+    return found;
+  }
+
+  /** Crops around the boxes that follow from the points of the first ones. */
+  async #refine(image: Image, looks: Looks): Promise<Looks> {
+    const { boxes } = this.#predictor;
+    let found = looks;
+    for (let step = boxes.givesSize ? (this.#guesses ? 2 : 1) : 0; step > 0; step--) {
+      const again = [...found].filter(([, { one }]) => step === 2 || this.#isFace(one)); // guesses decide nothing
+      const nearer = again.map(([place, { one }]): Numbered => [place, ...boxes.of(one.points)]);
+      found = new Map([...found, ...(await this.#predict(image, nearer))]);
+    }
+    return found;
+  }
+
+  #isFace(one: Candidate): boolean {
+    const threshold = this.joint ? 0 : (this.threshold ?? this.#predictor.threshold);
+    return !this.#predictor.hasScore || one.score >= threshold;
+  }
+
+  /** Mean expected error of a face's points, in sides of its crop's box; 0 of what is no face. */
+  #error({ one, crop }: { one: Candidate; crop: Box }): number {
+    if (!this.#isFace(one)) return 0;
+    const mean = one.errors.reduce((sum, error) => sum + error, 0) / one.errors.length;
+    return mean / Math.max(crop[2] - crop[0], 1);
+  }
+
+  /** The best of several sizes of each box. */
+  async #bestOfSizes(image: Image, boxes: readonly Numbered[]): Promise<Looks> {
+    const count = K.SCALES.length;
+    const several = boxes.flatMap(([place, box, roll]) =>
+      scaledBoxes(box).map((one, size): Numbered => [place * count + size, one, roll]),
     );
-    part.forEach(([place], row) => found.set(place, answers[row]!));
+    const best: Looks = new Map();
+    for (const [number, look] of await this.#predict(image, several)) {
+      const place = Math.floor(number / count);
+      if (!best.has(place) || look.one.score > best.get(place)!.one.score) best.set(place, look);
+    }
+    return best;
   }
-  return found;
+
+  /** Candidates for boxes and rolls; without those whose crop would lie outside the image, or is none. */
+  async #predict(image: Image, boxes: readonly Numbered[]): Promise<Looks> {
+    const shown = boxes
+      .map(([place, box, roll]): Numbered => [place, box, Math.abs(roll) > P.SMALL_ROLL ? roll : 0])
+      .filter(([, box, roll]) => box[2] - box[0] >= G.MIN_SIDE && overlapsImage(rotatedBox(box, roll), image));
+    const found: Looks = new Map();
+    for (let start = 0; start < shown.length; start += P.BATCH) {
+      const part = shown.slice(start, start + P.BATCH);
+      const [crops, rolls] = [part.map((one) => one[1]), part.map((one) => one[2])];
+      const answers = await this.#predictor.predict(image, crops, rolls);
+      part.forEach(([place, crop], row) => found.set(place, { one: answers[row]!, crop }));
+    }
+    return found;
+  }
+}
+
+/** One score of detector and keypoint model: a logistic regression on both logits. */
+export function jointScore(joint: JointScore, detector: number, keypoints: number): number {
+  const total = joint.detector * logit(detector) + joint.keypoints * logit(keypoints) + joint.constant;
+  return 1 / (1 + Math.exp(-total));
+}
+
+function logit(score: number): number {
+  const most = J.LARGEST_LOGIT;
+  if (!(score > 0 && score < 1)) return score - 0.5 < 0 ? -most : most;
+  return Math.max(-most, Math.min(Math.log(score / (1 - score)), most));
 }

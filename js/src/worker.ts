@@ -9,11 +9,11 @@ import type { Image } from "./geometry.js";
 import { KeypointPredictor } from "./keypoints.js";
 import type { FeatureOptions, Found, Loaded, LoadMessage, Reply, Request } from "./messages.js";
 import { openModel, type Model } from "./model.js";
-import { detectFaces } from "./pipeline.js";
+import { FacePipeline } from "./pipeline.js";
 import { headPose } from "./pose.js";
 import { FaceTracker, type TrackOptions } from "./tracker.js";
 
-let open: { photos: FaceDetector; videos: FaceDetector; predictor: KeypointPredictor } | undefined;
+let open: { photos: FacePipeline; videos: FaceDetector; predictor: KeypointPredictor } | undefined;
 const trackers = new Map<number, FaceTracker>();
 let canvas: OffscreenCanvasRenderingContext2D | undefined;
 
@@ -33,7 +33,12 @@ async function load(request: LoadMessage): Promise<Loaded> {
   const threshold = search.card.threshold ?? 0;
   const scored = hasScore(keypoints.card);
   open = {
-    photos: new FaceDetector(search, threshold * (scored ? M.VERIFIED : 1), request.maxSide),
+    photos: new FacePipeline(
+      new FaceDetector(search, threshold * (scored ? M.VERIFIED : 1), request.maxSide),
+      predictor,
+      request.threshold,
+      request.rotations,
+    ),
     videos: new FaceDetector(search, threshold * (scored ? M.FOLLOWED : 1), request.maxSide ?? R.SIDE),
     predictor,
   };
@@ -91,7 +96,7 @@ async function answer(request: Request): Promise<Loaded | Found | null> {
   const { photos, videos, predictor } = open;
   switch (request.call) {
     case "detect":
-      return timed(request.image, request, (image) => detectFaces(image, photos, predictor, { pose: request.pose }));
+      return timed(request.image, request, (image) => photos.detect(image, { pose: request.pose }));
     case "track":
       trackers.set(request.tracker, new FaceTracker(videos, predictor, withoutUndefined(request.options)));
       return null;
@@ -101,7 +106,7 @@ async function answer(request: Request): Promise<Loaded | Found | null> {
       return timed(request.image, request, (image) => tracker.update(image, request.timeS));
     }
     case "threshold":
-      predictor.threshold = request.value;
+      predictor.threshold = photos.threshold = request.value;
       return null;
     case "end":
       trackers.delete(request.tracker);

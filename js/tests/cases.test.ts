@@ -11,10 +11,19 @@ import { models as M, tracker as R } from "../src/constants.js";
 import { FaceDetector, suppress } from "../src/detector.js";
 import type { Face } from "../src/face.js";
 import { faceFeatures } from "../src/features.js";
-import { crop, cropTransform, resizeTo, type Border, type Box, type Colour, type Image } from "../src/geometry.js";
+import {
+  crop,
+  cropTransform,
+  resizeTo,
+  rotate,
+  type Border,
+  type Box,
+  type Colour,
+  type Image,
+} from "../src/geometry.js";
 import { KeypointPredictor } from "../src/keypoints.js";
 import { openModel, type Model } from "../src/model.js";
-import { detectFaces } from "../src/pipeline.js";
+import { FacePipeline, jointScore } from "../src/pipeline.js";
 import { headPose } from "../src/pose.js";
 import type { Scheme } from "../src/scheme.js";
 import { predictPoints, smooth, startState } from "../src/smoothing.js";
@@ -149,8 +158,17 @@ test("appearances", () => {
   for (const { box, roll, look } of cases.looks) near(appearance(photo, box, roll), look, 0.02);
 });
 
-test("the faces of the sample photo", async () => {
-  nearFaces(await detectFaces(photo, search(M.VERIFIED), predictor), cases.detect, "photo");
+test("joint scores", () => {
+  for (const { joint, detector: first, keypoints, score } of cases.joint) {
+    near([jointScore(joint, first, keypoints)], [score], 1e-9);
+  }
+});
+
+test("the faces of the sample photo, and of its rotated copies", async () => {
+  const pipeline = new FacePipeline(search(M.VERIFIED), predictor);
+  for (const { quarters, faces } of cases.detect) {
+    nearFaces(await pipeline.detect(quarters ? rotate(photo, quarters) : photo), faces, `rotated by ${quarters}`);
+  }
 });
 
 test("the faces of a clip, frame by frame, with the same ids", async () => {
