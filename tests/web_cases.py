@@ -7,8 +7,10 @@ Run it after a change of a released model or of a formula that `js/src` has too;
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,12 @@ FRAMES, RATE = 45, 30.0
 
 
 def constants() -> dict[str, Any]:
-    """The public constants of Python's modules that JSON can hold, and the points that code knows by name."""
-    found: dict[str, Any] = {name: _of_module(importlib.import_module(module)) for name, module in MODULES.items()}
+    """The constants of Python's modules that the TypeScript files name, and the points that code knows by name."""
+    sources = "".join(path.read_text("utf-8") for path in sorted((FOLDER / "src").glob("*.ts")))
+    named = set(re.findall(r"\.([A-Z][A-Z_]+)\b", sources))
+    found: dict[str, Any] = {
+        name: _of_module(importlib.import_module(module), named) for name, module in MODULES.items()
+    }
     found["smoothing"]["DEFAULT_SMOOTHING"] = {one: getattr(Smoothing(), one) for one in Smoothing.__slots__}
     found["joint"]["LARGEST_LOGIT"] = logit(1.0)
     found["features"] |= {"NAMES": list(Features.__slots__), "EYES": EYES.tolist()}
@@ -69,14 +75,11 @@ def constants() -> dict[str, Any]:
     return found
 
 
-def _of_module(module: Any) -> dict[str, Any]:
+def _of_module(module: Any, named: set[str]) -> dict[str, Any]:
     plain = {}
-    for name, value in vars(module).items():
-        if name.isupper() and not name.startswith("_"):
-            try:
-                plain[name] = json.loads(json.dumps(value, allow_nan=False))
-            except (TypeError, ValueError):
-                continue
+    for name in sorted(named & vars(module).keys()):
+        with contextlib.suppress(TypeError):  # arrays
+            plain[name] = json.loads(json.dumps(vars(module)[name], allow_nan=False))
     return plain
 
 
