@@ -16,7 +16,7 @@ import pytest
 import web_cases
 from typer.testing import CliRunner
 
-from kpedge.cli.main import app
+from kpedge.cli.main import new_app
 from kpedge.core.errors import DownloadError, OutputError, UsageError
 from kpedge.core.images import read_image
 from kpedge.core.model_zoo import sample_photo, site_folder
@@ -61,7 +61,7 @@ def runtime(monkeypatch, tmp_path):
 
 def test_the_site_has_everything_that_its_files_name(tmp_path, runtime):
     out = tmp_path / "site"
-    answer = CliRunner().invoke(app, ["export", "--format", "web", "--out", str(out), "--json"])
+    answer = CliRunner().invoke(new_app(), ["export", "--format", "web", "--out", str(out), "--json"])
     assert answer.exit_code == 0, answer.output
     assert {str(path) for path in out.rglob("*") if path.is_file()} == set(json.loads(answer.stdout)["files"])
     page = (out / "index.html").read_text()
@@ -95,7 +95,7 @@ def test_a_folder_of_the_user_is_not_overwritten(tmp_path, runtime):
 
 
 def test_a_site_is_a_format_of_its_own(tmp_path):
-    answer = CliRunner().invoke(app, ["export", "--format", "web,onnx", "--out", str(tmp_path)])
+    answer = CliRunner().invoke(new_app(), ["export", "--format", "web,onnx", "--out", str(tmp_path)])
     assert isinstance(answer.exception, UsageError)
 
 
