@@ -1,22 +1,34 @@
 """Every backend that is installed here runs the released models, and gives what onnxruntime gives."""
 
 import json
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import SAMPLE
 
 from kpedge.cli.main import main
-from kpedge.core.errors import CorruptModelError, UsageError
+from kpedge.core.card import card_from_dict
+from kpedge.core.errors import CorruptModelError, KpedgeError, UsageError
 from kpedge.core.extras import installed
+from kpedge.core.images import read_image
 from kpedge.core.model_zoo import models_folder, released
 from kpedge.export.test_inputs import random_crops
-from kpedge.runtime.backends.card_of import card_of
+from kpedge.runtime.backends.card_of import card_of, with_card
+from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.models import open_runtime_model
-from kpedge.runtime.registry import BACKENDS, FOLDERS
+from kpedge.runtime.registry import BACKENDS, SUFFIXES
 
-ON_ONNX = [name for name in BACKENDS if name not in ("onnxruntime", "ncnn") and installed(name)]
+ON_ONNX = [name for name in ("openvino", "cv2") if installed(name)]
 """Backends that read ONNX files as they are."""
+BACKEND_MODULES = {
+    "openvino": "openvino",
+    "ncnn": "ncnn",
+    "litert": "ai_edge_litert",
+    "executorch": "executorch",
+    "coreml": "coremltools",
+}
 
 
 @pytest.mark.parametrize("backend", ON_ONNX)
@@ -48,7 +60,7 @@ def test_the_card_is_read_without_onnxruntime(tmp_path):
         path = models_folder() / f"{name}.onnx"
         assert card_of(path).to_json() == open_runtime_model(path).card.to_json()
     (tmp_path / "a.onnx").write_bytes(b"no model")
-    with pytest.raises(CorruptModelError, match=r"a\.onnx: not an ONNX file with a kpedge card"):
+    with pytest.raises(CorruptModelError, match=r"a\.onnx: .* kpedge card"):
         card_of(tmp_path / "a.onnx")
 
 
@@ -58,4 +70,36 @@ def test_an_unknown_backend_or_a_provider_of_another_is_refused():
         open_runtime_model(path, backend="caffe")
     with pytest.raises(UsageError, match="--provider cuda"):
         open_runtime_model(path, backend="cv2", provider="cuda")
-    assert set(FOLDERS.values()) <= set(BACKENDS)
+    assert set(SUFFIXES.values()) <= set(BACKENDS)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_backend_that_is_not_installed_is_named_with_its_pip_line(tmp_path, suffix, monkeypatch):
+    monkeypatch.setitem(sys.modules, BACKEND_MODULES[SUFFIXES[suffix]], None)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(with_card(b"x" * 64, open_runtime_model(models_folder() / "stage1.onnx").card))
+    with pytest.raises(KpedgeError) as error:
+        open_runtime_model(path)
+    assert "pip install" in error.value.advice or "Mac" in error.value.advice
+
+
+def test_a_detector_of_one_frame_size_gets_frames_of_it():
+    released = open_runtime_model(models_folder() / "detector.onnx")
+    card = replace(released.card, frame=(320, 320), side=320)
+    assert card_from_dict(card.to_dict()).frame == (320, 320)
+    shapes = []
+
+    class Fixed:
+        def __init__(self):
+            self.card = card
+
+        def __call__(self, frames):
+            shapes.append(frames.shape)
+            return released(frames)
+
+    image = read_image(SAMPLE / "eileen_collins.jpg")
+    for side in (None, 640):  # 640: in tiles
+        (face,) = FaceDetector(Fixed(), side=side)(image)
+        (expected,) = FaceDetector(released, side=320)(image)
+        assert np.abs(face.box - expected.box).max() < 12
+    assert set(shapes) == {(1, 320, 320, 3)}

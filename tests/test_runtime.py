@@ -72,7 +72,9 @@ def test_extras_are_those_of_the_project_file():
     text = (ROOT / "pyproject.toml").read_text()
     for extra, modules in EXTRAS.items():
         line = re.search(rf"^{extra} = \[(.*)\]$", text, re.MULTILINE)[1]
-        assert tuple(re.findall(r'"(?!kpedge)([a-z0-9-]+)', line)) == tuple(packages.get(one, one) for one in modules)
+        assert tuple(re.findall(r'"(?!kpedge)([a-z0-9-]+)', line)) == tuple(
+            packages.get(one, one.replace("_", "-")) for one in modules
+        )
 
 
 def test_prediction_is_preprocess_run_postprocess(exported, photos, prepared):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kpedge.evaluation.detection_report import LabelledFrame
     from kpedge.evaluation.evaluate import TestFaces
     from kpedge.export.parity import ParityRow
     from kpedge.runtime.sessions import Model
@@ -72,6 +73,10 @@ def export(
         typer.Option(help="Prepared set or frame set to measure int8 ranges on. (default: synthetic faces)"),
     ] = None,
     detector: Annotated[str, typer.Option(help=f"For {WEB}: finds the faces.")] = "detector",
+    frame_size: Annotated[
+        str,
+        typer.Option(help="Frame of a detector in formats of one input size, WIDTHxHEIGHT, multiples of 32."),
+    ] = "640x640",
     listed: Annotated[bool, typer.Option("--list", help="List the formats and stop.")] = False,
     verbose: Verbose = False,
     force: Force = False,
@@ -91,32 +96,36 @@ def export(
 
     importable("torch", "export")
     from kpedge.core.card import DetectorCard
+    from kpedge.core.errors import UsageError
     from kpedge.core.model_zoo import newest_run, resolve_weights
     from kpedge.export.exporter import export_model
     from kpedge.export.load import open_eager
     from kpedge.export.registry import chosen_formats
 
-    chosen_formats(kind)  # before the work
+    formats = chosen_formats(kind)
+    width, _, height = frame_size.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise UsageError(f"--frame-size {frame_size}: not WIDTHxHEIGHT", "as in --frame-size 640x480")
     if model is None:
         checkpoint = newest_run()
         output.say(f"exporting the newest finished run: {checkpoint}")
     else:
         checkpoint = resolve_weights(model)
     eager = open_eager(checkpoint)
-    formats = chosen_formats(kind, detector=isinstance(eager.card, DetectorCard))
-    faces: TestFaces | None = None
+    labelled: TestFaces | list[LabelledFrame] | None
     if isinstance(eager.card, DetectorCard):
-        real, accuracy = _frames(eager, data or [])
+        real, labelled, accuracy = _frames(eager, data or [])
     else:
-        real, faces, accuracy = _faces(eager, data or [])
+        real, labelled, accuracy = _faces(eager, data or [])
     result = export_model(
         checkpoint,
         out,
         formats,
         name=name,
         real=real,
-        faces=faces,
+        labelled=labelled,
         calibration=calibration,
+        frame=(int(height), int(width)),
         accuracy=accuracy,
         force=force,
     )
@@ -139,6 +148,11 @@ def export(
         output.say(f"equal to PyTorch: {len(result.parity)} comparisons, at most {worst:.0%} of the tolerance")
     for name_, figures in result.accuracy.items():
         output.say(f"{name_}: {_accuracy_line(figures)}")
+    for one, path in zip(formats, result.files, strict=True):
+        if not FORMATS[one].runs_here():
+            output.say(f"{path}: written, not run here; on the device: kpedge verify {path}")
+        if (build_line := FORMATS[one].build_line) is not None:
+            output.say(f"build its engine on the device: {build_line(path)}")
     if any(FORMATS[one].limits is None for one in formats) and not isinstance(eager.card, DetectorCard):
         output.say(f"next: kpedge predict PHOTO --model {result.files[0]}")
     else:
@@ -288,12 +302,18 @@ def _faces(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], TestFaces
     return faces.crops, in_common(faces, opened.card.scheme, str(folder)) if data else None, accuracy
 
 
-def _frames(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """Real frames for the check, and the accuracy on the test splits of frame sets."""
-    from kpedge.evaluation.detection_report import measure_sets, probe_frames
+def _frames(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], list[LabelledFrame] | None, dict[str, Any]]:
+    """Real frames for the check, labelled ones where `--data` gives some, and the accuracy on the test splits of frame
+    sets.
+    """
+    from kpedge.data.frames import open_frames
+    from kpedge.evaluation.detection_report import load_frames, measure_sets, probe_frames
     from kpedge.runtime.detector import detector_model
 
     detector = detector_model(model)
     with output.progress("photos") as update:
         accuracy = measure_sets(detector, data, progress=update)
-    return probe_frames(data, detector.card.nominal_input_shape), {"test": accuracy} if accuracy else {}
+    splits = [(folder, "validation" if len(open_frames(folder).frames("validation")) else None) for folder in data]
+    labelled = [frame for folder, split in splits for frame in load_frames(folder, split=split)[0]]
+    probes = probe_frames(data, detector.card.nominal_input_shape)
+    return probes, labelled or None, {"test": accuracy} if accuracy else {}

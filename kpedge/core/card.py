@@ -231,6 +231,7 @@ class DetectorCard(Card):
         stride: height and width of a frame are multiples of this many pixels.
         side: longer side, pixels, at which frames are looked at unless the user asks for another.
         suppression: of two boxes that overlap by an IoU above this, the one with the lower score goes.
+        frame: height and width of the frames that a file takes, pixels; None where they are free.
     """
 
     input_name: ClassVar[str] = FRAMES_NAME
@@ -238,21 +239,23 @@ class DetectorCard(Card):
     stride: int
     side: int
     suppression: float
+    frame: tuple[int, int] | None = None
 
     @property
     def input_shape(self) -> Shape:
-        """Height, width, channels of one frame: only the last is fixed."""
-        return (None, None, COLOURS[self.colour])
+        """Height, width, channels of one frame."""
+        return (*(self.frame or (None, None)), COLOURS[self.colour])
 
     @property
     def dummy_input_shape(self) -> tuple[int, int, int]:
-        """A small frame, wider than high."""
-        return (2 * self.stride, 3 * self.stride, COLOURS[self.colour])
+        """The frame that the file takes; where its size is free a small one, wider than high."""
+        return (*(self.frame or (2 * self.stride, 3 * self.stride)), COLOURS[self.colour])
 
     @property
     def nominal_input_shape(self) -> tuple[int, int, int]:
-        """A frame of 320 x 240 pixels, filled up to whole strides."""
-        return (-(-240 // self.stride) * self.stride, -(-320 // self.stride) * self.stride, COLOURS[self.colour])
+        """The frame that the file takes; where its size is free 320 x 240 pixels, filled up to whole strides."""
+        height, width = self.frame or (-(-240 // self.stride) * self.stride, -(-320 // self.stride) * self.stride)
+        return (height, width, COLOURS[self.colour])
 
     @property
     def outputs(self) -> dict[str, Shape]:
@@ -297,11 +300,13 @@ def card_from_dict(data: Any, source: str = "card") -> Card:
             "precision": str(data.get("precision", FLOAT32)),
         }
         if common["task"] == DETECTOR:
+            height, width = data["input"]["shape"][1:3]
             card: Card = DetectorCard(
                 **common,
                 stride=int(data["stride"]),
                 side=int(data["side"]),
                 suppression=float(data["suppression"]),
+                frame=(height, width) if isinstance(height, int) and isinstance(width, int) else None,
             )
         else:
             card = ModelCard(
@@ -329,6 +334,8 @@ def _check(card: Card, source: str) -> None:
     if isinstance(card, DetectorCard):
         if card.colour != "bgr" or not (8 <= card.stride <= 256 and 0 < card.suppression < 1 and card.side > 0):
             raise CorruptModelError(f"{source}: the card's stride, side or suppression cannot be")
+        if card.frame is not None and not all(0 < size <= 4096 and size % card.stride == 0 for size in card.frame):
+            raise CorruptModelError(f"{source}: the card's frame of {card.frame} pixels cannot be")
     elif isinstance(card, ModelCard):
         if card.colour not in COLOURS or not 8 <= card.size <= 4096:
             raise CorruptModelError(f"{source}: the card asks for {card.size} px {card.colour!r}, which cannot be")

@@ -25,6 +25,10 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "virtual-camera": ("pyvirtualcam",),
     "openvino": ("openvino",),
     "ncnn": ("ncnn", "pnnx"),
+    "litert": ("ai_edge_litert",),
+    "litert-export": ("litert_torch", "ai_edge_quantizer"),
+    "executorch": ("executorch",),
+    "coreml": ("coremltools",),
 }
 """The modules that each extra of `pyproject.toml` brings (tests hold the two against each other)."""
 

@@ -10,12 +10,12 @@ import numpy as np
 from kpedge.core.card import SCORE_NAME, Card, DetectorCard, ModelCard
 from kpedge.core.errors import ParityError
 from kpedge.evaluation.detection_metrics import average_precision, match
-from kpedge.evaluation.detections import LOWEST, find_in_image
+from kpedge.evaluation.detection_report import LabelledFrame, find_in
+from kpedge.evaluation.detections import LOWEST
 from kpedge.evaluation.evaluate import TestFaces, evaluate, predict_all
 from kpedge.export.export_format import AccuracyLimits
 from kpedge.runtime.detector import FaceDetector, FrameModel
 from kpedge.runtime.sessions import Model
-from kpedge.synthetic import SyntheticPhoto
 
 FAILED = 0.1
 """A face whose mean error is beyond this fraction of its box counts as failed."""
@@ -25,7 +25,7 @@ ADVICE = "give more data like yours with --calibration, or export another format
 
 
 def check_accuracy(
-    name: str, model: Model, reference: Model, samples: TestFaces | Sequence[SyntheticPhoto], limits: AccuracyLimits
+    name: str, model: Model, reference: Model, samples: TestFaces | Sequence[LabelledFrame], limits: AccuracyLimits
 ) -> dict[str, Any]:
     """Measure a file and PyTorch on the same samples.
 
@@ -44,7 +44,7 @@ def check_accuracy(
     """
     card: Card = reference.card
     if isinstance(card, DetectorCard):
-        return _check_frames(name, model, reference, cast("Sequence[SyntheticPhoto]", samples), limits)
+        return _check_frames(name, model, reference, cast("list[LabelledFrame]", samples), limits)
     faces, model_card = cast("TestFaces", samples), cast("ModelCard", card)
     expected, got = (evaluate(one, faces, model_card) for one in (reference, model))
     before, after = expected.accuracy.nme_box, got.accuracy.nme_box
@@ -74,22 +74,12 @@ def check_accuracy(
 
 
 def _check_frames(
-    name: str, model: Model, reference: Model, frames: Sequence[SyntheticPhoto], limits: AccuracyLimits
+    name: str, model: Model, reference: Model, frames: list[LabelledFrame], limits: AccuracyLimits
 ) -> dict[str, Any]:
-    precision = []
-    for one in (reference, model):
-        detector = FaceDetector(cast("FrameModel", one), threshold=LOWEST)
-        found = [
-            find_in_image(
-                detector,
-                frame.image,
-                np.array([face.box for face in frame.faces]).reshape(-1, 4),
-                np.zeros(len(frame.faces), bool),
-            )
-            for frame in frames
-        ]
-        precision.append(float(average_precision(match(found))))
-    before, after = precision
+    before, after = (
+        float(average_precision(match(find_in(FaceDetector(cast("FrameModel", one), threshold=LOWEST), frames)[1])))
+        for one in (reference, model)
+    )
     if after < before - limits.average_precision:
         raise ParityError(
             f"{name}: the average precision is {after:.3f} on {len(frames)} frames, in float32 {before:.3f}", ADVICE

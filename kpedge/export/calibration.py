@@ -5,6 +5,7 @@ Without data of the user's they are synthetic, so an export needs nothing but th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +24,7 @@ from kpedge.core.geometry import (
 from kpedge.core.keypoints import FACES21
 from kpedge.data.frames import open_frames
 from kpedge.data.packed import open_set
+from kpedge.evaluation.detection_report import LabelledFrame
 from kpedge.evaluation.evaluate import TestFaces, faces_of_split, in_common
 from kpedge.evaluation.keypoint_metrics import KeypointTruth
 from kpedge.export.test_inputs import random_crops
@@ -47,7 +49,7 @@ def calibration_inputs(card: Card, data: Path | None = None) -> NDArray[np.uint8
             images = [source.image(int(frame)) for frame in source.frames("train")[:CALIBRATION_FRAMES]]
         else:
             images = [photo.image for photo in synthetic_frames(CALIBRATION_FRAMES, CALIBRATION_SEED)]
-        return np.array([_frame(image, card.nominal_input_shape) for image in images])
+        return np.array([fit_frame(image, card.nominal_input_shape) for image in images])
     model = cast(ModelCard, card)
     if data is not None:
         return faces_of_split(open_set(data), "train", model.size, model.colour, model.crop).crops[:CALIBRATION_FACES]
@@ -55,14 +57,27 @@ def calibration_inputs(card: Card, data: Path | None = None) -> NDArray[np.uint8
     return np.concatenate([synthetic_faces(model, CALIBRATION_FACES, CALIBRATION_SEED)[0], noise])
 
 
-def samples_to_check(card: Card) -> TestFaces | list[SyntheticPhoto]:
-    """Synthetic faces with their points, as far as those of the model's scheme follow from them; for a detector frames.
+def samples_to_check(
+    card: Card, labelled: TestFaces | Sequence[LabelledFrame] | None = None
+) -> TestFaces | Sequence[LabelledFrame]:
+    """What an accuracy is measured on: the labelled samples given, or synthetic faces with those points of the model's
+    scheme that follow from theirs; for a detector frames.
 
     Raises:
         DataError: no point of the scheme does.
     """
+    if labelled is not None:
+        return labelled
     if not isinstance(card, ModelCard):
-        return synthetic_frames(CHECKED_FRAMES, CHECK_SEED)
+        return [
+            LabelledFrame(
+                f"synthetic {number}",
+                lambda photo=photo: photo.image,  # type: ignore[misc]
+                np.array([face.box for face in photo.faces]).reshape(-1, 4),
+                np.zeros(len(photo.faces), bool),
+            )
+            for number, photo in enumerate(synthetic_frames(CHECKED_FRAMES, CHECK_SEED))
+        ]
     crops, truth = synthetic_faces(card, CHECKED_FACES, CHECK_SEED)
     negatives = random_crops(CHECKED_FACES, card.dummy_input_shape, seed=3)
     faces = TestFaces(crops, truth, ("synthetic",) * len(crops), negatives=negatives)
@@ -91,7 +106,8 @@ def synthetic_frames(count: int, seed: int) -> list[SyntheticPhoto]:
     return [render_photo(seed, number, frame=True) for number in range(count)]
 
 
-def _frame(image: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def fit_frame(image: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """An image scaled into a frame of a shape (H, W, 3), black right and below."""
     frame = np.zeros(shape, np.uint8)
     shown, _ = resize_to(image, min(shape[:2]))
     frame[: shown.shape[0], : shown.shape[1]] = shown[: shape[0], : shape[1]]

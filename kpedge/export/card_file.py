@@ -74,6 +74,8 @@ class CardFile:
 
     def _entry(self, kind: str, path: Path) -> dict[str, Any]:
         entry: dict[str, Any] = {"sha256": content_hash(path), "bytes": size_of(path)}
+        if not FORMATS[kind].runs_here():
+            entry["verified"] = False
         if kind in self.accuracy:
             entry |= {"precision": FORMATS[kind].precision, "accuracy": self.accuracy[kind]}
         return entry
@@ -83,13 +85,14 @@ def content_hash(path: Path) -> str:
     """SHA-256 of a file; of a folder, over the hashes of its files."""
     if path.is_file():
         return sha256(path)
-    files = sorted(path.iterdir())
-    return hashlib.sha256("".join(f"{one.name} {sha256(one)}\n" for one in files).encode()).hexdigest()
+    names = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
+    return hashlib.sha256("".join(f"{name} {sha256(path / name)}\n" for name in names).encode()).hexdigest()
 
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all in a folder."""
-    return path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.iterdir())
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return sum(one.stat().st_size for one in files)
 
 
 def other_files(card_file: Path, weights_sha256: str, replaced: set[str]) -> dict[str, Any]:

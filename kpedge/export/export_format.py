@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.card import Card
 from kpedge.core.extras import extras_for, importable, installed, pip_line
-from kpedge.export.test_inputs import MOST_TOLERANCE
+from kpedge.export.test_inputs import BATCH_SIZES, MOST_TOLERANCE
 from kpedge.runtime.sessions import Model
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ class ExportFormat:
         recorded_tolerance: largest difference, as a fraction of an output's extent, from the answers that the file
             carries: PyTorch's for float32, its own for reduced precision.
         limits: accuracy that a file of reduced precision may lose; None where PyTorch's values must be met.
-        keypoints_only: whether detectors, whose frames have any size, cannot be written.
+        fixed_input: whether inputs have one size; a detector's frames otherwise have any.
+        runs_here: whether this machine can run its files; otherwise they are written without a check.
+        build_line: the command that makes of a file on the device what runs there, where that is needed.
+        install_mb: what the modules take in addition to the extra `export`, megabytes.
     """
 
     name: str
@@ -84,7 +87,15 @@ class ExportFormat:
     precision: str = "float32"
     recorded_tolerance: float = MOST_TOLERANCE
     limits: AccuracyLimits | None = None
-    keypoints_only: bool = False
+    fixed_input: bool = False
+    runs_here: Callable[[], bool] = lambda: True
+    build_line: Callable[[Path], str] | None = None
+    install_mb: int = 0
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Batch sizes at which its files are compared."""
+        return BATCH_SIZES[:2] if self.fixed_input else BATCH_SIZES
 
     @property
     def install_line(self) -> str:

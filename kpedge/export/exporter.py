@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kpedge.core.card import Card, DetectorCard
 from kpedge.core.errors import UsageError
 from kpedge.core.files import atomic_folder, refuse_existing, write_bytes, write_text
 from kpedge.core.leftovers import temporary_folder
 from kpedge.core.machine import versions
+from kpedge.evaluation.detection_report import LabelledFrame
 from kpedge.evaluation.evaluate import TestFaces
 from kpedge.export.accuracy import check_accuracy
-from kpedge.export.calibration import calibration_inputs, samples_to_check
+from kpedge.export.calibration import calibration_inputs, fit_frame, samples_to_check
 from kpedge.export.card_file import CardFile, measure_latency, other_files
 from kpedge.export.export_format import ExportFormat, ExportSource
+from kpedge.export.fixed_input import EDGE
 from kpedge.export.formats.onnx import ReferenceModel
 from kpedge.export.load import ONNX
 from kpedge.export.parity import ParityRow, Runner, check_parity
@@ -38,12 +41,13 @@ from kpedge.export.torch_model import TorchModel
 from kpedge.models.build import KpedgeModel
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.models.keypoint_model import KeypointModel, weights_hash
-from kpedge.synthetic import SyntheticPhoto
 
 REFERENCE_BATCHES = (1, 2, 7)
 """Batch sizes for onnx's reference evaluator, which is slow."""
 ROUNDING_FACTOR = 8
 """How many times PyTorch's own float32 rounding error a file may differ from PyTorch."""
+LARGEST_FRAME = 2048
+"""Height or width, pixels."""
 MAKERS = ("torch", "onnx", "onnxscript", "numpy", "opencv-python")
 """Libraries whose version a card names."""
 
@@ -72,8 +76,9 @@ def export_model(
     *,
     name: str = "",
     real: NDArray[np.uint8] | None = None,
-    faces: TestFaces | None = None,
+    labelled: TestFaces | Sequence[LabelledFrame] | None = None,
     calibration: Path | None = None,
+    frame: tuple[int, int] = (EDGE, EDGE),
     accuracy: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> ExportResult:
@@ -87,8 +92,10 @@ def export_model(
         formats: keys of `FORMATS`.
         name: of the files; the recipe's when empty.
         real: inputs of real faces, uint8 (N, H, W, C), to check on in addition to random ones.
-        faces: labelled faces that the accuracy of files of reduced precision is checked on; synthetic ones when None.
+        labelled: faces, or for a detector frames, that the accuracy of files of reduced precision is checked on;
+            synthetic ones when None.
         calibration: a prepared set or frame set that int8 ranges are measured on; synthetic inputs when None.
+        frame: height and width, pixels, of a detector's frames in formats of one input size.
         accuracy: split -> figures, to be added to the card.
         force: replace files that exist.
 
@@ -112,11 +119,9 @@ def export_model(
         refuse_existing(path, force=force)
 
     model = loaded.model(str(checkpoint))
-    eager = TorchModel(model, loaded.card)
-    inputs = {"random": random_crops(max(BATCH_SIZES), loaded.card.dummy_input_shape, seed=1)}
-    if real is not None:
-        inputs["real"] = real
-    tolerance = rounding_tolerance(model, eager, inputs)
+    folded = model.folded()
+    inputs = _inputs(loaded.card, real)
+    tolerance = rounding_tolerance(model, TorchModel(model, loaded.card), inputs)
     scaled = {"scaled_output": True} if isinstance(model, KeypointModel) else {}
     card = replace(
         loaded.card,
@@ -125,26 +130,59 @@ def export_model(
         weights_sha256=weights_hash(model),
         accuracy={**loaded.card.accuracy, **(accuracy or {})},
         versions={key: value for key, value in versions(MAKERS).items() if key != "python"},
-        self_test=record_self_test(loaded.card, eager(self_test_inputs(loaded.card)), tolerance),
     )
-    source = ExportSource(model.folded(), card, lambda: calibration_inputs(card, calibration))
-    checker = _Checker(eager, inputs, tolerance, lambda: samples_to_check(card) if faces is None else faces)
+
+    def checker(own: Card, inputs: dict[str, NDArray[np.uint8]]) -> _Checker:
+        eager = TorchModel(model, own)
+        own = replace(own, self_test=record_self_test(own, eager(self_test_inputs(own)), tolerance))
+        source = ExportSource(folded, own, lambda: calibration_inputs(own, calibration))
+        return _Checker(eager, inputs, tolerance, source, labelled)
+
+    free = checker(card, inputs)
+    fixed = free
+    if isinstance(card, DetectorCard) and any(one.fixed_input for one in chosen.values()):
+        _check_frame(frame, card)
+        framed = replace(card, frame=frame, side=min(card.side, max(frame)))
+        fixed = checker(framed, _inputs(framed, real))
+    checkers = {kind: fixed if one.fixed_input else free for kind, one in chosen.items()}
     with temporary_folder() as folder:
         drafts = {kind: Path(folder) / path.name for kind, path in targets.items()}
         for kind, draft in drafts.items():
-            checker.write(chosen[kind], source, draft)
-        latency = {kind: measure_latency(draft) for kind, draft in drafts.items()}
+            checkers[kind].write(chosen[kind], draft)
+        latency = {kind: measure_latency(draft) for kind, draft in drafts.items() if chosen[kind].runs_here()}
         for kind, draft in drafts.items():
             _publish(draft, targets[kind])
-    written = CardFile(card, targets, checker.rows, tolerance, latency, checker.accuracy)
+    both = [free] if fixed is free else [free, fixed]
+    rows = [row for one in both for row in one.rows]
+    figures = {kind: measured for one in both for kind, measured in one.accuracy.items()}
+    written = CardFile(free.source.card, targets, rows, tolerance, latency, figures)
     write_text(card_file, written.text(others))
-    return ExportResult(tuple(targets.values()), card_file, tuple(checker.rows), checker.accuracy)
+    return ExportResult(tuple(targets.values()), card_file, tuple(rows), figures)
+
+
+def _inputs(card: Card, real: NDArray[np.uint8] | None) -> dict[str, NDArray[np.uint8]]:
+    """Inputs to compare files on: random ones, and real ones where there are any."""
+    framed = isinstance(card, DetectorCard) and card.frame is not None
+    inputs = {"random": random_crops(4 if framed else max(BATCH_SIZES), card.dummy_input_shape, seed=1)}
+    if real is not None:
+        inputs["real"] = np.array([fit_frame(one, card.dummy_input_shape) for one in real[:4]]) if framed else real
+    return inputs
+
+
+def _check_frame(frame: tuple[int, int], card: DetectorCard) -> None:
+    if any(size % card.stride or not 0 < size <= LARGEST_FRAME for size in frame):
+        raise UsageError(
+            f"a frame of {frame[1]}x{frame[0]} pixels: width and height must be multiples of {card.stride}, "
+            f"{LARGEST_FRAME} at most",
+            "give --frame-size 640x640 or 320x320",
+        )
 
 
 class _Checker:
-    """Writes drafts and checks them.
+    """Writes drafts of one input size, or of free ones, and checks them.
 
     Attributes:
+        source: what is written.
         rows: comparisons that held.
         accuracy: format of reduced precision -> figures.
     """
@@ -154,25 +192,29 @@ class _Checker:
         eager: TorchModel,
         inputs: dict[str, NDArray[np.uint8]],
         tolerance: float,
-        samples: Callable[[], TestFaces | Sequence[SyntheticPhoto]],
+        source: ExportSource,
+        labelled: TestFaces | Sequence[LabelledFrame] | None,
     ) -> None:
-        self.eager, self.inputs, self.tolerance, self.samples = eager, inputs, tolerance, samples
+        self.eager, self.inputs, self.tolerance, self.source, self.labelled = eager, inputs, tolerance, source, labelled
         self.rows: list[ParityRow] = []
         self.accuracy: dict[str, dict[str, Any]] = {}
 
-    def write(self, target: ExportFormat, source: ExportSource, draft: Path) -> None:
-        """Write a model in a format, and hold the file against PyTorch: its values, or in reduced precision its
-        accuracy.
+    def write(self, target: ExportFormat, draft: Path) -> None:
+        """Write a model in a format and compare the file with PyTorch: its values, or in reduced precision its
+        accuracy. A format that this machine cannot run is only written.
         """
+        source = self.source
         target.write(source, draft)
+        if not target.runs_here():
+            return
         model = target.load(draft, 1)
         if target.limits is None:
-            self._compare(target.name, model, self.inputs, BATCH_SIZES)
+            self._compare(target.name, model, self.inputs, target.batch_sizes)
             if target.name == ONNX:
                 few = {kind: crops[: max(REFERENCE_BATCHES)] for kind, crops in self.inputs.items()}
                 self._compare("onnx reference", ReferenceModel(draft.read_bytes()), few, REFERENCE_BATCHES)
             return
-        samples = source.cached("samples", self.samples)
+        samples = source.cached("samples", lambda: samples_to_check(source.card, self.labelled))
         self.accuracy[target.name] = check_accuracy(target.name, model, self.eager, samples, target.limits)
         answers = record_self_test(source.card, model(self_test_inputs(source.card)), target.recorded_tolerance)
         _remove(draft)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kpedge.core.errors import UsageError
 from kpedge.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -20,7 +19,15 @@ FORMATS: Registry[ExportFormat] = Registry(
         "ort": "kpedge.export.formats.ort:FORMAT",
         "openvino": "kpedge.export.formats.openvino:FORMAT",
         "openvino-fp16": "kpedge.export.formats.openvino:FP16",
+        "openvino-int8": "kpedge.export.formats.openvino:INT8_FORMAT",
+        "litert": "kpedge.export.formats.litert:FORMAT",
+        "litert-fp16": "kpedge.export.formats.litert:FP16",
+        "litert-int8": "kpedge.export.formats.litert:INT8_FORMAT",
         "ncnn": "kpedge.export.formats.ncnn:FORMAT",
+        "ncnn-fp16": "kpedge.export.formats.ncnn:FP16",
+        "executorch": "kpedge.export.formats.executorch:FORMAT",
+        "coreml": "kpedge.export.formats.coreml:FORMAT",
+        "tensorrt": "kpedge.export.formats.tensorrt:FORMAT",
     },
 )
 WEB = "web"
@@ -29,17 +36,16 @@ DEFAULT_FORMATS = ("onnx", "torchscript")
 ALL = "all"
 
 
-def chosen_formats(text: str, *, detector: bool = False) -> tuple[str, ...]:
+def chosen_formats(text: str) -> tuple[str, ...]:
     """The formats of a `--format` argument: names with commas between them, or `all` that can be written here.
 
     Raises:
-        UsageError: one has no such name, or is not for a detector.
+        UsageError: one has no such name.
+        MissingExtraError: one needs a module that is not installed.
     """
     if text == ALL:
-        every = ((name, one) for name, one in FORMATS.items() if not one.missing())
-        return tuple(name for name, one in every if not (detector and one.keypoints_only))
+        return tuple(name for name, one in FORMATS.items() if not one.missing())
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
-        if FORMATS[name].keypoints_only and detector:
-            raise UsageError(f"--format {name} is for keypoint models only", "export a detector as onnx")
+        FORMATS[name].check_installed()
     return names

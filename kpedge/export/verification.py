@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.card import FLOAT32, Card
+from kpedge.core.card import FLOAT32, Card, DetectorCard
 from kpedge.core.errors import CorruptModelError
 from kpedge.core.extras import installed
 from kpedge.core.files import parse_json
@@ -17,7 +17,7 @@ from kpedge.export.card_file import content_hash
 from kpedge.export.load import CHECKPOINT, ONNX, format_of, open_model
 from kpedge.export.parity import ParityRow, check_parity, check_same_model, compare
 from kpedge.export.registry import FORMATS
-from kpedge.export.test_inputs import BATCH_SIZES, DIGITS, TOLERANCE, random_crops, recorded_answers
+from kpedge.export.test_inputs import BATCH_SIZES, DIGITS, TOLERANCE, every_cell, random_crops, recorded_answers
 from kpedge.runtime.sessions import Model
 
 
@@ -76,14 +76,17 @@ def verify(paths: Sequence[Path], real: dict[str, NDArray[np.uint8]] | None = No
 def _compare_files(
     path: Path, model: Model, first: Path, reference: Model, real: dict[str, NDArray[np.uint8]]
 ) -> list[ParityRow]:
-    shape = reference.card.dummy_input_shape
-    inputs = {"random": random_crops(max(BATCH_SIZES), shape, seed=1)}
+    fixed = [one.card for one in (model, reference) if isinstance(one.card, DetectorCard) and one.card.frame]
+    shape = (*fixed, reference.card)[0].dummy_input_shape
+    sizes = BATCH_SIZES[:2] if fixed else BATCH_SIZES
+    inputs = {"random": random_crops(max(sizes), shape, seed=1)}
     inputs |= {kind: crops for kind, crops in real.items() if crops.shape[1:] == shape}
     return check_parity(
         f"{path.name} = {first.name}",
         model,
         reference,
         inputs,
+        batch_sizes=sizes,
         tolerance=max(TOLERANCE, min(float(one.card.self_test.get("tolerance", 0)) for one in (model, reference))),
         extents=model.card.extents,
     )
@@ -99,13 +102,14 @@ def _verify_file(path: Path, model: Model) -> FileCheck:
         raise CorruptModelError(f"{path}: the card says {model.card.precision}, the file is {target.precision}")
     crops, answers, tolerance = recorded_answers(model.card, str(path), target.recorded_tolerance)
     tolerance += 0.5 * 10**-DIGITS  # half a unit of the digits to which the card rounds answers
-    for batch in BATCH_SIZES:
+    step = int(model.card.self_test.get("cell_step", 1))
+    for batch in target.batch_sizes:
         order = np.arange(batch) % len(crops)
         expected = {name: values[order] for name, values in answers.items()}
         rows += compare(
             f"{kind} = recorded",
             "random",
-            model(crops[order]),
+            every_cell(model(crops[order]), step),
             expected,
             tolerance=tolerance,
             extents=model.card.extents,

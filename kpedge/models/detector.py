@@ -9,6 +9,7 @@ mouth corners are. A box is a square, as the convention wants it (docs/coordinat
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -131,15 +132,19 @@ class DetectorModel(nn.Module):
         """Frames, uint8 (N, H, W, 3), to what the network says: its numbers, (N, A, `OUTPUTS`), and the cells that say
         it, float32 (A, 3): x and y of the middle, pixels of the frame, and the stride.
         """
-        pixels = frames.permute(0, 3, 1, 2).to(torch.float32)
-        if self.brighten:
-            some = frames[:, ::GAIN_STEP, ::GAIN_STEP].to(torch.float32)
-            light = some.sum(dim=(1, 2, 3)) / (some.clamp(max=1.0).sum(dim=(1, 2, 3)) + 1)
-            pixels = pixels * (BRIGHT / (light + 1)).clamp(1.0, MAX_GAIN)[:, None, None, None]
-        maps = self.network(self.scale * pixels)
-        rows = torch.cat([level.flatten(2) for level in maps], dim=2).transpose(1, 2)
+        maps = self.maps(frames.permute(0, 3, 1, 2).to(torch.float32))
         cells = torch.cat([_cells(level, stride) for level, stride in zip(maps, STRIDES, strict=True)], dim=1)
-        return rows, cells.T
+        return to_rows(maps), cells.T
+
+    def maps(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Pixels, float32 (N, 3, H, W), 0 to 255, to the network's maps."""
+        if self.brighten:
+            some = functional.interpolate(pixels, scale_factor=1 / GAIN_STEP, mode="nearest")
+            light = some.sum(dim=(1, 2, 3), keepdim=True)
+            light = light / (some.clamp(max=1.0).sum(dim=(1, 2, 3), keepdim=True) + 1)
+            pixels = pixels * (BRIGHT / (light + 1)).clamp(1.0, MAX_GAIN)
+        found: tuple[Tensor, ...] = self.network(self.scale * pixels)
+        return found
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The outputs that `kpedge.core.card.DetectorCard.outputs` names, in that order.
@@ -153,9 +158,7 @@ class DetectorModel(nn.Module):
         """
         rows, cells = self.raw(frames)
         boxes, points = decode(rows, cells)
-        # The root of a product of sigmoids, without the sigmoid, whose smallest values onnxruntime rounds to zero.
-        scores = torch.exp(-0.5 * (functional.softplus(-rows[..., 0]) + functional.softplus(-rows[..., 1])))
-        return boxes, scores, points
+        return boxes, face_scores(rows), points
 
     def folded(self) -> DetectorModel:
         """A copy without what only training needs; it computes the same numbers up to rounding."""
@@ -177,6 +180,18 @@ def _cells(level: Tensor, stride: int) -> Tensor:
     )
     places = (x[None, :].expand(height, width), y[:, None].expand(height, width))
     return torch.stack([*places, torch.full_like(places[0], float(stride))]).flatten(1)
+
+
+def to_rows(maps: Sequence[Tensor]) -> Tensor:
+    """The maps of all levels as one row a cell, (N, A, `OUTPUTS`)."""
+    return torch.cat([level.flatten(2) for level in maps], dim=2).transpose(1, 2)
+
+
+def face_scores(rows: Tensor) -> Tensor:
+    """Scores (N, A) from the network's numbers (N, A, `OUTPUTS`): the root of a product of sigmoids, without the
+    sigmoid, whose smallest values onnxruntime rounds to zero.
+    """
+    return torch.exp(-0.5 * functional.softplus(-rows.transpose(1, 2)[:, :2]).sum(dim=1))
 
 
 def decode(rows: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:

@@ -130,18 +130,6 @@ class KeypointModel(nn.Module):
         network.relative, self.scaled_output = False, True
 
 
-class FloatPixels(nn.Module):
-    """`KeypointModel.from_pixels` as a module, for runtimes that do not know uint8."""
-
-    def __init__(self, model: KeypointModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        """float32 (N, C, H, W), 0 to 255, to the model's outputs."""
-        return self.model.from_pixels(pixels)
-
-
 def _as_pixels(crops: Tensor) -> Tensor:
     return crops.permute(0, 3, 1, 2).to(torch.float32)
 

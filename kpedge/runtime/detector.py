@@ -92,11 +92,11 @@ class FaceDetector:
         Args:
             image: uint8 (H, W, 3), blue-green-red.
         """
-        stride = self.model.card.stride
+        stride, frame = self.model.card.stride, self.model.card.frame
         parts = []
         for shown, zoom in self.pictures(image):
-            for tile, (left, top) in _tiles(shown):
-                frames = preprocess(tile, stride)
+            for tile, (left, top) in _tiles(shown, frame or (TILE, TILE)):
+                frames = preprocess(tile, stride, frame)
                 boxes, scores, points = candidates(self.model(frames), self.threshold)
                 offset = np.array([left, top])
                 whole = _off_seams(boxes, tile.shape, shown.shape, left, top)
@@ -145,10 +145,12 @@ class FaceDetector:
             side = max(coarse, side // 2)
 
 
-def preprocess(image: Image, stride: int) -> NDArray[np.uint8]:
-    """A picture as a batch of one frame, uint8 (1, H, W, 3): black is added right and below up to whole strides."""
+def preprocess(image: Image, stride: int, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """An image as a batch of one frame, uint8 (1, H, W, 3): black is added right and below up to `shape`, where a model
+    takes no other, or up to whole strides.
+    """
     height, width = image.shape[:2]
-    frame = np.zeros((1, -(-height // stride) * stride, -(-width // stride) * stride, 3), np.uint8)
+    frame = np.zeros((1, *(shape or (-(-height // stride) * stride, -(-width // stride) * stride)), 3), np.uint8)
     frame[0, :height, :width] = image
     return frame
 
@@ -177,19 +179,20 @@ def suppress(
     return tuple(Detection(boxes[index], float(scores[index]), points[index]) for index in np.ravel(kept))
 
 
-def _tiles(image: Image) -> Iterator[tuple[Image, tuple[int, int]]]:
-    """Parts of a picture of at most `TILE` pixels a side that overlap by `OVERLAP`, each with its first pixel x, y."""
+def _tiles(image: Image, size: tuple[int, int]) -> Iterator[tuple[Image, tuple[int, int]]]:
+    """Parts of an image, at most `size` high and wide, that overlap by `OVERLAP`, each with its first pixel x, y."""
     height, width = image.shape[:2]
-    for top in _starts(height):
-        for left in _starts(width):
-            yield image[top : top + TILE, left : left + TILE], (left, top)
+    for top in _starts(height, size[0]):
+        for left in _starts(width, size[1]):
+            yield image[top : top + size[0], left : left + size[1]], (left, top)
 
 
-def _starts(length: int) -> list[int]:
-    if length <= TILE:
+def _starts(length: int, tile: int) -> list[int]:
+    if length <= tile:
         return [0]
-    count = -(-(length - OVERLAP) // (TILE - OVERLAP))
-    return [round(step * (length - TILE) / (count - 1)) for step in range(count)]
+    overlap = min(OVERLAP, tile // 2)
+    count = -(-(length - overlap) // (tile - overlap))
+    return [round(step * (length - tile) / (count - 1)) for step in range(count)]
 
 
 def _off_seams(

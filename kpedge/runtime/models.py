@@ -10,7 +10,7 @@ from kpedge.core.errors import UsageError
 from kpedge.core.model_zoo import resolve_model
 from kpedge.runtime.detector import FaceDetector, FrameModel, detector_model
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor, keypoint_model
-from kpedge.runtime.registry import AUTO, BACKENDS, FOLDERS, ONNXRUNTIME
+from kpedge.runtime.registry import AUTO, BACKENDS, ONNXRUNTIME, SUFFIXES
 from kpedge.runtime.sessions import Model, OnnxModel, providers_named
 
 VERIFIED = 0.9
@@ -34,7 +34,7 @@ def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", b
     """Open a model that needs no PyTorch.
 
     Args:
-        path: an ONNX file, or the folder of another runtime's model.
+        path: an ONNX file, or the file or folder of another runtime's model.
         threads: for each run.
         provider: what onnxruntime computes with.
         backend: a key of `BACKENDS`; by the file when `AUTO`.
@@ -45,7 +45,7 @@ def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", b
         UsageError: there is no such backend or provider.
     """
     if backend == AUTO:
-        backend = FOLDERS.get(path.suffix, ONNXRUNTIME)
+        backend = SUFFIXES.get(path.suffix, ONNXRUNTIME)
     if backend == ONNXRUNTIME:
         return OnnxModel(path, threads=threads, providers=providers_named(provider))
     if provider != "cpu":

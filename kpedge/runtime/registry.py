@@ -16,10 +16,19 @@ BACKENDS: Registry[Callable[..., Model]] = Registry(
         "onnxruntime": "kpedge.runtime.sessions:OnnxModel",
         "openvino": "kpedge.runtime.backends.openvino:OpenVinoModel",
         "ncnn": "kpedge.runtime.backends.ncnn:NcnnModel",
+        "litert": "kpedge.runtime.backends.litert:LitertModel",
+        "executorch": "kpedge.runtime.backends.executorch:ExecutorchModel",
+        "coreml": "kpedge.runtime.backends.coreml:CoreMlModel",
         "cv2": "kpedge.runtime.backends.cv2_dnn:Cv2Model",
     },
 )
 """Opens a model: path of a file or folder, `threads`."""
 AUTO, ONNXRUNTIME = "auto", "onnxruntime"
-FOLDERS = {".openvino": "openvino", ".ncnn": "ncnn"}
-"""Ending of a model's folder -> the backend that reads it; everything else is for onnxruntime."""
+SUFFIXES = {
+    ".openvino": "openvino",
+    ".ncnn": "ncnn",
+    ".tflite": "litert",
+    ".pte": "executorch",
+    ".mlpackage": "coreml",
+}
+"""Ending of a model's file or folder -> the backend that reads it; everything else is for onnxruntime."""

@@ -1,43 +1,43 @@
-"""ncnn's files, converted by pnnx: a folder with the card. Keypoint models only, one crop a run, float32 pixels in."""
+"""ncnn's files, converted by pnnx: a folder with the card. One crop or frame a run, float32 pixels in."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from kpedge.core.card import EXTRA_FILE
+from kpedge.core.card import EXTRA_FILE, FLOAT32
 from kpedge.core.errors import ModelError
 from kpedge.core.extras import importable
 from kpedge.core.files import write_text
 from kpedge.core.leftovers import temporary_folder
-from kpedge.export.export_format import ExportFormat, ExportSource
+from kpedge.export.converting import failure
+from kpedge.export.export_format import AccuracyLimits, ExportFormat, ExportSource
 from kpedge.runtime.backends.ncnn import PARAM_FILE, WEIGHTS_FILE, NcnnModel
 
-if TYPE_CHECKING:
-    from kpedge.models.keypoint_model import KeypointModel
+FLOAT16 = "float16"
 
 
-def write(source: ExportSource, path: Path) -> None:
+def _write(source: ExportSource, path: Path, *, half: bool) -> None:
     """Trace the model from float32 pixels (1, C, H, W), as ncnn knows no uint8, and convert the trace.
 
     Raises:
         ModelError: pnnx failed, or left an operator that ncnn does not know.
     """
+    from kpedge.export.fixed_input import fixed_model
     from kpedge.export.formats.torchscript import trace
-    from kpedge.models.keypoint_model import FloatPixels
 
     torch: Any = importable("torch", "export")
     pnnx: Any = importable("pnnx", "ncnn")
-    height, width, channels = source.card.dummy_input_shape
-    shape = (1, channels, height, width)
+    model, example = fixed_model(source.model, source.card, dtype=torch.float32, channels_first=True)
     with temporary_folder() as folder:
-        traced = trace(FloatPixels(cast("KeypointModel", source.model)), torch.zeros(shape))
         script = Path(folder) / "model.pt"
-        traced.save(str(script))
+        trace(model, example).save(str(script))
+        shape = ",".join(map(str, example.shape))
         done = subprocess.run(
-            [pnnx.EXEC_PATH, script.name, f"inputshape=[{','.join(map(str, shape))}]f32", "fp16=0"],
+            [pnnx.EXEC_PATH, script.name, f"inputshape=[{shape}]f32", f"fp16={half:d}"],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -45,7 +45,10 @@ def write(source: ExportSource, path: Path) -> None:
         )
         files = [Path(folder) / name for name in (PARAM_FILE, WEIGHTS_FILE)]
         if done.returncode or not all(file.is_file() for file in files):
-            raise ModelError(f"pnnx cannot convert the model: {done.stderr.strip().splitlines()[-1:]}")
+            raise ModelError(f"pnnx cannot convert the model: {failure(done.stderr)}")
+        left = [line.split()[0] for line in files[0].read_text().splitlines()[2:] if "." in line.split()[0]]
+        if left:
+            raise ModelError(f"pnnx cannot convert the operator {left[0]} for ncnn", "export it as onnx")
         path.mkdir()
         for file in files:
             shutil.copy(file, path / file.name)
@@ -53,17 +56,32 @@ def write(source: ExportSource, path: Path) -> None:
 
 
 def load(path: Path, threads: int) -> NcnnModel:
-    """Open a folder that `write` wrote."""
+    """Open a folder that `_write` wrote."""
     return NcnnModel(path, threads=threads)
 
 
+def _matches(path: Path, _start: bytes, *, precision: str) -> bool:
+    card = path / EXTRA_FILE
+    stated = f'"precision":"{precision}"'.encode() if precision != FLOAT32 else b""
+    return (path / PARAM_FILE).is_file() and card.is_file() and stated in card.read_bytes()
+
+
+_COMMON: dict[str, Any] = {"modules": ("torch", "ncnn", "pnnx"), "load": load, "fixed_input": True, "install_mb": 110}
 FORMAT = ExportFormat(
     name="ncnn",
     suffix=".ncnn",
     purpose="phones and small boards, ARM first",
-    modules=("torch", "ncnn", "pnnx"),
-    write=write,
-    load=load,
-    matches=lambda path, _start: (path / PARAM_FILE).is_file(),
-    keypoints_only=True,
+    write=partial(_write, half=False),
+    matches=partial(_matches, precision=FLOAT32),
+    **_COMMON,
+)
+FP16 = ExportFormat(
+    name="ncnn-fp16",
+    suffix=".fp16.ncnn",
+    purpose="the same, half the size",
+    write=partial(_write, half=True),
+    matches=partial(_matches, precision=FLOAT16),
+    precision=FLOAT16,
+    limits=AccuracyLimits(error=0.005),
+    **_COMMON,
 )

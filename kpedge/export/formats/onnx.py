@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +12,7 @@ from kpedge.core.card import METADATA_KEY, Card, DetectorCard, Outputs
 from kpedge.core.errors import CorruptModelError
 from kpedge.core.extras import importable
 from kpedge.core.files import write_bytes
+from kpedge.export.converting import converting
 from kpedge.export.export_format import ExportFormat, ExportSource
 from kpedge.runtime.sessions import OnnxModel
 
@@ -54,19 +50,6 @@ def load(path: Path, threads: int) -> OnnxModel:
     return OnnxModel(path, threads=threads)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress prints and its libraries' deprecation warnings away from the user."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
 def onnx_bytes(model: Any, card: Card) -> bytes:
     """A model as the content of an ONNX file: uint8 crops in, the card's outputs out, any batch size.
 
@@ -78,7 +61,7 @@ def onnx_bytes(model: Any, card: Card) -> bytes:
     for module in ("onnx", "onnxscript"):
         importable(module, "export")
     example = torch.zeros((2, *card.dummy_input_shape), dtype=torch.uint8)
-    with _quiet():
+    with converting("torch.onnx"):
         program = torch.onnx.export(
             model.eval(),
             (example,),
@@ -102,7 +85,7 @@ def _free_sizes(card: Card) -> dict[int, Any]:
     """The axes of the input whose size is free, and what they may be."""
     torch: Any = importable("torch", "export")
     sizes: dict[int, Any] = {0: torch.export.Dim("batch")}
-    if isinstance(card, DetectorCard):
+    if isinstance(card, DetectorCard) and card.frame is None:
         sizes |= {1: card.stride * torch.export.Dim("rows"), 2: card.stride * torch.export.Dim("columns")}
     return sizes
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from kpedge.core.extras import importable
 from kpedge.core.files import write_bytes
 from kpedge.core.leftovers import temporary_folder
+from kpedge.export.converting import converting
 from kpedge.export.export_format import AccuracyLimits, ExportFormat, ExportSource
 from kpedge.export.formats.onnx import MODULES, float32_proto, load, set_card
 from kpedge.runtime.sessions import has_precision
@@ -32,34 +31,38 @@ class _Inputs:
 
 
 def write(source: ExportSource, path: Path) -> None:
-    """Write a model whose convolutions compute in 8 bits: activations uint8, weights int8 with a scale a channel, the
-    ranges measured on the calibration inputs. The first convolution and the last ones, which the outputs are read from,
-    stay in float32, as do linear layers: there 8 bits cost the most accuracy.
+    """Write a model whose convolutions compute in 8 bits."""
+    write_bytes(path, set_card(quantised_proto(source), source.card))
+
+
+def quantised_proto(source: ExportSource) -> Any:
+    """A copy of the model as ONNX whose convolutions compute in 8 bits: activations uint8, weights int8 with a scale a
+    channel, the ranges measured on the calibration inputs. The first convolution and the last ones, which the outputs
+    are read from, stay in float32, as do linear layers: there 8 bits cost the most accuracy.
     """
     onnx: Any = importable("onnx", "export")
+    return onnx.load_from_string(source.cached(PRECISION, lambda: _quantise(source)))
+
+
+def _quantise(source: ExportSource) -> bytes:
     quantization: Any = importable("onnxruntime.quantization", "export")
     proto = float32_proto(source)
-    with temporary_folder() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        level = logging.root.manager.disable
-        logging.disable(logging.WARNING)
+    inputs = source.calibration()
+    with temporary_folder() as folder, converting("onnxruntime's quantiser"):
         plain, quantised = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
         plain.write_bytes(proto.SerializeToString())
-        try:
-            quantization.quantize_static(
-                str(plain),
-                str(quantised),
-                _Inputs(source.card.input_name, source.calibration()),
-                quant_format=quantization.QuantFormat.QDQ,
-                activation_type=quantization.QuantType.QUInt8,
-                weight_type=quantization.QuantType.QInt8,
-                per_channel=True,
-                op_types_to_quantize=["Conv"],
-                nodes_to_exclude=_edges(proto),
-            )
-        finally:
-            logging.disable(level)
-        write_bytes(path, set_card(onnx.load(quantised), source.card))
+        quantization.quantize_static(
+            str(plain),
+            str(quantised),
+            _Inputs(source.card.input_name, inputs),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=["Conv"],
+            nodes_to_exclude=_edges(proto),
+        )
+        return quantised.read_bytes()
 
 
 def matches(path: Path, start: bytes) -> bool:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.card import Outputs
 from kpedge.core.errors import CorruptModelError
 from kpedge.core.extras import importable
 from kpedge.runtime.backends.card_of import card_of
+from kpedge.runtime.backends.single_input import SingleInputModel
 
 PARAM_FILE, WEIGHTS_FILE = "model.ncnn.param", "model.ncnn.bin"
 
 
-class NcnnModel:
-    """A keypoint model that ncnn runs on the CPU, one crop after the other.
-
-    Attributes:
-        card: what the model expects and promises.
-    """
+class NcnnModel(SingleInputModel):
+    """A model that ncnn runs on the CPU, in float32."""
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         """Load a folder that `kpedge export --format ncnn` wrote.
@@ -41,16 +38,8 @@ class NcnnModel:
         if self._net.load_param(files[0]) or self._net.load_model(files[1]):
             raise CorruptModelError(f"{path}: ncnn cannot load it", "export it again")
 
-    def __call__(self, inputs: NDArray[np.uint8]) -> Outputs:
-        """Crops, uint8 (N, H, W, C), to the outputs that the card names."""
-        answers = [self._run(crop) for crop in inputs]
-        return {
-            name: np.stack([answer[index] for answer in answers]).reshape(len(inputs), *shape)
-            for index, (name, shape) in enumerate(self.card.outputs.items())
-        }
-
-    def _run(self, crop: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def run(self, one: NDArray[np.uint8]) -> Sequence[Any]:
+        """One crop or frame, uint8 (H, W, C)."""
         extractor = self._net.create_extractor()
-        pixels = np.ascontiguousarray(crop.transpose(2, 0, 1), np.float32)
-        extractor.input("in0", self._ncnn.Mat(pixels).clone())
+        extractor.input("in0", self._ncnn.Mat(np.ascontiguousarray(one.transpose(2, 0, 1), np.float32)).clone())
         return [np.array(extractor.extract(f"out{index}")[1]) for index in range(len(self.card.outputs))]

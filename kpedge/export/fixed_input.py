@@ -1,0 +1,58 @@
+"""Models of one input size, for runtimes that know neither free sizes nor, some of them, uint8."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from kpedge.core.card import Card
+from kpedge.models.detector import DetectorModel, decode, face_scores, to_rows
+
+if TYPE_CHECKING:
+    from kpedge.models.build import KpedgeModel
+
+EDGE = 640
+"""Height and width of a detector's frames where nothing else is asked for: what the released detector is used at."""
+
+
+class FixedInputModel(nn.Module):
+    """A model for inputs of one size: the middles of a detector's cells are constants, so no shape is computed.
+
+    Args:
+        model: folded.
+        card: its card; a detector's states the frame.
+        channels_first: whether pixels come as (N, C, H, W), not (N, H, W, C).
+    """
+
+    cells: Tensor
+
+    def __init__(self, model: KpedgeModel, card: Card, *, channels_first: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.channels_first = channels_first
+        if isinstance(model, DetectorModel):
+            with torch.no_grad():
+                cells = model.raw(torch.zeros((1, *card.dummy_input_shape), dtype=torch.uint8))[1]
+            self.register_buffer("cells", cells.clone())
+
+    def forward(self, pixels: Tensor) -> Any:
+        """Pixels from 0 to 255, of any type, to the model's outputs."""
+        pixels = pixels.to(torch.float32)
+        if not self.channels_first:
+            pixels = pixels.permute(0, 3, 1, 2)
+        if not isinstance(self.model, DetectorModel):
+            return self.model.from_pixels(pixels)
+        rows = to_rows(self.model.maps(pixels))
+        boxes, points = decode(rows, self.cells)
+        return boxes, face_scores(rows), points
+
+
+def fixed_model(
+    model: KpedgeModel, card: Card, *, dtype: Any, channels_first: bool = False
+) -> tuple[nn.Module, Tensor]:
+    """A model for one input of the card's size, in evaluation mode, and an example of its input."""
+    height, width, channels = card.dummy_input_shape
+    shape = (1, channels, height, width) if channels_first else (1, height, width, channels)
+    return FixedInputModel(model, card, channels_first=channels_first).eval(), torch.zeros(shape, dtype=dtype)
