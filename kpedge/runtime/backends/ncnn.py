@@ -41,5 +41,6 @@ class NcnnModel(SingleInputModel):
     def run(self, one: NDArray[np.uint8]) -> Sequence[Any]:
         """One crop or frame, uint8 (H, W, C)."""
         extractor = self._net.create_extractor()
-        extractor.input("in0", self._ncnn.Mat(np.ascontiguousarray(one.transpose(2, 0, 1), np.float32)).clone())
+        pixels = np.ascontiguousarray(one.transpose(2, 0, 1), np.float32)  # lives until Mat's memory is copied
+        extractor.input("in0", self._ncnn.Mat(pixels).clone())
         return [np.array(extractor.extract(f"out{index}")[1]) for index in range(len(self.card.outputs))]
