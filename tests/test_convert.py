@@ -92,7 +92,7 @@ def test_boxes_alone_go_anywhere_that_has_boxes(tmp_path, target):
     assert np.allclose(sorted(row.box.tolist() for row in back.rows), wanted, atol=1e-6)
     with pytest.raises(UsageError, match="the format pts holds points, and these labels have none") as raised:
         convert(root, tmp_path / "points", "pts")
-    assert "coco, imglab, voc, yolo, boxes" in raised.value.advice
+    assert "coco, label-studio, imglab, cvat, voc, yolo, boxes" in raised.value.advice
 
 
 def test_all_that_pts_cannot_hold_is_counted(hard, tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
     from kpedge.data.frames import FrameSet
     from kpedge.data.packed import PreparedSet
     from kpedge.data.preparation import FrameOptions, PrepareOptions
+    from kpedge.runtime.sinks.outputs import Output
 
+OUTPUT_PANEL = "Outputs (any mix)"
+"""The part of the help with what `kpedge.runtime.sinks.outputs` registers."""
 Data = Annotated[
     Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos, which is prepared first.")
 ]
@@ -50,6 +55,27 @@ Provider = Annotated[
     typer.Option(help="onnxruntime's execution provider: cpu, cuda, …, or auto.", rich_help_panel="Runtime"),
 ]
 Scheme = Annotated[str, typer.Option(help="Keypoint scheme of the labels.")]
+
+
+def with_outputs(command: Callable[..., None], registered: Iterable[Output]) -> Callable[..., None]:
+    """A command whose `**outputs` become a flag for each registered output."""
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        command(**values)
+
+    signature = inspect.signature(command, eval_str=True)
+    parameters = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    for one in registered:
+        option = typer.Option(one.flag, help=one.help, metavar=one.metavar, rich_help_panel=OUTPUT_PANEL)
+        annotation: Any = Annotated[one.value if one.value is bool else one.value | None, option]
+        default = False if one.value is bool else None
+        parameters.append(
+            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
 
 
 def examples(*lines: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
 import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from kpedge.cli import output
-from kpedge.cli.options import Backend, Features, Focal, Force, Provider, Threads, examples
+from kpedge.cli.options import OUTPUT_PANEL, Backend, Features, Focal, Force, Provider, Threads, examples, with_outputs
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.sinks.outputs import DEFAULT_ADDRESS, OUTPUTS, OutputContext
 
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):\d+|\d{4,}")
 """What may follow `--serve`: a camera's number has fewer digits than a port of this form."""
-SOURCE, TRACKING, OUTPUT = "Source", "Tracking", "Outputs (any mix)"
+SOURCE, TRACKING = "Source", "Tracking"
 """Parts of the help."""
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -60,28 +58,7 @@ def register(app: typer.Typer) -> None:
             "kpedge webcam rtsp://camera.local/stream --json --udp 127.0.0.1:9000",
             "ffmpeg -i video.mp4 -f mjpeg - | kpedge webcam - --json",
         ),
-    )(_with_outputs(webcam))
-
-
-def _with_outputs(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose `**outputs` become a flag for each registered output."""
-
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        command(**values)
-
-    signature = inspect.signature(command, eval_str=True)
-    parameters = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
-    for one in OUTPUTS:
-        option = typer.Option(one.flag, help=one.help, metavar=one.metavar, rich_help_panel=OUTPUT)
-        annotation: Any = Annotated[one.value if one.value is bool else one.value | None, option]
-        default = False if one.value is bool else None
-        parameters.append(
-            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        )
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in parameters}
-    return run
+    )(with_outputs(webcam, OUTPUTS))
 
 
 def webcam(
@@ -170,7 +147,7 @@ def webcam(
     snapshot_dir: Annotated[
         Path,
         typer.Option(
-            help="Folder for frames saved by key or in the browser.", metavar="FOLDER", rich_help_panel=OUTPUT
+            help="Folder for frames saved by key or in the browser.", metavar="FOLDER", rich_help_panel=OUTPUT_PANEL
         ),
     ] = Path("snapshots"),
     serve_token: Annotated[
@@ -178,7 +155,7 @@ def webcam(
         typer.Option(
             help="Token for --serve and --websocket; visible in the list of processes.",
             metavar="TOKEN",
-            rich_help_panel=OUTPUT,
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ] = None,
     serve_token_file: Annotated[
@@ -186,7 +163,7 @@ def webcam(
         typer.Option(
             help="File with the token. (default: the variable KPEDGE_SERVE_TOKEN, else a new token)",
             metavar="FILE",
-            rich_help_panel=OUTPUT,
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ] = None,
     window: Annotated[

@@ -13,7 +13,8 @@ import numpy as np
 
 from kpedge import PIXEL_LIMIT
 from kpedge.core.animation import decode_animation, decode_pages, has_pages, kind_of, read_gif
-from kpedge.core.errors import ImageError
+from kpedge.core.errors import ImageError, MissingExtraError
+from kpedge.core.extras import importable
 from kpedge.core.files import read_bytes, write_bytes
 from kpedge.core.geometry import Image
 from kpedge.core.pixels import to_8_bits, transparent_pixels
@@ -26,7 +27,14 @@ MAX_BYTES = 4 * MAX_PIXELS
 ANIMATED = frozenset({".gif"})
 """File name endings of animated images."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".jp2"})
+"""File name endings of the images that OpenCV reads."""
+HEIC = frozenset({".heic", ".heif"})
+"""Those of an iPhone's photos, which the extra `heic` reads."""
+PHOTOS = SUFFIXES | ANIMATED | HEIC
 """File name endings that are taken for photos when a folder is searched."""
+OTHER_IMAGES = frozenset({".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".psd"})
+"""Names of images that are not read end in these."""
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 
 
 def is_cut_off(data: bytes) -> bool:
@@ -91,6 +99,8 @@ def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
         raise ImageError(f"{name}: the file is empty")
     if is_cut_off(data):
         raise ImageError(f"{name}: the image is cut off", "copy or download it again")
+    if data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in _HEIC_BRANDS):
+        return _decode_heic(data, name)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_IGNORE_ORIENTATION if stored else 0)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -106,6 +116,19 @@ def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
     if hidden is not None and hidden.shape == image.shape[:2]:
         image[hidden] = 255  # as on a white page
     return image
+
+
+def _decode_heic(data: bytes, name: str) -> Image:
+    """The first image of a HEIF container, upright: its orientation is a part of the format."""
+    try:
+        heif = importable("pillow_heif", "heic")
+    except MissingExtraError as error:
+        raise ImageError(f"{name}: HEIC, which needs pillow-heif", error.advice) from error
+    try:
+        image = np.asarray(heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=True))
+    except (ValueError, OSError, EOFError, RuntimeError, SyntaxError) as error:
+        raise ImageError(f"{name}: cannot be decoded: {error}") from error
+    return np.ascontiguousarray(image[..., :3], dtype=np.uint8)
 
 
 def read_image(path: str | Path, *, stored: bool = False) -> Image:
@@ -168,8 +191,7 @@ def read_pictures(path: Path, *, stored: bool = False) -> Iterator[Picture]:
 
 def pictures_below(root: Path) -> list[Path]:
     """Every photo and animated image in a folder and below it, sorted."""
-    wanted = SUFFIXES | ANIMATED
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in wanted and path.is_file())
+    return sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTOS and path.is_file())
 
 
 def check_format(path: Path) -> None:

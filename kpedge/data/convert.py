@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.boxes import FACE, HEAD, POINTS, box_of_points
+from kpedge.core.boxes import FACE, HEAD, POINTS
 from kpedge.core.errors import DataError, ImageError, OutputError, UsageError
 from kpedge.core.files import atomic_folder, read_bytes, real_path, write_json
 from kpedge.core.images import write_image
@@ -21,7 +21,7 @@ from kpedge.data.face_shape import Finding
 from kpedge.data.formats import AUTO, FORMATS, WRITABLE, read_format
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
 from kpedge.data.formats.record import RECORD
-from kpedge.data.labels import TEST_LIST, LabelProblem, LabelRow, Labels
+from kpedge.data.labels import TEST_LIST, LabelProblem, LabelRow, Labels, follows
 from kpedge.data.negatives import UNLABELLED_LIST
 from kpedge.data.photos import open_photo
 from kpedge.data.rows import format_csv_row, format_number, is_file, is_number
@@ -36,8 +36,6 @@ BOXES_OF = {
     POINTS: "something else, so that the boxes that follow from the points are used instead",
 }
 """What boxes of each of `kpedge.core.boxes.CONVENTIONS` hold, in words."""
-SAME_BOX = 1e-3
-"""Boxes that differ by less than this from those that follow from the points are these, as a fraction of their side."""
 SAME = 1e-4
 """Coordinates that differ by less than this are the same, pixels."""
 
@@ -111,7 +109,7 @@ def convert(
     if needs_photos:
         read.check(force=force)
     labels, dropped = _fit(read, target, needs_photos=needs_photos)
-    paths = _choose_paths(labels, target, photos, dropped)
+    paths = choose_paths(labels, target, photos, dropped)
     written = list(labels.by_photo())
     if not written:
         raise DataError(f"{source}: nothing is left to write in the format {target_format}", "see: kpedge data check")
@@ -166,11 +164,11 @@ def _fit(read: Source, target: LabelFormat, *, needs_photos: bool) -> tuple[Labe
     """What the target can hold of the labels, and what it cannot, counted by kind."""
     labels = replace(read.labels, ignored=read.ignored, test=tuple(read.listed or ()) or None)
     dropped = Counter(labels.dropped)
-    derived = {row.where for row in labels.rows if not labels.boxes_only and _follows(row, labels.scheme)}
+    derived = {row.where for row in labels.rows if not labels.boxes_only and follows(row, labels.scheme)}
     labels = _in_points_of(labels, target, dropped)
     if _CAN.BOXES in FORMATS[labels.format].capabilities:
         # of fewer points another box follows than the one that was labelled
-        derived &= {row.where for row in labels.rows if not labels.boxes_only and _follows(row, labels.scheme)}
+        derived &= {row.where for row in labels.rows if not labels.boxes_only and follows(row, labels.scheme)}
     if needs_photos:
         labels = replace(
             labels,
@@ -247,15 +245,7 @@ def _round(row: LabelRow, dropped: Counter[str]) -> LabelRow:
     return replace(row, keypoints=points, box=box)
 
 
-def _follows(row: LabelRow, scheme: KeypointScheme) -> bool:
-    """Whether a row's box is the one that follows from its points."""
-    if row.labelled.sum() < 2:
-        return False
-    side = float((row.box[2:] - row.box[:2]).max())
-    return bool(np.abs(box_of_points(row.keypoints, scheme) - row.box).max() < SAME_BOX * side)
-
-
-def _choose_paths(labels: Labels, target: LabelFormat, photos: str, dropped: Counter[str]) -> dict[str, str]:
+def choose_paths(labels: Labels, target: LabelFormat, photos: str, dropped: Counter[str]) -> dict[str, str]:
     """Where each photo goes in the folder that is written; names that the target cannot hold are changed.
 
     Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.boxes import FACE
+from kpedge.core.boxes import FACE, box_of_points
 from kpedge.core.errors import DataError, ImageError, UsageError
 from kpedge.core.geometry import Box, Image, as_box, box_overlaps_image
 from kpedge.core.images import SUFFIXES
@@ -22,6 +22,9 @@ from kpedge.data.rows import is_file, split_row, text_lines, trailing_numbers, w
 
 TEST_LIST = "test_images.txt"
 """In a data folder: the photos of the test split, one path a line."""
+
+SAME_BOX = 1e-3
+"""Boxes that differ by less than this from those that follow from the points are these, as a fraction of their side."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,6 +233,14 @@ def read_boxes(path: Path) -> dict[Path, list[NDArray[np.float64]]]:
     if not boxes:
         raise DataError(f"{path}: the file is empty")
     return boxes
+
+
+def follows(row: LabelRow, scheme: KeypointScheme) -> bool:
+    """Whether a row's box is the one that follows from its points."""
+    if row.labelled.sum() < 2:
+        return False
+    side = float((row.box[2:] - row.box[:2]).max())
+    return bool(np.abs(box_of_points(row.keypoints, scheme) - row.box).max() < SAME_BOX * side)
 
 
 def read_photo_list(path: Path, labels: Labels) -> tuple[list[str], list[LabelProblem]]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
-
-import numpy as np
 
 from kpedge.core.faces import Face, ImageFaces
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.core.scheme import KeypointScheme
-from kpedge.runtime.features import add_features
+from kpedge.runtime.features import add_features, add_poses
 from kpedge.runtime.inputs import to_image
 from kpedge.runtime.pipeline import FacePipeline
-from kpedge.runtime.pose import head_poses
 from kpedge.runtime.registry import AUTO
 
 if TYPE_CHECKING:
@@ -67,12 +63,8 @@ class FaceModel:
         image = to_image(given, colour)
         faces: Sequence[Face] = self.pipeline(image)
         size = (image.shape[1], image.shape[0])
-        real = [face for face in faces if len(face.keypoints)]
-        if self.pose and real:
-            poses = dict(
-                zip(map(id, real), head_poses(np.array([f.keypoints for f in real]), self.scheme, size), strict=True)
-            )
-            faces = [replace(face, pose=poses.get(id(face))) for face in faces]
+        if self.pose:
+            faces = add_poses(faces, self.scheme, size, focal=self.focal)
         if self.features:
             faces = add_features(faces, self.scheme, size, focal=self.focal)
         name = str(given) if isinstance(given, str | Path) else ""

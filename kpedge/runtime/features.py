@@ -95,18 +95,24 @@ def face_features(
     return Features(**position, **_measure(dict(zip(names, head, strict=True)), gaze="left_pupil" in scheme.points))
 
 
+def add_poses(
+    faces: Sequence[Face], scheme: KeypointScheme, size: tuple[int, int], *, focal: float | None = None
+) -> tuple[Face, ...]:
+    """Faces with their head poses; rejected ones, without keypoints, as they are."""
+    real = [face.keypoints for face in faces if len(face.keypoints)]
+    poses = iter(head_poses(np.array(real), scheme, size, focal=focal) if real else ())
+    return tuple(replace(face, pose=next(poses)) if len(face.keypoints) else face for face in faces)
+
+
 def add_features(
     faces: Sequence[Face], scheme: KeypointScheme, size: tuple[int, int], *, focal: float | None = None
 ) -> tuple[Face, ...]:
-    """Faces with their features, and their poses where these are missing or the focal length is given; the arguments
-    are those of `face_features`.
-    """
-    found = []
-    for face in faces:
-        if len(face.keypoints) and (face.pose is None or focal is not None):
-            face = replace(face, pose=head_poses(face.keypoints[None], scheme, size, focal=focal)[0])
-        found.append(replace(face, features=face_features(face.keypoints, scheme, face.pose, size, focal=focal)))
-    return tuple(found)
+    """Faces with their features; poses are estimated where these are missing or the focal length is given."""
+    if focal is not None or any(face.pose is None for face in faces):
+        faces = add_poses(faces, scheme, size, focal=focal)
+    return tuple(
+        replace(face, features=face_features(face.keypoints, scheme, face.pose, size, focal=focal)) for face in faces
+    )
 
 
 def rotation_matrix(pose: Pose) -> Floats:

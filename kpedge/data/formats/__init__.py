@@ -45,7 +45,7 @@ FORMATS: Registry[LabelFormat] = Registry(
 )
 """Name -> format, in the order in which a folder is compared with them: those that say most come first."""
 READ_ONLY = (
-    *("kaggle-csv", "wider", "retinaface", "celeba", "label-studio", "labelme", "cvat"),
+    *("kaggle-csv", "wider", "retinaface", "celeba", "labelme"),
     "background",
 )
 """Formats that are not written."""

@@ -6,19 +6,22 @@ rounds points to whole pixels; this one keeps them.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kpedge.core.errors import DataError
 from kpedge.core.files import read_json
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats.coco import plain_photo_name
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat, files
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
 from kpedge.data.formats.named_faces import NamedFaces, Shape
 from kpedge.data.formats.reader import EDGE, LabelReader
-from kpedge.data.labels import Labels
+from kpedge.data.labels import LabelRow, Labels
 from kpedge.data.rows import RowError, check_box, parse_numbers, sample_bytes, where_in
 
 
@@ -67,11 +70,59 @@ def read(reader: LabelReader) -> Labels:
     return faces.labels("face")
 
 
+def write(job: WriteJob) -> None:
+    """Write `tasks.json`, and `labeling_config.xml` for the project's settings. Photos are named as Label Studio serves
+    them from local storage: `/data/local-files/?d=images/…`, relative to its document root.
+    """
+    tasks = []
+    for number, (photo, rows) in enumerate(job.labels.by_photo().items(), 1):
+        size = np.array(job.sizes[photo])
+        results = [result for place, row in enumerate(rows, 1) for result in _results(row, job, f"face{place}", size)]
+        data = {"image": f"/data/local-files/?d={job.paths[photo]}"}
+        tasks.append({"id": number, "data": data, "annotations": [{"id": number, "result": results}]})
+    job.write_lines("tasks.json", [json.dumps(tasks, ensure_ascii=False)])
+    points = (
+        ""
+        if job.labels.boxes_only
+        else "".join(
+            f'<Label value={quoteattr(point)} model_index="{index}"/>'
+            for index, point in enumerate(job.labels.scheme.points)
+        )
+    )
+    config = ['<Image name="image" value="$image"/>']
+    config += ['<RectangleLabels name="box" toName="image"><Label value="face"/></RectangleLabels>']
+    config += [f'<KeyPointLabels name="points" toName="image">{points}</KeyPointLabels>'] if points else []
+    job.write_lines("labeling_config.xml", ["<View>", *config, "</View>"])
+
+
+def _results(row: LabelRow, job: WriteJob, face: str, size: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """A rectangle, and a key point of each labelled point, which belongs to it."""
+    common = {"to_name": "image", "image_rotation": 0, "original_width": int(size[0]), "original_height": int(size[1])}
+
+    def percent(point: NDArray[np.float64]) -> list[float]:
+        return [float(value) for value in (point + EDGE) / size * 100]
+
+    (x, y), (right, bottom) = percent(row.box[:2]), percent(row.box[2:])
+    value: dict[str, Any] = {"x": x, "y": y, "width": right - x, "height": bottom - y, "rotation": 0}
+    value["rectanglelabels"] = ["face"]
+    results = [{"id": face, "type": "rectanglelabels", "from_name": "box", "value": value, **common}]
+    if not job.labels.boxes_only:
+        for name, point in zip(job.labels.scheme.points, row.keypoints, strict=True):
+            if np.isfinite(point).all():
+                x, y = percent(point)
+                value = {"x": x, "y": y, "width": 0.5, "keypointlabels": [name]}
+                one = {"id": f"{face}-{name}", "parentID": face, "type": "keypointlabels", "from_name": "points"}
+                results.append({**one, "value": value, **common})
+    return results
+
+
 FORMAT = LabelFormat(
     "label-studio",
     "Label Studio: *.json with tasks: key points and rectangles",
     files("*.json", sniff=sniff),
     sniff,
     read,
-    FormatCapabilities.FACES | FormatCapabilities.NAMES,
+    FormatCapabilities.FACES | FormatCapabilities.NAMES | FormatCapabilities.SIZES,
+    write,
+    lambda photo, _: f"images/{photo}",
 )

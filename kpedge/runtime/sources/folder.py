@@ -8,13 +8,10 @@ from pathlib import Path
 
 from kpedge.core.errors import ImageError, SourceError
 from kpedge.core.geometry import Image
-from kpedge.core.images import ANIMATED, SUFFIXES, Picture, pictures_below, read_pictures
+from kpedge.core.images import OTHER_IMAGES, PHOTOS, Picture, pictures_below, read_pictures
 from kpedge.runtime.sources.paced import DEFAULT_RATE, PacedSource
 from kpedge.runtime.sources.reader import Notify, Reader
 from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
-
-OTHER_IMAGES = frozenset({".heic", ".heif", ".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".psd"})
-"""Names of images that OpenCV cannot read end in these."""
 
 
 def natural_order(path: Path) -> list[str | int]:
@@ -70,7 +67,7 @@ class ImageReader(Reader):
 
 def _matches(request: SourceRequest) -> bool:
     path = request.path
-    return path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES | ANIMATED)
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in PHOTOS)
 
 
 def _open(request: SourceRequest) -> Source:
@@ -86,7 +83,7 @@ def _open(request: SourceRequest) -> Source:
         request.notify(f"{name}: not read: {listed}; convert them to JPEG or PNG")
     paths = sorted(pictures_below(path), key=natural_order) if path.is_dir() else [path]
     if not paths:
-        known = ", ".join(sorted(SUFFIXES | ANIMATED))
+        known = ", ".join(sorted(PHOTOS))
         raise SourceError(f"{name}: there is no image in this folder", f"names of images end in {known}")
     reader = ImageReader(paths, rate, request.notify)
     # An animated image keeps its own times, unless the user gives a rate; images of a folder have none in common.

@@ -1,0 +1,197 @@
+"""What `kpedge predict` reads: photos and folders of them, videos, addresses, and standard input."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, cast
+from urllib.parse import unquote, urlsplit
+
+from kpedge.core.errors import ImageError, UsageError
+from kpedge.core.files import real_path
+from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, Picture, read_pictures
+from kpedge.runtime.sources.addresses import mask_address, scheme_of
+from kpedge.runtime.sources.open import open_source
+from kpedge.runtime.sources.reader import Notify
+
+VIDEOS = frozenset({".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"})
+"""File name endings of videos."""
+STDIN = "-"
+ANSWER_S = 15.0
+"""Seconds that a server may take to answer."""
+HEAD_BYTES = 1 << 25
+"""Bytes of standard input that are read to see whether it is an image."""
+LISTED = 5
+"""File names in a message, at most."""
+
+
+def find_inputs(named: Sequence[str], skipped: Path | None) -> tuple[list[str], list[Path]]:
+    """What is named, each once, and for a folder the photos in it and below; and the images and videos there that are
+    not read.
+
+    Args:
+        named: files, folders, addresses, or `-`.
+        skipped: a folder for results; below a folder that is named it is left out.
+
+    Raises:
+        ImageError: there is no photo in a folder.
+    """
+    found: list[str] = []
+    unread: list[Path] = []
+    for text in named:
+        path = Path(text)
+        if text == STDIN or scheme_of(text) or not path.is_dir():
+            found.append(text)
+            continue
+        below = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        if skipped and real_path(path) in real_path(skipped).parents:
+            below = [file for file in below if real_path(skipped) not in real_path(file).parents]
+        photos = [str(file) for file in below if file.suffix.lower() in PHOTOS]
+        others = [file for file in below if file.suffix.lower() in OTHER_IMAGES | VIDEOS]
+        if not photos:
+            listed = others or below
+            raise ImageError(f"{path}: no photo in this folder or below it", unread_line(listed) if listed else "")
+        found += photos
+        unread += others
+    return list(dict.fromkeys(found)), list(dict.fromkeys(unread))
+
+
+def unread_line(files: Sequence[Path]) -> str:
+    """A line about files in a folder that are not read; how to read the videos among them."""
+    listed = ", ".join(map(str, files[:LISTED]))
+    more = f" and {len(files) - LISTED:,} more" if len(files) > LISTED else ""
+    video = next((file for file in files if file.suffix.lower() in VIDEOS), None)
+    return f"not read: {listed}{more}" + (f"; name a video itself: kpedge predict {video}" if video else "")
+
+
+def display_name(text: str) -> str:
+    """What messages and results call an input: an address without its password."""
+    return "stdin" if text == STDIN else mask_address(text)
+
+
+def file_name(text: str) -> str:
+    """A name for files that are made from an input."""
+    address = urlsplit(text) if scheme_of(text) else None
+    name = Path(unquote(address.path) if address else text).name
+    return "stdin" if text == STDIN else name or (address.hostname if address else "") or "image"
+
+
+def is_video(text: str) -> bool:
+    """Whether a file's name is that of a video."""
+    return Path(file_name(text)).suffix.lower() in VIDEOS
+
+
+def read_input(
+    text: str, *, stored: bool = False, every: int = 1, notify: Notify = lambda _: None, stdin: BinaryIO | None = None
+) -> Iterator[Picture]:
+    """The photo in an input; or the frames of an animated image or a video, or the pages of a TIFF.
+
+    Args:
+        text: what the user named.
+        stored: keep the pixels of photos as they are stored, as labels count them.
+        every: which frames: 1 is all of them, 10 every tenth.
+        notify: called with one line for people.
+        stdin: in place of the process's own.
+
+    Raises:
+        ImageError: a photo cannot be read.
+        SourceError: a video cannot.
+        UsageError: it has no end.
+    """
+    if text == STDIN:
+        pictures = _read_stream(stdin or sys.stdin.buffer, notify)
+    elif scheme_of(text) in ("http", "https"):
+        pictures = _read_address(text, notify)
+    elif scheme_of(text) or is_video(text):
+        pictures = _read_video(text, notify)
+    else:
+        pictures = read_pictures(Path(text), stored=stored)
+    return itertools.islice(pictures, 0, None, every)
+
+
+def _read_video(text: str, notify: Notify, stdin: BinaryIO | None = None) -> Iterator[Picture]:
+    source = open_source(text, notify=notify, stdin=stdin)
+    try:
+        if source.live:
+            raise UsageError(f"{source.name}: a live stream has no end", f"use: kpedge webcam {source.name}")
+        for frame in source:
+            yield Picture(frame.image, frame.number, round(frame.time_s, 3))
+    finally:
+        source.close()
+
+
+def _read_bytes(data: bytes, name: str) -> Iterator[Picture]:
+    """The images in the content of a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image"
+        path.write_bytes(data)
+        try:
+            yield from read_pictures(path)
+        except ImageError as error:
+            raise ImageError(str(error).replace(str(path), name), error.advice) from error
+
+
+def _read_address(address: str, notify: Notify) -> Iterator[Picture]:
+    """An image on a server, or else a video."""
+    name, parts = mask_address(address), urlsplit(address)
+    user, _, host = parts.netloc.rpartition("@")
+    headers = {"User-Agent": "kpedge", "Accept": "image/*, video/*"}
+    if user:
+        headers["Authorization"] = f"Basic {base64.b64encode(unquote(user).encode()).decode()}"
+    try:
+        request = urllib.request.Request(parts._replace(netloc=host).geturl(), headers=headers)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310 -- http and https only
+            kind = answer.headers.get_content_type()
+            data = answer.read(MAX_BYTES) if kind.startswith("image/") or not _may_be_video(kind, address) else None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise ImageError(f"{name}: cannot be read: {reason}", "check the address and the network") from None
+    yield from _read_video(address, notify) if data is None else _read_bytes(data, name)
+
+
+def _may_be_video(kind: str, address: str) -> bool:
+    return kind.startswith(("video/", "multipart/")) or kind == "application/vnd.apple.mpegurl" or is_video(address)
+
+
+def _read_stream(stream: BinaryIO, notify: Notify) -> Iterator[Picture]:
+    """An image, a video, or JPEGs one after the other, from a pipe."""
+    if stream.isatty():
+        raise UsageError("standard input is a keyboard, not an image", "send one: kpedge predict - < photo.jpg")
+    head = stream.read(HEAD_BYTES)
+    whole = len(head) < HEAD_BYTES
+    if whole and head.find(b"\xff\xd9\xff\xd8") < 0 and _is_image(head):
+        yield from _read_bytes(head, "standard input")
+    else:
+        yield from _read_video(STDIN, notify, cast(BinaryIO, _Joined(head, stream)))
+
+
+def _is_image(data: bytes) -> bool:
+    starts = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP")
+    return data.startswith(starts) or data[8:12] == b"WEBP" or data[4:12] in IMAGE_BRANDS
+
+
+IMAGE_BRANDS = tuple(b"ftyp" + brand for brand in (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1"))
+"""How images in an ISO container begin, after the first four bytes; MP4 videos have other brands."""
+
+
+class _Joined:
+    """What was read of a stream already, and the rest of it."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head, self._rest = io.BytesIO(head), rest
+
+    def read(self, size: int) -> bytes:
+        return self._head.read(size) or self._rest.read(size)
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation

@@ -1,0 +1,146 @@
+"""What `kpedge predict` reads beside photos in files: videos, addresses, standard input, HEIC."""
+
+import csv
+import http.server
+import io
+import json
+import threading
+from contextlib import closing
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+from fake_live import clip_frames, write_video
+
+from kpedge.cli.main import main
+from kpedge.core.errors import ImageError, KpedgeError, UsageError
+from kpedge.core.images import read_image
+from kpedge.core.model_zoo import sample_photo
+from kpedge.runtime.photos import find_inputs, read_input
+from kpedge.runtime.sources import open as sources
+
+PHOTO = sample_photo()
+COUNT = 5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A photo, a video and a text."""
+    root = tmp_path_factory.mktemp("inputs")
+    write_video(root / "clip.avi", clip_frames(COUNT)[0], 10.0)
+    (root / "photo.jpg").write_bytes(PHOTO.read_bytes())
+    (root / "page.html").write_text("<p>no image</p>")
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    """The address of the folder; `Authorization` of the requests is kept."""
+
+    seen = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers.get("Authorization"))
+            super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{running.server_address[1]}", seen
+        running.shutdown()
+        thread.join()
+
+
+def numbers(text, **options):
+    return [(picture.frame, picture.time_s) for picture in read_input(str(text), **options)]
+
+
+def test_a_video_gives_every_frame_or_every_nth(folder):
+    assert numbers(folder / "clip.avi") == [(number, number / 10) for number in range(COUNT)]
+    assert numbers(folder / "clip.avi", every=2) == [(0, 0.0), (2, 0.2), (4, 0.4)]
+
+
+def test_a_photo_from_a_server_is_the_photo(server):
+    address, seen = server
+    (picture,) = read_input(f"http://user:pass%40word@{address}/photo.jpg")
+    assert np.array_equal(picture.image, read_image(PHOTO))
+    assert picture.frame is None
+    assert seen[-1] == "Basic dXNlcjpwYXNzQHdvcmQ="
+    assert len(numbers(f"http://{address}/clip.avi", every=2)) == 3
+
+
+@pytest.mark.parametrize("path", ["none.jpg", "page.html"])
+def test_an_address_without_an_image_is_named_without_its_password(server, path):
+    with pytest.raises(ImageError) as caught:
+        list(read_input(f"http://user:secret@{server[0]}/{path}"))
+    assert path in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_standard_input_holds_an_image_or_a_video(folder):
+    (picture,) = read_input("-", stdin=io.BytesIO(PHOTO.read_bytes()))
+    assert np.array_equal(picture.image, read_image(PHOTO))
+    pytest.importorskip("av")
+    assert len(numbers("-", stdin=io.BytesIO((folder / "clip.avi").read_bytes()))) == COUNT
+    jpegs = b"".join(cv2.imencode(".jpg", image)[1].tobytes() for image in clip_frames(COUNT)[0])
+    assert len(numbers("-", stdin=io.BytesIO(jpegs), every=2)) == 3
+    with pytest.raises(KpedgeError):
+        list(read_input("-", stdin=io.BytesIO(b"")))
+
+
+def test_a_live_stream_has_no_end(monkeypatch):
+    class Live:
+        name, live, closed = "rtsp://camera", True, False
+
+        def close(self):
+            self.closed = True
+
+    source = Live()
+    monkeypatch.setattr("kpedge.runtime.photos.open_source", lambda *_, **__: source)
+    with pytest.raises(UsageError, match="no end"):
+        list(read_input("rtsp://camera"))
+    assert source.closed
+
+
+def test_heic_is_read_where_its_library_is(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif")
+    image = read_image(PHOTO)
+    path = tmp_path / "photo.HEIC"
+    heif.from_bytes("RGB", image.shape[1::-1], np.ascontiguousarray(image[..., ::-1]).tobytes()).save(path, quality=95)
+    assert np.abs(read_image(path).astype(int) - image).mean() < 4
+    assert find_inputs([str(tmp_path)], None) == ([str(path)], [])
+    with closing(sources.open_source(str(tmp_path))) as frames:
+        assert len(list(frames)) == 1
+    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match="HEIC") as caught:
+        read_image(path)
+    assert "'.[heic]'" in caught.value.advice
+
+
+def test_all_of_it_from_the_command_line(folder, tmp_path, capsys):
+    table = tmp_path / "faces.csv"
+    command = ["predict", str(folder / "photo.jpg"), str(folder / "clip.avi"), "--every", "4", "--features"]
+    assert main([*command, "--csv", str(table), "--out", str(tmp_path / "out")]) == 0
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [document.get("frame") for document in documents] == [None, 0, 4]
+    assert all(document["faces"][0]["features"]["mouth_width"] for document in documents)
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["frame"] for row in rows] == ["", "0", "4"]
+    assert float(rows[0]["nose_tip_x"]) == documents[0]["faces"][0]["keypoints"][18][0]
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.jpg")) == ["0000.jpg", "0004.jpg", "photo.jpg"]
+    assert main([*command, "--csv", str(table), "--json"]) == 1
+    assert "faces.csv exists already" in capsys.readouterr().err
+
+
+def test_poses_come_where_they_are_asked_for(capsys):
+    assert main(["predict", str(PHOTO), "--json", "--pose"]) == 0
+    assert main(["predict", str(PHOTO), "--json"]) == 0
+    with_pose, without = (json.loads(line)["faces"][0] for line in capsys.readouterr().out.splitlines())
+    assert with_pose.pop("pose").keys() == {"yaw", "pitch", "roll"}
+    assert with_pose == without
