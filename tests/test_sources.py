@@ -252,6 +252,10 @@ TEXTS = {
     "a video file": "a.avi",
     "standard input": "-",
     "a stream": "rtsp://u:p@host/a",
+    "a snapshot's address": "http://u:p@host/a.jpg",
+    "a screen": "screen",
+    "a Raspberry Pi camera": "picamera",
+    "a GStreamer pipeline": "videotestsrc ! videoconvert",
 }
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import itertools
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -17,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from kpedge.core.errors import ImageError, UsageError
 from kpedge.core.files import real_path
 from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, Picture, read_pictures
-from kpedge.runtime.sources.addresses import mask_address, scheme_of
+from kpedge.runtime.sources.addresses import mask_address, open_address, scheme_of
 from kpedge.runtime.sources.open import open_source
 from kpedge.runtime.sources.reader import Notify
 
@@ -140,14 +137,9 @@ def _read_bytes(data: bytes, name: str) -> Iterator[Picture]:
 
 def _read_address(address: str, notify: Notify) -> Iterator[Picture]:
     """An image on a server, or else a video."""
-    name, parts = mask_address(address), urlsplit(address)
-    user, _, host = parts.netloc.rpartition("@")
-    headers = {"User-Agent": "kpedge", "Accept": "image/*, video/*"}
-    if user:
-        headers["Authorization"] = f"Basic {base64.b64encode(unquote(user).encode()).decode()}"
+    name = mask_address(address)
     try:
-        request = urllib.request.Request(parts._replace(netloc=host).geturl(), headers=headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310 -- http and https only
+        with open_address(address, ANSWER_S) as answer:
             kind = answer.headers.get_content_type()
             data = answer.read(MAX_BYTES) if kind.startswith("image/") or not _may_be_video(kind, address) else None
     except (OSError, ValueError) as error:

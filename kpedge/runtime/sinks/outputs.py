@@ -167,6 +167,14 @@ OUTPUTS = (
         metavar="ADDRESS",
     ),
     Output(
+        "--virtual-camera",
+        str,
+        "Show the annotated frames as a camera to other programs: a device, or auto.",
+        "the annotated frames as a camera for video calls and OBS; on Linux with v4l2loopback; extra `virtual-camera`",
+        "kpedge.runtime.sinks.virtual_camera:open_virtual_camera",
+        metavar="DEVICE",
+    ),
+    Output(
         "--record",
         Path,
         "Record the annotated frames: .mp4, .mkv, .webm or .avi.",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp")
 """Protocols of streams."""
@@ -15,6 +20,26 @@ def scheme_of(text: str) -> str:
     """Protocol of an address, in small letters; empty if the text is no address."""
     match = ADDRESS.match(text)
     return match.group(1).lower() if match else ""
+
+
+def open_address(address: str, timeout_s: float) -> Any:
+    """The answer to a GET of an `http` or `https` address, whose user and password are sent as Basic authentication.
+
+    Raises:
+        OSError: there is none, or it is an error.
+        ValueError: it is no address.
+    """
+    parts = urlsplit(address)
+    user, _, host = parts.netloc.rpartition("@")
+    headers = {"User-Agent": "kpedge", "Accept": "image/*, video/*"}
+    if user:
+        headers["Authorization"] = f"Basic {base64.b64encode(unquote(user).encode()).decode()}"
+    request = urllib.request.Request(parts._replace(netloc=host).geturl(), headers=headers)  # noqa: S310
+    try:
+        return urllib.request.urlopen(request, timeout=timeout_s)  # noqa: S310 -- callers check the protocol
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise OSError(error.code, f"{error.code} {error.reason}") from None
 
 
 def mask_address(text: str) -> str:

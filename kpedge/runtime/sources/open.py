@@ -11,12 +11,20 @@ from kpedge.core.errors import SourceError, UsageError
 from kpedge.runtime.sources.camera import CAMERA, CameraSystem
 from kpedge.runtime.sources.devices import format_cameras
 from kpedge.runtime.sources.folder import FOLDER
+from kpedge.runtime.sources.gstreamer import GSTREAMER
+from kpedge.runtime.sources.picamera import PICAMERA
 from kpedge.runtime.sources.pipe import PIPE
+from kpedge.runtime.sources.screen import SCREEN
+from kpedge.runtime.sources.snapshot import SNAPSHOT
 from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
 from kpedge.runtime.sources.stream import STREAM
 from kpedge.runtime.sources.video import VIDEO
 
-KINDS: tuple[SourceKind, ...] = (PIPE, STREAM, CAMERA, FOLDER, VIDEO)
+KINDS: tuple[SourceKind, ...] = (
+    *(PIPE, GSTREAMER, SNAPSHOT, STREAM),
+    *(PICAMERA, SCREEN, CAMERA),
+    *(FOLDER, VIDEO),
+)
 """Kinds of sources, in the order in which they are tried."""
 MAX_SIDE, MAX_RATE = 16384, 1000.0
 

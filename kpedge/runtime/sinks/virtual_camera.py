@@ -1,0 +1,59 @@
+"""The annotated frames as a camera that other programs can open: video calls, OBS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kpedge.core.errors import OutputError
+from kpedge.core.extras import importable
+from kpedge.runtime.sinks.outputs import OutputContext
+from kpedge.runtime.sinks.record import fit
+from kpedge.runtime.sinks.sink import LiveFrame
+
+RATE = 30.0
+"""Frames per second that a source without a rate is declared to have."""
+
+
+class VirtualCameraSink:
+    """Shows frames in the size of the first one. On Linux it needs the module v4l2loopback, elsewhere OBS.
+
+    Args:
+        device: its path or name; `auto` takes the first that is free.
+        rate: frames per second as declared.
+
+    Raises:
+        MissingExtraError: pyvirtualcam is not installed.
+    """
+
+    def __init__(self, device: str, rate: float | None = None) -> None:
+        self._library: Any = importable("pyvirtualcam", "virtual-camera")
+        self._device, self._rate = None if device == "auto" else device, rate or RATE
+        self._camera: Any = None
+
+    def show(self, live: LiveFrame) -> None:
+        """Show a frame.
+
+        Raises:
+            OutputError: there is no such camera.
+        """
+        image = live.drawn()
+        height, width = image.shape[:2]
+        if self._camera is None:
+            kind = self._library.PixelFormat.BGR
+            try:
+                self._camera = self._library.Camera(width, height, self._rate, fmt=kind, device=self._device)
+            except (RuntimeError, ValueError) as error:
+                advice = "on Linux: sudo modprobe v4l2loopback; elsewhere install OBS and start its virtual camera once"
+                raise OutputError(f"--virtual-camera: {error}", advice) from error
+        self._camera.send(fit(image, self._camera.width, self._camera.height))
+
+    def close(self) -> None:
+        """Free the camera."""
+        camera, self._camera = self._camera, None
+        if camera is not None:
+            camera.close()
+
+
+def open_virtual_camera(device: str, context: OutputContext) -> VirtualCameraSink:
+    """A virtual camera."""
+    return VirtualCameraSink(device, context.source.rate)

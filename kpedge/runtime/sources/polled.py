@@ -1,0 +1,59 @@
+"""Sources that are asked for one image after the other: addresses of snapshots, screens, cameras by other libraries."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from kpedge.core.geometry import Image
+from kpedge.runtime.sources.reader import Reader
+
+
+class PolledReader(Reader):
+    """Images of a function.
+
+    Args:
+        take: gives the next image, uint8 (H, W, 3), blue-green-red; None if there is none now.
+        rate: most images per second; None takes them as fast as `take` returns.
+        codec: what they are, for people.
+        release: called once at the end.
+    """
+
+    arrival = True
+
+    def __init__(
+        self,
+        take: Callable[[], Image | None],
+        rate: float | None = None,
+        *,
+        codec: str = "",
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.rate, self.codec = rate, codec
+        self._take, self._release, self._closed = take, release, threading.Event()
+        self._due_s = time.monotonic()
+        self._image: Image | None = None
+
+    def grab(self) -> bool:
+        """Wait until the next image is due, and take it."""
+        if self.rate:
+            if self._closed.wait(max(0.0, self._due_s - time.monotonic())):
+                return False
+            self._due_s = max(self._due_s + 1 / self.rate, time.monotonic())
+        self._image, self.time_s = self._take(), time.monotonic()
+        return self._image is not None
+
+    def image(self) -> Image | None:
+        """The image that was taken."""
+        return self._image
+
+    def interrupt(self) -> None:
+        """End a wait."""
+        self._closed.set()
+
+    def close(self) -> None:
+        """Release what the images come from."""
+        self._closed.set()
+        release, self._release = self._release, lambda: None
+        release()
