@@ -21,7 +21,7 @@ from kpedge.core.model_zoo import resolve_model
 from kpedge.data.formats.label import read_labels
 from kpedge.runtime.detector import FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
-from kpedge.runtime.pipeline import FacePipeline
+from kpedge.runtime.pipeline import FacePipeline, relative_error
 from kpedge.runtime.sessions import OnnxModel
 
 (ROW,) = read_labels(SAMPLE, FACES21).rows
@@ -60,17 +60,26 @@ class Finder(Fake):
 def joint(**values):
     """A joint score for the fake detector."""
     known = {"detector_sha256": Fake(lambda frame: ([], [])).card.weights_sha256}
-    return JointScore(**{**known, "detector": 1.0, "keypoints": 0.5, "constant": 0.0, **values})
+    weights = {"detector": 1.0, "keypoints": 0.5, "error": -1.0, "size": -0.2, "constant": -3.0}
+    return JointScore(**{**known, **weights, **values})
 
 
-def test_the_score_rises_with_both_and_is_finite_everywhere():
-    score = joint()
-    values = np.array([[score(a, b) for b in (0.0, 1e-12, 0.3, 0.5, 0.9, 1.0)] for a in (0.0, 0.2, 0.5, 0.99, 1.0)])
+def test_the_score_rises_with_both_falls_with_the_error_and_is_finite_everywhere():
+    score = joint(constant=0.0)
+    values = np.array(
+        [
+            [
+                [score(detector=a, keypoints=b, error=c, size=0.1) for c in (0.0, 0.05, 1e9)]
+                for b in (0.0, 0.3, 0.9, 1.0)
+            ]
+            for a in (0.0, 1e-12, 0.2, 0.5, 0.99, 1.0)
+        ]
+    )
     assert np.isfinite(values).all()
     assert (np.diff(values, axis=0) >= 0).all()
     assert (np.diff(values, axis=1) >= 0).all()
-    assert score(0.5, 0.5) == 0.5
-    assert score(0.7, 0.5) == pytest.approx(0.7)
+    assert (np.diff(values, axis=2) <= 0).all()
+    assert score(detector=0.7, keypoints=0.5, error=1.0, size=1.0) == pytest.approx(0.7)
 
 
 def test_it_travels_in_the_card_and_a_damaged_one_is_refused():
@@ -81,7 +90,7 @@ def test_it_travels_in_the_card_and_a_damaged_one_is_refused():
         card_from_json(card.to_json().replace('"keypoints":0.5', '"keypoints":null'))
 
 
-@pytest.mark.parametrize(("constant", "found"), [(0.0, True), (-12.0, False)])
+@pytest.mark.parametrize(("constant", "found"), [(0.0, True), (-20.0, False)])
 def test_it_decides_for_its_detector_whatever_the_single_thresholds(photo, constant, found):
     finder = Finder(0.3)
     pipeline = FacePipeline(Scored(joint(constant=constant)), finder, max_side=photo.shape[1], rotations=False)
@@ -89,7 +98,9 @@ def test_it_decides_for_its_detector_whatever_the_single_thresholds(photo, const
     assert len(faces) == found
     if found:
         ((_, face),) = pipeline.candidates(photo)
-        assert faces[0].score == pytest.approx(pipeline.joint(0.3, face.score))
+        size = float(ROW.box[2] - ROW.box[0]) / 512
+        expected = pipeline.joint(detector=0.3, keypoints=face.score, error=relative_error(face), size=size)
+        assert faces[0].score == pytest.approx(expected)
         assert finder.card.threshold > 0.3
     pipeline.keep_rejected = True
     assert len(pipeline(photo)) == 1
@@ -155,6 +166,7 @@ class OnlyRotated(FacePipeline):
 
 @pytest.mark.parametrize(("rotated", "found"), [(0.5, True), (0.9, False)])
 def test_a_rotated_face_may_need_a_higher_score(photo, rotated, found):
-    known = {"detector_sha256": DETECTOR.card.weights_sha256, "detector": 0.0, "keypoints": 0.0, "constant": 0.5}
+    known = {"detector_sha256": DETECTOR.card.weights_sha256, "constant": 0.5}
+    known |= dict.fromkeys(("detector", "keypoints", "error", "size"), 0.0)
     pipeline = OnlyRotated(Scored(JointScore(**known, rotated=rotated)), DETECTOR)
     assert bool(pipeline(np.asarray(cv2.rotate(photo, cv2.ROTATE_180)))) == found

@@ -10,32 +10,39 @@ LOWEST = 0.1
 """Score of the detector from which on the keypoint model looks, where a joint score decides."""
 JOINT_THRESHOLD = 0.5
 """Joint score from which on there is a face."""
-_LARGEST_LOGIT = 12.0
+_LARGEST_LOGIT, _LARGEST_TOTAL = 12.0, 500.0
+_NUMBERS = ("detector", "keypoints", "error", "size", "constant", "rotated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointScore:
-    """A logistic regression on the logits of both scores, moved so that `JOINT_THRESHOLD` is the operating point. Two
-    thresholds in a row would reject what one model is sure of and the other nearly accepts.
+    """A logistic regression, moved so that `JOINT_THRESHOLD` is the operating point, on the logits of both scores and
+    the logarithms of expected error and size: the points of what is no face are uncertain, and small faces get lower
+    scores. Two thresholds in a row would reject what one model is sure of and the other nearly accepts.
 
     Attributes:
         detector_sha256: weights of the detector that it was fitted with; it is used with no other.
         detector: weight of the detector's logit.
         keypoints: weight of the keypoint model's logit.
-        constant: added to their sum.
+        error: weight of the logarithm of the mean expected error, in the mean distance of the points from their mean.
+        size: weight of the logarithm of the side of the detected box, in the longer side of the image.
+        constant: added to the sum.
         rotated: joint score from which on there is a face in an image that was rotated to find it.
     """
 
     detector_sha256: str
     detector: float
     keypoints: float
+    error: float
+    size: float
     constant: float
     rotated: float = JOINT_THRESHOLD
 
-    def __call__(self, detector: float, keypoints: float) -> float:
-        """The joint score, from 0 to 1, of the detector's score and the keypoint model's."""
-        total = self.detector * logit(detector) + self.keypoints * logit(keypoints) + self.constant
-        return 1 / (1 + math.exp(-total))
+    def __call__(self, *, detector: float, keypoints: float, error: float, size: float) -> float:
+        """The joint score, from 0 to 1, of both models' scores, the expected error and the size."""
+        total = self.detector * logit(detector) + self.keypoints * logit(keypoints)
+        total += self.error * _log(error) + self.size * _log(size) + self.constant
+        return 1 / (1 + math.exp(-max(-_LARGEST_TOTAL, min(total, _LARGEST_TOTAL))))
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -48,7 +55,7 @@ class JointScore:
         Raises:
             ValueError: a number is missing or not finite.
         """
-        numbers = {name: float(data[name]) for name in ("detector", "keypoints", "constant", "rotated")}
+        numbers = {name: float(data[name]) for name in _NUMBERS}
         if not all(map(math.isfinite, numbers.values())):
             raise ValueError("joint score")
         return cls(detector_sha256=str(data["detector_sha256"]), **numbers)
@@ -59,3 +66,7 @@ def logit(score: float) -> float:
     if not 0 < score < 1:
         return math.copysign(_LARGEST_LOGIT, score - 0.5)
     return max(-_LARGEST_LOGIT, min(math.log(score / (1 - score)), _LARGEST_LOGIT))
+
+
+def _log(value: float) -> float:
+    return math.log(max(value, 1e-4))

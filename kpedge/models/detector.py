@@ -31,8 +31,8 @@ LARGEST = 6.0
 BRIGHT = 72.0
 """Mean grey level to which darker frames are brightened, by a detector that does so."""
 MAX_GAIN = 16.0
-GAIN_STEP = 4
-"""The mean is that of every fourth pixel along x and y."""
+GAIN_STEP = 8
+"""The mean is that of every eighth pixel along x and y."""
 RARE = -4.0
 """Where the logit of a face starts: most cells show none (Lin et al. 2017, focal loss)."""
 

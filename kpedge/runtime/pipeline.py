@@ -27,8 +27,8 @@ small face tell its roll less exactly than that.
 """
 
 
-DOUBTFUL = 0.02
-"""Mean expected error of a face's points, in sides of its box, above which it may be upside down."""
+DOUBTFUL = 0.065
+"""Mean expected error of a face's points, in their mean distance from their mean, above which it may be upside down."""
 CLEARER = 0.75
 """Share of that error which the points of the crop rotated by 180 degrees may have at most to take their place."""
 
@@ -93,9 +93,10 @@ class FacePipeline:
         Returns:
             Faces, each with the detector's box, the keypoints, and the joint score or that of the keypoint model.
         """
-        faces = [self._decide(*pair) for pair in self.candidates(image)]
+        longer = max(image.shape[:2])
+        faces = [self._decide(*pair, longer) for pair in self.candidates(image)]
         if self.rotations and not any(len(face.keypoints) for face in faces):
-            faces += [self._decide(*pair, rotated=True) for pair in self.candidates(image, rotated=True)]
+            faces += [self._decide(*pair, longer, rotated=True) for pair in self.candidates(image, rotated=True)]
         return tuple(face for face in faces if self.keep_rejected or len(face.keypoints))
 
     def candidates(self, image: Image, *, rotated: bool = False) -> list[tuple[Detection, Face]]:
@@ -115,15 +116,16 @@ class FacePipeline:
             faces = self._guess(image, boxes, rolls, self._first)
         faces = self._refine(image, faces)
         doubtful = {
-            place: (boxes[place], float(rolls[place])) for place, face in faces.items() if _error(face) > DOUBTFUL
+            place: (boxes[place], float(rolls[place]))
+            for place, face in faces.items()
+            if relative_error(face) > DOUBTFUL
         }
         if doubtful:
             flipped = [(place, (box, roll + math.pi)) for place, (box, roll) in doubtful.items()]
             other = self._refine(image, self._look(image, flipped, self.predictor))
-            clearer = (
-                p for p, face in other.items() if len(face.keypoints) and _error(face) < CLEARER * _error(faces[p])
-            )
-            faces |= {place: other[place] for place in clearer}
+            for place, face in other.items():
+                if len(face.keypoints) and relative_error(face) < CLEARER * relative_error(faces[place]):
+                    faces[place] = face
         return [(found[place], replace(face, box=found[place].box)) for place, face in faces.items()]
 
     def _refine(self, image: Image, faces: dict[int, Face]) -> dict[int, Face]:
@@ -136,11 +138,16 @@ class FacePipeline:
                 faces = faces | self._look(image, nearer, self.predictor)
         return faces
 
-    def _decide(self, detection: Detection, face: Face, *, rotated: bool = False) -> Face:
+    def _decide(self, detection: Detection, face: Face, longer: int, *, rotated: bool = False) -> Face:
         """A face with its joint score, without keypoints if that is too low; as it is where there is no joint score."""
-        if self.joint is None:
+        if self.joint is None or not len(face.keypoints):
             return face
-        score = self.joint(detection.score, face.score or 0.0)
+        score = self.joint(
+            detector=detection.score,
+            keypoints=face.score or 0.0,
+            error=relative_error(face),
+            size=float(detection.box[2] - detection.box[0]) / longer,
+        )
         threshold = JOINT_THRESHOLD if self._threshold is None else self._threshold
         if score >= (max(threshold, self.joint.rotated) if rotated else threshold):
             return replace(face, score=score)
@@ -176,8 +183,9 @@ class FacePipeline:
         return faces
 
 
-def _error(face: Face) -> float:
-    """Mean expected error of a face's points, in sides of its box; 0 where the model does not give them."""
-    if face.expected_errors is None:
+def relative_error(face: Face) -> float:
+    """Mean expected error of a face's points, in their mean distance from their mean; 0 where it is not known."""
+    if face.expected_errors is None or not len(face.keypoints):
         return 0.0
-    return float(face.expected_errors.mean()) / max(float(face.box[2] - face.box[0]), 1.0)
+    distances = np.linalg.norm(face.keypoints - face.keypoints.mean(axis=0), axis=1)
+    return float(face.expected_errors.mean() / max(distances.mean(), 1e-6))
