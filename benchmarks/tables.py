@@ -74,7 +74,7 @@ def accuracy_table() -> str:
 
 SETS = {
     "faces21": "faces21, 220 test photos",
-    "facemask": "facemask, the half held out: crowds with masks",
+    "facemask": "facemask, the fifth held out: crowds with masks",
     "noface": "background photos held out",
 }
 """Name of a set in the detector's card -> what the table calls it."""

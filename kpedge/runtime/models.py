@@ -7,6 +7,7 @@ from typing import Any
 
 from kpedge.core.card import DetectorCard, ModelCard
 from kpedge.core.errors import UsageError
+from kpedge.core.joint_score import JointScore
 from kpedge.core.model_zoo import resolve_model
 from kpedge.runtime.detector import FaceDetector, FrameModel, detector_model
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor, keypoint_model
@@ -28,6 +29,12 @@ def search_threshold(detector: DetectorCard, keypoints: ModelCard, verified: flo
     threshold, `verified`, where that model has a face score.
     """
     return (detector.threshold or 0.0) * (verified if keypoints.has_score else 1.0)
+
+
+def joint_score(detector: DetectorCard, keypoints: ModelCard) -> JointScore | None:
+    """The joint score of a pair of models; None if it was not measured."""
+    known = keypoints.joint is not None and keypoints.joint.detector_sha256 == detector.weights_sha256
+    return keypoints.joint if known else None
 
 
 def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", backend: str = AUTO) -> Model:

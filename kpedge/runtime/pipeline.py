@@ -17,7 +17,7 @@ from kpedge.core.joint_score import JOINT_THRESHOLD, LOWEST
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector, FrameModel
 from kpedge.runtime.keypoints import SCALES, CropModel, KeypointPredictor, scaled_boxes
-from kpedge.runtime.models import open_finders
+from kpedge.runtime.models import joint_score, open_finders
 
 BATCH = 64
 """Most crops that one run of the keypoint model is given."""
@@ -72,9 +72,8 @@ class FacePipeline:
             detector, model, side=max_side, threshold=threshold, threads=threads, provider=provider, backend=backend
         )
         self.keep_rejected, self.rotations = keep_rejected, rotations
-        card, detector_card = self.predictor.model.card, self.detector.model.card
-        known = card.joint is not None and card.joint.detector_sha256 == detector_card.weights_sha256
-        self.joint = card.joint if known and not with_settings else None
+        card = self.predictor.model.card
+        self.joint = None if with_settings else joint_score(self.detector.model.card, card)
         self._threshold = threshold
         if self.joint is not None:
             self.detector = FaceDetector(self.detector.model, threshold=LOWEST, side=self.detector.side)
@@ -142,12 +141,8 @@ class FacePipeline:
         """A face with its joint score, without keypoints if that is too low; as it is where there is no joint score."""
         if self.joint is None or not len(face.keypoints):
             return face
-        score = self.joint(
-            detector=detection.score,
-            keypoints=face.score or 0.0,
-            error=relative_error(face),
-            size=float(detection.box[2] - detection.box[0]) / longer,
-        )
+        size = float(detection.box[2] - detection.box[0]) / longer
+        score = self.joint(detector=detection.score, keypoints=face.score or 0.0, error=relative_error(face), size=size)
         threshold = JOINT_THRESHOLD if self._threshold is None else self._threshold
         if score >= (max(threshold, self.joint.rotated) if rotated else threshold):
             return replace(face, score=score)

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from kpedge.core.boxes import rotated_box
 from kpedge.core.card import ModelCard
 from kpedge.core.errors import UsageError
+from kpedge.core.faces import Detection
 from kpedge.core.geometry import Image, box_size, crop, iou, square_transform
+from kpedge.core.joint_score import JointScore
 from kpedge.runtime.keypoints import Candidates
 
 Floats = NDArray[np.float64]
@@ -298,3 +300,26 @@ def check_tracking(card: ModelCard, gives_size: bool, max_faces: int, prefer: st
         raise UsageError(f"--prefer must be one of {', '.join(PREFERENCES)}, not {prefer!r}")
     if not interval > 0:
         raise UsageError(f"--detection-interval must be above 0, not {interval:g}")
+
+
+def move(track: Track, box: Floats, time_s: float, near: bool) -> None:
+    """Give a track its box in the next frame. Its motion is measured while no other face is near."""
+    x1, y1, x2, y2 = box.tolist()
+    track.box, track.side, track.seen_s, track.lost, track.near = box, x2 - x1, time_s, False, near
+    if near and track.free_s > -math.inf:
+        return
+    x, y, passed = (x1 + x2) / 2, (y1 + y2) / 2, time_s - track.free_s
+    if 0 < passed < MAX_AGE:
+        gain = passed / (passed + VELOCITY_S)
+        track.vx += gain * ((x - track.x) / passed - track.vx)
+        track.vy += gain * ((y - track.y) / passed - track.vy)
+    track.x, track.y, track.free_s = x, y, time_s
+
+
+def score_jointly(joint: JointScore, detections: Sequence[Detection], found: Candidates, longer: int) -> list[float]:
+    """The joint scores of candidates in detected boxes of an image with this longer side."""
+    centred = found.points - found.points.mean(axis=1, keepdims=True)
+    errors = found.errors.mean(axis=1) / np.maximum(np.linalg.norm(centred, axis=2).mean(axis=1), 1e-6)
+    sizes = [float(one.box[2] - one.box[0]) / longer for one in detections]
+    rows = zip(detections, found.scores.tolist(), errors.tolist(), sizes, strict=True)
+    return [joint(detector=one.score, keypoints=score, error=error, size=size) for one, score, error, size in rows]
