@@ -36,15 +36,16 @@ from kpedge.runtime.tracks import (
     LOOK_INTERVAL,
     MAX_AGE,
     SETTLED,
+    VELOCITY_S,
     Track,
     appearance,
     boxes_to_try,
     check_tracking,
     choose,
     drop_duplicates,
-    move,
     reidentify,
     score_jointly,
+    take_better,
 )
 
 Floats = NDArray[np.float64]
@@ -71,8 +72,6 @@ MAX_ERROR_RATIO = 1.5
 JOINT_SEARCH = 0.5
 """Share of the detector's threshold from which on the joint score decides: on validation photos at 320 px recall was
 93.5 %, with a face in one of 134 background photos; with two thresholds in three."""
-BETTER = 0.9
-"""Share of the expected error of a tracked face below which a competing candidate takes its place."""
 STAGES = ("detect", "crop", "keypoints", "track", "smooth", "pose")
 """What a tracker times, in order."""
 
@@ -128,15 +127,9 @@ class FaceTracker:
             ModelError: a model is missing, broken, or not of its kind.
             UsageError: a setting makes no sense, or the keypoint model cannot be used for tracking.
         """
+        how: dict[str, Any] = {"threads": threads, "provider": provider, "backend": backend}
         self.detector, self.predictor = open_finders(
-            detector,
-            model,
-            side=max_side,
-            threshold=threshold,
-            verified=FOLLOWED,
-            threads=threads,
-            provider=provider,
-            backend=backend,
+            detector, model, side=max_side, threshold=threshold, verified=FOLLOWED, **how
         )
         card = self.predictor.model.card
         opened = isinstance(model, KeypointPredictor) or isinstance(detector, FaceDetector)
@@ -226,7 +219,7 @@ class FaceTracker:
         seen = self._identify(image, rows, found, doubts, tracked, predicted, near, time_s)
         self._doubtful = False
         for row, track in seen:
-            move(track, found.boxes[row], time_s, row in near)
+            _move(track, found.boxes[row], time_s, row in near)
             self._doubtful |= doubts[row] > self._max_error
         rows, tracks = [row for row, _ in seen], [track for _, track in seen]
         points, boxes = found.points, found.boxes
@@ -299,10 +292,8 @@ class FaceTracker:
         self, image: Image, found: Candidates, good: list[bool], doubts: list[float]
     ) -> tuple[Candidates, list[bool], list[float], list[int]]:
         """Look for faces elsewhere than where tracked ones were found. A detected box that overlaps a tracked one less
-        than it should is tried too, and takes its row if it is better.
-
-        Boxes follow from the points of a first prediction in what the detector found, and are nearer to those that the
-        keypoint model was trained on.
+        than it should is tried too, and takes its row if it is better. Boxes follow from the points of a first
+        prediction in what the detector found, and are nearer to those that the keypoint model was trained on.
 
         Returns:
             The candidates, with new ones at the end, what `_judge` says of them, and the rows that were taken.
@@ -332,16 +323,10 @@ class FaceTracker:
             lowest, scored = KEEP_THRESHOLD * self.predictor.threshold, [detections[wanted[row]] for row in rows]
             jointly = score_jointly(joint, scored, new, max(image.shape[:2]))
             fits = [a >= JOINT_THRESHOLD and b >= lowest for a, b in zip(jointly, new.scores, strict=True)]
-        count, restarted = len(good), []
+        count = len(good)
         found, doubts, good = found.join(new), doubts + new_doubts, good + fits
-        for row, owner in enumerate(owners[rows].tolist(), count):
-            if owner >= 0:
-                place = int(tracked[owner])
-                if good[row] and doubts[row] < BETTER * doubts[place]:
-                    found.replace_row(place, row)
-                    doubts[place] = doubts[row]
-                    restarted.append(place)
-                good[row] = False
+        rivals = {row: int(tracked[owner]) for row, owner in enumerate(owners[rows].tolist(), count) if owner >= 0}
+        restarted = take_better(rivals, found, good, doubts)
         return found, good, doubts, restarted
 
     def _identify(
@@ -398,3 +383,17 @@ class FaceTracker:
         if len(seen) > 1:
             seen.sort(key=lambda pair: pair[1].id)
         return seen
+
+
+def _move(track: Track, box: Floats, time_s: float, near: bool) -> None:
+    """Give a track its box in the next frame. Its motion is measured while no other face is near."""
+    x1, y1, x2, y2 = box.tolist()
+    track.box, track.side, track.seen_s, track.lost, track.near = box, x2 - x1, time_s, False, near
+    if near and track.free_s > -math.inf:
+        return
+    x, y, passed = (x1 + x2) / 2, (y1 + y2) / 2, time_s - track.free_s
+    if 0 < passed < MAX_AGE:
+        gain = passed / (passed + VELOCITY_S)
+        track.vx += gain * ((x - track.x) / passed - track.vx)
+        track.vy += gain * ((y - track.y) / passed - track.vy)
+    track.x, track.y, track.free_s = x, y, time_s

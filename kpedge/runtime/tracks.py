@@ -23,6 +23,8 @@ from kpedge.runtime.keypoints import Candidates
 
 Floats = NDArray[np.float64]
 
+BETTER = 0.9
+"""Share of the expected error of a tracked face below which a competing candidate takes its place."""
 SAME = 0.5
 """Part of the smaller of two boxes that both share, from which on they are one face's: a box that has shrunk onto the
 middle of a face has little overlap with the face's own, but lies in it.
@@ -302,18 +304,18 @@ def check_tracking(card: ModelCard, gives_size: bool, max_faces: int, prefer: st
         raise UsageError(f"--detection-interval must be above 0, not {interval:g}")
 
 
-def move(track: Track, box: Floats, time_s: float, near: bool) -> None:
-    """Give a track its box in the next frame. Its motion is measured while no other face is near."""
-    x1, y1, x2, y2 = box.tolist()
-    track.box, track.side, track.seen_s, track.lost, track.near = box, x2 - x1, time_s, False, near
-    if near and track.free_s > -math.inf:
-        return
-    x, y, passed = (x1 + x2) / 2, (y1 + y2) / 2, time_s - track.free_s
-    if 0 < passed < MAX_AGE:
-        gain = passed / (passed + VELOCITY_S)
-        track.vx += gain * ((x - track.x) / passed - track.vx)
-        track.vy += gain * ((y - track.y) / passed - track.vy)
-    track.x, track.y, track.free_s = x, y, time_s
+def take_better(rivals: dict[int, int], found: Candidates, good: list[bool], doubts: list[float]) -> list[int]:
+    """Let candidates, row -> row of the tracked face that they overlap, take that row where they are clearly better;
+    they are no faces of their own. Gives the rows that were taken.
+    """
+    taken = []
+    for row, place in rivals.items():
+        if good[row] and doubts[row] < BETTER * doubts[place]:
+            found.replace_row(place, row)
+            doubts[place] = doubts[row]
+            taken.append(place)
+        good[row] = False
+    return taken
 
 
 def score_jointly(joint: JointScore, detections: Sequence[Detection], found: Candidates, longer: int) -> list[float]:
