@@ -79,8 +79,8 @@ def with_joint_score(tmp_path_factory):
     model = onnx.load(resolve_model("stage3"))
     (entry,) = model.metadata_props
     sha256 = json.loads(resolve_model("detector").with_suffix(".json").read_text())["weights_sha256"]
-    weights = {"detector_sha256": sha256, "detector": 0.4, "keypoints": 0.6, "constant": 0.1, "rotated": 0.7}
-    entry.value = json.dumps({**json.loads(entry.value), "joint": weights})
+    joint = {"detector": 1.2, "keypoints": 0.2, "error": -2.0, "size": -0.3, "constant": -6.2, "rotated": 0.7}
+    entry.value = json.dumps({**json.loads(entry.value), "joint": {"detector_sha256": sha256, **joint}})
     onnx.save(model, path)
     return path
 

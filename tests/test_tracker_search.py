@@ -239,7 +239,7 @@ def test_a_face_that_the_model_doubts_is_searched_again_and_put_right(max_faces)
 
 
 def test_a_rival_that_is_no_better_changes_nothing(monkeypatch):
-    monkeypatch.setattr("kpedge.runtime.tracker.BETTER", 0.0)
+    monkeypatch.setattr("kpedge.runtime.tracks.BETTER", 0.0)
     tracker = counting_tracker(smooth=False)
     image, truth = scene((320, 240, 120), size=(640, 480))
     for number in range(2):

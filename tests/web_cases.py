@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -205,9 +206,12 @@ def _look_case(photo: Any, roll: float) -> dict[str, Any]:
 
 
 def _joint_case(detector: float, keypoints: float) -> dict[str, Any]:
-    joint = JointScore(detector_sha256="", detector=0.7, keypoints=0.9, constant=-0.4)
-    case = {"joint": joint.to_dict(), "detector": detector, "keypoints": keypoints}
-    return case | {"score": joint(detector, keypoints)}
+    joint = JointScore(detector_sha256="", detector=0.7, keypoints=0.9, error=-1.5, size=-0.3, constant=-5.4)
+    found = {"score": keypoints, "points": [0.0, 0.0, 20.0, 0.0, 20.0, 20.0, 0.0, 20.0], "errors": [1.0, 2.0, 1.0, 0.5]}
+    relative = float(np.mean(found["errors"])) / math.hypot(10, 10)
+    score = joint(detector=detector, keypoints=keypoints, error=relative, size=0.25)
+    detection = {"box": [40.0, 40.0, 120.0, 120.0], "score": detector}
+    return {"joint": joint.to_dict(), "detection": detection, "found": found, "longer": 320, "score": score}
 
 
 def _detect_case(photo: Any, quarters: int) -> dict[str, Any]:

@@ -15,11 +15,13 @@ export interface Card {
   accuracy: { validation?: { nme_box?: number } };
 }
 
-/** How a keypoint model's score is combined with that of the detector whose weights have this hash. */
+/** Weights of a joint score with the detector whose weights have this hash (kpedge/core/joint_score.py). */
 export interface JointScore {
   detector_sha256: string;
   detector: number;
   keypoints: number;
+  error: number;
+  size: number;
   constant: number;
   rotated: number;
 }

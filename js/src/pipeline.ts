@@ -55,9 +55,10 @@ export class FacePipeline {
   async #find(image: Image, rotated: boolean): Promise<Face[]> {
     const detections = await (rotated ? this.#detector.searchRotated(image) : this.#detector.detect(image));
     const looks = await this.#look(image, detections);
+    const longer = Math.max(image.width, image.height);
     return [...looks].flatMap(([place, { one }]) => {
       const detection = detections[place]!;
-      const score = this.joint ? jointScore(this.joint, detection.score, one.score) : one.score;
+      const score = this.joint ? jointScore(this.joint, detection, one, longer) : one.score;
       const threshold = this.threshold ?? J.JOINT_THRESHOLD;
       const most = rotated && this.joint ? Math.max(threshold, this.joint.rotated) : threshold;
       if (this.joint ? score < most : !this.#isFace(one)) return [];
@@ -105,11 +106,9 @@ export class FacePipeline {
     return !this.#predictor.hasScore || one.score >= threshold;
   }
 
-  /** Mean expected error of a face's points, in sides of its crop's box; 0 of what is no face. */
-  #error({ one, crop }: { one: Candidate; crop: Box }): number {
-    if (!this.#isFace(one)) return 0;
-    const mean = one.errors.reduce((sum, error) => sum + error, 0) / one.errors.length;
-    return mean / Math.max(crop[2] - crop[0], 1);
+  /** The relative error of a face's points; 0 of what is no face. */
+  #error({ one }: { one: Candidate }): number {
+    return this.#isFace(one) ? relativeError(one) : 0;
   }
 
   /** The best of several sizes of each box. */
@@ -142,10 +141,26 @@ export class FacePipeline {
   }
 }
 
-/** One score of detector and keypoint model: a logistic regression on both logits. */
-export function jointScore(joint: JointScore, detector: number, keypoints: number): number {
-  const total = joint.detector * logit(detector) + joint.keypoints * logit(keypoints) + joint.constant;
-  return 1 / (1 + Math.exp(-total));
+/** The joint score of a detection and what the keypoint model found in it, in an image with this longer side. */
+export function jointScore(joint: JointScore, detection: Detection, found: Candidate, longer: number): number {
+  const size = (detection.box[2] - detection.box[0]) / longer;
+  const scores = joint.detector * logit(detection.score) + joint.keypoints * logit(found.score);
+  const total = scores + joint.error * log(relativeError(found)) + joint.size * log(size) + joint.constant;
+  return 1 / (1 + Math.exp(-Math.max(-500, Math.min(total, 500))));
+}
+
+/** Mean expected error of points, in their mean distance from their mean. */
+function relativeError({ points, errors }: Candidate): number {
+  const count = points.length / 2;
+  if (!errors.length) return 0;
+  let [x, y, distances] = [0, 0, 0];
+  for (let k = 0; k < count; k++) [x, y] = [x + points[2 * k]! / count, y + points[2 * k + 1]! / count];
+  for (let k = 0; k < count; k++) distances += Math.hypot(points[2 * k]! - x, points[2 * k + 1]! - y) / count;
+  return errors.reduce((sum, error) => sum + error, 0) / errors.length / Math.max(distances, 1e-6);
+}
+
+function log(value: number): number {
+  return Math.log(Math.max(value, 1e-4));
 }
 
 function logit(score: number): number {

@@ -1,11 +1,12 @@
 /** Faces through a video: detect now and then, track the keypoints from frame to frame (kpedge/runtime/tracker.py). */
 import { scaledBoxes } from "./boxes.js";
-import { hasScore, ModelError } from "./card.js";
-import { keypoints as K, tracker as R, tracks as T } from "./constants.js";
-import type { FaceDetector } from "./detector.js";
+import { hasScore, ModelError, type JointScore } from "./card.js";
+import { joint as J, keypoints as K, tracker as R, tracks as T } from "./constants.js";
+import { FaceDetector } from "./detector.js";
 import { pairs, type Face } from "./face.js";
 import { overlapsImage, type Box, type Image } from "./geometry.js";
 import { noCandidate, type Candidate, type KeypointPredictor } from "./keypoints.js";
+import { jointScore } from "./pipeline.js";
 import { headPose } from "./pose.js";
 import { rollOf } from "./scheme.js";
 import { DEFAULT_SMOOTHING, predictPoints, smooth, startState, type SmoothState, type Smoothing } from "./smoothing.js";
@@ -51,13 +52,19 @@ export class FaceTracker {
   #size: [number, number] = [0, 0];
   #doubtful = false;
   readonly #maxError: number;
+  readonly #joint: JointScore | undefined;
+  readonly detector: FaceDetector;
 
   constructor(
-    readonly detector: FaceDetector,
+    detector: FaceDetector,
     readonly predictor: KeypointPredictor,
     options: TrackOptions = {},
   ) {
     const { card } = predictor.model;
+    const { card: other } = detector.model;
+    this.#joint = card.joint?.detector_sha256 === other.weights_sha256 ? card.joint : undefined;
+    const lowest = R.JOINT_SEARCH * (other.threshold ?? 0);
+    this.detector = this.#joint ? new FaceDetector(detector.model, lowest, detector.side) : detector;
     if (!hasScore(card)) throw new ModelError(`${card.name} cannot track faces: it has no face score; use a stage 3`);
     if (!predictor.boxes.givesSize) {
       throw new ModelError(`${card.name} cannot track faces: one point does not determine how large a face is`);
@@ -181,7 +188,9 @@ export class FaceTracker {
           : score >= R.KEEP_THRESHOLD * threshold &&
             side < R.MAX_SCALE_CHANGE * before &&
             before < R.MAX_SCALE_CHANGE * side;
-      good.push(fits && side >= R.SMALLEST);
+      const [width, height] = this.#size;
+      const inside = box[0] < width && box[1] < height && box[2] > 0 && box[3] > 0;
+      good.push(fits && side >= R.SMALLEST && inside);
       return errors.reduce((sum, error) => sum + error / errors.length, 0) / Math.max(side, R.SMALLEST);
     });
     return { rows, good, doubts };
@@ -193,6 +202,7 @@ export class FaceTracker {
    */
   async #search(image: Image, found: Found, restarted: Set<number>): Promise<Found> {
     const { boxes: model, threshold } = this.predictor;
+    const joint = threshold === this.predictor.model.card.threshold ? this.#joint : undefined;
     const detections = await this.detector.detect(image);
     const turns = detections.map((one) => rollOf(this.detector.model.card.keypoints, one.points));
     const boxes = detections.map((one, place) => model.fromDetector(one.box, turns[place]!));
@@ -221,7 +231,7 @@ export class FaceTracker {
       );
     }
     const shown = first.flatMap(({ score }, place) =>
-      (model.relatesToOurs ? score >= threshold : score > 0) ? [place] : [],
+      (model.relatesToOurs ? score >= (joint ? R.KEEP_THRESHOLD : 1) * threshold : score > 0) ? [place] : [],
     );
     const nearer = shown.map((place) => first[place]!);
     const again = await this.#predict(
@@ -230,6 +240,13 @@ export class FaceTracker {
       nearer.map(({ roll }) => roll),
     );
     const fresh = this.#judge(again, []);
+    if (joint) {
+      const longer = Math.max(image.width, image.height);
+      fresh.good = again.map((one, row) => {
+        const score = jointScore(joint, detections[wanted[shown[row]!]![0]]!, one, longer);
+        return score >= J.JOINT_THRESHOLD && one.score >= R.KEEP_THRESHOLD * threshold;
+      });
+    }
     const count = found.rows.length;
     const all: Found = {
       rows: [...found.rows, ...fresh.rows],
@@ -240,7 +257,7 @@ export class FaceTracker {
       const owner = wanted[place]![1];
       if (owner < 0) return;
       const [row, own] = [count + number, tracked[owner]!];
-      if (all.good[row] && all.doubts[row]! < R.BETTER * all.doubts[own]!) {
+      if (all.good[row] && all.doubts[row]! < T.BETTER * all.doubts[own]!) {
         all.rows[own] = all.rows[row]!;
         all.doubts[own] = all.doubts[row]!;
         restarted.add(own);

@@ -159,8 +159,8 @@ test("appearances", () => {
 });
 
 test("joint scores", () => {
-  for (const { joint, detector: first, keypoints, score } of cases.joint) {
-    near([jointScore(joint, first, keypoints)], [score], 1e-9);
+  for (const { joint, detection, found, longer, score } of cases.joint) {
+    near([jointScore(joint, detection, found, longer)], [score], 1e-9);
   }
 });
 

@@ -33,6 +33,7 @@ struct Face {
     std::array<double, 4> box;  // x1 y1 x2 y2, pixels of the photo
     double score;
     Points points;
+    std::vector<double> errors = {};  // expected, of each point, pixels
 };
 
 class Model {
@@ -150,6 +151,8 @@ Face look(Model& model, const Image& photo, const std::array<double, 4>& box, do
         face.points.push_back({x + across * std::cos(roll) - down * std::sin(roll),
                                y + across * std::sin(roll) + down * std::cos(roll)});
     }
+    if (out.count("error"))
+        for (double error : out["error"]) face.errors.push_back(side * error);
     return face;
 }
 
@@ -161,6 +164,15 @@ std::array<double, 4> box_of(const Points& points) {
     double side = BOX_SIDE * std::sqrt(squares);
     y += BOX_BELOW * side;
     return {x - side / 2, y - side / 2, x + side / 2, y + side / 2};
+}
+
+// Mean expected error of the points, in their mean distance from their mean.
+double relative_error(const Face& face) {
+    double x = 0, y = 0, distances = 0, errors = 0, count = double(face.points.size());
+    for (auto& point : face.points) x += point[0] / count, y += point[1] / count;
+    for (auto& point : face.points) distances += std::hypot(point[0] - x, point[1] - y) / count;
+    for (double error : face.errors) errors += error / double(face.errors.size());
+    return errors / std::max(distances, 1e-6);
 }
 
 double logit(double score) { return score <= 0 ? -12 : score >= 1 ? 12 : std::clamp(std::log(score / (1 - score)), -12.0, 12.0); }
@@ -176,7 +188,10 @@ std::vector<Face> find_faces(Model& detector, Model& keypoints, const Image& pho
         if (again && face.score >= threshold)  // from a box like those that the model was trained on
             face = look(keypoints, photo, box_of(face.points), roll_of(face.points, keypoints.mirror));
         if (joint) {
-            double sum = (*joint)["detector"].number * logit(found.score) + (*joint)["keypoints"].number * logit(face.score);
+            double size = (found.box[2] - found.box[0]) / std::max(photo.width, photo.height);
+            double sum = (*joint)["detector"].number * logit(found.score) + (*joint)["keypoints"].number * logit(face.score) +
+                         (*joint)["error"].number * std::log(std::max(relative_error(face), 1e-4)) +
+                         (*joint)["size"].number * std::log(std::max(size, 1e-4));
             face.score = 1 / (1 + std::exp(-sum - (*joint)["constant"].number));
         }
         if (face.score < (joint ? JOINT_THRESHOLD : threshold)) continue;
