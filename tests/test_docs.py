@@ -109,3 +109,10 @@ def test_the_python_page_is_typed(tmp_path):
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "user.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_formats_page_follows_the_registry(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import formats_table
+
+    assert formats_table.page() == formats_table.PAGE.read_text(), "run: python docs/formats_table.py"

@@ -226,6 +226,8 @@ def _list_formats(as_json: bool) -> None:
                     "precision": one.precision,
                     "missing": one.missing(),
                     "install": one.install_line,
+                    "install_mb": one.install_mb,
+                    "status": one.status,
                 }
                 for one in FORMATS.values()
             ],
@@ -233,13 +235,13 @@ def _list_formats(as_json: bool) -> None:
         )
         return
     output.table(
-        ("format", "file", "for", "here"),
+        ("format", "file", "for", "install", "here"),
         [
-            (one.name, f"NAME{one.suffix}", one.purpose, f"missing: {one.install_line}" if one.missing() else "ready")
+            (one.name, f"NAME{one.suffix}", one.purpose, f"{one.install_mb} MB" if one.install_mb else "-", one.status)
             for one in FORMATS.values()
         ]
-        + [(WEB, "a folder", "browsers: a page that needs only a web server", "ready")],
-        left=4,
+        + [(WEB, "a folder", "browsers: a page that needs only a web server", "-", "ready")],
+        left=3,
     )
 
 

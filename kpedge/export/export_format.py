@@ -102,6 +102,13 @@ class ExportFormat:
         """The command that installs what writing needs."""
         return pip_line(extras_for(self.modules))
 
+    @property
+    def status(self) -> str:
+        """What this machine can do with it: `ready`, `written, not run here`, or what is missing with the pip line."""
+        if self.missing():
+            return f"missing: {self.install_line}"
+        return "ready" if self.runs_here() else "written, not run here"
+
     def missing(self) -> list[str]:
         """Modules that are not installed here."""
         return [module for module in self.modules if not installed(module)]

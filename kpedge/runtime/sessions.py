@@ -19,6 +19,15 @@ TINY_MODEL = (
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
 """An ONNX file: y = ReLU(x), float32 of one element, to try providers with."""
+PROVIDER_PACKAGES = {
+    "cuda": "onnxruntime-gpu",
+    "tensorrt": "onnxruntime-gpu",
+    "openvino": "onnxruntime-openvino",
+    "dml": "onnxruntime-directml",
+    "qnn": "onnxruntime-qnn",
+}
+"""Short name of an execution provider -> the package that has it; Core ML and XNNPACK are in the builds for Apple and
+phones."""
 FIX_PROVIDER = "see: kpedge env; or use --provider auto, which takes what works"
 
 
@@ -101,20 +110,29 @@ def save_ort(content: bytes, path: Path) -> None:
 
 
 def providers_named(name: str) -> tuple[str, ...]:
-    """Execution providers by the name of one, in full or short: `cuda` is CUDAExecutionProvider, and `auto` the first
-    that can be used. What it cannot compute, the CPU does.
+    """Execution providers by the name of one, in full or short: `cuda` is CUDAExecutionProvider, `directml`
+    DmlExecutionProvider, and `auto` the first that can be used. What it cannot compute, the CPU does.
 
     Raises:
         UsageError: this onnxruntime does not have it.
     """
     offered = offered_providers()
-    short = name.removesuffix("ExecutionProvider").lower()
+    short = name.removesuffix("ExecutionProvider").lower().replace("directml", "dml")
     if short == "auto":
         # TensorRT takes minutes to build an engine: only for those who ask for it.
         short = next(one for one in offered if one != "tensorrt" and not provider_problem(offered[one]))
     if short not in offered:
-        raise UsageError(f"this onnxruntime has no provider {name!r}", f"available: auto, {', '.join(sorted(offered))}")
+        package = PROVIDER_PACKAGES.get(short)
+        advice = f"pip install {package} in place of onnxruntime; " if package else ""
+        raise UsageError(
+            f"this onnxruntime has no provider {name!r}", f"{advice}available: auto, {', '.join(sorted(offered))}"
+        )
     return tuple(dict.fromkeys((offered[short], CPU)))
+
+
+def _size_fits(size: int | None, stated: int | None) -> bool:
+    """Whether a size in a file is the one that its card states; any, where the card leaves it free."""
+    return stated is None or size == stated
 
 
 def has_precision(path: Path, precision: str) -> bool:
@@ -177,7 +195,11 @@ class OnnxModel:
                 raise CorruptModelError(f"{path}: the batch size is fixed at {node.shape[0]}, kpedge's are free")
         if inputs != [(self.card.input_name, "tensor(uint8)", self.card.input_shape)]:
             raise CorruptModelError(f"{path}: the input is {inputs}, not what its card says")
-        if outputs != [(name, "tensor(float)", shape) for name, shape in self.card.outputs.items()]:
+        fits = [name for name, _, _ in outputs] == list(self.card.outputs) and all(
+            kind == "tensor(float)" and len(shape) == len(stated) and all(map(_size_fits, shape, stated))
+            for (_, kind, shape), stated in zip(outputs, self.card.outputs.values(), strict=True)
+        )
+        if not fits:
             raise CorruptModelError(f"{path}: the output is {outputs}, not what its card says")
 
     def __call__(self, inputs: NDArray[np.uint8]) -> Outputs:

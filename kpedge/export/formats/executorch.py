@@ -43,5 +43,5 @@ FORMAT = ExportFormat(
     load=load,
     matches=lambda _path, start: start[4:8] in (b"ET12", b"ET13"),
     fixed_input=True,
-    install_mb=650,
+    install_mb=530,
 )

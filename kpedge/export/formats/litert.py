@@ -23,8 +23,8 @@ FLOAT16 = "float16"
 INTEGER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "PAD")
 NETWORK = ".*_network/.*"
 """Scope of the layers between normalisation and decoding."""
-LAST_LAYERS = ".*(Head_head/|Conv2d_out).*"
-"""Scopes of the convolutions that outputs are read from: they stay in float32, as in `onnx_int8`."""
+FLOAT_LAYERS = ".*(ConvBlock_stem|Sequential_stem/kpedge.models.blocks.ConvBlock_0|Head_head/|Conv2d_out).*"
+"""Scopes of the first convolution and of those that outputs are read from: they stay in float32, as in `onnx_int8`."""
 
 
 def _float32_bytes(source: ExportSource) -> bytes:
@@ -85,7 +85,7 @@ def _reduce(source: ExportSource, content: bytes, precision: str) -> bytes:
             return bytes(tool.quantize().quantized_model)
         for operator in INTEGER_OPERATORS:
             tool.add_static_config(NETWORK, qtyping.TFLOperationName(operator), 8, 8)
-            tool.update_quantization_recipe(LAST_LAYERS, qtyping.TFLOperationName(operator), None, "no_quantize")
+            tool.update_quantization_recipe(FLOAT_LAYERS, qtyping.TFLOperationName(operator), None, "no_quantize")
         tool.add_dynamic_config(NETWORK, qtyping.TFLOperationName.FULLY_CONNECTED, 8)
         ranges = tool.calibrate({"serving_default": [{name: one[None]} for one in inputs]}, num_threads=1)
         return bytes(tool.quantize(ranges).quantized_model)
