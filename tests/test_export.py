@@ -368,3 +368,9 @@ def test_accuracy_and_real_crops_come_from_a_prepared_set(trained, prepared, tmp
     card = json.loads((tmp_path / "stage1.json").read_text())
     assert card["accuracy"]["test"]["faces"] == len(prepared.indices("test"))
     assert OnnxModel(tmp_path / "stage1.onnx").card.accuracy == card["accuracy"]
+
+
+def test_single_slopes_are_written_so_that_runtimes_fuse_them(exported):
+    operators = [node.op_type for node in onnx.load(exported / "stage1.onnx").graph.node]
+    assert operators.count("LeakyRelu") == 9
+    assert "PRelu" not in operators

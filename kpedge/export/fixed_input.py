@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from kpedge.core.card import Card
 from kpedge.models.detector import DetectorModel, decode, face_scores, to_rows
+from kpedge.models.normalise import PerCropNormalisation
 
 if TYPE_CHECKING:
     from kpedge.models.build import KpedgeModel
@@ -47,6 +49,32 @@ class FixedInputModel(nn.Module):
         rows = to_rows(self.model.maps(pixels))
         boxes, points = decode(rows, self.cells)
         return boxes, face_scores(rows), points
+
+
+class StepwiseNormalisation(nn.Module):
+    """`PerCropNormalisation` whose means are taken axis by axis: a runtime that adds 12,544 pixels one after the other in
+    float32 is off by 1e-5 otherwise.
+    """
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """float32 (N, C, H, W) to the same shape."""
+        centred = pixels - _mean(pixels)
+        return centred / (_mean(centred.square()).sqrt() + 1.0)
+
+
+def with_stepwise_means(model: KpedgeModel) -> KpedgeModel:
+    """A copy of a model that normalises crops by `StepwiseNormalisation`; the model itself where it does otherwise."""
+    if isinstance(model, DetectorModel) or not isinstance(model.normalise, PerCropNormalisation):
+        return model
+    twin = copy.deepcopy(model)
+    twin.normalise = StepwiseNormalisation()
+    return twin
+
+
+def _mean(values: Tensor) -> Tensor:
+    for axis in (3, 2, 1):
+        values = values.mean(dim=axis, keepdim=True)
+    return values
 
 
 def fixed_model(

@@ -15,10 +15,10 @@ from kpedge.runtime.backends.executorch import ExecutorchModel
 
 def write(source: ExportSource, path: Path) -> None:
     """Write a program for one uint8 crop or frame a run, all that XNNPACK can compute given to it."""
-    from kpedge.export.fixed_input import fixed_model
+    from kpedge.export.fixed_input import fixed_model, with_stepwise_means
 
     torch: Any = importable("torch", "export")
-    model, example = fixed_model(source.model, source.card, dtype=torch.uint8)
+    model, example = fixed_model(with_stepwise_means(source.model), source.card, dtype=torch.uint8)
     with converting("ExecuTorch"):
         exir: Any = importable("executorch.exir", "executorch")
         partitioner: Any = importable("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")

@@ -73,6 +73,7 @@ def onnx_bytes(model: Any, card: Card) -> bytes:
         )
     proto = program.model_proto
     _strip(proto)
+    _fuse_slopes(proto)
     _name_free_sizes(proto, card)
     proto.graph.name = card.name
     opsets = {item.domain: item.version for item in proto.opset_import}
@@ -88,6 +89,23 @@ def _free_sizes(card: Card) -> dict[int, Any]:
     if isinstance(card, DetectorCard) and card.frame is None:
         sizes |= {1: card.stride * torch.export.Dim("rows"), 2: card.stride * torch.export.Dim("columns")}
     return sizes
+
+
+def _fuse_slopes(proto: Any) -> None:
+    """Write a PReLU with a single slope as the LeakyReLU that it is: onnxruntime computes that with the convolution
+    before it, and stage 1 took 1.7 times as long without.
+    """
+    onnx: Any = importable("onnx", "export")
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    fused = [node for node in proto.graph.node if node.op_type == "PRelu" and tensors[node.input[1]].size == 1]
+    for node in fused:
+        slope = float(tensors[node.input[1]].item())
+        node.CopyFrom(
+            onnx.helper.make_node("LeakyRelu", [node.input[0]], list(node.output), name=node.name, alpha=slope)
+        )
+    used = {name for node in proto.graph.node for name in node.input}
+    for tensor in [one for one in proto.graph.initializer if one.name not in used]:
+        proto.graph.initializer.remove(tensor)
 
 
 def _name_free_sizes(proto: Any, card: Card) -> None:
