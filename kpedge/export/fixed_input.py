@@ -52,8 +52,8 @@ class FixedInputModel(nn.Module):
 
 
 class StepwiseNormalisation(nn.Module):
-    """`PerCropNormalisation` whose means are taken axis by axis: a runtime that adds 12,544 pixels one after the other in
-    float32 is off by 1e-5 otherwise.
+    """`PerCropNormalisation` whose means are taken axis by axis: a runtime that adds 12,544 pixels one after the other
+    in float32 is off by 1e-5 otherwise.
     """
 
     def forward(self, pixels: Tensor) -> Tensor:
