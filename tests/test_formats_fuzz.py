@@ -31,7 +31,7 @@ FILES = {
     "imglab": "training.xml",
     "cvat": "annotations.xml",
     "labelme": "0.json",
-    "label-studio": "export.json",
+    "label-studio": "tasks.json",
     "voc": "Annotations/0.xml",
     "yolo": "labels/train/0.txt",
     "boxes": "boxes.csv",
@@ -62,41 +62,11 @@ def content(name):
         )
         rows = [f"{n}.png " + " ".join(f"{x} {y}" for x, y in five(n)) for n in range(2)]
         return "\n".join(["2", header, *rows])
-    if name == "cvat":
-        images = [
-            f'<image id="{n}" name="{n}.png" width="80" height="60"><skeleton label="face">'
-            + "".join(
-                f'<points label="{k}" outside="0" occluded="{k % 2}" points="{x},{y}"/>'
-                for k, (x, y) in enumerate(five(n))
-            )
-            + "</skeleton></image>"
-            for n in range(2)
-        ]
-        return f"<annotations><version>1.1</version>{''.join(images)}</annotations>"
-    if name == "labelme":
-        face = {"label": "face", "points": [[1, 2], [50, 55.5]], "group_id": 4, "shape_type": "rectangle"}
-        points = [
-            {"label": f"p{k}", "points": [[x, y]], "group_id": 4, "shape_type": "point"}
-            for k, (x, y) in enumerate(five(0))
-        ]
-        return json.dumps({"shapes": [face, *points], "imagePath": "0.png", "imageHeight": 60, "imageWidth": 80})
-    size = {"original_width": 80, "original_height": 60}
-    tasks = [
-        {
-            "id": n,
-            "data": {"image": f"/data/upload/1/{n}.png"},
-            "annotations": [
-                {
-                    "result": [
-                        {**size, "type": "keypointlabels", "value": {"x": x, "y": y, "keypointlabels": [f"p{k}"]}}
-                        for k, (x, y) in enumerate(five(n))
-                    ]
-                }
-            ],
-        }
-        for n in range(2)
+    face = {"label": "face", "points": [[1, 2], [50, 55.5]], "group_id": 4, "shape_type": "rectangle"}
+    points = [
+        {"label": f"p{k}", "points": [[x, y]], "group_id": 4, "shape_type": "point"} for k, (x, y) in enumerate(five(0))
     ]
-    return json.dumps(tasks)
+    return json.dumps({"shapes": [face, *points], "imagePath": "0.png", "imageHeight": 60, "imageWidth": 80})
 
 
 @pytest.fixture(scope="module")
