@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
@@ -32,17 +33,18 @@ def _open(request: SourceRequest) -> Source:
     """
     policy = request.retry or RetryPolicy()
 
+    def fetch() -> Image:
+        with open_address(request.text, policy.stall_s) as answer:
+            return decode_image(answer.read(MAX_BYTES), request.name)
+
     def take() -> Image | None:
-        try:
-            with open_address(request.text, policy.stall_s) as answer:
-                return decode_image(answer.read(MAX_BYTES), request.name)
-        except (OSError, ValueError, ImageError):
-            return None  # several in a row count as a loss
+        with contextlib.suppress(OSError, ValueError, ImageError):  # several in a row count as a loss
+            return fetch()
+        return None
 
     def connect() -> Reader:
         try:
-            with open_address(request.text, policy.stall_s) as answer:
-                decode_image(answer.read(MAX_BYTES), request.name)
+            fetch()
         except ImageError as error:
             raise SourceError(str(error), error.advice) from error
         except (OSError, ValueError) as error:
