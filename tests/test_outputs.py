@@ -109,18 +109,18 @@ def test_lsl_has_a_labelled_sample_per_face():
 
     name = f"kpedge-test-{time.time_ns()}"
     with closing(LslSink(name, FACES21, features=True)) as sink:
-        streams = lsl.resolve_byprop("name", name, timeout=20)
+        streams = lsl.resolve_byprop("name", name, timeout=5)
         if not streams:
             pytest.skip("this machine's network does not let LSL's discovery through")
         inlet = lsl.StreamInlet(streams[0])
-        info, label = inlet.info(timeout=20), None
+        info, label = inlet.info(timeout=5), None
         channel, labels = info.desc().child("channels").child("channel"), []
         for _ in range(info.channel_count()):
             label, channel = channel.child_value("label"), channel.next_sibling()
             labels.append(label)
-        inlet.open_stream(timeout=20)
+        inlet.open_stream(timeout=5)
         sink.show(frame(3))
-        sample, stamp = inlet.pull_sample(timeout=20)
+        sample, stamp = inlet.pull_sample(timeout=5)
         inlet.close_stream()
     assert labels == list(face_columns(FACES21, features=True))
     values = dict(zip(labels, sample, strict=True))

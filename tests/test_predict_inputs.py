@@ -101,7 +101,7 @@ def test_a_live_stream_has_no_end(monkeypatch):
             self.closed = True
 
     source = Live()
-    monkeypatch.setattr("kpedge.runtime.photos.open_source", lambda *_, **__: source)
+    monkeypatch.setattr("kpedge.runtime.sources.open.open_source", lambda *_, **__: source)
     with pytest.raises(UsageError, match="no end"):
         list(read_input("rtsp://camera"))
     assert source.closed

@@ -182,7 +182,6 @@ def predict(
     from kpedge.core.files import record_output
     from kpedge.core.images import write_image
     from kpedge.core.model_zoo import resolve_model
-    from kpedge.data.prelabel import Prelabels
     from kpedge.export.load import open_model
     from kpedge.runtime.detector import detector_model
     from kpedge.runtime.features import add_features, add_poses
@@ -217,7 +216,11 @@ def predict(
         sinks = [one.open(outputs[one.name], context) for one in PHOTO_OUTPUTS if outputs[one.name]]
         for sink in sinks:
             closing.callback(sink.close)
-        labels = closing.enter_context(Prelabels(scheme, out, to, force=force)) if to and out else None
+        labels = None
+        if to and out:
+            from kpedge.data.prelabel import Prelabels
+
+            labels = closing.enter_context(Prelabels(scheme, out, to, force=force))
         for done, text in enumerate(found, 1):
             try:
                 # Boxes of a label file count pixels as they are stored; a person reads a box off a viewer.

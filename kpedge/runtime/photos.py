@@ -8,15 +8,16 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
 from kpedge.core.errors import ImageError, UsageError
 from kpedge.core.files import real_path
 from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, Picture, read_pictures
 from kpedge.runtime.sources.addresses import mask_address, open_address, scheme_of
-from kpedge.runtime.sources.open import open_source
-from kpedge.runtime.sources.reader import Notify
+
+if TYPE_CHECKING:
+    from kpedge.runtime.sources.reader import Notify
 
 VIDEOS = frozenset({".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"})
 """File name endings of videos."""
@@ -114,6 +115,8 @@ def read_input(
 
 
 def _read_video(text: str, notify: Notify, stdin: BinaryIO | None = None) -> Iterator[Picture]:
+    from kpedge.runtime.sources.open import open_source  # photos need none of it
+
     source = open_source(text, notify=notify, stdin=stdin)
     try:
         if source.live:
