@@ -5,10 +5,14 @@ import shutil
 import pytest
 
 from kpedge.bench.latency import EAGER, RUNTIME, SCRIPT, BenchOptions, LatencyRow, bench_latency
-from kpedge.bench.report import FAR, cells, header, latency_figure, latency_png, markdown
+from kpedge.bench.matrix import MatrixRow, bench_matrix
+from kpedge.bench.matrix_report import matrix_cells, matrix_figure, matrix_headers, matrix_markdown, matrix_png
+from kpedge.bench.report import FAR, header, latency_figure, latency_png, markdown, measured_how
+from kpedge.bench.worker import Contestant, Worker
 from kpedge.cli.main import main
-from kpedge.core.errors import ParityError
+from kpedge.core.errors import KpedgeError, ParityError
 from kpedge.core.machine import describe
+from kpedge.export.registry import FORMATS
 
 QUICK = BenchOptions(batches=(1, 3), threads=(1, 2), rounds=2, calls=3, warmup=1)
 
@@ -18,43 +22,47 @@ def measured(exported):
     return bench_latency([exported / "stage1.onnx", exported / "stage1.torchscript.pt"], QUICK)
 
 
+@pytest.mark.slow
 def test_every_form_and_setting_has_a_row(measured):
-    card, rows = measured
+    card, rows, _ = measured
     assert card.name == "stage1"
     settings = {(row.backend, row.threads, row.batch) for row in rows if row.device == "cpu"}
     assert settings == {(form, t, b) for form in (EAGER, SCRIPT, RUNTIME) for t in (1, 2) for b in (1, 3)}
     for row in rows:
-        if row.device == "cpu":
-            assert row.calls == 6
-            assert 0 < row.median_ms <= row.p95_ms
-            assert row.ratio > 0
-            assert row.ratio == 1 or row.backend != EAGER
+        assert row.calls == 6
+        assert 0 < row.median_ms <= row.p95_ms
+        assert row.ratio > 0
+        assert row.ratio == 1 or row.backend != EAGER
 
 
-def test_the_gpu_rows_say_why_they_are_empty(measured):
+@pytest.mark.slow
+def test_without_a_gpu_one_note_says_so(measured):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    notes = {row.backend: row.note for row in measured[1] if row.device == "cuda"}
-    assert notes[EAGER] == notes[SCRIPT] == "no CUDA device"
-    assert notes[RUNTIME] in ("no CUDA device", "this onnxruntime has no CUDA provider")
+    _, rows, notes = measured
+    assert {row.device for row in rows} == {"cpu"}
+    assert [note for note in notes if "CUDA" in note] == notes
 
 
-def test_what_is_not_given_is_said(exported, monkeypatch):
-    _, rows = bench_latency([exported / "stage1.onnx"], QUICK)
-    notes = {row.backend: row.note for row in rows if row.device == "cpu"}
-    assert notes == {EAGER: "no file with PyTorch weights", SCRIPT: "no TorchScript file", RUNTIME: ""}
+@pytest.mark.slow
+def test_what_is_not_given_is_noted(exported, monkeypatch):
+    _, rows, notes = bench_latency([exported / "stage1.onnx"], QUICK)
+    assert {row.backend for row in rows} == {RUNTIME}
+    assert "no file with PyTorch weights" in notes[0]
     monkeypatch.setattr("kpedge.bench.latency.installed", lambda module: module != "torch")
-    _, rows = bench_latency([exported / "stage1.onnx"], QUICK)
-    notes = {row.backend: row.note for row in rows if row.device == "cpu"}
-    assert notes == {EAGER: "PyTorch is not installed", SCRIPT: "PyTorch is not installed", RUNTIME: ""}
+    _, rows, notes = bench_latency([exported / "stage1.onnx"], QUICK)
+    assert {row.backend for row in rows} == {RUNTIME}
+    assert notes == ["PyTorch is not installed"]
 
 
+@pytest.mark.slow
 def test_torchscript_is_traced_where_only_a_checkpoint_is_given(exported, trained):
-    _, rows = bench_latency([exported / "stage1.onnx", trained / "best.pt"], QUICK)
-    assert all(row.median_ms for row in rows if row.device == "cpu")
+    _, rows, _ = bench_latency([exported / "stage1.onnx", trained / "best.pt"], QUICK)
+    assert {row.backend for row in rows if row.device == "cpu"} == {EAGER, SCRIPT, RUNTIME}
 
 
+@pytest.mark.slow
 def test_files_of_two_models_are_not_compared(exported, prepared, tmp_path):
     from kpedge.training.config import TrainConfig
     from kpedge.training.loop import train
@@ -64,28 +72,24 @@ def test_files_of_two_models_are_not_compared(exported, prepared, tmp_path):
         bench_latency([exported / "stage1.onnx", other], QUICK)
 
 
+@pytest.mark.slow
 def test_two_files_of_one_format_are_timed_side_by_side(exported, tmp_path):
     other = shutil.copy(exported / "stage1.onnx", tmp_path / "other.onnx")
-    _, rows = bench_latency([exported / "stage1.onnx", other], QUICK)
-    timed = {row.backend for row in rows if row.median_ms}
+    _, rows, _ = bench_latency([exported / "stage1.onnx", other], QUICK)
+    timed = {row.backend for row in rows}
     assert timed == {f"{RUNTIME}, stage1.onnx", f"{RUNTIME}, other.onnx"}
 
 
+@pytest.mark.slow
 def test_the_header_tells_what_the_figures_depend_on(measured):
-    card, rows = measured
+    card, rows, _ = measured
     head = header(card, QUICK, describe())
     text = markdown(head, rows)
-    for words in ("cores", "load", "torch ", "onnxruntime ", "python ", "2 interleaved rounds", "1 calls to warm up"):
+    for words in ("cores", "load", "torch ", "onnxruntime ", "python ", "2 interleaved rounds", "1 call to warm up"):
         assert words in text
     assert text.count("\n|") == len(rows) + 2
     assert latency_png(head, rows)[:4] == b"\x89PNG"
     json.dumps(head)
-
-
-def test_rows_without_a_figure_are_rendered():
-    rows = [LatencyRow(EAGER, "cuda", 0, 1, note="no CUDA device"), LatencyRow(RUNTIME, "cpu", 1, 1, 6, 0.25, 0.5, 2.0)]
-    assert cells(rows)[0][2:] == ("–", "1", "no CUDA device", "", "")
-    assert cells(rows)[1][2:] == ("1", "1", "0.250", "0.500", "2.00")
 
 
 @pytest.mark.parametrize("tail", [1.5, 0.9 * FAR, 1.1 * FAR])
@@ -103,12 +107,12 @@ def test_the_axis_reaches_the_95th_percentiles_or_an_arrow_says_not(tail):
 
 
 def test_a_picture_of_nothing_measured_is_empty():
-    rows = [LatencyRow(EAGER, "cuda", 0, 1, note="no CUDA device")]
-    (axis,) = latency_figure({"model": "stage1", "machine": {"cpu": "a processor"}}, rows).axes
+    (axis,) = latency_figure({"model": "stage1", "machine": {"cpu": "a processor"}}, []).axes
     assert not axis.lines
     assert axis.get_xlim()[1] > 0
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_report(exported, tmp_path, capsys):
     files = [str(exported / "stage1.onnx"), str(exported / "stage1.torchscript.pt")]
     quick = ["--rounds", "2", "--calls", "2", "--warmup", "1", "--threads", "1"]
@@ -122,3 +126,76 @@ def test_the_command_writes_its_report(exported, tmp_path, capsys):
     capsys.readouterr()
     document = json.loads((tmp_path / "latency.json").read_text())
     assert {"machine", "rounds", "rows", "weights_sha256"} <= document.keys()
+
+
+@pytest.mark.slow
+def test_the_matrix_has_a_row_for_every_format_that_runs_here(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("kpedge.export.calibration.CHECKED_FACES", 12)
+    monkeypatch.setattr("kpedge.export.calibration.CALIBRATION_FACES", 8)
+    some = {"onnx": FORMATS["onnx"], "onnx-fp16": FORMATS["onnx-fp16"], "ort": FORMATS["ort"]}
+    monkeypatch.setattr("kpedge.bench.matrix.FORMATS", some)
+    monkeypatch.setattr("kpedge.bench.matrix.COMPILED", EAGER)  # compiling takes a minute
+    (tmp_path / "best.ort").write_bytes(b"damaged")
+    options = BenchOptions(threads=(1,), rounds=1, calls=2, warmup=1)
+    rows, notes = bench_matrix(str(trained / "best.pt"), tmp_path, options)
+    assert [note for note in notes if note.startswith("best: ort")], "a file that cannot be opened is named"
+    by = {(row.format, row.backend): row for row in rows}
+    assert {("onnx", "onnxruntime"), ("onnx", "cv2"), ("onnx-fp16", "onnxruntime"), (EAGER, "PyTorch")} <= by.keys()
+    for row in rows:
+        assert row.load_ms > 0
+        assert row.median_ms.keys() == row.p95_ms.keys() == {1}
+        assert row.install_mb > row.file_mb > 0
+        assert 0 < row.accuracy < 1
+    plain, half = by["onnx", "onnxruntime"], by["onnx-fp16", "onnxruntime"]
+    assert (plain.difference, half.difference > 0) == (0, True)
+    assert by["onnx", "cv2"].difference < 1e-4
+    assert half.file_mb < 0.7 * plain.file_mb
+    assert half.install_mb < by[EAGER, "PyTorch"].install_mb
+
+
+@pytest.mark.slow
+def test_a_contestant_that_cannot_run_is_an_error_not_the_end(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"nothing")
+    with pytest.raises(KpedgeError, match="cannot load"):
+        Worker(Contestant("onnx", tmp_path / "model.onnx"))
+
+
+ROWS = [
+    MatrixRow(
+        "stage9",
+        "keypoints",
+        "onnx",
+        "onnxruntime",
+        "cpu",
+        9.0,
+        {1: 0.3, 2: 0.4},
+        {1: 0.5, 2: 0.6},
+        90.0,
+        1.4,
+        99.0,
+        0.0,
+        0.02,
+    ),
+    MatrixRow("stage9", "keypoints", "lite", "litert", "cpu", 8.0, {1: 0.2}, {1: 0.3}, None, 0.7, 9.0, 1e-4, 0.021),
+    MatrixRow("detector", "detector", EAGER, "PyTorch", "cuda", 8.0, {1: 0.2}, {1: 0.3}, 80.0, 0.7, 999.0, 1e-4, 0.94),
+]
+
+
+def test_the_matrix_is_rendered(tmp_path):
+    head = {**measured_how(BenchOptions(), describe()), "samples": "accuracy on these"}
+    assert all(len(row) == len(matrix_headers((1, 2))) for row in matrix_cells(ROWS, (1, 2)))
+    text = matrix_markdown(head, ROWS, ["stage9: coreml: not installed"])
+    assert text.count("\n## ") == 2
+    assert all(
+        words in text for words in ("0.300 (0.500)", "2.0000%", "0.9400", "- stage9: coreml", "accuracy on these")
+    )
+    axes = matrix_figure(head, ROWS).axes
+    assert [(axis.get_title(), len(axis.lines)) for axis in axes] == [("stage9", 2), ("detector", 1)]
+    assert matrix_png(head, ROWS)[:4] == b"\x89PNG"
+    json.dumps([row.to_dict() for row in ROWS])
+
+
+@pytest.mark.parametrize("options", [["--matrix", "--detect"], ["--data", "x"], ["--matrix", "--batch", "2"]])
+def test_options_that_do_not_go_together_are_named(options, capsys):
+    assert main(["bench", *options]) == 2
+    assert "--matrix" in capsys.readouterr().err

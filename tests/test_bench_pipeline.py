@@ -183,7 +183,7 @@ def test_a_report_is_not_overwritten_unasked(quick, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--detect"], "two measurements"),
+        (["--detect"], "separate measurements"),
         (["stage1.onnx"], "--pipeline times the released models"),
         (["--peer", "yunet=a.onnx"], "--pipeline times the released models"),
     ],

@@ -8,39 +8,49 @@ from typing import Any
 from kpedge.bench.latency import BenchOptions, LatencyRow
 from kpedge.core.card import Card
 from kpedge.core.extras import importable, installed
+from kpedge.core.text import format_count
 
 HEADERS = ("backend", "device", "threads", "batch", "median ms", "p95 ms", "times faster than eager")
 
 
-def header(card: Card, options: BenchOptions, where: dict[str, Any]) -> dict[str, Any]:
-    """What has to be known to read the figures; `where` is `machine.describe()` from before the rounds."""
+def measured_how(options: BenchOptions, where: dict[str, Any]) -> dict[str, Any]:
+    """What has to be known to read any figures; `where` is `machine.describe()` from before the rounds."""
     gpu = None
     if installed("torch"):
         import torch
 
         gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return {
-        "model": card.name,
-        "input": list(card.nominal_input_shape),
-        "weights_sha256": card.weights_sha256,
         "machine": {**where, "gpu": gpu},
+        "threads": list(options.threads),
         "rounds": options.rounds,
         "calls_a_round": options.calls,
         "warmup_calls_a_round": options.warmup,
-        "timed": "from uint8 crops in memory to keypoints in memory; on a GPU the computation alone, synchronised",
+        "timed": "from uint8 inputs in memory to answers in memory, each in a process of its own",
     }
+
+
+def header(card: Card, options: BenchOptions, where: dict[str, Any]) -> dict[str, Any]:
+    """`measured_how` for the files of one model."""
+    model = {"model": card.name, "input": list(card.nominal_input_shape), "weights_sha256": card.weights_sha256}
+    return {**model, **measured_how(options, where)}
 
 
 def header_lines(head: dict[str, Any]) -> list[str]:
     """The header for people."""
-    where = head["machine"]
+    shape = "×".join(map(str, head["input"]))
+    return [f"{head['model']}, crops {shape}, weights {head['weights_sha256'][:12]}", *machine_lines(head)]
+
+
+def machine_lines(head: dict[str, Any]) -> list[str]:
+    """Machine, versions and rounds for people."""
+    where, calls = head["machine"], format_count(head["warmup_calls_a_round"], "call")
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items() if name in _SHOWN)
     return [
-        f"{head['model']}, crops {'×'.join(map(str, head['input']))}, weights {head['weights_sha256'][:12]}",
         f"{where['cpu']}, {where['cores']} cores, load {where['load_1min']}, {where['system']}, "
         f"GPU {where['gpu'] or 'none'}",
         versions,
-        f"{head['rounds']} interleaved rounds, each {head['warmup_calls_a_round']} calls to warm up and "
+        f"{format_count(head['rounds'], 'interleaved round')}, each {calls} to warm up and "
         f"{head['calls_a_round']} timed; {head['timed']}",
     ]
 
@@ -56,8 +66,8 @@ def cells(rows: Sequence[LatencyRow]) -> list[tuple[str, ...]]:
             row.device,
             str(row.threads) if row.threads else "–",
             str(row.batch),
-            row.note or f"{row.median_ms:.3f}",
-            "" if row.p95_ms is None else f"{row.p95_ms:.3f}",
+            f"{row.median_ms:.3f}",
+            f"{row.p95_ms:.3f}",
             "" if row.ratio is None else f"{row.ratio:.2f}",
         )
         for row in rows
@@ -89,11 +99,11 @@ def latency_figure(head: dict[str, Any], rows: Sequence[LatencyRow]) -> Any:
         MissingExtraError: matplotlib is not installed.
     """
     plots = importable("kpedge.core.plots", "train")
-    shown = [row for row in rows if row.median_ms is not None and row.p95_ms is not None][::-1]
+    shown = rows[::-1]
     figure, (axis,) = plots.new_figure(1, (8.5, 1.4 + 0.38 * max(1, len(shown))))
     colours = {backend: f"C{index}" for index, backend in enumerate(dict.fromkeys(row.backend for row in rows))}
-    longest = max((row.median_ms or 0.0 for row in shown), default=1.0)
-    tails = [row.p95_ms or 0.0 for row in shown]
+    longest = max((row.median_ms for row in shown), default=1.0)
+    tails = [row.p95_ms for row in shown]
     limit = 1.06 * max([longest, *(tail for tail in tails if tail <= FAR * longest)])
     for place, row in enumerate(shown):
         axis.barh(place, row.median_ms, color=colours[row.backend], height=0.7)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples, report_files, write_report
 from kpedge.core.model_zoo import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from kpedge.bench.latency import BenchOptions
 
 LOAD_SECONDS = 10.0
 """For how long `--pipeline` feeds frames at a camera's rate."""
@@ -23,6 +26,8 @@ def register(app: typer.Typer) -> None:
             "kpedge bench stage1 --batch 1 --batch 16",
             "kpedge bench models/stage3.onnx models/stage3.int8.onnx",
             "kpedge bench --out report --json",
+            "kpedge bench --matrix --out matrix",
+            "kpedge bench stage3 --matrix --data photos --rounds 5",
             "kpedge bench --detect --peer yunet=face_detection_yunet_2023mar.onnx",
             "kpedge bench --pipeline --rounds 5 --calls 300",
         )
@@ -54,9 +59,25 @@ def bench(
         bool,
         typer.Option("--pipeline", help="Time the live pipeline instead, step by step, for 1 to 10 faces, one thread."),
     ] = False,
+    matrix: Annotated[
+        bool,
+        typer.Option(
+            "--matrix",
+            help="Measure models in every format and runtime of this machine: speed, size, memory, accuracy. "
+            "(default: all released models)",
+        ),
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="With --matrix: labelled photos or a prepared set. (default: synthetic faces)"),
+    ] = None,
+    frames: Annotated[
+        Path | None,
+        typer.Option(help="With --matrix: photos or a frame set for detectors. (default: synthetic frames)"),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for latency.json, .md and .png, or detection.json, or pipeline.json."),
+        typer.Option(help="Folder for latency.json, .md and .png, or those of the other measurements."),
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -64,8 +85,10 @@ def bench(
     """Time PyTorch eager, TorchScript and onnxruntime in interleaved rounds, on CPU and on a GPU where there is one."""
     from kpedge.core.errors import UsageError
 
-    if detect and pipeline:
-        raise UsageError("--detect and --pipeline are two measurements", "run one after the other")
+    if detect + pipeline + matrix > 1:
+        raise UsageError("--detect, --pipeline and --matrix are separate measurements", "run one after the other")
+    if (data or frames) and not matrix:
+        raise UsageError("--data and --frames are what accuracy is measured on", "add --matrix")
     if pipeline:
         if files or peer or batch or threads:
             raise UsageError("--pipeline times the released models, on one thread", "leave files and the others out")
@@ -77,27 +100,33 @@ def bench(
     from kpedge.bench.latency import BenchOptions, bench_latency
     from kpedge.bench.report import HEADERS, cells, header, header_lines, latency_png, markdown
     from kpedge.core.extras import importable
-    from kpedge.core.machine import describe, usable_cores
+    from kpedge.core.machine import describe
     from kpedge.core.model_zoo import released_files
 
     if peer:
         raise UsageError("--peer is another detector to time", "add --detect")
-    chosen = [path for name in files or [DEFAULT_MODEL] for path in released_files(name)]
     if out:
         importable("matplotlib", "train")  # before the work, not after it
+    if matrix:
+        if batch:
+            raise UsageError("--matrix times single inputs", "leave --batch out")
+        options = BenchOptions(threads=_threads(threads), rounds=rounds, calls=calls, warmup=warmup)
+        _bench_matrix(files or [], options, data, frames, out, force, as_json)
+        return
+    chosen = [path for name in files or [DEFAULT_MODEL] for path in released_files(name)]
     targets = report_files(out, ("latency.json", "latency.md", "latency.png"), force=force)
     options = BenchOptions(
         batches=tuple(dict.fromkeys(batch or (1,))),
-        threads=tuple(dict.fromkeys(threads or (1, usable_cores()))),
+        threads=_threads(threads),
         rounds=rounds,
         calls=calls,
         warmup=warmup,
     )
     where = describe()  # before the rounds, whose own load it should not report
     with output.progress("rounds") as update:
-        card, rows = bench_latency(chosen, options, progress=update)
+        card, rows, notes = bench_latency(chosen, options, progress=update)
     head = header(card, options, where)
-    document = {**head, "rows": [row.to_dict() for row in rows]}
+    document = {**head, "rows": [row.to_dict() for row in rows], "notes": notes}
     if out:
         contents = (document, markdown(head, rows).encode(), latency_png(head, rows))
         write_report(targets, dict(zip(targets, contents, strict=True)))
@@ -108,9 +137,62 @@ def bench(
     for line in header_lines(head):
         output.say(line)
     output.table(HEADERS, cells(rows), left=2)
-    timed = [row for row in rows if row.median_ms is not None]
-    best = min(timed, key=lambda row: (row.median_ms or 0) / row.batch)
-    output.say(f"fastest: {best.backend}, {best.device}, {(best.median_ms or 0) / best.batch:.2f} ms per crop")
+    for note in notes:
+        output.say(note)
+    best = min(rows, key=lambda row: row.median_ms / row.batch)
+    output.say(f"fastest: {best.backend}, {best.device}, {best.median_ms / best.batch:.2f} ms per crop")
+
+
+def _threads(chosen: list[int] | None) -> tuple[int, ...]:
+    from kpedge.core.machine import usable_cores
+
+    return tuple(dict.fromkeys(chosen or (1, usable_cores())))
+
+
+def _bench_matrix(
+    models: list[str],
+    options: BenchOptions,
+    data: Path | None,
+    frames: Path | None,
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """`kpedge bench --matrix`."""
+    import tempfile
+
+    from kpedge.bench.matrix import bench_matrix
+    from kpedge.bench.matrix_report import matrix_cells, matrix_headers, matrix_markdown, matrix_png
+    from kpedge.bench.report import machine_lines, measured_how
+    from kpedge.core.machine import describe
+    from kpedge.core.model_zoo import released
+
+    targets = report_files(out, ("matrix.json", "matrix.md", "matrix.png"), force=force)
+    head = measured_how(options, describe())
+    rows, notes = [], []
+    with tempfile.TemporaryDirectory(prefix="kpedge-matrix-") as temporary:
+        beside = out or Path(temporary)
+        head["samples"] = f"accuracy on {data or 'synthetic faces'}, of detectors on {frames or 'synthetic frames'}"
+        for model in models or released():
+            with output.progress(f"{model}: rounds") as update:
+                some, reasons = bench_matrix(
+                    model, beside / "models", options, data=data, frames=frames, progress=update
+                )
+            rows += some
+            notes += reasons
+    document = {**head, "rows": [row.to_dict() for row in rows], "notes": notes}
+    if out:
+        contents = (document, matrix_markdown(head, rows, notes).encode(), matrix_png(head, rows))
+        write_report(targets, dict(zip(targets, contents, strict=True)))
+        output.say(f"report: {out}")
+    if as_json:
+        output.result_json(document, indent=1)
+        return
+    for line in machine_lines(head):
+        output.say(line)
+    output.table(matrix_headers(options.threads), matrix_cells(rows, options.threads), left=4)
+    for note in notes:
+        output.say(note)
 
 
 def _bench_detection(

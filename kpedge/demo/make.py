@@ -146,8 +146,7 @@ def measure_latency(
     options = BenchOptions(threads=(1,), rounds=settings.rounds, calls=settings.calls)
     others = {f"released {name}": resolve_model(name) for name in released_keypoint_models()}
     where = describe()  # before the rounds, whose own load it should not include
-    card, rows = bench_latency(files, options, others=others, progress=progress)
-    measured = [row for row in rows if row.median_ms is not None]
+    card, measured, _ = bench_latency(files, options, others=others, progress=progress)
     head = header(card, options, where)
     document = {**head, "rows": [row.to_dict() for row in measured]}
     write_json(out / "latency.json", document)

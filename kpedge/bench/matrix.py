@@ -1,0 +1,225 @@
+"""Every format and runtime of this machine on one model after the other: speed, size, memory and accuracy."""
+
+from __future__ import annotations
+
+import functools
+import sysconfig
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from kpedge.bench.latency import BenchOptions, gpu_contestants, measure_rounds, open_workers, percentiles
+from kpedge.bench.worker import COMPILED, EAGER, TORCH, Contestant, Worker
+from kpedge.core.card import ModelCard
+from kpedge.core.errors import KpedgeError
+from kpedge.core.extras import installed
+from kpedge.core.model_zoo import DEFAULT_DETECTOR, resolve_weights
+from kpedge.evaluation.detection_metrics import average_precision, match
+from kpedge.evaluation.detection_report import LabelledFrame, find_in, load_frames
+from kpedge.evaluation.detections import LOWEST
+from kpedge.evaluation.evaluate import TestFaces, evaluate
+from kpedge.evaluation.keypoint_report import load_faces
+from kpedge.export.calibration import samples_to_check
+from kpedge.export.card_file import size_of
+from kpedge.export.exporter import export_model
+from kpedge.export.load import ONNX
+from kpedge.export.registry import FORMATS
+from kpedge.export.test_inputs import random_crops
+from kpedge.runtime.detector import FaceDetector, FrameModel
+from kpedge.runtime.keypoints import keypoint_model
+from kpedge.runtime.registry import BACKENDS, ONNXRUNTIME
+
+Samples = TestFaces | Sequence[LabelledFrame]
+COMPARED = 16
+"""Random inputs on which a file is compared with the float32 ONNX file, of a detector a quarter."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixRow:
+    """One file of a model in one runtime, or the model in PyTorch.
+
+    Attributes:
+        model: its name.
+        kind: "detector" or "keypoints".
+        format: of the file, a key of `FORMATS`; eager PyTorch or torch.compile without a file.
+        backend: what runs it, a key of `BACKENDS`, or PyTorch.
+        device: "cpu" or "cuda".
+        load_ms: from the import of the runtime to the first answer, milliseconds.
+        median_ms, p95_ms: threads -> of a call with one input, milliseconds; on a GPU there is one entry.
+        memory_mb: peak memory of its process after the first answer, Python and OpenCV included.
+        file_mb: size of the file or folder.
+        install_mb: size of all packages that its process imports.
+        difference: largest difference of an output from the float32 ONNX file's, in its extent (the crop, or 100 pixels
+            of a frame).
+        accuracy: mean error in fractions of the box, or of a detector the average precision.
+    """
+
+    model: str
+    kind: str
+    format: str
+    backend: str
+    device: str
+    load_ms: float
+    median_ms: dict[int, float]
+    p95_ms: dict[int, float]
+    memory_mb: float | None
+    file_mb: float
+    install_mb: float
+    difference: float
+    accuracy: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain JSON types."""
+        return asdict(self)
+
+
+def bench_matrix(
+    model: str,
+    folder: Path,
+    options: BenchOptions,
+    *,
+    data: Path | None = None,
+    frames: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[MatrixRow], list[str]]:
+    """Measure a model in every format and runtime.
+
+    Args:
+        model: a released model's name, a run folder or a checkpoint.
+        folder: where the formats are written that are not there yet.
+        options: how to measure; batches are of one input.
+        data: labelled photos or a prepared set for keypoint models; synthetic faces when None.
+        frames: the same for detectors; synthetic frames when None.
+        progress: called with (rounds done, rounds).
+
+    Returns:
+        The rows, and what could not be measured here and why.
+
+    Raises:
+        KpedgeError: the model cannot be exported as ONNX, which the others are compared with.
+    """
+    weights = resolve_weights(model)
+    name = Path(model).stem if weights.parent == Path(model) else weights.stem
+    files, notes = write_formats(weights, folder, name)
+    if ONNX not in files:
+        raise KpedgeError(f"{model}: {notes[0] if notes else 'no ONNX file'}")
+    contestants = [Contestant(EAGER, weights), Contestant(COMPILED, weights)] if installed("torch") else []
+    contestants += [Contestant(kind, path) for kind, path in files.items()]
+    others = [backend for backend in BACKENDS if backend != ONNXRUNTIME and _can_read(backend, files[ONNX])]
+    contestants += [Contestant(ONNX, files[ONNX], backend=backend) for backend in others]
+    on_gpu, reasons = gpu_contestants(weights, files[ONNX])
+    contestants += on_gpu
+    with ExitStack() as stack:
+        workers, failed = open_workers(contestants, options.threads, stack)
+        notes += reasons + failed
+        reference = next(worker for one, worker in workers.items() if one.path == files[ONNX] and one.device == "cpu")
+        labelled = load_samples(reference, data, frames)
+        times = measure_rounds(workers, options, progress)
+        rows = []
+        for one, worker in workers.items():
+            timed = {threads: percentiles(rounds) for (threads, _), rounds in times[one].items()}
+            try:
+                difference, accuracy = compare(worker, reference), measure_accuracy(worker, labelled)
+                memory, modules = worker.usage()
+            except KpedgeError as error:
+                notes.append(f"{one.name}, {worker.opened.backend}: {error}")
+                continue
+            rows.append(
+                MatrixRow(
+                    name,
+                    "keypoints" if isinstance(labelled, TestFaces) else DEFAULT_DETECTOR,
+                    one.name if one.name in FORMATS or worker.opened.backend == TORCH else ONNX,
+                    worker.opened.backend,
+                    one.device,
+                    worker.opened.load_ms,
+                    {threads: median for threads, (median, _) in timed.items()},
+                    {threads: tail for threads, (_, tail) in timed.items()},
+                    memory,
+                    round(size_of(one.path) / 1e6, 3),
+                    installed_mb(modules),
+                    difference,
+                    round(accuracy, 6),
+                )
+            )
+    return rows, [f"{name}: {note}" for note in notes]
+
+
+def write_formats(weights: Path, folder: Path, name: str) -> tuple[dict[str, Path], list[str]]:
+    """A model's file in every format that can be written and run here, each checked as `kpedge export` does, and why
+    others cannot. Files that are there already are taken as they are.
+    """
+    files, notes = {}, []
+    for kind, one in FORMATS.items():
+        path = folder / f"{name}{one.suffix}"
+        try:
+            one.check_installed()
+            if not path.exists():
+                export_model(weights, folder, [kind], name=name)
+            if one.runs_here():
+                files[kind] = path
+            else:
+                notes.append(f"{kind}: written, not run here")
+        except Exception as error:  # noqa: BLE001 (converters raise what they like)
+            notes.append(f"{kind}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+    return files, notes
+
+
+def _can_read(backend: str, path: Path) -> bool:
+    """Whether a backend opens a file that another one's format wrote; most do not."""
+    try:
+        BACKENDS[backend](path, threads=1)
+    except Exception:  # noqa: BLE001 (runtimes raise what they like)
+        return False
+    return True
+
+
+def load_samples(model: Worker, data: Path | None, frames: Path | None) -> Samples:
+    """Labelled faces for a keypoint model, or frames for a detector; synthetic ones where there is no data."""
+    if isinstance(model.card, ModelCard):
+        return load_faces(data, keypoint_model(model))[0] if data else samples_to_check(model.card)
+    return load_frames(frames)[0] if frames else samples_to_check(model.card)
+
+
+def compare(model: Worker, reference: Worker) -> float:
+    """The largest difference of any output, in its extent, on random inputs; NaN if one is not finite."""
+    card = model.card
+    inputs = random_crops(COMPARED if isinstance(card, ModelCard) else COMPARED // 4, card.nominal_input_shape)
+    got, expected = model(inputs), reference(inputs)
+    largest = max(
+        float(np.abs(got[name] - expected[name]).max()) / extent for name, extent in card.extents.items() if name in got
+    )
+    return float(f"{largest:.2g}")
+
+
+def measure_accuracy(model: Worker, samples: Samples) -> float:
+    """Mean error on labelled faces, or a detector's average precision on labelled frames."""
+    if isinstance(samples, TestFaces):
+        return evaluate(model, samples, cast("ModelCard", model.card)).accuracy.nme_box
+    found = find_in(FaceDetector(cast("FrameModel", model), threshold=LOWEST), list(samples))[1]
+    return float(average_precision(match(found)))
+
+
+@functools.cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(metadata.packages_distributions())
+
+
+@functools.cache
+def _size(distribution: str) -> int:
+    """Bytes of an installed distribution's files."""
+    files = metadata.distribution(distribution).files or []
+    paths = (Path(str(file.locate())) for file in files)
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def installed_mb(modules: Iterable[str]) -> float:
+    """Megabytes of the distributions that some top-level modules belong to, without the standard library."""
+    known = _distributions()
+    standard = Path(sysconfig.get_path("stdlib")).name
+    names = {name for module in modules if module != standard for name in known.get(module, ()) if name != "kpedge"}
+    return round(sum(map(_size, names)) / 1e6, 1)
