@@ -159,7 +159,7 @@ def test_the_command_gives_a_document(quick, tmp_path, capsys):
     assert "640x480" in document["clip"]
     assert document["load"]["rate"] == 30
     assert document["machine"]
-    assert f"report: {tmp_path}/report/pipeline.json" in captured.err
+    assert f"report: {tmp_path}/report" in captured.err
 
 
 def test_the_command_gives_a_table(quick, capsys):
