@@ -138,7 +138,11 @@ def test_a_frame_set_is_measured_by_its_splits(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["detector", "--data", "{folder}", "--box-noise", "0.1"], 2, "--box-noise moves given boxes"),
+        (
+            ["detector", "--data", "{folder}", "--box-noise", "0.1"],
+            2,
+            "--box-noise and --flip-test are for keypoint models",
+        ),
         (["stage1", "--data", "{folder}", "--max-side", "320"], 2, "--max-side and --as-labelled are for a detector"),
         (["stage1", "--data", "{folder}", "--as-labelled"], 2, "--max-side and --as-labelled are for a detector"),
         (["detector", "--data", "{folder}", "--split", "test"], 2, "--split chooses of a frame set"),

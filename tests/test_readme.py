@@ -93,5 +93,7 @@ def test_links_lead_somewhere():
         text = re.sub(r"```.*?```", "", (ROOT / name).read_text(), flags=re.DOTALL)
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
             assert ((ROOT / name).parent / target).exists(), f"{name} links to {target}"
-        for target in re.findall(r"\b(?:docs|kpedge|tests|benchmarks|data|export)/[\w/]+\.(?:md|py|json|png)\b", text):
+        for target in re.findall(
+            r"(?<![\w/])(?:docs|kpedge|tests|benchmarks|data|export)/[\w/]+\.(?:md|py|json|png)\b", text
+        ):
             assert "NAME" in target or (ROOT / target).exists(), f"{name} names {target}"

@@ -39,7 +39,7 @@ def test_the_released_models_are_complete():
     assert (DEFAULT_MODEL, DEFAULT_DETECTOR) == ("stage3", "detector")
     assert KEYPOINT_NAMES == ["stage1", "stage2", "stage3"]
     assert models_folder() == ROOT / "export"
-    files = {path.name for path in models_folder().iterdir()}
+    files = {path.name for path in models_folder().iterdir() if path.is_file()}
     assert files == {
         f"{name}{suffix}" for name in NAMES for suffix in (".onnx", ".torchscript.pt", ".safetensors", ".json")
     }
@@ -49,7 +49,8 @@ def test_the_wheel_carries_onnx_files_weights_cards_and_the_sample():
     text = (ROOT / "pyproject.toml").read_text()
     included = dict(re.findall(r'^"(.+)" = "kpedge/_shipped/(.+)"$', text, re.MULTILINE))
     wanted = {f"export/{name}{suffix}" for name in NAMES for suffix in (".onnx", ".safetensors", ".json")} | {
-        "data/sample"
+        "data/sample",
+        "js/site",
     }
     assert included.keys() == wanted
     assert all((ROOT / source).exists() for source in included)

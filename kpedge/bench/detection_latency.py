@@ -21,6 +21,7 @@ from kpedge.core.images import read_image
 from kpedge.core.model_zoo import resolve_model, sample_photo
 from kpedge.export.test_inputs import random_crops
 from kpedge.runtime.detector import FaceDetector, detector_model, preprocess
+from kpedge.runtime.models import FOLLOWED
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.timing import time_calls
 
@@ -92,7 +93,8 @@ def bench_detection(
     """
     frame = sample_frame()
     model = OnnxModel(detector)
-    finder = FaceDetector(detector_model(model), side=max(FRAME))
+    finding = detector_model(model)
+    finder = FaceDetector(finding, side=max(FRAME), threshold=FOLLOWED * (finding.card.threshold or 0.0))
     fed = preprocess(frame, finder.model.card.stride)
     small = OnnxModel(resolve_model(REFERENCE))
     crop = random_crops(1, small.card.nominal_input_shape)
