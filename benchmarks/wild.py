@@ -51,6 +51,8 @@ BACKGROUND, MAIN = "noface", "faces21"
 SIDE = 640
 ALARMS = 0.01
 """Share of background photos in which a face may be found, rotated copies included."""
+MARGIN = 0.16
+"""How far the operating point stays from where another background photo would have a face, in logits."""
 RIGHT = 0.1
 """Largest mean error of five points that are right, in sides of the box."""
 Image = np.ndarray
@@ -320,7 +322,7 @@ def fit(everything: dict[str, list[Frame]], detector_sha256: str) -> JointScore:
         for column in ([frame.upright for frame in frames], [frame.rotated for frame in frames])
     )
     allowed = max(int(ALARMS * len(frames)), 1)
-    constant = float(theta[-1] - upright[allowed]) - 1e-3
+    constant = float(theta[-1] - upright[allowed]) - MARGIN
     taken = int((upright > upright[allowed] + 1e-3).sum())
     limit = float(rotated[allowed - taken]) - float(upright[allowed])
     print("logistic regression:", theta.round(4).tolist(), "highest of the background:", upright[:4].round(2).tolist())
