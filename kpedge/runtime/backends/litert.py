@@ -34,6 +34,7 @@ class LitertModel(SingleInputModel):
                 self._interpreter = litert.Interpreter(
                     model_content=read_bytes(path, CorruptModelError), num_threads=threads
                 )
+                self._interpreter.allocate_tensors()
                 self._run = self._interpreter.get_signature_runner()
         except (RuntimeError, ValueError) as error:
             raise CorruptModelError(f"{path}: LiteRT cannot load it: {str(error).splitlines()[0]}") from error
