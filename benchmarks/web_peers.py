@@ -35,7 +35,7 @@ from kpedge.core.images import read_image
 from kpedge.core.machine import describe
 from kpedge.core.model_zoo import sample_photo
 
-ROUNDS, PASSES, FRAMES = 3, 3, 20
+FRAMES = 20
 PATIENCE_MS = 600_000
 KPEDGE = ("kpedge.js", "worker.js", "ort.wasm.min.js", "ort-wasm-simd-threaded.js", "ort-wasm-simd-threaded.wasm")
 KPEDGE_MODELS = ("models/detector.onnx", "models/keypoints.onnx")
@@ -121,11 +121,11 @@ def serve(folder: Path) -> http.server.ThreadingHTTPServer:
     return server
 
 
-def measure(address: str) -> dict[str, Any]:
+def measure(address: str, rounds: int, passes: int) -> dict[str, Any]:
     """Times in Chromium."""
     first: dict[str, list[float]] = {"kpedge": [], "mediapipe": []}
     with launched() as browser:
-        for number in range(ROUNDS):
+        for number in range(rounds):
             for name in list(first) if number % 2 else reversed(first):
                 page = browser.new_context().new_page()
                 page.set_default_timeout(PATIENCE_MS)
@@ -137,11 +137,11 @@ def measure(address: str) -> dict[str, Any]:
         page = browser.new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.goto(address)
-        times, faces = page.evaluate("passes => frames(passes)", PASSES)
+        times, faces = page.evaluate("passes => frames(passes)", passes)
         version = browser.version
     return {
         "chromium": version,
-        "first_result_ms": {name: statistics.median(values) for name, values in first.items()},
+        "first_result_ms": {name: statistics.median(values) for name, values in first.items() if values},
         "frame_ms": {
             name: {"median": statistics.median(values), "p90": statistics.quantiles(values, n=10)[-1]}
             for name, values in times.items()
@@ -155,6 +155,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("site", "mediapipe", "task"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--rounds", type=int, default=5, help="of the time to the first result")
+    parser.add_argument("--passes", type=int, default=4, help="over the clip; the first is to warm up")
     arguments = parser.parse_args()
     if CHROMIUM is None:
         sys.exit("no Chromium: apt-get install chromium")
@@ -168,7 +170,7 @@ def main() -> None:
             (root / name).symlink_to(path.resolve())
         (root / "index.html").write_text(PAGE.replace("FRAMES", str(FRAMES)))
         server = serve(root)
-        times = measure(f"http://127.0.0.1:{server.server_port}/")
+        times = measure(f"http://127.0.0.1:{server.server_port}/", arguments.rounds, arguments.passes)
         server.shutdown()
     package = json.loads((arguments.mediapipe / "package.json").read_text())
     kpedge_files = [arguments.site / "kpedge" / name for name in (*KPEDGE, *KPEDGE_MODELS)]
