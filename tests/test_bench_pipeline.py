@@ -149,6 +149,7 @@ def quick(monkeypatch):
     return ["bench", "--pipeline", "--rounds", "1", "--calls", "3", "--warmup", "2"]
 
 
+@pytest.mark.slow
 def test_the_command_gives_a_document(quick, tmp_path, capsys):
     assert main([*quick, "--json", "--out", str(tmp_path / "report")]) == 0
     captured = capsys.readouterr()
@@ -171,6 +172,7 @@ def test_the_command_gives_a_table(quick, capsys):
     assert "one face at 30 frames a second:" in captured.err
 
 
+@pytest.mark.slow
 def test_a_report_is_not_overwritten_unasked(quick, tmp_path, capsys):
     (tmp_path / "pipeline.json").write_text("mine")
     assert main([*quick, "--out", str(tmp_path)]) == 1

@@ -176,6 +176,7 @@ def test_json_holds_the_same(runs, capsys):
     assert document["within_chance"] == []
 
 
+@pytest.mark.slow
 def test_twelve_runs_have_twelve_looks(tmp_path, capsys):
     folders = [make_run(tmp_path / f"run{number:02}", 0.03 + number / 1000, seed=number) for number in range(12)]
     picture = tmp_path / "out" / "compare.png"
