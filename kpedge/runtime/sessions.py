@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kpedge.core.card import METADATA_KEY, Card, Outputs, card_from_json
 from kpedge.core.errors import CorruptModelError, UsageError
 
+ort.disable_telemetry_events()  # builds that have telemetry record events from the import on
 CPU = "CPUExecutionProvider"
 """The execution provider that every onnxruntime has."""
 TINY_MODEL = (
