@@ -83,7 +83,8 @@ def matrix_figure(head: dict[str, Any], rows: Sequence[MatrixRow]) -> Any:
     """
     plots = importable("kpedge.core.plots", "train")
     models = [(name, list(some)) for name, some in groupby(rows, lambda row: row.model)]
-    figure, axes = plots.new_figure(len(models), (4.2 * len(models), 5.6))
+    width = max(7.5, 4.2 * len(models))
+    figure, axes = plots.new_figure(len(models), (width, 5.6))
     names = list(dict.fromkeys(_label(row) for row in rows))
     threads = head["threads"][0]
     shown: dict[str, Any] = {}
@@ -97,10 +98,13 @@ def matrix_figure(head: dict[str, Any], rows: Sequence[MatrixRow]) -> Any:
             style = {"color": f"C{place % 10}", "marker": MARKERS[place % len(MARKERS)], "alpha": 0.85}
             (shown[label],) = axis.plot(latency, accuracy, linestyle="none", markersize=8, **style)
         axis.set_xscale("log")
+        plots.plain_log_ticks(axis.xaxis)
         axis.set(title=model, xlabel=f"median ms per input, {threads} thread{'s' * (threads != 1)}")
         axis.set_ylabel("average precision" if is_detector(some[0]) else "mean error, % of the box")
         axis.ticklabel_format(axis="y", useOffset=False)
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(
+        shown.values(), shown.keys(), loc="outside lower center", ncols=int(width / 2.4), frameon=False, fontsize=8
+    )
     return figure
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 
 def new_figure(columns: int, inches: tuple[float, float]) -> tuple[Figure, list[Any]]:
@@ -24,6 +24,13 @@ def new_figure(columns: int, inches: tuple[float, float]) -> tuple[Figure, list[
 def count_along_x(axis: Any) -> None:
     """Mark whole numbers only on the horizontal axis: there is no epoch 2.5."""
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+
+
+def plain_log_ticks(axis: Any) -> None:
+    """Mark 0.1, 0.2, 0.5, 1 and so on along a logarithmic axis, without exponents."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def legend_below(axis: Any, columns: int = 2) -> None:
