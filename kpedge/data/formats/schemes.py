@@ -51,7 +51,8 @@ def numeric_order(names: Sequence[str]) -> list[int]:
     """The order of names that are all different numbers; otherwise the order in which they stand. Tools that sort
     names as text write 1, 10, 11, …, 2.
     """
-    numbered = all(name.isdecimal() for name in names) and len({int(name) for name in names}) == len(names)
+    numbered = all(name.isdecimal() and len(name) < 10 for name in names)
+    numbered = numbered and len({int(name) for name in names}) == len(names)
     return sorted(range(len(names)), key=lambda index: int(names[index])) if numbered else list(range(len(names)))
 
 
