@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kpedge.core.files import write_json
+from kpedge.core.keypoints import FACES21
 from kpedge.core.machine import cpu_name, versions
 from kpedge.core.model_zoo import models_folder, released_keypoint_models
 from kpedge.export.test_inputs import random_crops
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=50)
     parser.add_argument("--warmup", type=int, default=10)
     options = parser.parse_args()
-    files = {name: models_folder() / f"{name}.onnx" for name in released_keypoint_models()}
+    files = {name: models_folder() / f"{name}.onnx" for name in released_keypoint_models(FACES21.name)}
     settings = {"rounds": options.rounds, "calls": options.calls, "warmup": options.warmup}
     rows = measure(files, **settings)
     print(f"{cpu_name()}; onnxruntime, one crop a call, one thread; {settings}")

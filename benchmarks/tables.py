@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ablations import markdown
 
+from kpedge.core.keypoints import FACES21
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, models_folder, released_keypoint_models
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +28,7 @@ def rows() -> list[list[str]]:
     latency = json.loads((ROOT / "benchmarks" / "results" / "stages.json").read_text())["models"]
     references = json.loads((ROOT / "benchmarks" / "results" / "references.json").read_text())
     table = []
-    for name in released_keypoint_models():
+    for name in released_keypoint_models(FACES21.name):
         card = json.loads((models_folder() / f"{name}.json").read_text())
         figures = card["accuracy"]["test"]
         score = figures.get("face_score", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from kpedge.core.errors import ModelError
@@ -45,9 +46,15 @@ def released() -> list[str]:
     return sorted(path.stem for path in models_folder().glob("*.onnx"))
 
 
-def released_keypoint_models() -> list[str]:
-    """Names of the released models that find keypoints, in a crop."""
-    return [name for name in released() if name != DEFAULT_DETECTOR]
+def released_keypoint_models(scheme: str = "") -> list[str]:
+    """Names of the released models that find keypoints in a crop; with `scheme`, those of that keypoint scheme."""
+    names = [name for name in released() if name != DEFAULT_DETECTOR]
+    return [name for name in names if not scheme or _scheme(name) == scheme]
+
+
+def _scheme(name: str) -> str:
+    card = json.loads((models_folder() / f"{name}.json").read_text(encoding="utf-8"))
+    return str(card["keypoints"]["name"])
 
 
 def resolve_model(name: str | Path, suffix: str = ".onnx") -> Path:
