@@ -138,8 +138,10 @@ def prepare(
     label_format: Format = "auto",
     label: Label = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
-    validation: Annotated[float, typer.Option(help="Fraction of the photos outside test that validate.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Fraction that tests, where no list says which. 0: none.")] = 0.1,
+    validation: Annotated[float, typer.Option(help="Fraction of the other photos for validation.")] = 0.1,
+    test: Annotated[
+        float, typer.Option(help="Fraction of the photos for testing, unless a list names them; 0: none.")
+    ] = 0.1,
     test_list: Annotated[
         Path | None,
         typer.Option(help="Photos of the test split, one per line. (default: FOLDER/test_images.txt, if there)"),
@@ -152,7 +154,8 @@ def prepare(
         bool, typer.Option("--pointless", help="Crops: keep faces without points, to train the face score alone.")
     ] = False,
     context: Annotated[
-        float | None, typer.Option(help="How far beyond the box pixels are kept, in boxes a side. (default: 0.75)")
+        float | None,
+        typer.Option(help="Margin of pixels kept around a box, as a fraction of its side. (default: 0.75)"),
     ] = None,
     crop_size: Annotated[
         int | None,
@@ -170,7 +173,9 @@ def prepare(
             "boxes hold, face or head; points takes those. (default: what the format says)",
         ),
     ] = "",
-    strict: Annotated[bool, typer.Option("--strict", help="Fail instead of leaving broken rows out.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on the first broken row instead of leaving it out.")
+    ] = False,
     force: Force = False,
 ) -> None:
     """Split photos into train, validation and test; pack every face, and crops without one, for fast training.

@@ -31,7 +31,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of faces, training and noise.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a demo that is there.")] = False,
 ) -> None:
-    """Show everything, with no data, no camera and no network, in two to five minutes on two cores.
+    """Run the whole workflow offline, without data or camera, in two to five minutes on two cores.
 
     Renders synthetic faces, trains stage 3 on them briefly, exports it, checks and measures the files,
     tracks faces through a video with the released models, and writes a folder whose index.html shows the results. The

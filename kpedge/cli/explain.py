@@ -42,10 +42,11 @@ def explain(
         typer.Option(help="Name or number of a keypoint, or part of the face; repeatable. (default: all)"),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Layer whose maps outputs are traced back to. (default: the backbone's last)")
+        str | None, typer.Option(help="Layer to compute Grad-CAM for. (default: the backbone's last)")
     ] = None,
     averaged: Annotated[
-        bool, typer.Option("--averaged", help="Average gradients over the map first, as for a classifier.")
+        bool,
+        typer.Option("--averaged", help="Average gradients over the feature map first, as the original Grad-CAM does."),
     ] = False,
     force: Force = False,
 ) -> None:

@@ -28,7 +28,7 @@ Label = Annotated[
     typer.Option("--label", help="Name of the objects that are faces, in formats with names; may be repeated."),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Replace what is there; use labels although they look certainly wrong.")
+    bool, typer.Option("--force", help="Overwrite existing files, and use labels even if they look wrong.")
 ]
 
 

@@ -72,7 +72,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Train face-keypoint models, check their exports, run them on small devices."""
+    """Train, export, verify and run face-keypoint models."""
     del version
 
 

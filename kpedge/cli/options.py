@@ -25,7 +25,7 @@ OUTPUT_PANEL = "Outputs (any mix)"
 Data = Annotated[
     Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos, which is prepared first.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Backend = Annotated[
     str,

@@ -27,13 +27,13 @@ def preview(
     out: Annotated[Path, typer.Option(help="Image file to write.")],
     recipe: Annotated[str, typer.Option(help="Network whose training is shown.")] = "stage3",
     faces: Annotated[int, typer.Option(min=1, help="Faces, one per row, spread over the training split.")] = 8,
-    variants: Annotated[int, typer.Option(min=1, help="Disturbed samples of each face.")] = 8,
-    negatives: Annotated[bool, typer.Option("--negatives", help="Show what is no face instead.")] = False,
+    variants: Annotated[int, typer.Option(min=1, help="Augmented samples of each face.")] = 8,
+    negatives: Annotated[bool, typer.Option("--negatives", help="Show negatives instead of faces.")] = False,
     epoch: Annotated[int, typer.Option(min=1, help="Epoch of the first variant; the others follow it.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the augmentation, as in training.")] = 0,
     force: Force = False,
 ) -> None:
-    """Draw training samples with their points: each face undisturbed, then as successive epochs show it."""
+    """Draw training samples with their points: each face as it is, then as successive epochs augment it."""
     from dataclasses import replace
 
     from kpedge.core.errors import DataError, UsageError
@@ -61,5 +61,6 @@ def preview(
     chosen = spread(rows, faces)
     write_image(out, augmented_preview(plain, augmented, chosen, range(epoch, epoch + variants)))
     record_output(out)
-    output.say(f"{len(chosen)} rows: undisturbed, then epochs {epoch} to {epoch + variants - 1} of {recipe}")
+    last = epoch + variants - 1
+    output.say(f"{len(chosen)} rows: the crop as it is, then as augmented in epochs {epoch} to {last} of {recipe}")
     output.result(str(out))

@@ -32,7 +32,7 @@ def summary(
     ] = None,
     head: Annotated[str | None, typer.Option(help=f"One of {', '.join(HEADS)}. (default: the recipe's)")] = None,
     as_trained: Annotated[
-        bool, typer.Option("--as-trained", help="With the layers that are folded away at export.")
+        bool, typer.Option("--as-trained", help="Include the layers that export folds away.")
     ] = False,
     svg: Annotated[Path | None, typer.Option(help="SVG file for a drawing of the network.")] = None,
     force: Force = False,

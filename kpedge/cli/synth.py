@@ -32,13 +32,13 @@ def synth(
         typer.Option("--frames", help="Whole frames with none to six faces, instead of a face or two that fill them."),
     ] = False,
     background: Annotated[
-        int, typer.Option(min=0, help="Further photos without a face, in OUT/background: --format background.")
+        int, typer.Option(min=0, help="Number of photos without a face, written to OUT/background.")
     ] = 0,
     preview: Annotated[Path | None, typer.Option(help="Image file for a preview of faces with their points.")] = None,
     faces: Annotated[int, typer.Option(min=1, help="Faces on the preview.")] = 40,
     force: Force = False,
 ) -> None:
-    """Render photos of parametric heads in three dimensions, with exact points, as a data folder."""
+    """Render photos of 3D heads with exact keypoints, as a folder of labelled photos."""
     from kpedge.core.files import record_output, refuse_existing
     from kpedge.core.images import check_format, write_image
     from kpedge.synthetic import write_synthetic

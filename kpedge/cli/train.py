@@ -76,77 +76,51 @@ Device = Annotated[
 ]
 
 
-@app.command(
-    epilog=examples(
-        "kpedge train stage1 --epochs 40",
-        "kpedge train stage1 --data photos --out runs/stage1",
-        "kpedge train stage1 --data photos --out runs/stage1 --resume",
-        "kpedge train stage1 --data mine --init-from runs/stage1/best.pt --freeze 'conv*' --epochs 30",
-    )
+def _add_recipe(recipe: str, what: str, *lines: str, without: tuple[str, ...] = ()) -> None:
+    """Add the command of a keypoint recipe."""
+
+    @app.command(recipe, help=what, epilog=examples(*lines))
+    @config_flags(RECIPES[recipe], without=without)
+    def command(
+        config: TrainConfig,
+        data: Data = None,
+        extra_data: ExtraData = None,
+        out: Out = Path("runs") / recipe,
+        init_from: InitFrom = None,
+        resume: Resume = False,
+        find_lr: FindLr = False,
+        device: Device = "cpu",
+        force: Force = False,
+    ) -> None:
+        sets = _keypoint_sets(config, data, extra_data, force)
+        _train(recipe, config, sets, out, init_from, resume, find_lr, device, force)
+
+
+_add_recipe(
+    "stage1",
+    "Train the plain PReLU network of the course: keypoints from a grey 112x112 crop, MSE, SGD with momentum.",
+    "kpedge train stage1 --epochs 40",
+    "kpedge train stage1 --data photos --out runs/stage1",
+    "kpedge train stage1 --data photos --out runs/stage1 --resume",
+    "kpedge train stage1 --data mine --init-from runs/stage1/best.pt --freeze 'conv*' --epochs 30",
+    without=(*FIXED_NETWORKS["stage1"], *SCORE_ONLY),
 )
-@config_flags(RECIPES["stage1"], without=(*FIXED_NETWORKS["stage1"], *SCORE_ONLY))
-def stage1(
-    config: TrainConfig,
-    data: Data = None,
-    extra_data: ExtraData = None,
-    out: Out = Path("runs/stage1"),
-    init_from: InitFrom = None,
-    resume: Resume = False,
-    find_lr: FindLr = False,
-    device: Device = "cpu",
-    force: Force = False,
-) -> None:
-    """Train the plain PReLU network of the course: keypoints from a grey 112x112 crop, MSE, SGD with momentum."""
-    sets = _keypoint_sets(config, data, extra_data, force)
-    _train("stage1", config, sets, out, init_from, resume, find_lr, device, force)
-
-
-@app.command(
-    epilog=examples(
-        "kpedge train stage2 --data data/photos --out runs/stage2",
-        "kpedge train stage2 --data data/photos --out runs/resnet --backbone resnet18 --epochs 60",
-        "kpedge train stage2 --data data/photos --out runs/lr --find-lr",
-    )
+_add_recipe(
+    "stage2",
+    "Train the configurable network: backbone, head, loss, optimizer and augmentation as flags.",
+    "kpedge train stage2 --data data/photos --out runs/stage2",
+    "kpedge train stage2 --data data/photos --out runs/resnet --backbone resnet18 --epochs 60",
+    "kpedge train stage2 --data data/photos --out runs/lr --find-lr",
+    without=SCORE_ONLY,
 )
-@config_flags(RECIPES["stage2"], without=SCORE_ONLY)
-def stage2(
-    config: TrainConfig,
-    data: Data = None,
-    extra_data: ExtraData = None,
-    out: Out = Path("runs/stage2"),
-    init_from: InitFrom = None,
-    resume: Resume = False,
-    find_lr: FindLr = False,
-    device: Device = "cpu",
-    force: Force = False,
-) -> None:
-    """Train the configurable network: backbone, head, loss, optimizer and augmentation as flags."""
-    sets = _keypoint_sets(config, data, extra_data, force)
-    _train("stage2", config, sets, out, init_from, resume, find_lr, device, force)
-
-
-@app.command(
-    epilog=examples(
-        "kpedge train stage3 --data data/photos --out runs/stage3",
-        "kpedge train stage3 --data data/photos --extra-data data/background --extra-data data/more --out runs/stage3",
-        "torchrun --nproc-per-node 2 -m kpedge train stage3 --data data/photos --batch-size 32",
-    )
+_add_recipe(
+    "stage3",
+    "Train the model to deploy: keypoints, a face score, and the uncertainty of each point.",
+    "kpedge train stage3 --data data/photos --init-from stage3 --out runs/mine --epochs 20",
+    "kpedge train stage3 --data data/photos --out runs/stage3",
+    "kpedge train stage3 --data data/photos --extra-data data/background --extra-data data/more --out runs/stage3",
+    "torchrun --nproc-per-node 2 -m kpedge train stage3 --data data/photos --batch-size 32",
 )
-@config_flags(RECIPES["stage3"])
-def stage3(
-    config: TrainConfig,
-    data: Data = None,
-    extra_data: ExtraData = None,
-    out: Out = Path("runs/stage3"),
-    init_from: InitFrom = None,
-    resume: Resume = False,
-    find_lr: FindLr = False,
-    device: Device = "cpu",
-    force: Force = False,
-) -> None:
-    """Train the model to deploy: keypoints, a face score, and the uncertainty of each point."""
-    sets = _keypoint_sets(config, data, extra_data, force)
-    _train("stage3", config, sets, out, init_from, resume, find_lr, device, force)
 
 
 @app.command(
