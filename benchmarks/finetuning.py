@@ -111,13 +111,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, action="append", required=True, help="prepared set; repeatable")
     parser.add_argument("--synthetic", type=Path, required=True, help="prepared set of synthetic faces")
+    parser.add_argument("--weights", default="stage3", help="released weights: a name, or a file of an earlier release")
     parser.add_argument("--work", type=Path, default=Path("runs/finetuning"), help="folder of the runs")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     document = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"sets": {}, "runs": []}
     synthetic, seconds = pretrain(open_set(arguments.synthetic), arguments.work / "synthetic")
     document |= {"machine": describe(), "steps": STEPS, "synthetic_cpu_s": seconds}
-    released = resolve_weights("stage3")
+    released = resolve_weights(arguments.weights)
     starts = dict(zip(STARTS, (None, synthetic, released), strict=True))
     sets = [open_set(path) for path in arguments.data]
     for source in sets:

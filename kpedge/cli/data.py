@@ -220,7 +220,7 @@ def prepare(
     output.say_some([f"left out: {problem}" for problem in report.problems], "kpedge data check --json lists all")
     say_prepared(report.path, report.written, report.counts, len(report.problems))
     recipe = "detector" if frames else "stage3"
-    output.say(f"next: kpedge train {recipe} --data {report.path} --out runs/{recipe}")
+    output.say(f"next: kpedge train {recipe} --data {report.path} --out runs/{recipe} --init-from {recipe}")
 
 
 convert.register(app)
