@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.label import format_row, parse_row
@@ -20,6 +21,10 @@ from kpedge.data.preparation import PrepareOptions, prepare
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.sink import Controls
 from kpedge.synthetic import SyntheticPhoto, render_photo
+
+# A loaded machine is no reason to fail.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNT = 100
