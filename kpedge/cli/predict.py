@@ -270,12 +270,12 @@ def predict(
 
 @dataclass(slots=True)
 class _Tally:
-    """What the summary counts: images, faces, images without any, rejected boxes, and skipped photos by reason."""
+    """Counts for the summary: images, faces, images without any (and if boxes were rejected there), skipped photos."""
 
     images: int = 0
     faces: int = 0
     empty: int = 0
-    rejected: int = 0
+    rejected: bool = False
     skipped: Counter[str] = field(default_factory=Counter)
 
     def add(self, faces: Sequence[Face], *, searching: bool) -> None:
@@ -284,15 +284,14 @@ class _Tally:
         self.images += 1
         self.faces += real
         self.empty += not real
-        self.rejected += len(faces) - real
+        self.rejected |= not real and len(faces) > 0
 
     def summary(self, listed: bool) -> str:
         """The counts in words; where boxes were rejected and no face found, how to list them."""
         without = f" ({self.empty:,} without a face)" if self.empty else ""
         text = f"{format_count(self.images, 'image')}{without}, {format_count(self.faces, 'face')}"
         if self.rejected and self.empty and not listed:
-            boxes = "1 weaker detection was" if self.rejected == 1 else f"{self.rejected:,} weaker detections were"
-            text += f"; {boxes} rejected as no face: --keep-rejected lists them, --threshold accepts more"
+            text += "; weaker detections were rejected as no face: --keep-rejected lists them, --threshold accepts more"
         return text
 
 
