@@ -1,7 +1,7 @@
 """TorchScript: the one file that touches `torch.jit`.
 
 PyTorch has deprecated TorchScript and does not support it from Python 3.14 on. It stays a format of kpedge for
-programs, often in C++, that load it today; new ones should use ONNX. docs/deployment.md says so too.
+programs, often in C++, that load it today; new ones should use ONNX. docs/formats.md says so too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def _jit(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Call into `torch.jit` without its deprecation warning, which docs/deployment.md passes on instead."""
+    """Call into `torch.jit` without its deprecation warning, which docs/formats.md passes on instead."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*`torch\.jit.*", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message=r".*`torch\.jit.*", category=FutureWarning)
