@@ -66,8 +66,12 @@ def webcam(
         str,
         typer.Argument(help="Camera (number or part of its name), video, image, folder, URL, or - for standard input."),
     ] = "0",
-    model: Annotated[str, typer.Option(help="Keypoint model: an ONNX file, or a released stage 3.")] = DEFAULT_MODEL,
-    detector: Annotated[str, typer.Option(help="Face detector: an ONNX file, or a released model.")] = DEFAULT_DETECTOR,
+    model: Annotated[
+        str, typer.Option(help="Keypoint model: a file, a run folder or a released name.")
+    ] = DEFAULT_MODEL,
+    detector: Annotated[
+        str, typer.Option(help="Detector that finds the faces: a file, a run folder or a released name.")
+    ] = DEFAULT_DETECTOR,
     max_frames: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after this many frames.")] = None,
     duration: Annotated[float | None, typer.Option(min=0, metavar="S", help="Stop after this many seconds.")] = None,
     force: Force = False,
