@@ -47,7 +47,7 @@ class PipelineLatency:
 
     Attributes:
         faces: in it.
-        found: that were followed, in the mean over the frames.
+        found: that were tracked, in the mean over the frames.
         frames: that were timed.
         steps_ms: step -> mean time a frame, milliseconds.
         total_ms: their sum.
@@ -231,8 +231,8 @@ class Load:
         frames: that it got through.
         rate: frames a second that it was fed.
         decoding: of a run that only decodes.
-        tracking: beyond that, of a run that follows a face.
-        with_pose: likewise, and tells how the head is turned.
+        tracking: beyond that, of a run that tracks a face.
+        with_pose: the same, with the head pose.
     """
 
     seconds: float
@@ -248,7 +248,7 @@ class Load:
 
 
 def bench_load(seconds: float) -> Load:
-    """Measure the processor time of following one face at 30 frames a second."""
+    """Measure the processor time of tracking one face at 30 frames a second."""
     frames = max(2, round(seconds * RATE))
     trackers = (None, FaceTracker(pose=False), FaceTracker(pose=True))
     share, got = [], 0
