@@ -24,6 +24,7 @@ COMMANDS = {
     "export": "export",
     "predict": "predict",
     "webcam": "webcam",
+    "serve": "serve",
     "bench": "bench",
     "compare": "compare",
     "explain": "explain",

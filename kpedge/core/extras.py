@@ -21,6 +21,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "parquet": ("pyarrow",),
     "heic": ("pillow_heif",),
     "screen": ("mss",),
+    "serve": ("starlette", "uvicorn", "python_multipart", "prometheus_client"),
     "picamera": ("picamera2",),
     "virtual-camera": ("pyvirtualcam",),
     "openvino": ("openvino",),

@@ -125,7 +125,10 @@ def _decode_heic(data: bytes, name: str) -> Image:
     except MissingExtraError as error:
         raise ImageError(f"{name}: HEIC, which needs pillow-heif", error.advice) from error
     try:
-        image = np.asarray(heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=True))
+        container = heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=True)
+        if container.size[0] * container.size[1] > MAX_PIXELS:
+            raise ImageError(f"{name}: the image has more than {MAX_PIXELS:,} pixels")
+        image = np.asarray(container)
     except (ValueError, OSError, EOFError, RuntimeError, SyntaxError) as error:
         raise ImageError(f"{name}: cannot be decoded: {error}") from error
     return np.ascontiguousarray(image[..., :3], dtype=np.uint8)

@@ -1,0 +1,122 @@
+"""`kpedge serve`: faces and keypoints as an HTTP service for programs."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from kpedge import PIXEL_LIMIT
+from kpedge.cli import output
+from kpedge.cli.options import Backend, Provider, Threads, examples
+from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from kpedge.runtime.service.limits import Limits
+
+LIMITS = "Limits"
+"""A part of the help."""
+DEFAULTS = Limits()
+CONNECTIONS = 500
+"""Open at a time, idle ones included."""
+GRACE_S = 30
+"""Seconds that requests in flight may take to end when the service is stopped."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog=examples(
+            "kpedge serve",
+            "kpedge serve --host 0.0.0.0 --port 8080 --workers 4",
+            "kpedge serve --rate 0 --max-bytes 30000000",
+            "curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/predict",
+        )
+    )(serve)
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any that is free.")] = 8000,
+    model: Annotated[
+        str, typer.Option(help="Keypoint model: a file, a run folder or a released name.")
+    ] = DEFAULT_MODEL,
+    detector: Annotated[
+        str, typer.Option(help="Detector: a file, a run folder or a released name.")
+    ] = DEFAULT_DETECTOR,
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            help="Longer side in pixels at which photos are searched. (default: the detector's)", metavar="PX"
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        int, typer.Option(min=1, help="Bytes of the largest request.", metavar="N", rich_help_panel=LIMITS)
+    ] = DEFAULTS.max_bytes,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Pixels of the largest photo.", metavar="N", rich_help_panel=LIMITS)
+    ] = DEFAULTS.max_pixels,
+    queue: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Requests at a time; more are answered with 503.", metavar="N", rich_help_panel=LIMITS
+        ),
+    ] = DEFAULTS.queue,
+    rate: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Requests per second from one address, then 429; 0 for any number.",
+            metavar="N",
+            rich_help_panel=LIMITS,
+        ),
+    ] = DEFAULTS.rate,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Photos at a time, each in a thread.", metavar="N", rich_help_panel="Runtime")
+    ] = DEFAULTS.workers,
+    threads: Threads = 1,
+    provider: Provider = "cpu",
+    backend: Backend = "auto",
+) -> None:
+    """Find faces and keypoints for programs over HTTP: POST a photo to /v1/predict, get the JSON of `kpedge predict`.
+
+    / has a short documentation, /openapi.json the interface, /healthz and /metrics are for monitoring. SIGTERM and
+    Ctrl-C stop it when the requests in flight have ended. There is no authentication: only this machine can reach it,
+    unless --host says otherwise.
+    """
+    os.environ[PIXEL_LIMIT] = str(min(max_pixels, int(os.environ.get(PIXEL_LIMIT) or max_pixels)))  # before OpenCV
+    import signal
+
+    from kpedge.core.extras import EXTRAS, importable
+
+    for module in EXTRAS["serve"]:
+        importable(module, "serve")
+    import uvicorn
+
+    from kpedge.runtime.pipeline import FacePipeline
+    from kpedge.runtime.server.address import Address, bind, reachable_host
+    from kpedge.runtime.service.app import FaceService
+
+    def load() -> FacePipeline:
+        return FacePipeline(model, detector, max_side=max_side, threads=threads, provider=provider, backend=backend)
+
+    limits = Limits(max_bytes=max_bytes, max_pixels=max_pixels, queue=queue, rate=rate, workers=workers)
+    service = FaceService(load, limits)
+    address = Address(host, port)
+    with bind(address, "--host") as listener:
+        config = uvicorn.Config(
+            service.app,
+            http="h11",
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        output.say(f"listening on http://{reachable_host(host)}:{listener.getsockname()[1]}/")
+        if not address.loopback:
+            output.say("note: all who reach this address can use it; put a proxy in front that authenticates them")
+        # uvicorn raises the signal that stopped it again, once all requests have ended; that would be the exit code.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.signal(signal.SIGINT, lambda *_: None)
+        uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,148 @@
+"""`kpedge serve`: what a request gets, what is refused, and a stop that loses nothing."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SAMPLE
+
+from kpedge.cli.main import main
+from kpedge.runtime.pipeline import FacePipeline
+from kpedge.runtime.service.limits import Limits, RateLimit
+
+pytest.importorskip("starlette")
+from starlette.testclient import TestClient
+
+from kpedge.runtime.service.app import FaceService
+
+PHOTO = SAMPLE / "eileen_collins.jpg"
+
+
+@pytest.fixture(scope="module")
+def client():
+    limits = Limits(max_bytes=200_000, max_pixels=600_000, rate=0)
+    with TestClient(FaceService(FacePipeline, limits).app) as client:
+        yield client
+
+
+@pytest.mark.parametrize("flags", [(), ("pose", "names"), ("features",)], ids=str)
+def test_a_photo_gets_the_document_of_predict(client, capsys, flags):
+    assert main(["predict", str(PHOTO), "--json", *(f"--{flag}" for flag in flags)]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    parameters = dict.fromkeys(flags, "true")
+    as_body = client.post("/v1/predict", content=PHOTO.read_bytes(), params={**parameters, "name": str(PHOTO)})
+    as_form = client.post("/v1/predict", files={"photo": (str(PHOTO), PHOTO.read_bytes())}, params=parameters)
+    assert as_body.json() == as_form.json() == expected
+
+
+def large_png():
+    return cv2.imencode(".png", np.zeros((1000, 1000, 3), np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("request_of", "status"),
+    [
+        ({"content": b""}, 400),
+        ({"data": {"photo": "no file"}, "files": {}}, 422),
+        ({"content": b"--x--", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
+        ({"content": b"not an image"}, 422),
+        ({"content": PHOTO.read_bytes()[:9000]}, 422),
+        ({"content": bytes(200_001)}, 413),
+        ({"content": iter([bytes(150_000)] * 2)}, 413),  # chunked: its length is not known before
+        ({"files": {"photo": bytes(200_001)}}, 413),
+        ({"content": large_png()}, 413),
+        ({"content": b"x", "params": {"pose": "maybe"}}, 400),
+    ],
+)
+def test_a_bad_request_is_one_line_of_json(client, request_of, status):
+    response = client.post("/v1/predict", **request_of)
+    assert response.status_code == status
+    assert "\n" not in response.json()["error"]
+    assert client.post("/v1/predict", content=PHOTO.read_bytes()).status_code == 200, "it goes on"
+
+
+def test_other_paths_and_methods_are_errors_in_json(client):
+    assert (client.get("/nothing").status_code, client.get("/v1/predict").status_code) == (404, 405)
+    assert "error" in client.get("/nothing").json()
+
+
+def test_health_metrics_and_documentation(client):
+    assert client.get("/healthz").json() == {"status": "ok"}
+    client.post("/v1/predict", content=b"x")
+    assert re.search(r'^kpedge_requests_total\{status="422"\} [1-9]', client.get("/metrics").text, re.MULTILINE)
+    document = client.get("/openapi.json").json()
+    assert {path for path in document["paths"] if client.get(path).status_code == 404} == set()
+    assert "/openapi.json" in client.get("/").text
+
+
+def test_requests_beyond_the_queue_are_told_to_come_back():
+    started, go = threading.Event(), threading.Event()
+
+    class Slow(FacePipeline):
+        def __call__(self, image):
+            started.set()
+            go.wait(30)
+            return super().__call__(image)
+
+    service = FaceService(Slow, Limits(queue=1))
+    with TestClient(service.app) as client, ThreadPoolExecutor(1) as threads:
+        first = threads.submit(client.post, "/v1/predict", content=PHOTO.read_bytes())
+        assert started.wait(30)
+        second = client.post("/v1/predict", content=PHOTO.read_bytes())
+        go.set()
+        assert (second.status_code, int(second.headers["retry-after"])) == (503, 1)
+        assert first.result().status_code == 200
+
+
+def test_an_address_has_its_own_rate():
+    now = [0.0]
+    limit = RateLimit(2, lambda: now[0])
+    assert [limit.wait_s("a") > 0 for _ in range(3)] == [False, False, True]
+    assert not limit.wait_s("b")
+    now[0] = 0.5
+    assert [limit.wait_s("a") > 0 for _ in range(2)] == [False, True]
+    with TestClient(FaceService(FacePipeline, Limits(rate=1e-3)).app) as client:
+        statuses = [client.post("/v1/predict", content=PHOTO.read_bytes()).status_code for _ in range(2)]
+    assert statuses == [200, 429]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGTERM is POSIX's")
+def test_a_stop_waits_for_the_request_in_flight():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kpedge", "serve", "--port", "0"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        address = re.search(r"http://([\d.:]+)/", process.stderr.readline())[1]
+        data = PHOTO.read_bytes()
+        connection = http.client.HTTPConnection(address, timeout=60)
+        connection.putrequest("POST", "/v1/predict")
+        connection.putheader("Content-Length", str(len(data)))
+        connection.putheader("Expect", "100-continue")  # its answer says that the request is in flight
+        connection.endheaders()
+        assert b"100" in connection.sock.recv(100)
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(OSError):  # refused: it has stopped listening
+            for _ in range(1000):
+                socket.create_connection(address.split(":"), timeout=1).close()
+                threading.Event().wait(0.05)
+        connection.send(data)
+        assert len(json.load(connection.getresponse())["faces"]) == 1
+        connection.close()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.stderr.close()
+        process.wait()
