@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from kpedge.core.faces import ImageFaces as ImageFaces
     from kpedge.core.faces import Pose as Pose
     from kpedge.core.images import read_image as read_image
+    from kpedge.runtime.batch import BatchPredictor as BatchPredictor
     from kpedge.runtime.face_model import FaceModel as FaceModel
     from kpedge.runtime.face_model import load as load
     from kpedge.runtime.pipeline import FacePipeline as FacePipeline
@@ -52,6 +53,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "kpedge.runtime.face_model",
     "track": "kpedge.runtime.video",
+    "BatchPredictor": "kpedge.runtime.batch",
     "read_image": "kpedge.core.images",
     "FaceModel": "kpedge.runtime.face_model",
     "FaceTracker": "kpedge.runtime.tracker",
@@ -75,6 +77,7 @@ _HOMES = {
     "ParityError": "kpedge.core.errors",
 }
 __all__ = [
+    "BatchPredictor",
     "CorruptModelError",
     "DataError",
     "Detection",

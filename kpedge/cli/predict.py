@@ -29,11 +29,9 @@ from kpedge.core.text import format_count
 from kpedge.runtime.sinks.outputs import OUTPUTS, OutputContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from kpedge.core.faces import Face
-    from kpedge.core.geometry import Image
-    from kpedge.runtime.keypoints import KeypointPredictor
 
 SEARCH = "Search"
 """A part of the help."""
@@ -55,6 +53,7 @@ def register(app: typer.Typer) -> None:
             "kpedge predict photo.jpg",
             "kpedge predict photos --json --max-side 1280",
             "kpedge predict clip.mp4 --every 10 --csv faces.csv --features",
+            "kpedge predict photos --json --workers 8 > faces.jsonl",
             "kpedge predict photos --to label-studio --out prelabelled",
             "kpedge predict face.jpg --box 150,130,305,285",
             "kpedge predict photos/I/000007.jpg --boxes photos/I/label.txt --model runs/stage1/best.pt --json",
@@ -151,6 +150,12 @@ def predict(
     ] = False,
     features: Features = False,
     focal: Focal = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Processes that photos are shared among; one per core.", metavar="N", rich_help_panel="Runtime"
+        ),
+    ] = 1,
     threads: Threads = 1,
     provider: Provider = "cpu",
     backend: Backend = "auto",
@@ -176,37 +181,30 @@ def predict(
     if to is not None and (to not in TARGETS or out is None):
         raise UsageError(f"--to {to} needs a format and a folder", f"--to {'|'.join(TARGETS)} --out FOLDER")
 
+    from kpedge.cli.finder import Finder
     from kpedge.core.drawing import draw_face
     from kpedge.core.errors import DataError, ImageError, KpedgeError, SourceError
     from kpedge.core.faces import ImageFaces
     from kpedge.core.files import record_output
     from kpedge.core.images import write_image
-    from kpedge.core.model_zoo import resolve_model
-    from kpedge.export.load import open_model
-    from kpedge.runtime.detector import detector_model
     from kpedge.runtime.features import add_features, add_poses
-    from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
     from kpedge.runtime.overlay import Layers
-    from kpedge.runtime.photos import display_name, find_inputs, is_video, read_input, unread_line
-    from kpedge.runtime.pipeline import FacePipeline
+    from kpedge.runtime.photos import display_name, find_inputs, is_video, unread_line
     from kpedge.runtime.sinks.sink import LiveFrame
     from kpedge.runtime.sources.source import Frame
+    from kpedge.runtime.workers import PhotoReader, PhotoWorkers
 
     copied = None if to else out or (None if as_json else Path(DEFAULT_OUT))
     found, unread = find_inputs(images or [], out or copied)
     settings: dict[str, Any] = {"threads": threads, "provider": provider, "backend": backend}
-    opened = keypoint_model(open_model(resolve_model(model), **settings))
-    scheme = opened.card.scheme
-    keep_all = keep_rejected and opened.card.has_score and not searching
+    search: dict[str, Any] = {"threshold": threshold}
     if searching:
-        finder = detector_model(open_model(resolve_model(detector), **settings))
-        pipeline = FacePipeline(
-            opened, finder, max_side=max_side, threshold=threshold, keep_rejected=True, rotations=rotations
-        )
-        find: Callable[[str, Image], tuple[Face, ...]] = lambda _, image: pipeline(image)  # noqa: E731
-    else:
-        predictor = KeypointPredictor(opened, threshold=0.0 if keep_all else threshold)
-        found, find = _given(predictor, found, box or [], boxes)
+        search |= {"max_side": max_side, "rotations": rotations}
+    finder = Finder(model, detector, settings, search, boxes, [parse_box(text) for text in box or ()], keep_rejected)
+    scheme, find, named = finder.open()
+    found = list(dict.fromkeys(found or named))
+    if not found:
+        raise UsageError("no photo is given", "name one, or give --boxes FILE")
     copies = _annotated_copies(found, copied, force=force) if copied else {}
     written: dict[str, Path] = {}
     tally = _Tally()
@@ -221,11 +219,14 @@ def predict(
             from kpedge.data.prelabel import Prelabels
 
             labels = closing.enter_context(Prelabels(scheme, out, to, force=force))
+        # Boxes of a label file count pixels as they are stored; a person reads a box off a viewer.
+        pixels = bool(copies or sinks or labels)
+        reader = PhotoReader(finder.open_find, stored=boxes is not None, every=every, pixels=pixels)
+        pool = closing.enter_context(PhotoWorkers(reader, found, workers, output.say)) if workers > 1 else None
         for done, text in enumerate(found, 1):
             try:
-                # Boxes of a label file count pixels as they are stored; a person reads a box off a viewer.
-                for image in read_input(text, stored=boxes is not None, every=every, notify=output.say):
-                    faces, size = find(text, image.image), (image.image.shape[1], image.image.shape[0])
+                results = pool(text) if pool and pool.takes(text) else reader.read(text, find, output.say)
+                for image, faces, size in results:
                     tally.add(faces, searching=searching)
                     if searching and not keep_rejected:
                         faces = tuple(face for face in faces if len(face.keypoints))
@@ -333,28 +334,3 @@ def _annotated_copies(found: list[str], out: Path, *, force: bool) -> dict[str, 
             )
         refuse_existing(copies[text], force=force)
     return copies
-
-
-def _given(
-    predictor: KeypointPredictor, images: list[str], box: list[str], boxes: Path | None
-) -> tuple[list[str], Callable[[str, Image], tuple[Face, ...]]]:
-    """The photos, and a function that takes the boxes that are given for one."""
-    from kpedge.core.errors import ImageError, UsageError
-    from kpedge.core.files import real_path
-    from kpedge.core.geometry import as_box
-    from kpedge.data.labels import read_boxes
-
-    given = [as_box(parse_box(text)) for text in box]
-    by_photo = read_boxes(boxes) if boxes else {}
-    resolved = {real_path(photo): boxes_of for photo, boxes_of in by_photo.items()}
-    photos = list(dict.fromkeys(images or map(str, by_photo)))
-    if not photos:
-        raise UsageError("no photo is given", "name one, or give --boxes FILE")
-
-    def find(photo: str, image: Image) -> tuple[Face, ...]:
-        own = given or resolved.get(real_path(Path(photo)))
-        if not own:
-            raise ImageError(f"{photo}: {boxes} has no box for this photo")
-        return predictor(image, own)
-
-    return photos, find
