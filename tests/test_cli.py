@@ -104,7 +104,7 @@ def test_completion_can_be_shown():
             "--seed must be at least 0 and at most",
         ),
         (["data", "check", "{photos}", "--preview", "{tmp}/preview"], 1, "no such image format"),
-        (["summary", "stage99"], 2, "no network is called 'stage99'"),
+        (["summary", "stage99"], 1, "stage99: no such file, run folder or released model"),
         (["bench", "{tmp}/none.onnx"], 1, "no such file"),
         (["no-such-command"], 2, "No such command"),
         (["data", "check"], 2, "Missing argument"),
@@ -285,6 +285,14 @@ def test_summary(tmp_path, capsys):
     drawn = [element.text or "" for element in ElementTree.parse(tmp_path / "stage1.svg").iter()]
     assert sum(text == "Conv2d" for text in drawn) == 7
     assert any("conv1_1" in text and "8×54×54" in text for text in drawn)
+
+
+def test_summary_of_a_model(capsys):
+    assert main(["summary", "stage3-68"]) == 0
+    assert re.search(r"error\s+Linear\s+68 ", capsys.readouterr().out)
+    assert main(["summary", "detector", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["input"] == [3, 256, 320]
+    assert main(["summary", "detector", "--head", "heatmap"]) == 2
 
 
 def test_the_sample_is_labelled_in_the_format():

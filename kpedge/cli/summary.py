@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "kpedge summary stage1",
             "kpedge summary stage3 --as-trained",
+            "kpedge summary runs/mine",
             "kpedge summary stage2 --backbone resnet18 --json",
             "kpedge summary stage1 --svg stage1.svg",
         )
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def summary(
-    name: Annotated[str, typer.Argument(help="Name of a network.")],
+    name: Annotated[str, typer.Argument(help="Name of a network, or a model: released name, run folder, checkpoint.")],
     scheme: Scheme = "faces21",
     backbone: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(BACKBONES)}, or of torchvision. (default: the recipe's)")
@@ -48,25 +49,32 @@ def summary(
     from kpedge.core.card import COLOURS
     from kpedge.core.files import record_output, refuse_existing, write_text
     from kpedge.core.keypoints import scheme_named
+    from kpedge.core.model_zoo import resolve_weights
+    from kpedge.models.checkpoint import load_checkpoint
     from kpedge.models.keypoint_model import ARCHITECTURES, build_network
     from kpedge.models.network_svg import network_svg
     from kpedge.models.summary import summarise
     from kpedge.training.recipes import FIXED_NETWORKS, RECIPES, network_options
 
-    if name not in ARCHITECTURES:
-        raise UsageError(f"no network is called {name!r}", f"known: {', '.join(sorted(ARCHITECTURES))}")
     chosen: dict[str, Any] = {
         key: value for key, value in (("backbone", backbone), ("head", head)) if value is not None
     }
-    if chosen and name in FIXED_NETWORKS:
+    if chosen and (name in FIXED_NETWORKS or name not in ARCHITECTURES):
         raise UsageError(f"{name} has no choice of {' or '.join(chosen)}", "leave the flag out, or ask for stage2")
     if svg:
         refuse_existing(svg, force=force)
-    config = replace(RECIPES[name], **chosen)
-    architecture = {"name": name, "options": network_options(name, config), "folded": not as_trained}
-    network = build_network(architecture, len(scheme_named(scheme)))
-    size = ARCHITECTURES[name].size
-    shape = (COLOURS[config.colour], size, size)
+    if name in ARCHITECTURES:
+        config = replace(RECIPES[name], **chosen)
+        architecture = {"name": name, "options": network_options(name, config), "folded": not as_trained}
+        network = build_network(architecture, len(scheme_named(scheme)))
+        size = ARCHITECTURES[name].size
+        shape = (COLOURS[config.colour], size, size)
+    else:
+        loaded = load_checkpoint(resolve_weights(name))
+        model = loaded.model(name)
+        network = (model if as_trained else model.folded()).network
+        height, width, channels = loaded.card.nominal_input_shape
+        shape = (channels, height, width)
     layers = summarise(network, shape)
     parameters, flops = sum(layer.parameters for layer in layers), sum(layer.flops for layer in layers)
     if svg:
