@@ -309,11 +309,11 @@ def try_models(folder: Path, number: int, rng: random.Random) -> str:
             (load_checkpoint if rng.random() < 0.5 else load_weights)(folder / "try.pt")
         elif kind == "npz":
             from kpedge.data.packed import LAYOUT
-            from kpedge.data.storage import _read_columns
+            from kpedge.data.storage import read_columns
 
             with zipfile.ZipFile(folder / LAYOUT.table, "w") as archive, archive.open("boxes.npy", "w") as stream:
                 np.lib.format.write_array(stream, np.array([_gadget(ran, rng)], dtype=object), allow_pickle=True)
-            _read_columns(folder, LAYOUT)
+            read_columns(folder, LAYOUT)
         else:
             path = folder / f"try{Path(kind).suffix}"
             path.write_bytes(mutate((folder / kind).read_bytes(), rng))

@@ -112,7 +112,7 @@ def open_columns(path: Path, layout: Layout) -> tuple[dict[str, Any], dict[str, 
     """
     info = read_set_info(path, layout)
     _check_info(path, layout, info)
-    columns = _read_columns(path, layout)
+    columns = read_columns(path, layout)
 
     def check(condition: object, what: str) -> None:
         layout.require(condition, path, what)
@@ -150,7 +150,12 @@ def _check_info(path: Path, layout: Layout, info: dict[str, Any]) -> None:
     layout.require(isinstance(info.get("settings"), dict), path, "'settings' is missing or not a table")
 
 
-def _read_columns(path: Path, layout: Layout) -> dict[str, NDArray[Any]]:
+def read_columns(path: Path, layout: Layout) -> dict[str, NDArray[Any]]:
+    """The arrays of a set's table, as they stand in the file.
+
+    Raises:
+        DataError: the table is damaged, or holds anything but numbers.
+    """
     try:
         data = read_bytes(path / layout.table, DataError)
         with np.load(io.BytesIO(data), allow_pickle=False) as table:

@@ -36,7 +36,7 @@ def export_site(
     Args:
         out: the folder to write.
         model: a keypoint model with a face score: an ONNX file, or a released model's name.
-        detector: likewise.
+        detector: the same for the detector.
         force: replace a folder that exists.
 
     Returns:

@@ -99,7 +99,7 @@ def load(
 
     Args:
         model: a released name ("stage1", "stage2", "stage3"), a model file, or a run folder.
-        detector: likewise.
+        detector: the same for the detector.
         max_side: longer side, pixels, at which images are searched for faces; None for the detector's own.
         threshold: lowest score at which a box counts as a face; None for the model's own.
         threads: CPU threads of each model.

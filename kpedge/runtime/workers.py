@@ -36,7 +36,7 @@ class PhotoReader:
     Attributes:
         open_find: opens the models; for several processes it has to be picklable.
         stored: as `read_input` takes it.
-        every: likewise.
+        every: as `read_input` takes it, too.
         pixels: whether results keep the pixels.
     """
 
