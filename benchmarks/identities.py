@@ -1,4 +1,4 @@
-"""Who is who: ids of tracked faces against the truth, in scenes of rendered people (`kpedge.bench.people`).
+"""Who is who: ids of tracked faces against the truth, in scenes of rendered people (`people.py`).
 
     python benchmarks/identities.py --out identities.json
     python benchmarks/identities.py --detections detections.json      # boxes per frame, for other trackers
@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import cv2
+from people import KINDS, RATE, IdentityCount, make_scene
 
-from kpedge.bench.people import KINDS, RATE, IdentityCount, make_scene
 from kpedge.core.files import write_json
 from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.tracker import SIDE, FaceTracker

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -32,6 +35,16 @@ COUNT = 100
 SAMPLE = ROOT / "data" / "sample"
 PHOTOS = ROOT.parent / "shared" / "data" / "faces21"
 """Where the real photos lie on a machine that has them; they are never part of the project."""
+
+
+def load_script(path: Path) -> ModuleType:
+    """A script outside the package as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
 
 
 def template() -> np.ndarray:

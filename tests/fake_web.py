@@ -58,22 +58,13 @@ class Web:
         self.steps[path] = list(steps)
         return f"http://127.0.0.1:{self.port}{path}"
 
-    def ranges(self) -> list[str]:
-        """The `Range` header of each request, "" without one."""
-        return [headers.get("Range", "") for _, headers in self.asked]
-
 
 def good(data: bytes, after: int | None = None, then: Callable[[Handler], object] = lambda _: None) -> Step:
-    """The file, or the rest of it as `Range` asks; only its first `after` bytes, and then something else."""
+    """The file; or only its first `after` bytes, and then something else."""
 
     def step(handler: Handler) -> None:
-        start = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
-        if start >= len(data) > 0:
-            handler.head(416, Content_Range=f"bytes */{len(data)}", Content_Length=0)
-            return
-        span = {"Content_Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if start else {}
-        handler.head(206 if start else 200, Content_Length=len(data) - start, **span)
-        handler.wfile.write(data[start:][:after])
+        handler.head(200, Content_Length=len(data))
+        handler.wfile.write(data[:after])
         handler.wfile.flush()
         then(handler)
 

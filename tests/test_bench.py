@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import asdict
 
 import pytest
 
@@ -192,7 +193,7 @@ def test_the_matrix_is_rendered(tmp_path):
     axes = matrix_figure(head, ROWS).axes
     assert [(axis.get_title(), len(axis.lines)) for axis in axes] == [("stage9", 2), ("detector", 1)]
     assert matrix_png(head, ROWS)[:4] == b"\x89PNG"
-    json.dumps([row.to_dict() for row in ROWS])
+    json.dumps([asdict(row) for row in ROWS])
 
 
 @pytest.mark.parametrize("options", [["--matrix", "--detect"], ["--data", "x"], ["--matrix", "--batch", "2"]])

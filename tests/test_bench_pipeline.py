@@ -1,6 +1,7 @@
 """`kpedge bench --pipeline`, and the clips whose truth is known. No test asserts how fast anything is."""
 
 import json
+from dataclasses import asdict
 
 import cv2
 import numpy as np
@@ -113,7 +114,7 @@ def test_the_sums_of_a_row_are_right(rows):
         assert row.tracking_ms < row.total_ms
         assert row.ratio > 0
         assert row.network_ratio > 0
-        assert json.loads(json.dumps(row.to_dict()))["steps_ms"] == row.steps_ms
+        assert json.loads(json.dumps(asdict(row)))["steps_ms"] == row.steps_ms
 
 
 def test_a_tracked_frame_takes_few_calls_in_few_files(rows):
@@ -138,7 +139,7 @@ def test_the_load_of_a_process_that_is_fed(monkeypatch):
     assert load.rate == 30
     assert load.decoding > 0
     assert np.isfinite([load.tracking, load.with_pose]).all()
-    assert load.to_dict().keys() == {"seconds", "frames", "rate", "decoding", "tracking", "with_pose"}
+    assert asdict(load).keys() == {"seconds", "frames", "rate", "decoding", "tracking", "with_pose"}
 
 
 @pytest.fixture

@@ -4,25 +4,27 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from kpedge.cli.main import main
 from kpedge.core.boxes import box_of_points
-from kpedge.core.errors import MissingExtraError, OutputError, UsageError
+from kpedge.core.errors import MissingExtraError, OutputError
 from kpedge.core.faces import Face
 from kpedge.core.files import WRITTEN
 from kpedge.core.images import read_image
 from kpedge.demo import checks
 from kpedge.demo.checks import check_extras, check_target
-from kpedge.demo.make import make_faces, prepare_faces, train_model
-from kpedge.demo.settings import FACES_FROM, DemoSettings, demo_settings
+from kpedge.demo.make import prepare_faces, train_model
+from kpedge.demo.settings import FACES_FROM, QUICK, DemoSettings
 from kpedge.demo.story import TITLES, run_demo
 from kpedge.demo.tracking import compare, face_clip, record, track_video
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks import writers
+from kpedge.synthetic import write_synthetic
 from kpedge.synthetic.preview import synthetic_preview
 
 pytestmark = pytest.mark.slow
@@ -88,7 +90,7 @@ def told(small_demo):
 def test_the_folder_holds_what_the_report_says(small):
     document = json.loads((small / "report.json").read_text())
     assert document["kpedge_demo"] == checks.FORM
-    assert document["settings"] == SMALL.to_dict()
+    assert document["settings"] == asdict(SMALL)
     assert [step["title"] for step in document["steps"]] == list(TITLES)
     assert all(step["result"] for step in document["steps"])
     for name, size in document["files"].items():
@@ -109,7 +111,7 @@ def test_the_folder_holds_what_the_report_says(small):
 
 
 def test_the_model_follows_from_the_seed(small, tmp_path):
-    make_faces(tmp_path / "synthetic", SMALL, nobody)
+    write_synthetic(tmp_path / "synthetic", SMALL.photos, seed=SMALL.face_seed)
     source = prepare_faces(tmp_path / "synthetic", tmp_path / "set", SMALL, nobody)
     result = train_model(source, tmp_path / "run", SMALL, nobody)
     one, other = (load_checkpoint(path).card for path in (small / "run" / "best.pt", result.best))
@@ -160,7 +162,7 @@ def test_a_demo_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def full(*_arguments, **_options):
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr("kpedge.demo.story.make_faces", full)
+    monkeypatch.setattr("kpedge.demo.story.write_synthetic", full)
     with pytest.raises(OutputError, match="the disk is full"):
         run_demo(tmp_path / "demo", SMALL)
     assert list(tmp_path.iterdir()) == []
@@ -194,7 +196,7 @@ def test_ctrl_c_leaves_nothing(tmp_path, monkeypatch, capsys):
         assert [path.name[:6] for path in tmp_path.iterdir()] == [".demo."], "the work is hidden until it is done"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kpedge.demo.story.make_faces", interrupted)
+    monkeypatch.setattr("kpedge.demo.story.write_synthetic", interrupted)
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) not in (0, None)
     captured = capsys.readouterr()
@@ -219,15 +221,4 @@ def test_the_command_runs_the_story(small, tmp_path, monkeypatch, capsys):
     captured = capsys.readouterr()
     assert captured.out == f"{out / 'index.html'}\n"
     assert "1/8 a step" in captured.err
-    assert given == {"out": out, "settings": demo_settings(quick=True, threads=3, seed=5), "force": False}
-
-
-def test_settings_are_checked_once():
-    usual, quick = demo_settings(), demo_settings(quick=True)
-    assert usual.photos > quick.photos
-    assert usual.epochs > quick.epochs
-    assert usual.threads == 1
-    assert usual.training().epochs == usual.epochs
-    for wrong in ({"photos": 3}, {"epochs": 0}, {"seconds": 0.0}, {"threads": 0}, {"seed": -1}):
-        with pytest.raises(UsageError):
-            DemoSettings(**wrong)
+    assert given == {"out": out, "settings": DemoSettings(threads=3, seed=5, **QUICK), "force": False}

@@ -1,7 +1,6 @@
 """The programs and the notebook of docs/examples do what they say."""
 
 import csv
-import importlib.util
 import json
 import shutil
 import socket
@@ -9,7 +8,7 @@ import struct
 
 import numpy as np
 import pytest
-from conftest import ROOT, SAMPLE, make_photos
+from conftest import ROOT, SAMPLE, load_script, make_photos
 from fake_live import clip_frames, write_video
 
 from kpedge.core.images import read_image
@@ -20,10 +19,7 @@ EXAMPLES = ROOT / "docs" / "examples"
 
 
 def example(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(EXAMPLES / f"{name}.py")
 
 
 def test_an_album_becomes_a_table(tmp_path, capsys):

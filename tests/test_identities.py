@@ -2,17 +2,19 @@
 
 import numpy as np
 import pytest
+from conftest import ROOT, load_script
 from fake_live import scene
 
-from kpedge.bench.people import RATE, IdentityCount, make_scene
 from kpedge.runtime.tracker import FaceTracker
+
+people = load_script(ROOT / "benchmarks" / "people.py")
 
 
 def count(kind, number):
-    made, tracker, found = make_scene(kind, number), FaceTracker(pose=False), []
+    made, tracker, found = people.make_scene(kind, number), FaceTracker(pose=False), []
     for frame in range(made.frames):
-        found.append([(face.id, face.box) for face in tracker(made.frame(frame), frame / RATE)])
-    counted = IdentityCount()
+        found.append([(face.id, face.box) for face in tracker(made.frame(frame), frame / people.RATE)])
+    counted = people.IdentityCount()
     counted.add(made, found)
     return counted
 
@@ -35,7 +37,7 @@ def test_who_returns_has_the_same_id():
 
 
 def test_ids_that_are_wrong_are_counted():
-    made = make_scene("crossing", 0)
+    made = people.make_scene("crossing", 0)
     right = [[(place.person + 1, place) for place in made.visible(frame)] for frame in range(made.frames)]
 
     def counted(ids):
@@ -44,7 +46,7 @@ def test_ids_that_are_wrong_are_counted():
             half = [(place.x, place.y, place.side / 2) for _, place in row]
             boxes = [np.array([x - h, y - h, x + h, y + h]) for x, y, h in half]
             found.append([(ids(frame, one), box) for (one, _), box in zip(row, boxes, strict=True)])
-        result = IdentityCount()
+        result = people.IdentityCount()
         result.add(made, found)
         return result.swaps, result.new_ids, result.missed
 

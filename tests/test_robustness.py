@@ -1,22 +1,17 @@
 """`benchmarks/robustness.py` in short: no attempt of any part may end in a fault. Its long runs are recorded."""
 
-import importlib.util
 import json
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, load_script
 
 from kpedge.core.card import card_from_json
 from kpedge.core.errors import CorruptModelError
 from kpedge.data.formats.named_faces import Shape, group_shapes
 from kpedge.data.rows import is_file, is_folder
 
-spec = importlib.util.spec_from_file_location("robustness", ROOT / "benchmarks" / "robustness.py")
-robustness = importlib.util.module_from_spec(spec)
-sys.modules["robustness"] = robustness  # dataclasses look there
-spec.loader.exec_module(robustness)
+robustness = load_script(ROOT / "benchmarks" / "robustness.py")
 
 SHORT = {"labels": 150, "images": 150, "sets": 150, "models": 60, "downloads": 20, "kills": 5}
 

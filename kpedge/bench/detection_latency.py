@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,6 @@ class DetectionLatency:
     median_ms: float
     p95_ms: float
     ratio: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """The row as plain JSON types."""
-        return asdict(self)
 
 
 def sample_frame() -> Image:

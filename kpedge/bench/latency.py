@@ -9,9 +9,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,10 +75,6 @@ class LatencyRow:
     median_ms: float
     p95_ms: float
     ratio: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The row as plain JSON types."""
-        return asdict(self)
 
 
 def measure_rounds(

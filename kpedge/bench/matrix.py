@@ -6,10 +6,10 @@ import functools
 import sysconfig
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -72,10 +72,6 @@ class MatrixRow:
     install_mb: float
     difference: float
     accuracy: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """The row as plain JSON types."""
-        return asdict(self)
 
 
 def bench_matrix(

@@ -12,10 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import cv2
 import numpy as np
@@ -69,10 +68,6 @@ class PipelineLatency:
     network_ratio: float
     calls: int
     files: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """The row as plain JSON types."""
-        return asdict(self)
 
 
 def write_clip(path: Path, clip: FaceClip, frames: int) -> None:
@@ -241,10 +236,6 @@ class Load:
     decoding: float
     tracking: float
     with_pose: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures as plain JSON types."""
-        return asdict(self)
 
 
 def bench_load(seconds: float) -> Load:

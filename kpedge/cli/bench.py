@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,7 +127,7 @@ def bench(
     with output.progress("rounds") as update:
         card, rows, notes = bench_latency(chosen, options, progress=update)
     head = header(card, options, where)
-    document = {**head, "rows": [row.to_dict() for row in rows], "notes": notes}
+    document = {**head, "rows": [asdict(row) for row in rows], "notes": notes}
     if out:
         contents = (document, markdown(head, rows).encode(), latency_png(head, rows))
         write_report(targets, dict(zip(targets, contents, strict=True)))
@@ -180,7 +181,7 @@ def _bench_matrix(
                 )
             rows += some
             notes += reasons
-    document = {**head, "rows": [row.to_dict() for row in rows], "notes": notes}
+    document = {**head, "rows": [asdict(row) for row in rows], "notes": notes}
     if out:
         contents = (document, matrix_markdown(head, rows, notes).encode(), matrix_png(head, rows))
         write_report(targets, dict(zip(targets, contents, strict=True)))
@@ -232,7 +233,7 @@ def _bench_detection(
         )
     frame = f"{FRAME[0]}x{FRAME[1]}"
     settings = {"frame": frame, "threads": 1, "rounds": rounds, "calls": calls, "warmup": warmup}
-    document = {**settings, "machine": where, "rows": [row.to_dict() for row in rows]}
+    document = {**settings, "machine": where, "rows": [asdict(row) for row in rows]}
     if out:
         write_report(targets, dict.fromkeys(targets, document))
         output.say(f"report: {out}")
@@ -271,7 +272,7 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
     load = bench_load(LOAD_SECONDS)
     clip = f"{SIZE[0]}x{SIZE[1]} at {RATE:g} frames a second, faces of {FACE_SIDE:g} px"
     settings = {"clip": clip, "threads": 1, "rounds": rounds, "frames": frames, "warmup": warmup}
-    document = {**settings, "machine": where, "rows": [row.to_dict() for row in rows], "load": load.to_dict()}
+    document = {**settings, "machine": where, "rows": [asdict(row) for row in rows], "load": asdict(load)}
     if out:
         write_report(targets, dict.fromkeys(targets, document))
         output.say(f"report: {out}")

@@ -41,13 +41,13 @@ def demo(
 
     check_extras()
     check_target(out, force=force)  # before PyTorch is imported, which takes seconds
-    from kpedge.demo.settings import demo_settings
+    from kpedge.demo.settings import QUICK, DemoSettings
     from kpedge.demo.story import run_demo
 
     try:
         page = run_demo(
             out,
-            demo_settings(quick=quick, threads=threads, seed=seed),
+            DemoSettings(threads=threads, seed=seed, **(QUICK if quick else {})),
             force=force,
             watch=output.progress,
             say=output.say,

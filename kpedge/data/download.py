@@ -1,11 +1,13 @@
-"""Download one file over HTTP with pooch and requests: retried, resumed, verified, and only then given its name."""
+"""Download one file over HTTP with pooch and requests: retried, verified, and only then given its name."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -23,7 +25,7 @@ pooch.get_logger().setLevel("WARNING")
 MAX_SIZE = 4_000_000_000
 """Bytes of a file whose size is not known, at most."""
 CHUNK = 1 << 14
-"""Bytes read at once; those of the last, incomplete block are lost when a connection breaks."""
+"""Bytes read at once."""
 TEMPORARY = (408, 416, 425, 429, 500, 502, 503, 504)
 """HTTP status codes after which another try may succeed."""
 
@@ -55,14 +57,11 @@ def download(
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> Path:
-    """Download a file into a folder.
-
-    A part that an earlier run left is continued if the file's checksum is known, because only then a mixture of two
-    versions would be noticed.
+    """Download a file into a folder, where it appears once it is whole and verified.
 
     Args:
-        file: what to download; its checksum, if known, is verified before the file gets its name.
-        folder: where it goes.
+        file: what to download; its checksum, if known, is verified.
+        folder: where it goes. A file of that name and checksum is not downloaded again.
         max_size: bytes at most if `file.size` is None.
         timeout: seconds without a byte after which a connection is dropped.
         tries: connections that may fail before giving up; the pause between them doubles from one second.
@@ -70,65 +69,53 @@ def download(
         notify: called with a line about each failed try.
 
     Raises:
-        DownloadError: the server does not deliver the file. A part of it stays for the next run.
-        ChecksumError: what arrived is not the file. Nothing of it stays.
+        DownloadError: the server does not deliver the file.
+        ChecksumError: what arrived is not the file.
         OutputError: the disk is full or not writable.
     """
     check_url(file.url)
-    notify = notify or (lambda _: None)
     if file.checksum is None:
         (folder / file.name).unlink(missing_ok=True)  # pooch would take it for the download
-    transfer = _Transfer(file, folder, max_size, timeout, progress)
-    failures, mixed = 0, False
-    while True:
+    transfer = _Transfer(file, max_size if file.size is None else file.size, timeout, progress)
+    for failures in itertools.count(1):
         try:
             return Path(pooch.retrieve(file.url, file.checksum, file.name, folder, downloader=transfer))
         except requests.RequestException as error:
-            failures += 1
             reason, advice = _explain(error, timeout)
             if advice or failures >= tries:
                 tried = "" if advice else f"; gave up after {failures} tries"
                 raise DownloadError(f"{file.url}: {reason}{tried}", advice or "run the command again later") from error
             pause = 2.0 ** (failures - 1)
-            notify(f"{file.name}: {reason}; try {failures + 1} of {tries} in {pause:.0f} s")
+            if notify:
+                notify(f"{file.name}: {reason}; try {failures + 1} of {tries} in {pause:.0f} s")
             time.sleep(pause)
         except ValueError as error:  # from pooch: the checksum differs
-            if mixed or not transfer.resumed:
-                raise ChecksumError(
-                    f"{file.url}: the content does not match {file.checksum}",
-                    "the file was changed, on the server or on its way: do not use it",
-                ) from error
-            mixed = True
-            notify(f"{file.name}: its parts do not fit together; starting over")
+            raise ChecksumError(
+                f"{file.url}: the content does not match {file.checksum}",
+                "the file was changed, on the server or on its way: do not use it",
+            ) from error
+    raise AssertionError("unreachable")
 
 
+@dataclass(slots=True)
 class _Transfer:
-    """A downloader for pooch that continues `NAME.part` and checks each response before its body.
+    """A downloader for pooch that checks each response before its body, and the size while it arrives."""
 
-    Attributes:
-        resumed: whether the last download continued a part.
-    """
-
-    def __init__(self, file: RemoteFile, folder: Path, max_size: int, timeout: float, progress: Any) -> None:
-        self.file, self.limit = file, max_size if file.size is None else file.size
-        self.part, self.timeout, self.progress = folder / f"{file.name}.part", timeout, progress
-        self.resumed = False
-        self.response: Any = None
+    file: RemoteFile
+    limit: int
+    timeout: float
+    progress: Progress | None
+    size: int = 0
+    total: int = 0
+    stream: Any = None
+    response: Any = None
 
     def __call__(self, url: str, output: str, _pooch: Any) -> None:
-        try:
-            self.stream = self.part.open("ab" if self.file.checksum else "wb")
-        except OSError as error:
-            raise output_error(self.part, error) from error
-        with self.stream:
-            self.size, self.total = self.stream.tell(), 0
-            self.resumed = self.size > 0
-            headers = {"Accept-Encoding": "identity", "User-Agent": f"kpedge/{__version__}"}
-            if self.resumed:
-                headers["Range"] = f"bytes={self.size}-"
-            http = pooch.HTTPDownloader(
-                chunk_size=CHUNK, timeout=self.timeout, headers=headers, hooks={"response": self.inspect}
-            )
+        self.size = self.total = 0
+        headers = {"Accept-Encoding": "identity", "User-Agent": f"kpedge/{__version__}"}
+        hooks = {"response": self.inspect}
+        http = pooch.HTTPDownloader(chunk_size=CHUNK, timeout=self.timeout, headers=headers, hooks=hooks)
+        with Path(output).open("wb") as self.stream:
             try:
                 http(url, self, None)
             finally:  # pooch leaves the connection open when it fails
@@ -136,7 +123,6 @@ class _Transfer:
                     self.response.close()
         if self.size < self.total:
             raise requests.ConnectionError(f"ended after {self.size:,} of {self.total:,} bytes")
-        self.part.replace(output)
 
     def inspect(self, response: Any, **_: Any) -> None:
         """Check a response before its body is read."""
@@ -146,48 +132,37 @@ class _Transfer:
             if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
                 raise DownloadError(f"{url}: the server redirects from https to {target}", "do not use this server")
             return
-        if response.status_code == 416:  # the part is too long
-            self.restart()
         if not response.ok:  # the downloader raises
             return
         is_page = response.headers.get("content-type", "").startswith("text/html")
-        if is_page or response.status_code not in (200, 206 if self.resumed else 200):
+        if is_page or response.status_code != 200:
             what = "a web page" if is_page else f"HTTP {response.status_code}"
             raise DownloadError(
                 f"{url}: the server sends {what} instead of the file",
                 "it may have moved or need a login: open the address in a browser",
             )
-        if response.status_code == 200:
-            self.restart()
-        self.total = max(self.size + int(response.headers.get("content-length", 0)), self.file.size or 0)
+        self.total = max(int(response.headers.get("content-length", 0)), self.file.size or 0)
         self.check_limit(self.total)
-        refuse_full_disk(self.part.parent, self.total - self.size, "are still to come")
-
-    def restart(self) -> None:
-        """Drop what has arrived."""
-        self.stream.truncate(0)
-        self.size, self.resumed = 0, False
+        refuse_full_disk(Path(self.stream.name).parent, self.total, "are still to come")
 
     def check_limit(self, size: int) -> None:
         """Raise an error if so many bytes are too many."""
-        if size <= self.limit:
-            return
-        self.restart()
-        if self.file.size is not None:
+        if size > self.limit and self.file.size is not None:
             raise ChecksumError(f"{self.file.url}: more than the {self.limit:,} bytes of the file", "do not use it")
-        raise DownloadError(f"{self.file.url}: more than {self.limit:,} bytes", "raise the limit with --max-size")
+        if size > self.limit:
+            raise DownloadError(f"{self.file.url}: more than {self.limit:,} bytes", "raise the limit with --max-size")
 
     def write(self, block: bytes) -> None:
         """Take what arrived: to pooch's downloader this object is the file."""
-        self.check_limit(self.size + len(block))
+        self.size += len(block)
+        self.check_limit(self.size)
         try:
             self.stream.write(block)
             self.stream.flush()
         except OSError as error:
             with suppress(OSError):  # closing tries to write the rest once more
                 self.stream.close()
-            raise output_error(self.part, error) from error
-        self.size += len(block)
+            raise output_error(Path(self.stream.name).with_name(self.file.name), error) from error
         if self.progress:
             self.progress(self.file.name, self.size, self.total or None)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kpedge.bench.latency import BenchOptions, LatencyRow, bench_latency
+from kpedge.bench.latency import BenchOptions, bench_latency
 from kpedge.bench.report import header, latency_png, markdown
 from kpedge.core.drawing import face_pictures
 from kpedge.core.files import write_bytes, write_json, write_text
@@ -28,17 +28,12 @@ from kpedge.export.registry import DEFAULT_FORMATS
 from kpedge.export.verification import FileCheck, verify
 from kpedge.runtime.keypoints import CropModel, keypoint_model
 from kpedge.runtime.sessions import OnnxModel
-from kpedge.synthetic import TERMS, SyntheticReport, write_synthetic
+from kpedge.synthetic import TERMS
 from kpedge.training.loop import train
 from kpedge.training.task import TrainResult
 
 Progress = Callable[..., None]
 """Called with (done, of how many) and, optionally, a line to show next to them."""
-
-
-def make_faces(folder: Path, settings: DemoSettings, progress: Progress) -> SyntheticReport:
-    """Render the photos and their labels."""
-    return write_synthetic(folder, settings.photos, seed=settings.face_seed, progress=progress)
 
 
 def prepare_faces(photos: Path, out: Path, settings: DemoSettings, progress: Progress) -> PreparedSet:
@@ -135,21 +130,17 @@ def predictions(one: Measured, *, count: int = SHOWN, columns: int = 6, side: in
     )
 
 
-def measure_latency(
-    files: Sequence[Path], out: Path, settings: DemoSettings, progress: Progress
-) -> tuple[dict[str, Any], list[LatencyRow]]:
-    """Time the model in its three forms, and the released ones, in the same rounds on one thread; write the report.
-
-    Returns:
-        What has to be known to read the figures, and the rows that could be measured here.
+def measure_latency(files: Sequence[Path], out: Path, settings: DemoSettings, progress: Progress) -> dict[str, Any]:
+    """Time the model in its three forms, and the released ones, in the same rounds on one thread; write the report, and
+    return what is in its JSON file.
     """
     options = BenchOptions(threads=(1,), rounds=settings.rounds, calls=settings.calls)
     others = {f"released {name}": resolve_model(name) for name in released_keypoint_models()}
     where = describe()  # before the rounds, whose own load it should not include
     card, measured, _ = bench_latency(files, options, others=others, progress=progress)
     head = header(card, options, where)
-    document = {**head, "rows": [row.to_dict() for row in measured]}
+    document = {**head, "rows": [asdict(row) for row in measured]}
     write_json(out / "latency.json", document)
     write_text(out / "latency.md", markdown(head, measured))
     write_bytes(out / "latency.png", latency_png(head, measured))
-    return head, measured
+    return document

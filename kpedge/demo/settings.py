@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from kpedge.core.errors import UsageError
 from kpedge.training.config import TrainConfig
 from kpedge.training.recipes import RECIPES
 
@@ -14,7 +13,9 @@ NAME = "demo"
 """Of the model that is trained, and of its files."""
 FACES_FROM = 1_000_000
 """The seeds of the demo's synthetic faces start here: the released models were trained on `kpedge data synth --seed 1`,
-and are to be measured on faces that they have not seen."""
+and are measured on faces that they have not seen."""
+QUICK: dict[str, Any] = {"photos": 200, "epochs": 8, "rounds": 3, "seconds": 4.2}
+"""Settings of `--quick`: everything, with too little training for its figures to mean anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,7 @@ class DemoSettings:
         rounds: in which every form of the model has a turn when it is timed.
         calls: timed calls in a turn.
         seconds: of the video.
-        threads: of the training. On a machine that does other things, too, two wait for each other more than they
-            help, and one gives the same model everywhere.
+        threads: of the training; one gives the same model everywhere.
         seed: of faces, above `FACES_FROM`, of training and noise.
     """
 
@@ -39,12 +39,6 @@ class DemoSettings:
     seconds: float = 9.6
     threads: int = 1
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.photos < FEWEST_PHOTOS:
-            raise UsageError(f"a demo takes at least {FEWEST_PHOTOS} photos, not {self.photos}")
-        if min(self.epochs, self.rounds, self.calls, self.threads) < 1 or not self.seconds > 0 or self.seed < 0:
-            raise UsageError("the settings of a demo are numbers above 0, its seed one of 0 and more")
 
     @property
     def face_seed(self) -> int:
@@ -67,23 +61,3 @@ class DemoSettings:
             threads=self.threads,
             seed=self.seed,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON types."""
-        return asdict(self)
-
-
-FEWEST_PHOTOS = 30
-"""Fewer leave a split without a face."""
-
-
-def demo_settings(*, quick: bool = False, threads: int = 1, seed: int = 0) -> DemoSettings:
-    """The settings of the command.
-
-    Args:
-        quick: everything, with little training: for a look, whose figures say nothing.
-        threads: of the training.
-        seed: of faces, training and noise.
-    """
-    usual = DemoSettings(threads=threads, seed=seed)
-    return replace(usual, photos=200, epochs=8, rounds=3, seconds=4.2) if quick else usual

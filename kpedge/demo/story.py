@@ -22,7 +22,6 @@ from kpedge.demo.make import (
     TRAINED,
     Progress,
     export_and_check,
-    make_faces,
     measure_accuracy,
     measure_latency,
     predictions,
@@ -33,6 +32,7 @@ from kpedge.demo.report import page
 from kpedge.demo.settings import DemoSettings
 from kpedge.demo.tracking import RATE, face_clip, record, stills, track_video
 from kpedge.runtime.overlay import Layers
+from kpedge.synthetic import write_synthetic
 from kpedge.synthetic.preview import synthetic_preview
 
 SCRATCH = "prepared"
@@ -51,23 +51,6 @@ Say = Callable[[str], None]
 """Takes one line for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A step that was done.
-
-    Attributes:
-        title: what it was.
-        seconds: that it took.
-        cpu_seconds: of processor time in them; much less than that where the machine does other things.
-        result: what came out, a sentence.
-    """
-
-    title: str
-    seconds: float
-    cpu_seconds: float
-    result: str
-
-
 TITLES = (
     "Render synthetic faces",
     "Prepare them",
@@ -82,31 +65,33 @@ TITLES = (
 
 
 @dataclass(slots=True)
-class _Log:
-    """Tells each step, and keeps what came out."""
+class _Step:
+    """A step that is being done, and the sentence that says what came out."""
 
-    watch: Watch
-    say: Say
-    steps: list[Step] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def step(self) -> Iterator[_Running]:
-        title = TITLES[len(self.steps)]
-        numbered = f"{len(self.steps) + 1}/{len(TITLES)} {title}"
-        self.say(numbered)
-        began, used = time.perf_counter(), time.process_time()
-        with self.watch(title) as progress:
-            running = _Running(progress)
-            yield running
-        seconds = time.perf_counter() - began
-        self.steps.append(Step(title, round(seconds, 2), round(time.process_time() - used, 2), running.result))
-        self.say(f"    {running.result} ({seconds:.1f} s)")
+    progress: Progress
+    result: str = ""
 
 
 @dataclass(slots=True)
-class _Running:
-    progress: Progress
-    result: str = ""
+class _Log:
+    """Prints each step, and keeps its title, its time and what came out."""
+
+    watch: Watch
+    say: Say
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[_Step]:
+        title = TITLES[len(self.steps)]
+        self.say(f"{len(self.steps) + 1}/{len(TITLES)} {title}")
+        began, used = time.perf_counter(), time.process_time()
+        with self.watch(title) as progress:
+            step = _Step(progress)
+            yield step
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - used
+        times = {"seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2)}
+        self.steps.append({"title": title, **times, "result": step.result})
+        self.say(f"    {step.result} ({seconds:.1f} s)")
 
 
 def run_demo(
@@ -144,14 +129,14 @@ def run_demo(
     with atomic_folder(out) as folder:
         document: dict[str, Any] = {
             "kpedge_demo": FORM,
-            "settings": settings.to_dict(),
+            "settings": asdict(settings),
             "machine": machine,
             **_make_a_model(folder, settings, log),
             **_track_faces(folder, settings, log),
         }
-        document["steps"] = [asdict(step) for step in log.steps]
+        document["steps"] = log.steps
         document["seconds"] = round(time.perf_counter() - began, 1)
-        document["cpu_seconds"] = round(sum(step.cpu_seconds for step in log.steps), 1)
+        document["cpu_seconds"] = round(sum(step["cpu_seconds"] for step in log.steps), 1)
         document["files"] = {
             str(path.relative_to(folder)): path.stat().st_size
             for path in sorted(folder.rglob("*"))
@@ -168,7 +153,7 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
     """The first half: faces, a model, its files, its figures."""
     pictures = make_folder(folder / "pictures")
     with log.step() as step:
-        made = make_faces(folder / "synthetic", settings, step.progress)
+        made = write_synthetic(folder / "synthetic", settings.photos, seed=settings.face_seed, progress=step.progress)
         write_image(pictures / "synthetic.jpg", synthetic_preview(settings.face_seed, PREVIEW, columns=6))
         step.result = f"{made.faces:,} faces in {made.photos:,} photos, each with {len(FACES21)} exact points"
     with log.step() as step:
@@ -202,8 +187,10 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
             f"{sample[RELEASED].evaluation.accuracy.nme_box:.2%}"
         )
     with log.step() as step:
-        head, timed = measure_latency(exported.files, folder / "benchmark", settings, step.progress)
-        step.result = "a crop takes " + ", ".join(f"{row.backend} {row.median_ms:.2f} ms" for row in timed[:3])
+        timed = measure_latency(exported.files, folder / "benchmark", settings, step.progress)
+        step.result = "a crop takes " + ", ".join(
+            f"{row['backend']} {row['median_ms']:.2f} ms" for row in timed["rows"][:3]
+        )
     shutil.rmtree(folder / SCRATCH)
     return {
         "faces": {
@@ -228,7 +215,7 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
             "synthetic": [one.to_dict() for one in synthetic.values()],
             "sample": [one.to_dict() for one in sample.values()],
         },
-        "latency": {**head, "rows": [row.to_dict() for row in timed]},
+        "latency": timed,
     }
 
 
@@ -256,4 +243,4 @@ def _track_faces(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, A
         write_image(folder / "pictures" / "stills.jpg", stills(written[0], frames))
         names = " and ".join(path.name for path in written)
         step.result = f"{names}, {frames / RATE:.1f} s at {RATE:g} frames a second"
-    return {"video": {**tracking.to_dict(), "files": [path.name for path in written]}}
+    return {"video": {**asdict(tracking), "files": [path.name for path in written]}}

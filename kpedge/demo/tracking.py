@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,10 +70,6 @@ class Tracking:
     error_p95: float | None
     stages_ms: dict[str, float]
     frames_per_second: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures as plain JSON types."""
-        return asdict(self)
 
 
 def track_video(
