@@ -121,8 +121,8 @@ def test_help_and_docs_list_every_registered_output(capsys, monkeypatch):
 def test_a_registered_output_needs_nothing_else(run, video, monkeypatch):
     """Its flag appears, and it gets the value and the frames."""
     sink, seen = ListSink(), []
-    monkeypatch.setattr("kpedge.runtime.sinks.lines.open_own", lambda *given: seen.extend(given) or sink, raising=False)
-    own = Output("--own", str, "Own.", "own", "kpedge.runtime.sinks.lines:open_own")
+    monkeypatch.setattr("kpedge.runtime.sinks.lines.Own", lambda *given: seen.extend(given) or sink, raising=False)
+    own = Output("--own", str, "Own.", "own", "kpedge.runtime.sinks.lines:Own", lambda own, *given: own(*given))
     monkeypatch.setattr(webcam_module, "OUTPUTS", (*OUTPUTS, own))
     app = typer.Typer()
     webcam_module.register(app)

@@ -135,8 +135,8 @@ def fetch(
 ) -> None:
     """Download a public set, or your own archive, verify it, and unpack it.
 
-    Stop it at any time; the same command continues. Proxies are taken from https_proxy, http_proxy and no_proxy.
-    With --archive nothing is downloaded, and your file is only read.
+    Stop it at any time; the same command continues with the first file that was not complete. Proxies are taken from
+    https_proxy, http_proxy and no_proxy. With --archive nothing is downloaded, and your file is only read.
     """
     from kpedge.core.errors import UsageError
     from kpedge.data.catalogue import parse_checksum, public_set

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from kpedge.core.files import output_error, refuse_existing
 from kpedge.core.scheme import KeypointScheme
-from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.partial import PartialFile
 from kpedge.runtime.sinks.rows import FRAME, face_columns, frame_rows
 from kpedge.runtime.sinks.sink import LiveFrame
@@ -50,8 +49,3 @@ class CsvSink:
         out, self._out = self._out, None
         if out is not None:
             out.finish()
-
-
-def open_csv(path: Path, context: OutputContext) -> CsvSink:
-    """A CSV file."""
-    return CsvSink(path, context.scheme, features=context.features, force=context.force)

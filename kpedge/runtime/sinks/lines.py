@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import Any, TextIO
 
 from kpedge.core.errors import OutputError
-from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
 
@@ -65,8 +63,3 @@ class LinesSink:
     def close(self) -> None:
         """Nothing is left to write."""
         self._stream = None
-
-
-def open_lines(_: bool, context: OutputContext) -> LinesSink:
-    """JSON lines on standard output."""
-    return LinesSink(sys.stdout, context.controls)

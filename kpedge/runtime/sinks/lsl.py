@@ -8,7 +8,6 @@ from typing import Any
 from kpedge.core.errors import OutputError
 from kpedge.core.extras import importable
 from kpedge.core.scheme import KeypointScheme
-from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.rows import face_columns, face_row
 from kpedge.runtime.sinks.sink import LiveFrame
 
@@ -53,8 +52,3 @@ class LslSink:
     def close(self) -> None:
         """End the stream."""
         self._outlet = None
-
-
-def open_lsl(name: str, context: OutputContext) -> LslSink:
-    """A stream of that name."""
-    return LslSink(name, context.scheme, context.source.name, features=context.features)

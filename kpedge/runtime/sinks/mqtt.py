@@ -11,7 +11,6 @@ from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.extras import importable
 from kpedge.runtime.server.address import parse_address
 from kpedge.runtime.sinks.lines import encode
-from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.sink import LiveFrame
 
 PORT = 1883
@@ -81,8 +80,3 @@ class MqttSink:
             self._closed = True
             self._client.disconnect()
             self._client.loop_stop()
-
-
-def open_mqtt(address: str, context: OutputContext) -> MqttSink:
-    """Documents to a broker."""
-    return MqttSink(address, context.notify)

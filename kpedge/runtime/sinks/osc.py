@@ -7,7 +7,6 @@ from typing import Any
 
 from kpedge.core.extras import importable
 from kpedge.core.faces import Face
-from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.sink import LiveFrame
 from kpedge.runtime.sinks.udp import Datagrams
 
@@ -67,8 +66,3 @@ def face_values(face: Face) -> Iterator[tuple[str, list[float]]]:
         yield "pose", [face.pose.yaw, face.pose.pitch, face.pose.roll]
     if face.features is not None:
         yield from ((f"features/{name}", [v]) for name, v in face.features.to_dict().items() if v is not None)
-
-
-def open_osc(address: str, _: OutputContext) -> OscSink:
-    """Messages to HOST:PORT."""
-    return OscSink(address)

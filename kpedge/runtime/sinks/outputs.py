@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from kpedge.runtime.server.address import parse_address
 
 if TYPE_CHECKING:
     from kpedge.core.scheme import KeypointScheme
@@ -46,8 +49,9 @@ class Output:
         value: type of the flag's value; `bool` for none.
         help: of the flag.
         summary: for the table in docs/live.md.
-        opener: `module:function` that takes the value and an `OutputContext`, and returns a sink. It raises
-            `UsageError`, or `OutputError` for a reason that leaves other outputs untouched.
+        sink: `module:Class`.
+        make: makes a sink of the class, the flag's value and an `OutputContext`. It raises `UsageError`, or
+            `OutputError` for a reason that leaves other outputs untouched.
         pose: whether it needs the head pose of every face.
         features: whether it needs the features of every face.
         photos: whether `kpedge predict` has it, too.
@@ -58,7 +62,8 @@ class Output:
     value: type
     help: str
     summary: str
-    opener: str
+    sink: str
+    make: Callable[[Any, Any, OutputContext], Sink] = lambda sink, value, _: sink(value)
     pose: bool = False
     features: bool = False
     photos: bool = False
@@ -71,9 +76,13 @@ class Output:
 
     def open(self, value: Any, context: OutputContext) -> Sink:
         """Open it."""
-        module, _, function = self.opener.partition(":")
-        sink: Sink = getattr(importlib.import_module(module), function)(value, context)
-        return sink
+        module, _, name = self.sink.partition(":")
+        return self.make(getattr(importlib.import_module(module), name), value, context)
+
+
+def _make_table(sink: Any, path: Path, context: OutputContext) -> Sink:
+    table: Sink = sink(path, context.scheme, features=context.features, force=context.force)
+    return table
 
 
 DEFAULT_ADDRESS = "127.0.0.1:8000"
@@ -84,7 +93,8 @@ OUTPUTS = (
         bool,
         "Print one line of JSON per frame.",
         "a line of JSON per frame on standard output; messages for people go to standard error",
-        "kpedge.runtime.sinks.lines:open_lines",
+        "kpedge.runtime.sinks.lines:LinesSink",
+        lambda sink, _, context: sink(sys.stdout, context.controls),
         pose=True,
     ),
     Output(
@@ -92,7 +102,8 @@ OUTPUTS = (
         str,
         "Send the same JSON to HOST:PORT, one datagram per frame.",
         "the same document, a datagram per frame, for avatars and robots",
-        "kpedge.runtime.sinks.udp:open_udp",
+        "kpedge.runtime.sinks.udp:UdpSink",
+        lambda sink, address, context: sink(address, context.notify),
         pose=True,
         metavar="HOST:PORT",
     ),
@@ -102,7 +113,8 @@ OUTPUTS = (
         "Write a CSV file: a row per face.",
         "a row per face: image, frame, time, size, id, box, score, points by name, pose and, with `--features`, "
         "these; a frame without a face has one row. `NAME.part.csv` grows meanwhile",
-        "kpedge.runtime.sinks.csv_file:open_csv",
+        "kpedge.runtime.sinks.csv_file:CsvSink",
+        _make_table,
         pose=True,
         photos=True,
         metavar="FILE",
@@ -112,7 +124,8 @@ OUTPUTS = (
         Path,
         "Write the same table as a Parquet file.",
         "the same table, typed; extra `parquet`",
-        "kpedge.runtime.sinks.parquet:open_parquet",
+        "kpedge.runtime.sinks.parquet:ParquetSink",
+        _make_table,
         pose=True,
         photos=True,
         metavar="FILE",
@@ -123,7 +136,7 @@ OUTPUTS = (
         "Send Open Sound Control bundles to HOST:PORT.",
         "Open Sound Control, a bundle per frame: `/kpedge/frame NUMBER SECONDS FACES`, and `/kpedge/face/ID/` with "
         "`box`, `score`, `points`, `pose` and `features/NAME`; extra `osc`",
-        "kpedge.runtime.sinks.osc:open_osc",
+        "kpedge.runtime.sinks.osc:OscSink",
         pose=True,
         metavar="HOST:PORT",
     ),
@@ -133,7 +146,8 @@ OUTPUTS = (
         "Send the largest face to an avatar (VMC protocol) at HOST:PORT.",
         "Virtual Motion Capture for avatars (VSeeFace, VNyan, Warudo; usually port 39539): rotation of the head and "
         "blend shapes (VRM's and ARKit's) of the largest face; extra `osc`",
-        "kpedge.runtime.sinks.vmc:open_vmc",
+        "kpedge.runtime.sinks.vmc:VmcSink",
+        lambda sink, address, _: sink(address, "--vmc"),
         pose=True,
         features=True,
         metavar="HOST:PORT",
@@ -143,7 +157,8 @@ OUTPUTS = (
         str,
         "Open a stream of that name in the Lab Streaming Layer.",
         "Lab Streaming Layer, a sample per face; the channels are the columns of `--csv` from `id` on; extra `lsl`",
-        "kpedge.runtime.sinks.lsl:open_lsl",
+        "kpedge.runtime.sinks.lsl:LslSink",
+        lambda sink, name, context: sink(name, context.scheme, context.source.name, features=context.features),
         pose=True,
         metavar="NAME",
     ),
@@ -153,7 +168,8 @@ OUTPUTS = (
         "Serve the same JSON to WebSocket clients at HOST:PORT.",
         "the same document to all clients; a slow one skips frames. Other machines need the token in the printed URL; "
         "pages of other sites are refused; extra `websocket`",
-        "kpedge.runtime.sinks.websocket:open_websocket",
+        "kpedge.runtime.sinks.websocket:WebSocketSink",
+        lambda sink, address, context: sink(address, context.token, context.notify),
         pose=True,
         metavar="HOST:PORT",
     ),
@@ -162,7 +178,8 @@ OUTPUTS = (
         str,
         "Publish the same JSON at a broker: HOST[:PORT]/TOPIC.",
         "the same document, published without confirmation; `USER:PASSWORD@` may stand before the host; extra `mqtt`",
-        "kpedge.runtime.sinks.mqtt:open_mqtt",
+        "kpedge.runtime.sinks.mqtt:MqttSink",
+        lambda sink, address, context: sink(address, context.notify),
         pose=True,
         metavar="ADDRESS",
     ),
@@ -171,7 +188,8 @@ OUTPUTS = (
         str,
         "Show the annotated frames as a camera to other programs: a device, or auto.",
         "the annotated frames as a camera for video calls and OBS; on Linux with v4l2loopback; extra `virtual-camera`",
-        "kpedge.runtime.sinks.virtual_camera:open_virtual_camera",
+        "kpedge.runtime.sinks.virtual_camera:VirtualCameraSink",
+        lambda sink, device, context: sink(device, context.source.rate),
         metavar="DEVICE",
     ),
     Output(
@@ -181,7 +199,8 @@ OUTPUTS = (
         "the annotated frames in `.mp4`, `.mkv`, `.webm` or `.avi`, each at its own time; browsers play all but "
         "`.avi`. `NAME.part.mp4` grows meanwhile and gets its name when all frames are in it; with the extra "
         "`video`, `.mp4` and `.mkv` play up to the last second even after a power cut",
-        "kpedge.runtime.sinks.record:open_recorder",
+        "kpedge.runtime.sinks.record:Recorder",
+        lambda sink, path, c: sink(path, c.source.rate, force=c.force, live=c.source.live),
         metavar="FILE",
     ),
     Output(
@@ -189,7 +208,8 @@ OUTPUTS = (
         str,
         f"Show the faces in a browser, at {DEFAULT_ADDRESS} by default; other machines need a token.",
         f"a page to watch and control, at {DEFAULT_ADDRESS}",
-        "kpedge.runtime.server.output:open_preview",
+        "kpedge.runtime.server.server:ServeSink",
+        lambda sink, address, c: sink(parse_address(address), c.controls, c.scheme, c.token, c.notify),
         pose=True,
         metavar="[HOST:PORT]",
     ),

@@ -10,7 +10,6 @@ from kpedge.core.errors import OutputError
 from kpedge.core.extras import importable
 from kpedge.core.files import refuse_existing
 from kpedge.core.scheme import KeypointScheme
-from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.partial import PartialFile
 from kpedge.runtime.sinks.rows import FRAME, face_columns, frame_rows
 from kpedge.runtime.sinks.sink import LiveFrame
@@ -76,8 +75,3 @@ class ParquetSink:
             self._out.discard()
             raise OutputError(f"cannot write {self._out.path}: {error}", "check the disk's space") from error
         self._out.finish()
-
-
-def open_parquet(path: Path, context: OutputContext) -> ParquetSink:
-    """A Parquet file."""
-    return ParquetSink(path, context.scheme, features=context.features, force=context.force)

@@ -18,7 +18,6 @@ import numpy as np
 from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.files import make_folder, output_error, refuse_existing
 from kpedge.core.geometry import Image
-from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.pacing import FASTEST, Timeline, file_rate
 from kpedge.runtime.sinks.partial import PartialFile
 from kpedge.runtime.sinks.sink import LiveFrame
@@ -211,11 +210,6 @@ class Recorder:
                 f"{self.path}: the disk is full, so recording ended ({free / 2**20:.0f} MiB are left)",
                 "make room, or record elsewhere",
             )
-
-
-def open_recorder(path: Path, context: OutputContext) -> Recorder:
-    """A recording of a source."""
-    return Recorder(path, context.source.rate, force=context.force, live=context.source.live)
 
 
 class _RecordedFile:

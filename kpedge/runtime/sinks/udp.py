@@ -11,7 +11,6 @@ from kpedge.core.errors import OutputError
 from kpedge.core.geometry import box_size
 from kpedge.runtime.server.address import parse_address
 from kpedge.runtime.sinks.lines import encode
-from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.sink import LiveFrame
 
 LONGEST_DATAGRAM = 65507
@@ -88,11 +87,6 @@ class UdpSink:
     def close(self) -> None:
         """Close the socket."""
         self._datagrams.close()
-
-
-def open_udp(address: str, context: OutputContext) -> UdpSink:
-    """Datagrams to HOST:PORT."""
-    return UdpSink(address, context.notify)
 
 
 def largest_faces(document: dict[str, Any], sizes: Sequence[float], limit: int) -> bytes:

@@ -6,7 +6,6 @@ from typing import Any
 
 from kpedge.core.errors import OutputError
 from kpedge.core.extras import importable
-from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.record import fit
 from kpedge.runtime.sinks.sink import LiveFrame
 
@@ -52,8 +51,3 @@ class VirtualCameraSink:
         camera, self._camera = self._camera, None
         if camera is not None:
             camera.close()
-
-
-def open_virtual_camera(device: str, context: OutputContext) -> VirtualCameraSink:
-    """A virtual camera."""
-    return VirtualCameraSink(device, context.source.rate)

@@ -16,7 +16,6 @@ from kpedge.core.faces import Face
 from kpedge.core.geometry import box_size
 from kpedge.runtime.features import EYE_OPEN, rotation_matrix
 from kpedge.runtime.sinks.osc import OscSink
-from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.sink import LiveFrame
 
 MOUTH_WIDE_OPEN, BROW_RAISED = 0.4, 0.12
@@ -67,8 +66,3 @@ def quaternion(rotation: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
     w = math.sqrt(max(1e-12, 1 + float(np.trace(rotation)))) / 2
     skew = rotation - rotation.T
     return [float(skew[2, 1]) / (4 * w), float(skew[0, 2]) / (4 * w), float(skew[1, 0]) / (4 * w), w]
-
-
-def open_vmc(address: str, _: OutputContext) -> VmcSink:
-    """Messages to HOST:PORT."""
-    return VmcSink(address, "--vmc")

@@ -16,7 +16,6 @@ from kpedge.core.extras import importable
 from kpedge.runtime.server.access import check_token, new_token
 from kpedge.runtime.server.address import bind, parse_address, reachable_host
 from kpedge.runtime.sinks.lines import encode
-from kpedge.runtime.sinks.outputs import OutputContext
 from kpedge.runtime.sinks.sink import LiveFrame
 
 LOCAL = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
@@ -112,8 +111,3 @@ class WebSocketSink:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._loop.call_soon_threadsafe(self._wake)
             self._thread.join()
-
-
-def open_websocket(address: str, context: OutputContext) -> WebSocketSink:
-    """A server at HOST:PORT."""
-    return WebSocketSink(address, context.token, context.notify)
