@@ -82,10 +82,6 @@ def bench_detection(
         calls: timed calls in a turn.
         warmup: calls before them.
         progress: called with (rounds done, rounds).
-
-    Raises:
-        UsageError: there is no such peer.
-        ModelError: a peer's file cannot be used.
     """
     frame = sample_frame()
     model = OnnxModel(detector)

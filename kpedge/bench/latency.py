@@ -156,10 +156,6 @@ def bench_latency(
         others: name -> ONNX file of another model, which takes its turn on the CPU in the same rounds.
         progress: called with (rounds done, rounds).
 
-    Raises:
-        ParityError: the files were made from different weights.
-        MissingExtraError: PyTorch is missing and no file is ONNX.
-
     Returns:
         The model's card, a row for each contestant and setting, and what could not be measured here and why.
     """

@@ -76,11 +76,7 @@ def matrix_png(head: dict[str, Any], rows: Sequence[MatrixRow]) -> bytes:
 
 
 def matrix_figure(head: dict[str, Any], rows: Sequence[MatrixRow]) -> Any:
-    """Accuracy against latency on the first number of threads, an axis for each model: a matplotlib figure.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Accuracy against latency on the first number of threads, an axis for each model: a matplotlib figure."""
     plots = importable("kpedge.core.plots", "train")
     models = [(name, list(some)) for name, some in groupby(rows, lambda row: row.model)]
     width = max(7.5, 4.2 * len(models))

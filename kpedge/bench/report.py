@@ -94,9 +94,6 @@ def latency_png(head: dict[str, Any], rows: Sequence[LatencyRow]) -> bytes:
 def latency_figure(head: dict[str, Any], rows: Sequence[LatencyRow]) -> Any:
     """The measured rows as bars of their medians, each with a mark at its 95th percentile, or with an arrow towards one
     that is far off: a matplotlib figure.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
     """
     plots = importable("kpedge.core.plots", "train")
     shown = rows[::-1]

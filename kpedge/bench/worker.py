@@ -136,11 +136,7 @@ class Worker:
     """
 
     def __init__(self, contestant: Contestant, threads: Sequence[int] = (1,)) -> None:
-        """Start it.
-
-        Raises:
-            KpedgeError: the model cannot be opened, or its runtime ended the process.
-        """
+        """Start it."""
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, contestant, tuple(threads)), daemon=True)

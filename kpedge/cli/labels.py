@@ -33,11 +33,7 @@ Force = Annotated[
 
 
 def requested_scheme(name: str) -> KeypointScheme | None:
-    """The scheme of `--scheme`; None for the labels' own.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
+    """The scheme of `--scheme`; None for the labels' own."""
     from kpedge.core.keypoints import scheme_named
 
     return None if name == OWN else scheme_named(name)

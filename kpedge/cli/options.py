@@ -84,11 +84,7 @@ def examples(*lines: str) -> str:
 
 
 def report_files(out: Path | None, names: Iterable[str], *, force: bool) -> dict[str, Path]:
-    """Where the files of a report are to be written, by name, checked before the work; none without a folder.
-
-    Raises:
-        OutputError: one of them exists and `force` is off.
-    """
+    """Where the files of a report are to be written, by name, checked before the work; none without a folder."""
     from kpedge.core.files import refuse_existing
 
     targets = {name: out / name for name in names} if out else {}
@@ -177,9 +173,6 @@ def prepared_set(
 ) -> PreparedSet:
     """Open a prepared set; a folder of labelled photos is first prepared under `beside/prepared/`,
     and prepared anew when it has changed.
-
-    Raises:
-        DataError: `data` is neither.
     """
     from kpedge.data.packed import is_prepared, open_set
     from kpedge.data.preparation import prepare
@@ -203,11 +196,7 @@ def frame_set(
     label_format: str = "auto",
     trust: bool = False,
 ) -> FrameSet:
-    """Open a frame set; a folder of photos is first prepared under `beside/prepared/`, and again when it has changed.
-
-    Raises:
-        DataError: `data` is neither.
-    """
+    """Open a frame set; a folder of photos is prepared under `beside/prepared/` first, and again when it has changed."""
     from kpedge.data.frames import is_frame_set, open_frames
     from kpedge.data.preparation import FrameOptions, prepare
 

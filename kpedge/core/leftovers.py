@@ -78,9 +78,6 @@ def lock_folder(folder: Path) -> FolderLock | None:
     """Lock a folder for this process, as long as the result is referenced; None if the system has no such locks.
 
     A killed process holds no lock. The same process may lock a folder twice.
-
-    Raises:
-        OutputError: another process has locked it; the message names it and its host.
     """
     key = Path(os.path.realpath(folder))
     lock = _locks.get(key)

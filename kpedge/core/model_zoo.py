@@ -89,19 +89,12 @@ def resolve_model(name: str | Path, suffix: str = ".onnx") -> Path:
 def resolve_weights(name: str | Path) -> Path:
     """The file with the weights of a model, for PyTorch: as `resolve_model`, of a released model the weights it was
     exported from.
-
-    Raises:
-        ModelError: there is no such model.
     """
     return resolve_model(name, WEIGHTS)
 
 
 def released_files(name: str | Path) -> list[Path]:
-    """The files of a released model that can be timed, or the one that `resolve_model` returns.
-
-    Raises:
-        ModelError: there is no such model.
-    """
+    """The files of a released model that can be timed, or the one that `resolve_model` returns."""
     file = resolve_model(name)
     if file.parent != models_folder() or str(name) != file.stem:
         return [file]

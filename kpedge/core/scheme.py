@@ -194,9 +194,6 @@ def scheme_of_names(
         parts: facial part -> points; those in none are found by `PARTS`.
         pupils: centres of the eyes; when None, the points `left_pupil` and `right_pupil`, own or derived.
         derived: names of points that follow from these -> those whose mean they are.
-
-    Raises:
-        DataError: what is given contradicts itself.
     """
     found: dict[str, list[int]] = {part: list(members) for part, members in (parts or {}).items()}
     given = {index for members in found.values() for index in members}

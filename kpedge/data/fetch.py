@@ -57,11 +57,7 @@ class Fetched:
 
 
 def custom_set(url: str, checksum: str | None) -> PublicSet:
-    """A set for an address that is not in the catalogue.
-
-    Raises:
-        UsageError: the address is not valid.
-    """
+    """A set for an address that is not in the catalogue."""
     check_url(url)
     return PublicSet("", url, url, "", label_format="auto", files=(RemoteFile(url, file_name(url), checksum=checksum),))
 

@@ -90,9 +90,6 @@ def ignored_boxes(labels: Labels) -> dict[str, list[Box]]:
 
     Returns:
         photo, relative to the folder -> boxes, each (4,).
-
-    Raises:
-        DataError: as `read_unlabelled`.
     """
     boxes = read_unlabelled(labels.root)
     for photo, own in labels.ignored.items():

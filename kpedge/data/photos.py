@@ -37,11 +37,7 @@ class PhotoHead:
 
 
 def open_photo(labels: Labels, photo: str) -> Image:
-    """A photo as it is stored, uint8 (H, W, 3), blue-green-red.
-
-    Raises:
-        ImageError: it is missing, unreadable or broken.
-    """
+    """A photo as it is stored, uint8 (H, W, 3), blue-green-red."""
     return read_image(labels.root / photo, stored=True) if labels.pixels is None else labels.pixels(photo)
 
 

@@ -192,11 +192,7 @@ def read_text(path: Path) -> str:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers, from 1.
-
-    Raises:
-        DataError: the file is missing or not text.
-    """
+    """The lines of a text file that are not blank, with their numbers, from 1."""
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             yield number, line

@@ -119,9 +119,6 @@ def read_source(
         kept_test: whether photos that the set itself keeps for testing are the test split.
         only: names of the objects that are faces, in formats with names; all when empty.
         progress: called with the number of photos read, and of all.
-
-    Raises:
-        DataError: there is nothing to read, or a list is broken.
     """
     labels = read_format(folder, scheme, label_format, only=only)
     by_photo = labels.by_photo()

@@ -33,9 +33,6 @@ def page(folder: Path, out: Path, document: dict[str, Any]) -> str:
 
     Returns:
         HTML. Images and video are part of it; links are relative to the folder.
-
-    Raises:
-        ImageError: an image is missing.
     """
     template = Template((PAGE_FOLDER / "page.html").read_text(encoding="utf-8"))
     machine, latency, parity = document["machine"], document["latency"], document["parity"]

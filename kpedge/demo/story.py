@@ -116,11 +116,6 @@ def run_demo(
 
     Returns:
         The page with the results.
-
-    Raises:
-        MissingExtraError: something is not installed.
-        OutputError: the folder exists, or cannot be written.
-        ParityError: an exported file computes something else than PyTorch.
     """
     check_extras()
     check_target(out, force=force)

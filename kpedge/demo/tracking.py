@@ -75,12 +75,7 @@ class Tracking:
 def track_video(
     video: Path, clip: FaceClip, frames: int, progress: Progress
 ) -> tuple[list[tuple[Face, ...]], Tracking]:
-    """Track the faces of the recorded clip with the released models, on one thread, and compare them with the truth.
-
-    Raises:
-        SourceError: the video cannot be read.
-        ModelError: a released model is missing.
-    """
+    """Track the faces of the recorded clip with the released models, on one thread, and compare them with the truth."""
     tracker = FaceTracker(threads=1)
     found: list[tuple[Face, ...]] = []
     spent: dict[str, float] = {}
@@ -131,11 +126,7 @@ def _error(truth: NDArray[np.float64], face: Face) -> float:
 def record(
     images: Iterable[Image], found: Sequence[tuple[Face, ...]], path: Path, layers: Layers, progress: Progress
 ) -> None:
-    """Write a video of images with their faces drawn.
-
-    Raises:
-        OutputError: the video cannot be written.
-    """
+    """Write a video of images with their faces drawn."""
     with closing(Recorder(path, RATE, live=False)) as recorder:
         for number, (image, faces) in enumerate(zip(images, found, strict=True)):
             frame = Frame(image, number, number / RATE)
@@ -144,11 +135,7 @@ def record(
 
 
 def stills(video: Path, frames: int, count: int = 8, columns: int = 4) -> Image:
-    """Frames of a video of so many frames, spread over it, each with its time: a preview, uint8 (H, W, 3).
-
-    Raises:
-        SourceError: the video cannot be read.
-    """
+    """Frames of a video of so many frames, spread over it, each with its time: a preview, uint8 (H, W, 3)."""
     wanted = np.unique(np.linspace(0, frames - 1, count).round().astype(int)).tolist()
     with closing(open_source(str(video))) as source:
         shown = [frame for frame in source if frame.number in wanted]

@@ -289,11 +289,7 @@ def within_chance(groups: Sequence[SeedGroup]) -> list[tuple[SeedGroup, SeedGrou
 
 
 def comparison_png(runs: Sequence[RunRecord]) -> bytes:
-    """Curves of all runs, the best first, PNG: validation error with the kept epoch as a dot, and training loss.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Curves of all runs, the best first, PNG: validation error with the kept epoch as a dot, and training loss."""
     plots = importable("kpedge.core.plots", "train")
     figure, (left, right) = plots.new_figure(2, (14, 5))
     for number, run in enumerate(runs):

@@ -157,11 +157,7 @@ PROBES = 16
 def measure_sets(
     model: FrameModel, folders: Sequence[Path], *, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """The accuracy of a detector on the test splits of frame sets: name of the set -> side -> figures.
-
-    Raises:
-        DataError: a folder is no frame set.
-    """
+    """The accuracy of a detector on the test splits of frame sets: name of the set -> side -> figures."""
     figures: dict[str, Any] = {}
     for source in map(open_frames, folders):
         frames = source.frames("test")
@@ -193,11 +189,7 @@ def probe_frames(folders: Sequence[Path], shape: tuple[int, int, int]) -> NDArra
 
 
 def precision_recall_png(matches: Matches, threshold: float, name: str, side: int, smallest: float) -> bytes:
-    """Precision over recall, with the operating point, PNG.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Precision over recall, with the operating point, PNG."""
     plots = importable("kpedge.core.plots", "train")
     figure, (axis,) = plots.new_figure(1, (6, 4.5))
     precision, recall = precision_recall(matches)

@@ -143,11 +143,7 @@ def _read_labels(data: Path, scheme: KeypointScheme, label_format: str) -> Label
 
 
 def error_curve_png(accuracy: KeypointAccuracy, mean_face: KeypointAccuracy, name: str) -> bytes:
-    """The cumulative error curve of a model next to the mean shape's, PNG.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """The cumulative error curve of a model next to the mean shape's, PNG."""
     plots = importable("kpedge.core.plots", "train")
     figure, (axis,) = plots.new_figure(1, (6, 4.5))
     for label, measured, style in ((name, accuracy, "-"), ("mean shape", mean_face, "--")):
@@ -181,11 +177,7 @@ def worst_faces(faces: TestFaces, evaluation: Evaluation, *, count: int = 24, si
 
 
 def score_curves_png(face: FaceAccuracy, name: str) -> bytes:
-    """Three charts of how a score separates faces and negatives, PNG: ROC, precision and recall, and the scores.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Three charts of how a score separates faces and negatives, PNG: ROC, precision and recall, and the scores."""
     plots = importable("kpedge.core.plots", "train")
     figure, (left, middle, right) = plots.new_figure(3, (15, 4.5))
     _, alarms, found = roc_curve(face.face_scores, face.negative_scores)

@@ -39,9 +39,6 @@ CALIBRATION_SEED, CHECK_SEED = 1001, 1002
 def calibration_inputs(card: Card, data: Path | None = None) -> NDArray[np.uint8]:
     """Inputs like those in use, uint8 (N, H, W, C): of a prepared set's or frame set's training split, or synthetic
     ones and noise.
-
-    Raises:
-        DataError: `data` is not a set of the model's kind.
     """
     if isinstance(card, DetectorCard):
         if data is not None:
@@ -62,9 +59,6 @@ def samples_to_check(
 ) -> TestFaces | Sequence[LabelledFrame]:
     """What an accuracy is measured on: the labelled samples given, or synthetic faces with those points of the model's
     scheme that follow from theirs; for a detector frames.
-
-    Raises:
-        DataError: no point of the scheme does.
     """
     if labelled is not None:
         return labelled

@@ -121,9 +121,6 @@ def check_parity(
 
     Returns:
         A row for each output, kind and batch size, with the largest difference over all its batches.
-
-    Raises:
-        ParityError: at the first difference.
     """
     rows: list[ParityRow] = []
     for kind, crops in inputs.items():

@@ -37,12 +37,7 @@ ALL = "all"
 
 
 def chosen_formats(text: str) -> tuple[str, ...]:
-    """The formats of a `--format` argument: names with commas between them, or `all` that can be written here.
-
-    Raises:
-        UsageError: one has no such name.
-        MissingExtraError: one needs a module that is not installed.
-    """
+    """The formats of a `--format` argument: names with commas between them, or `all` that can be written here."""
     if text == ALL:
         return tuple(name for name, one in FORMATS.items() if not one.missing())
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))

@@ -58,11 +58,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+    """Write a checkpoint atomically."""
     buffer = io.BytesIO()
     content = {
         "kpedge": FORMAT,
@@ -113,12 +109,7 @@ def plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_weights(path: Path, card: Card, state: dict[str, Tensor]) -> None:
-    """Write weights with their card as a safetensors file, which holds nothing that can run code.
-
-    Raises:
-        OutputError: it cannot be written.
-        MissingExtraError: safetensors is not installed.
-    """
+    """Write weights with their card as a safetensors file, which holds nothing that can run code."""
     safetensors = importable("safetensors.torch", "train")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     write_bytes(path, safetensors.save(contiguous, {METADATA_KEY: card.to_json()}))

@@ -16,9 +16,6 @@ def fold(network: nn.Module) -> nn.Module:
     A block with a method `folded` is replaced by what that returns (parallel branches become one convolution), dropout
     goes, and each batch normalisation that follows a convolution goes into its weights. Which layer follows which is
     read from the traced graph (`torch.fx`), so no network has to say it; layers keep their names.
-
-    Raises:
-        ModelError: the network cannot be traced.
     """
     twin = _without_branches(copy.deepcopy(network).eval())
     layers = dict(twin.named_modules())

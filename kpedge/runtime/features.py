@@ -67,9 +67,6 @@ def face_features(
         pose: of the head; all features are None without it.
         size: width and height of the image, pixels.
         focal: the camera's focal length, pixels; by default that of `kpedge.runtime.pose.FIELD` degrees.
-
-    Raises:
-        UsageError: an impossible focal length.
     """
     focal = focal_length(size, focal)
     if pose is None or not len(keypoints) or not np.isfinite(keypoints).all():

@@ -101,9 +101,6 @@ def run_live(
         duration: stop after this many seconds.
         poll: called now and then while no frame comes, to handle a window's keys.
         on_broken: called once for each output that fails.
-
-    Raises:
-        SourceError: the source failed.
     """
     report, meter, going = report or LiveReport(), RateMeter(), list(sinks)
     scheme = tracker.predictor.model.card.scheme

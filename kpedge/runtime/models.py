@@ -82,10 +82,6 @@ def open_finders(
         threads: for each run of a model.
         provider: what onnxruntime computes with.
         backend: what runs the models, a key of `kpedge.runtime.registry.BACKENDS`; by their files when "auto".
-
-    Raises:
-        ModelError: a model is missing, broken, or not of its kind.
-        UsageError: a setting makes no sense, or this onnxruntime has no such provider.
     """
 
     def opened(model: Any) -> Any:

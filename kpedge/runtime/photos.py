@@ -97,11 +97,6 @@ def read_input(
         every: which frames: 1 is all of them, 10 every tenth.
         notify: called with one line for people.
         stdin: in place of the process's own.
-
-    Raises:
-        ImageError: a photo cannot be read.
-        SourceError: a video cannot.
-        UsageError: it has no end.
     """
     if text == STDIN:
         pictures = _read_stream(stdin or sys.stdin.buffer, notify)

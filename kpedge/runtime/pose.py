@@ -227,9 +227,6 @@ def head_poses(
 
     Returns:
         A pose for each face; None where its points are too few, have none of the nose, or are collinear.
-
-    Raises:
-        UsageError: points that do not fit the scheme, or an impossible size or focal length.
     """
     return _estimator(scheme)(points, size, focal=focal)
 

@@ -63,11 +63,7 @@ def keypoint_curves(history: list[Record], baseline: float) -> Any:
 
 
 def detector_curves(history: list[Record]) -> Any:
-    """A detector's curves, as a matplotlib figure: losses, and average precision on each set's validation split.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """A detector's curves, as a matplotlib figure: losses, and average precision on each set's validation split."""
     plots = importable("kpedge.core.plots", "train")
     figure, axes = plots.new_figure(2, (10, 4.8))
     for name in (name for name in history[-1] if name.startswith("train_")):

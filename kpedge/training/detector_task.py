@@ -81,7 +81,6 @@ class DetectorTask:
         return len(self.sampler.order(1)) // (self.config.batch_size * world.world_size) or 1
 
     def batches(self, epoch: int, world: World, workers: int) -> Iterator[tuple[Tensor, ...]]:
-        """The part of an epoch's batches that falls to this process, as arguments of the loss."""
         order, size = self.sampler.order(epoch), self.config.batch_size
 
         def load(step: int) -> list[View]:
@@ -95,7 +94,6 @@ class DetectorTask:
             yield tuple(tensor.to(world.device, non_blocking=True) for tensor in to_tensors(views))
 
     def training_record(self, losses: Tensor, counts: Tensor) -> Record:
-        """The figures of an epoch's training, from sums over it."""
         parts = {
             f"train_{name}_loss": float(value / counts[int(name == "points")].clamp(min=1))
             for name, value in zip(LOSSES, losses, strict=True)
@@ -103,11 +101,9 @@ class DetectorTask:
         return {"train_loss": float(self.loss.total(losses, counts)), **parts}
 
     def validate(self, model: DetectorModel, world: World) -> DetectorValidation:
-        """Measure a model on the validation splits."""
         return validate_detector(model, self.card, self.sets, world)
 
     def describe(self, card: DetectorCard, _model: DetectorModel, result: DetectorValidation | None) -> DetectorCard:
-        """The card with what was measured."""
         if result is None:
             return card
         return replace(card, accuracy={"validation": result.to_dict()}, threshold=result.threshold)
@@ -117,19 +113,15 @@ class DetectorTask:
         return None
 
     def result(self, record: Record, **rest: Any) -> TrainResult:
-        """What the run ended with."""
         return TrainResult(record=record, error=1 - record["val_ap"], baseline=self.baseline, **rest)
 
     def preview(self, _result: DetectorValidation) -> Image | None:
-        """None: frames are not drawn."""
         return None
 
     def example(self) -> Image | None:
-        """None: the graph is not traced."""
         return None
 
     def curves_png(self, history: list[Record]) -> bytes:
-        """The run's curves."""
         return detector_curves_png(history)
 
 

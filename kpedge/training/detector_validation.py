@@ -101,9 +101,6 @@ def validate_detector(
 
     Photos are searched at `VALIDATION_SIDE`, those without a face also at `SIDE`, where more of their texture shows.
     With several processes each searches its share; all get the whole.
-
-    Raises:
-        TrainingError: the detector gives a number that is not finite.
     """
     eager = _Eager(model, card)
     world = world or World()

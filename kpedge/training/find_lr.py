@@ -222,11 +222,7 @@ def _table(curve: LossCurve) -> str:
 
 
 def curve_png(curve: LossCurve, title: str) -> bytes:
-    """The chart of a search, PNG: loss against learning rate, with what was found.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """The chart of a search, PNG: loss against learning rate, with what was found."""
     plots = importable("kpedge.core.plots", "train")
     smoothed = curve.smoothed
     figure, (axis,) = plots.new_figure(1, (9, 4.5))

@@ -104,18 +104,15 @@ class KeypointTask:
         self.settings = {"recipe": recipe, "sets": [_set_line(one) for one in sets], "scheme": main.name}
 
     def steps_per_epoch(self, world: World) -> int:
-        """Steps of every epoch."""
         return self.mixture.steps(self.config.batch_size, world.world_size)
 
     def batches(self, epoch: int, world: World, workers: int) -> Iterator[tuple[Tensor, ...]]:
-        """The part of an epoch's batches that falls to this process, as arguments of the loss."""
         for batch in self.mixture.batches(
             epoch, self.config.batch_size, rank=world.rank, world=world.world_size, workers=workers
         ):
             yield batch_tensors(batch, world.device)
 
     def training_record(self, losses: Tensor, counts: Tensor) -> Record:
-        """The figures of an epoch's training, from sums over it."""
         score = self.card.has_score
         record = {
             f"train_{name}": value
@@ -131,7 +128,6 @@ class KeypointTask:
         return record
 
     def validate(self, model: KeypointModel, world: World) -> Validation:
-        """Measure a model on the validation splits."""
         return validate(model, self.loss, self.validation, world)
 
     def describe(self, card: ModelCard, model: KeypointModel, result: Validation | None) -> ModelCard:
@@ -157,7 +153,6 @@ class KeypointTask:
         )
 
     def result(self, record: Record, **rest: Any) -> TrainResult:
-        """What the run ended with."""
         return TrainResult(record=record, error=record["val_nme"], baseline=self.baseline, **rest)
 
     def preview(self, result: Validation) -> Image:
@@ -175,11 +170,9 @@ class KeypointTask:
         )
 
     def example(self) -> Image | None:
-        """An input to trace the network's graph with."""
         return self.validation.faces.crops[:2]
 
     def curves_png(self, history: list[Record]) -> bytes:
-        """The run's curves."""
         return keypoint_curves_png(history, self.baseline)
 
 

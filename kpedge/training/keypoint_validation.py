@@ -84,11 +84,7 @@ class Validation:
 
 
 def validation_data(samplers: Sequence[CropSampler], card: ModelCard) -> ValidationData:
-    """The validation splits of sets, the main one first, cropped as the card says.
-
-    Raises:
-        DataError: the main set has no face in its validation split.
-    """
+    """The validation splits of sets, the main one first, cropped as the card says."""
     main = samplers[0].source
     faces = faces_of_split(main, "validation", card.size, card.colour, card.crop)
     more, negatives = [faces.crops[:0]], [faces.crops[:0]]

@@ -62,11 +62,7 @@ class Run:
         return existing
 
     def start(self, config: dict[str, Any], *, resume: bool, force: bool) -> None:
-        """Make the folder ready.
-
-        Raises:
-            OutputError: as `check_free`, another process trains in it, or it cannot be written.
-        """
+        """Make the folder ready."""
         existing = self.check_free(resume=resume, force=force)
         self._lock = lock_folder(make_folder(self.path))
         if force and not resume:

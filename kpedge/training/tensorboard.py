@@ -24,12 +24,7 @@ class Board:
     """Writes one run's events."""
 
     def __init__(self, path: Path, settings: dict[str, Any], *, purge_step: int) -> None:
-        """Open the folder; events from `purge_step` on are discarded.
-
-        Raises:
-            MissingExtraError: tensorboard is not installed.
-            OutputError: the folder cannot be made.
-        """
+        """Open the folder; events from `purge_step` on are discarded."""
         make_folder(path)
         writer = importable("torch.utils.tensorboard", "train")
         self._writer: Any = writer.SummaryWriter(str(path), purge_step=purge_step)

@@ -47,12 +47,7 @@ class InitWeights:
 
 
 def read_init_weights(path: Path) -> InitWeights:
-    """The weights of a checkpoint, a run folder, a released model by name, or any PyTorch file with a state dict.
-
-    Raises:
-        ModelError: there is no such file or released model.
-        CorruptModelError: the file is broken, or holds no weights.
-    """
+    """The weights of a checkpoint, a run folder, a released model by name, or any PyTorch file with a state dict."""
     state, checkpoint = load_weights(resolve_weights(path))
     if checkpoint is None:
         return InitWeights(str(path), state, state_hash(state), {}, foreign=True)

@@ -103,9 +103,6 @@ def _matches(root: Path, scheme: KeypointScheme | None) -> list[str]:
 def guess_format(root: Path, scheme: KeypointScheme | None = None) -> str:
     """The format of a folder's labels: the one in which kpedge wrote it (`convert.json`), else by its files; photos
     without labels are never taken for background.
-
-    Raises:
-        DataError: none fits, or it is a prepared set.
     """
     return _matches(root, scheme)[0]
 

@@ -66,9 +66,6 @@ def _area(shape: Shape) -> float:
 def group_shapes(shapes: Iterable[Shape]) -> list[Shape]:
     """The faces of a photo: shapes of one group; then points in the smallest box around them; then single points of no
     box, which are one face.
-
-    Raises:
-        RowError: a face has two points of the same name.
     """
     groups: dict[str, Shape] = {}
     faces: list[Shape] = []

@@ -234,11 +234,7 @@ class LabelReader:
         self.ignored.setdefault(photo, []).append(box)
 
     def photo(self, name: str, *folders: str) -> str:
-        """The photo of a name.
-
-        Raises:
-            RowError: it cannot be a path.
-        """
+        """The photo of a name."""
         return self.find(check_name(name), folders)
 
     def labels(self, scheme: KeypointScheme, **more: Any) -> Labels:

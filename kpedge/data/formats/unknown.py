@@ -66,11 +66,7 @@ def unrecognised(root: Path, formats: Collection[str]) -> DataError:
 
 
 def check_json(root: Path, name: str) -> None:
-    """Stop at JSON files that are not of the format that was asked for, if that is COCO.
-
-    Raises:
-        DataError: there is one.
-    """
+    """Stop at JSON files that are not of the format that was asked for, if that is COCO."""
     if name == "coco":
         raise_for_json(json_files(root))
 

@@ -66,10 +66,6 @@ class ServeSink:
             scheme: of the keypoints.
             token: what browsers have to show; by default a new one if one is needed.
             notify: called with the URL, and with a line about trouble.
-
-        Raises:
-            UsageError: the token cannot be used.
-            OutputError: cannot listen there.
         """
         if token is not None:
             check_token(token)

@@ -27,11 +27,6 @@ class CsvSink:
         self._write([[*FRAME, *face_columns(scheme, features=features)]])
 
     def show(self, live: LiveFrame) -> None:
-        """Write the rows of a frame.
-
-        Raises:
-            OutputError: the disk is full, or gone.
-        """
         self._write(frame_rows(live, features=self._features))
 
     def _write(self, rows: list[list[object]]) -> None:
@@ -45,7 +40,6 @@ class CsvSink:
             raise output_error(self._out.path, error) from error
 
     def close(self) -> None:
-        """Give the file its name."""
         out, self._out = self._out, None
         if out is not None:
             out.finish()

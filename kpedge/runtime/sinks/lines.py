@@ -29,11 +29,6 @@ class LinesSink:
         self._controls = controls
 
     def show(self, live: LiveFrame) -> None:
-        """Write a frame's line.
-
-        Raises:
-            OutputError: the stream cannot be written; raised once.
-        """
         stream = self._stream
         if stream is None:
             return
@@ -61,5 +56,4 @@ class LinesSink:
         os.close(nowhere)
 
     def close(self) -> None:
-        """Nothing is left to write."""
         self._stream = None

@@ -50,5 +50,4 @@ class LslSink:
             self._outlet.push_sample([math.nan if value is None else float(value) for value in values], now)
 
     def close(self) -> None:
-        """End the stream."""
         self._outlet = None

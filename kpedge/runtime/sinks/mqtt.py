@@ -75,7 +75,6 @@ class MqttSink:
             self._info = self._client.publish(self._topic, encode(live.to_dict()).encode())
 
     def close(self) -> None:
-        """Disconnect."""
         if not self._closed:
             self._closed = True
             self._client.disconnect()

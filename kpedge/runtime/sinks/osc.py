@@ -44,7 +44,6 @@ class OscSink:
             yield from ((f"{at}/{name}", values) for name, values in face_values(face))
 
     def close(self) -> None:
-        """Close the socket."""
         self._datagrams.close()
 
     def _encode(self, messages: list[tuple[str, list[Any]]]) -> bytes:

@@ -38,11 +38,6 @@ class ParquetSink:
         self._writer: Any = importable("pyarrow.parquet", "parquet").ParquetWriter(self._out.file, self._schema)
 
     def show(self, live: LiveFrame) -> None:
-        """Add the rows of a frame.
-
-        Raises:
-            OutputError: the disk is full, or gone.
-        """
         if self._writer is None:
             return
         self._rows += frame_rows(live, features=self._features)

@@ -102,11 +102,6 @@ class Recorder:
         self._closed = False
 
     def show(self, live: LiveFrame) -> None:
-        """Record a frame.
-
-        Raises:
-            OutputError: the recording had to end; raised once, after which frames are ignored.
-        """
         if self._closed:
             return
         image = live.drawn()
@@ -121,11 +116,6 @@ class Recorder:
                 self.close()
 
     def close(self) -> None:
-        """Finish the file.
-
-        Raises:
-            OutputError: it could not be finished, or the recording had to end before; raised once.
-        """
         if not self._closed:
             self._closed = True
             if self._thread is not None:

@@ -31,11 +31,6 @@ class SnapshotSink:
         self._closed = False
 
     def show(self, live: LiveFrame) -> None:
-        """Save this frame if requested.
-
-        Raises:
-            OutputError: it cannot be saved; no more are, then.
-        """
         self._live = live
         self.poll()
         problem, self._problem = self._problem, None
@@ -65,5 +60,4 @@ class SnapshotSink:
         return path
 
     def close(self) -> None:
-        """Nothing is left to save."""
         self._closed, self._live = True, None

@@ -51,7 +51,6 @@ class Datagrams:
         return True
 
     def close(self) -> None:
-        """Close the socket."""
         self._socket.close()
 
 
@@ -85,7 +84,6 @@ class UdpSink:
                 return
 
     def close(self) -> None:
-        """Close the socket."""
         self._datagrams.close()
 
 

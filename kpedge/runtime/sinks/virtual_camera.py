@@ -30,11 +30,6 @@ class VirtualCameraSink:
         self._camera: Any = None
 
     def show(self, live: LiveFrame) -> None:
-        """Show a frame.
-
-        Raises:
-            OutputError: there is no such camera.
-        """
         image = live.drawn()
         height, width = image.shape[:2]
         if self._camera is None:
@@ -47,7 +42,6 @@ class VirtualCameraSink:
         self._camera.send(fit(image, self._camera.width, self._camera.height))
 
     def close(self) -> None:
-        """Free the camera."""
         camera, self._camera = self._camera, None
         if camera is not None:
             camera.close()

@@ -91,11 +91,6 @@ class WebSocketSink:
                     await self._changed.wait()
 
     def show(self, live: LiveFrame) -> None:
-        """Leave the newest frame for the clients.
-
-        Raises:
-            OutputError: the server has stopped.
-        """
         if not self._thread.is_alive():
             raise OutputError(f"{self.url}: the server has stopped", "start again; the other outputs go on")
         self._newest = self._newest[0] + 1, encode(live.to_dict())
@@ -106,7 +101,6 @@ class WebSocketSink:
         self._changed.clear()
 
     def close(self) -> None:
-        """Close all connections and free the port."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._loop.call_soon_threadsafe(self._wake)

@@ -54,11 +54,6 @@ class WindowSink:
         self._problem: OutputError | None = None
 
     def show(self, live: LiveFrame) -> None:
-        """Show a frame and handle a key.
-
-        Raises:
-            OutputError: the window cannot be shown; raised once.
-        """
         if not self._closed:
             self._live, self._shown = live, None
             self.poll()
@@ -97,7 +92,6 @@ class WindowSink:
         return self._seen and not visible  # some toolkits never report it as visible
 
     def close(self) -> None:
-        """Close the window."""
         if not self._closed:
             self._leave(stop=False)
 
@@ -171,10 +165,6 @@ def with_words(image: Image, *, paused: bool, listing: bool) -> Image:
 
 
 def open_window(title: str, controls: Controls) -> WindowSink:
-    """Open a window.
-
-    Raises:
-        OutputError: there is no display, or this OpenCV shows no windows.
-    """
+    """Open a window."""
     check_display()
     return WindowSink(title, controls)

@@ -62,10 +62,6 @@ def open_writer(file: BinaryIO, path: Path, rate: float, size: tuple[int, int]) 
         path: where it lies; its ending chooses container and codec.
         rate: frames per second.
         size: width and height, pixels.
-
-    Raises:
-        ValueError: OpenCV cannot write this format here.
-        OSError: the file cannot be written.
     """
     return AvWriter(file, path, rate, size) if has_pyav() else CaptureWriter(path, rate, size)
 
@@ -103,7 +99,6 @@ class AvWriter:
         self.written += 1
 
     def close(self) -> None:
-        """Flush the encoder and write the index."""
         try:
             if self.written:
                 self._container.mux(self._stream.encode())
@@ -138,7 +133,6 @@ class CaptureWriter:
         self._last = image
 
     def close(self) -> None:
-        """Write the index."""
         self._writer.release()
 
 

@@ -166,12 +166,7 @@ def _matches(request: SourceRequest) -> bool:
 
 
 def _open(request: SourceRequest) -> Source:
-    """A camera by its index, the path of its device, or a part of its name.
-
-    Raises:
-        SourceError: it is not there, this user may not use it, another program does, or it gives no frame.
-        UsageError: several cameras have names with that part.
-    """
+    """A camera by its index, the path of its device, or a part of its name."""
     label = f"camera {request.text}"
     opener = CameraOpener(request, _system(request), label)
     return LiveSource(

@@ -45,7 +45,6 @@ class ImageReader(Reader):
                 self._notify(f"{error}; it is left out")
 
     def grab(self) -> bool:
-        """Read the next image."""
         path, picture = next(self._images, (None, None))
         self._image = None if picture is None else picture.image
         if picture is not None:
@@ -53,11 +52,9 @@ class ImageReader(Reader):
         return picture is not None
 
     def image(self) -> Image | None:
-        """The image that was read."""
         return self._image
 
     def close(self) -> None:
-        """Read no more."""
         self._images = iter(())
 
     def describe(self, image: Image) -> str:  # noqa: ARG002 (their sizes differ)

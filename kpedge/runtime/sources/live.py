@@ -111,20 +111,14 @@ class LiveSource:
 
     @property
     def rate(self) -> float | None:
-        """Frames per second as declared; None if unknown."""
         return self._rate
 
     @property
     def description(self) -> str:
-        """Size of the newest frame, rate and format."""
         return self._description
 
     def __iter__(self) -> Iterator[Frame]:
-        """The newest frame, each at most once, until the source is closed.
-
-        Raises:
-            SourceError: it went away and did not come back, or hangs.
-        """
+        """The newest frame, each at most once, until the source is closed."""
         while (frame := self._take()) is not None:
             yield frame
 

@@ -24,12 +24,12 @@ INSTALL = f"{pip_line('video')}, which reads more kinds of video, and with fewer
 class Capture(Protocol):
     """The part of `cv2.VideoCapture` that is used."""
 
-    def isOpened(self) -> bool: ...  # noqa: N802, D102 (OpenCV's)
-    def grab(self) -> bool: ...  # noqa: D102
-    def retrieve(self) -> tuple[bool, Any]: ...  # noqa: D102
-    def get(self, prop: int, /) -> float: ...  # noqa: D102
-    def set(self, prop: int, value: float, /) -> bool: ...  # noqa: D102
-    def release(self) -> None: ...  # noqa: D102
+    def isOpened(self) -> bool: ...  # noqa: N802 (OpenCV's)
+    def grab(self) -> bool: ...
+    def retrieve(self) -> tuple[bool, Any]: ...
+    def get(self, prop: int, /) -> float: ...
+    def set(self, prop: int, value: float, /) -> bool: ...
+    def release(self) -> None: ...
 
 
 def silence_opencv() -> None:
@@ -81,7 +81,6 @@ class CaptureReader(Reader):
         self._read = self._black = 0
 
     def grab(self) -> bool:
-        """Move to the next frame."""
         try:
             got = self._capture.grab()
         except cv2.error:
@@ -92,7 +91,6 @@ class CaptureReader(Reader):
         return got
 
     def image(self) -> Image | None:
-        """The current frame."""
         try:
             got, image = self._capture.retrieve()
             if not got or image is None or image.size == 0 or image.dtype != np.uint8:
@@ -112,7 +110,6 @@ class CaptureReader(Reader):
         return to_square_pixels(np.asarray(image, dtype=np.uint8), across / down)
 
     def close(self) -> None:
-        """Release the capture."""
         self._capture.release()
 
     def check_end(self) -> None:

@@ -80,22 +80,16 @@ class PacedSource:
 
     @property
     def description(self) -> str:
-        """Size, rate and codec."""
         return self._description
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames in order; a second iteration continues where the first stopped.
-
-        Raises:
-            SourceError: the file is cut off or damaged; all that can be read has been given before.
-        """
+        """Frames in order; a second iteration continues where the first stopped."""
         while (frame := self._next()) is not None:
             if self.live and not self._await_turn(frame.time_s):
                 return
             yield frame
 
     def close(self) -> None:
-        """Close the reader; iteration ends."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -55,7 +55,6 @@ class PipeFile:
         return b"" if self._interrupted else os.read(descriptor, size)
 
     def interrupt(self) -> None:
-        """End a read that waits."""
         self._interrupted = True
         try:
             self._wake.send(b"x")

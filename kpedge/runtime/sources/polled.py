@@ -36,7 +36,6 @@ class PolledReader(Reader):
         self._image: Image | None = None
 
     def grab(self) -> bool:
-        """Wait until the next image is due, and take it."""
         if self.rate:
             if self._closed.wait(max(0.0, self._due_s - time.monotonic())):
                 return False
@@ -45,15 +44,12 @@ class PolledReader(Reader):
         return self._image is not None
 
     def image(self) -> Image | None:
-        """The image that was taken."""
         return self._image
 
     def interrupt(self) -> None:
-        """End a wait."""
         self._closed.set()
 
     def close(self) -> None:
-        """Release what the images come from."""
         self._closed.set()
         release, self._release = self._release, lambda: None
         release()

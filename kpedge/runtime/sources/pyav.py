@@ -76,7 +76,6 @@ class AvReader(Reader):
         self._frames = self._decode()
 
     def grab(self) -> bool:
-        """Move to the next frame."""
         self._frame = None
         if self._failed >= UNDECODABLE:
             return False
@@ -103,7 +102,6 @@ class AvReader(Reader):
                 yield None
 
     def image(self) -> Image | None:
-        """The current frame."""
         if self._frame is None:
             return None
         try:
@@ -120,7 +118,6 @@ class AvReader(Reader):
             self._file.interrupt()
 
     def close(self) -> None:
-        """Close container and file."""
         self._frames, self._frame = iter(()), None
         self._container.close()
         if self._file is not None:
@@ -183,12 +180,7 @@ def _open_nothing(url: str, *_: Any) -> Any:
 
 
 def open_file(path: Path, name: str, stream: int | None, notify: Notify) -> AvReader:
-    """Open a video file.
-
-    Raises:
-        UsageError: there is no stream of that number.
-        SourceError: it is no video, or cannot be read.
-    """
+    """Open a video file."""
     return open_stream(_Unnamed(path.open("rb")), name, stream=stream, notify=notify)
 
 

@@ -51,11 +51,7 @@ class Reader(abc.ABC):
         """End a `grab` that waits in another thread, where that is possible."""
 
     def check_end(self) -> None:  # noqa: B027 (most readers have nothing to check)
-        """Called after the last frame of a file.
-
-        Raises:
-            SourceError: what was read shows that decoding failed without an error.
-        """
+        """Called after the last frame of a file."""
 
     def describe(self, image: Image) -> str:
         """Size, rate and codec, for people: `640x480 at 30 fps, MJPG`."""
