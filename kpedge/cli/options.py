@@ -196,7 +196,7 @@ def frame_set(
     label_format: str = "auto",
     trust: bool = False,
 ) -> FrameSet:
-    """Open a frame set; a folder of photos is prepared under `beside/prepared/` first, and again when it has changed."""
+    """Open a frame set; a folder of photos is prepared under `beside/prepared/`, again when it has changed."""
     from kpedge.data.frames import is_frame_set, open_frames
     from kpedge.data.preparation import FrameOptions, prepare
 
