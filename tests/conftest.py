@@ -127,9 +127,9 @@ SLOW_FIXTURES = {"trained", "exported", "trained3", "exported3", "small_demo", "
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use slow fixtures."""
+    """Mark the tests that use slow fixtures, and those on real photos."""
     for item in items:
-        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("photos"):
             item.add_marker(pytest.mark.slow)
 
 

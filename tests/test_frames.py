@@ -24,7 +24,7 @@ ALL_TRAIN = {"validation": 0.0, "test": 0.0}
 
 @pytest.fixture
 def folder(tmp_path):
-    return make_photos(tmp_path / "photos", 12, seed=3, faces=2)
+    return make_photos(tmp_path / "photos", 12, faces=2)
 
 
 @pytest.fixture

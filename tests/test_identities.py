@@ -19,12 +19,11 @@ def count(kind, number):
     return counted
 
 
+SLOW = (("crossing", 1), ("crossing", 3), ("crossing", 5), ("pillar", 2), ("pillar", 3), ("handover", 3))
+
+
 @pytest.mark.parametrize(
-    ("kind", "number"),
-    [
-        *(("crossing", 1), ("pillar", 2), ("handover", 3), ("cut", 2)),
-        *(pytest.param(*one, marks=pytest.mark.slow) for one in (("crossing", 3), ("crossing", 5), ("pillar", 3))),
-    ],
+    ("kind", "number"), [("cut", 2), *(pytest.param(*one, marks=pytest.mark.slow) for one in SLOW)]
 )
 def test_everybody_has_an_id_of_their_own_and_keeps_it(kind, number):
     counted = count(kind, number)

@@ -26,7 +26,7 @@ def faces_of(prepared):
 
 @pytest.fixture
 def folder(tmp_path):
-    return make_photos(tmp_path / "photos", 12, seed=3, faces=2)
+    return make_photos(tmp_path / "photos", 12, faces=2)
 
 
 def test_crops_from_the_set_are_those_from_the_photos_to_the_last_bit(prepared, photos):
