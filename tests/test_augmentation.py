@@ -22,9 +22,9 @@ from kpedge.core.geometry import (
     transform_points,
 )
 from kpedge.core.images import read_image
-from kpedge.data.augmentation import LOWRES, UNDISTURBED, Photometric
+from kpedge.data.augmentation import LOWRES, Photometric
 from kpedge.data.preparation import PrepareOptions, prepare
-from kpedge.data.preview import TILE, augmented_preview, spread
+from kpedge.data.preview import TILE, augmented_preview
 from kpedge.data.sampling import CropSampler, Jitter
 
 NAMES = [item.name for item in fields(Photometric)]
@@ -158,13 +158,6 @@ def test_a_disturbed_crop_keeps_its_form_and_follows_the_generator(strength, see
     assert first.dtype == np.uint8
     assert (first == again).all()
     assert (image == before).all(), "the crop that is given stays as it is"
-
-
-def test_nothing_on_is_the_crop_itself():
-    image, rng = picture(), np.random.default_rng(0)
-    assert not UNDISTURBED
-    assert UNDISTURBED.apply(image, rng) is image
-    assert rng.random() == np.random.default_rng(0).random(), "and takes no random number"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -310,11 +303,6 @@ def test_a_sheet_shows_each_face_undisturbed_and_disturbed(prepared):
     assert np.ptp(bare[:side, 6 : 6 + side].astype(int), axis=2).max() == 0, "no coloured dot on a grey crop"
     with pytest.raises(DataError, match="no face to draw"):
         augmented_preview(plain, augmented, np.array([], np.intp), [1])
-
-
-def test_spread_takes_the_first_the_last_and_no_more_than_asked():
-    assert spread(np.arange(100), 3).tolist() == [0, 50, 99]
-    assert spread(np.array([5, 7]), 3).tolist() == [5, 7]
 
 
 def test_the_sheet_command(prepared, tmp_path, capsys):

@@ -89,11 +89,6 @@ def test_five_points_are_found_by_name():
     assert np.isnan(back[:16]).all()
 
 
-def test_the_five_points_mirror_as_the_21_do():
-    mirrored = convert_points(FACES21_MEAN[FACES21.mirror_order], FACES21, FACES5)
-    assert (mirrored == convert_points(FACES21_MEAN, FACES21, FACES5)[FACES5.mirror_order]).all()
-
-
 RULE = CropRule(0.25)
 THREE = scheme_of_names("three", ["brim", "left_lens", "bridge"])
 """Three points without a pair, and without a point that another scheme has."""

@@ -127,17 +127,6 @@ def test_of_two_boxes_on_one_face_the_second_is_a_false_alarm():
     assert found.missed == ()
 
 
-def test_a_box_between_two_faces_takes_the_one_that_it_fits_better():
-    found = match([frame([(square(8, 0), 0.9), (square(1, 0), 0.8)], [square(0, 0), square(10, 0)])])
-    assert found.hit.tolist() == [True, True]
-    assert found.missed == ()
-
-
-def test_a_box_whose_face_is_taken_hits_the_next_best():
-    found = match([frame([(square(5, 0), 0.9), (square(6, 0), 0.8)], [square(5, 0), square(10, 0)])])
-    assert found.hit.tolist() == [True, True]
-
-
 @pytest.mark.parametrize("why", ["ignored", "small", "large"])
 def test_faces_that_do_not_count_are_neither_hit_nor_missed_nor_false_alarms(why):
     side = {"ignored": 40, "small": 15, "large": 300}[why]

@@ -114,15 +114,6 @@ def test_other_normalisations_stay_when_folding(norm):
         assert torch.equal(folded(pixels())["points"], network(pixels())["points"])
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_folding_twice_is_folding_once(backbone):
-    once = fold(settle(Stage2(POINTS, backbone=backbone)))
-    twice = fold(once)
-    assert once.state_dict().keys() == twice.state_dict().keys()
-    with torch.inference_mode():
-        assert torch.equal(once(pixels(1))["points"], twice(pixels(1))["points"])
-
-
 def scored_model(**options):
     model = KeypointModel(settle(Stage3(POINTS, **options)), torch.rand(POINTS, 2), 0.07, face=True)
     model.calibration.copy_(torch.tensor([1.7, -0.4]))

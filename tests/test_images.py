@@ -73,18 +73,6 @@ def test_exif_orientation_is_applied_unless_the_stored_pixels_are_wanted(tmp_pat
     assert read_image(path, stored=True).shape == (90, 120, 3)
 
 
-@pytest.mark.parametrize(
-    "convert", [lambda p: p[:, :, 0], lambda p: np.dstack([p, p[:, :, 0]]), lambda p: p.astype(np.uint16) * 257]
-)
-def test_grey_alpha_and_16_bit_pictures_become_8_bit_colour(tmp_path, picture, convert):
-    path = tmp_path / "a.png"
-    path.write_bytes(encode(convert(picture), ".png"))
-    image = read_image(path)
-    assert image.shape == (90, 120, 3)
-    assert image.dtype == np.uint8
-    assert abs(int(image[:, :, 0].max()) - int(picture[:, :, 0].max())) <= 1
-
-
 def test_a_name_without_a_known_format_is_refused(tmp_path, picture):
     for name in ("a", "a.xyz", "a.txt"):
         with pytest.raises(ImageError, match="format"):
@@ -194,14 +182,6 @@ def test_every_colour_mode_becomes_colour(tmp_path, quarters, mode, suffix, want
     (picture,) = read_pictures(path)
     assert picture.image.shape == (48, 64, 3)
     assert_shows(picture.image, wanted, tolerance)
-
-
-@pytest.mark.parametrize("colour", [False, True])
-def test_the_upper_bytes_of_16_bit_pictures_are_kept(tmp_path, quarters, colour):
-    values = np.array(quarters)[:, :, ::-1] if colour else np.array(quarters.convert("L"))
-    path = tmp_path / "a.png"
-    cv2.imwrite(str(path), values.astype(np.uint16) * 256 + 77)
-    assert_shows(read_image(path), CORNERS if colour else grey(CORNERS))
 
 
 # Pictures that move

@@ -119,16 +119,6 @@ def test_the_plan_depends_on_seed_and_epoch_alone(prepared, second):
     assert not np.array_equal(plan, mixture(prepared, second, seed=1).plan(4))
 
 
-def test_samples_are_well_shuffled(prepared, second):
-    plan = mixture(prepared, second, negatives=1.0).plan(1)
-    half = len(plan) // 2
-    for part in (plan[:half], plan[half:]):
-        assert 0.3 < part[:, 2].mean() < 0.7
-        assert len(set(part[:, 0])) == 2
-    shown = rows_of(plan, 0, 1)
-    assert not np.array_equal(shown, np.sort(shown))
-
-
 # Batches
 
 
@@ -153,25 +143,12 @@ def test_batches_are_the_plan_in_its_order(prepared, second, background):
     assert first.crops.shape == (16, 32, 32, 1)
 
 
-def test_an_epoch_of_whole_batches_has_no_part_batch(second):
-    whole = mixture(second, negatives=0.0)
-    count = len(second.indices("train"))
-    assert [len(batch) for batch in whole.batches(1, count)] == [count]
-    assert [len(batch) for batch in whole.batches(1, 10 * count)] == [count]
-
-
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_prepare_the_same_batches(prepared, second, background, workers):
     whole = mixture(prepared, second, background, jitter=Jitter(mirror=True, roll=20, shift=0.1))
     plain, ahead = (list(whole.batches(3, 8, workers=count)) for count in (0, workers))
     assert len(plain) == len(ahead) > 2 * workers
     assert all(same(one, other) for one, other in zip(plain, ahead, strict=True))
-
-
-def test_an_epoch_can_be_left_early(prepared):
-    batches = mixture(prepared).batches(1, 8, workers=2)
-    assert len(next(batches)) == 8
-    batches.close()
 
 
 @pytest.mark.parametrize(("world", "batch_size"), [(2, 8), (3, 5), (4, 3), (2, 30)])

@@ -223,13 +223,6 @@ def test_nothing_given_is_written_to_and_nothing_is_shared():
     assert (state.points == before[1]).all()
 
 
-def test_points_of_any_layout_and_type_are_taken():
-    state, wanted = SmoothState.start(faces(2)), faces(2) + 3
-    there, _ = smooth(state, wanted, np.full(2, SIDE), 1 / RATE, DEFAULT)
-    strided = np.asfortranarray(wanted)
-    assert (smooth(state, strided, np.full(2, SIDE), 1 / RATE, DEFAULT)[0] == there).all()
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [("min_cutoff", 0.0), ("d_cutoff", -1.0), ("beta", -0.1), ("local_beta", math.nan), ("min_cutoff", math.inf)],

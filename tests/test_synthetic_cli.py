@@ -86,10 +86,3 @@ def test_nothing_is_overwritten_unasked(tmp_path, capsys, existing):
     assert ("exists already" if path.suffix else "exists and is no synthetic set") in said
     if path.suffix:
         assert path.read_bytes() == b"mine"
-
-
-def test_help_has_examples(capsys):
-    code, shown, _ = run(["data", "synth", "--help"], capsys)
-    assert code == 0
-    assert "--background" in shown
-    assert "kpedge data synth --out" in shown

@@ -118,14 +118,6 @@ def test_results_as_plain_types():
     assert list(whole.to_dict()) == ["id", "box", "score", "keypoints", "pose"]
 
 
-def test_all_public_names_are_there():
-    assert set(kpedge.__all__) == set(kpedge._HOMES) | {"__version__"}
-    for name in kpedge.__all__:
-        assert getattr(kpedge, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = kpedge.nothing
-
-
 @pytest.mark.photos
 @pytest.mark.skipif(not VIDEOS.is_dir(), reason=f"the real videos are not here: {VIDEOS.parent.name}/{VIDEOS.name}")
 @pytest.mark.parametrize(

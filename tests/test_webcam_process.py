@@ -155,30 +155,6 @@ def test_the_command_needs_the_base_install_alone(clip, tmp_path):
     assert len(done.stdout.splitlines()) == 3
 
 
-def test_the_command_loads_neither_pytorch_nor_onnx(clip, tmp_path):
-    video = write_video(tmp_path / "clip.avi", clip[:3])
-    code = """
-import sys
-from kpedge.cli.main import main
-code = main(["webcam", sys.argv[1], "--json", "--serve", "127.0.0.1:0"])
-heavy = {"torch", "torchvision", "onnx", "onnxscript", "matplotlib", "tensorboard"} & set(sys.modules)
-sys.exit(" ".join(sorted(heavy)) or code)
-"""
-    done = python(code, video)
-    assert done.returncode == 0, done.stderr
-
-
-def test_the_package_alone_loads_nothing():
-    code = """
-import sys
-import kpedge
-loaded = {"numpy", "cv2", "onnxruntime", "typer", "torch"} & set(sys.modules)
-sys.exit(" ".join(sorted(loaded)) or 0)
-"""
-    done = python(code)
-    assert done.returncode == 0, done.stderr
-
-
 def test_the_public_names_load_no_training():
     code = """
 import sys
