@@ -46,7 +46,7 @@ from media import mutate  # noqa: E402
 
 from kpedge.core.errors import DataError, KpedgeError, TrainingError  # noqa: E402
 from kpedge.core.files import write_json  # noqa: E402
-from kpedge.core.images import SUFFIXES, read_image, read_pictures  # noqa: E402
+from kpedge.core.images import SUFFIXES, read_frames, read_image  # noqa: E402
 from kpedge.core.machine import describe  # noqa: E402
 
 MEMORY = 8 << 30
@@ -148,7 +148,7 @@ def try_images(folder: Path, number: int, rng: random.Random) -> str:
     data, path = mutate(source.read_bytes(), rng), folder / f"try{source.suffix}"
     path.write_bytes(data)
     ends = set()
-    for read in (lambda: parse_head(data, str(path)), lambda: list(itertools.islice(read_pictures(path), 20))):
+    for read in (lambda: parse_head(data, str(path)), lambda: list(itertools.islice(read_frames(path), 20))):
         try:
             result = read()
         except KpedgeError:

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from kpedge.core.animation import decode_animation, holds_several
 from kpedge.core.errors import ImageError
-from kpedge.core.images import decode_image, pictures_below, read_image, read_pictures
+from kpedge.core.images import decode_image, images_below, read_frames, read_image
 from kpedge.core.pixels import to_8_bits
 from kpedge.runtime.sources.open import open_source
 
@@ -28,7 +28,7 @@ def write_frames(path, count=5, **settings):
 def test_an_animated_image_gives_every_frame_with_its_time(tmp_path, suffix):
     path = write_frames(tmp_path / f"a{suffix}", duration=DURATIONS)
     assert holds_several(path)
-    frames = list(read_pictures(path))
+    frames = list(read_frames(path))
     assert [round(float(frame.image.mean())) for frame in frames] == pytest.approx([0, 40, 80, 120, 160], abs=2)
     assert [(frame.frame, frame.time_s) for frame in frames] == [(0, 0), (1, 0.1), (2, 0.4), (3, 0.5), (4, 0.6)]
     assert [frame.time_s for frame in open_source(str(path))] == pytest.approx([0, 0.1, 0.4, 0.5, 0.6])
@@ -40,15 +40,15 @@ def test_a_gif_whose_frames_have_no_delays_gives_every_frame_or_says_so(tmp_path
     path.write_bytes(delays.sub(b"", path.read_bytes()))
     if not hasattr(cv2, "imdecodeanimation"):
         with pytest.raises(ImageError):
-            list(read_pictures(path))
+            list(read_frames(path))
         return
-    frames = list(read_pictures(path))
+    frames = list(read_frames(path))
     assert [round(float(frame.image.mean())) for frame in frames] == pytest.approx([0, 40, 80, 120, 160], abs=2)
     assert [frame.time_s for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
 
 
 def test_a_tiff_gives_every_page(tmp_path):
-    frames = list(read_pictures(write_frames(tmp_path / "a.tif", count=3)))
+    frames = list(read_frames(write_frames(tmp_path / "a.tif", count=3)))
     assert [round(float(frame.image.mean())) for frame in frames] == [0, 40, 80]
     assert [frame.time_s for frame in frames] == [None] * 3
     assert [frame.time_s for frame in open_source(str(tmp_path / "a.tif"), rate=10)] == pytest.approx([0, 0.1, 0.2])
@@ -59,7 +59,7 @@ def test_a_single_image_is_no_animation(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     cv2.imwrite(str(path), np.full((30, 40, 3), 90, np.uint8))
     assert not holds_several(path)
-    (picture,) = read_pictures(path)
+    (picture,) = read_frames(path)
     assert picture.frame is None
 
 
@@ -74,7 +74,7 @@ def test_a_broken_animation_is_an_error(tmp_path, suffix):
     path = write_frames(tmp_path / f"a{suffix}", duration=DURATIONS)
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(ImageError, match=f"a{suffix}"):
-        list(read_pictures(path))
+        list(read_frames(path))
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
@@ -106,7 +106,7 @@ def test_less_common_images_of_a_folder_are_read(tmp_path, suffix):
     except cv2.error:
         pytest.skip(f"this OpenCV has no {suffix}")
     (tmp_path / f"a{suffix}").write_bytes(data)
-    assert pictures_below(tmp_path) == [tmp_path / f"a{suffix}"]
+    assert images_below(tmp_path) == [tmp_path / f"a{suffix}"]
     assert abs(float(read_image(tmp_path / f"a{suffix}").mean()) - 90) < 3
 
 
@@ -124,4 +124,4 @@ def test_a_name_that_is_not_utf8_does_no_harm(tmp_path, name):
     path.parent.mkdir(exist_ok=True)
     made = write_frames(tmp_path / f"made{path.suffix}", count=3, duration=80)
     made.rename(path)
-    assert len(list(read_pictures(path))) == 3
+    assert len(list(read_frames(path))) == 3

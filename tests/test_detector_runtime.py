@@ -102,7 +102,7 @@ def test_resizing_gives_the_zoom_of_each_axis():
 def test_a_picture_is_looked_at_in_halving_sizes(shape, side, sides):
     model = Fake(lambda frame: ([], []))
     detector = FaceDetector(model, side=side)
-    shown = list(detector.pictures(np.zeros((*shape, 3), np.uint8)))
+    shown = list(detector.scaled_images(np.zeros((*shape, 3), np.uint8)))
     assert [max(image.shape[:2]) for image, _ in shown] == sides
     for image, zoom in shown:
         assert np.allclose(zoom, np.array(image.shape[1::-1]) / shape[::-1])

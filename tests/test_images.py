@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from kpedge import PIXEL_LIMIT
 from kpedge.core.errors import ImageError
-from kpedge.core.images import is_cut_off, pictures_below, read_image, read_pictures, write_image
+from kpedge.core.images import images_below, is_cut_off, read_frames, read_image, write_image
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_every_exif_orientation_is_applied(tmp_path, quarters, orientation, suff
     path = tmp_path / f"a{suffix}"
     quarters.save(path, exif=exif, quality=95)
     shown = TURNED[orientation]
-    for image in (read_image(path), next(read_pictures(path)).image):
+    for image in (read_image(path), next(read_frames(path)).image):
         assert image.shape == ((48, 64, 3) if orientation < 5 else (64, 48, 3))
         assert_shows(image, shown(CORNERS), 4)
     stored = read_image(path, stored=True)
@@ -179,7 +179,7 @@ def test_every_colour_mode_becomes_colour(tmp_path, quarters, mode, suffix, want
         converted.putalpha(200)
     path = tmp_path / f"a{suffix}"
     converted.save(path, **({"lossless": True} if suffix == ".webp" else {}))
-    (picture,) = read_pictures(path)
+    (picture,) = read_frames(path)
     assert picture.image.shape == (48, 64, 3)
     assert_shows(picture.image, wanted, tolerance)
 
@@ -208,7 +208,7 @@ def assert_is_frame(picture, number):
 
 @pytest.mark.parametrize("durations", [[100] * 4, [20, 20, 20], [100, 250, 40, 1500, 30]])
 def test_frames_of_a_gif_come_whole_with_number_and_time(tmp_path, durations):
-    pictures = list(read_pictures(film(tmp_path / "a.gif", durations)))
+    pictures = list(read_frames(film(tmp_path / "a.gif", durations)))
     assert [picture.frame for picture in pictures] == list(range(len(durations)))
     assert [picture.time_s for picture in pictures] == pytest.approx(np.cumsum([0, *durations[:-1]]) / 1000)
     for picture in pictures:
@@ -217,13 +217,13 @@ def test_frames_of_a_gif_come_whole_with_number_and_time(tmp_path, durations):
 
 def test_a_photo_is_one_picture_without_number_and_time(tmp_path, picture):
     write_image(tmp_path / "a.png", picture)
-    (only,) = read_pictures(tmp_path / "a.png")
+    (only,) = read_frames(tmp_path / "a.png")
     assert (only.image == picture).all()
     assert (only.frame, only.time_s) == (None, None)
 
 
 def test_a_gif_of_one_frame_is_its_first(tmp_path):
-    (only,) = read_pictures(film(tmp_path / "a.GIF", [100]))
+    (only,) = read_frames(film(tmp_path / "a.GIF", [100]))
     assert_is_frame(only, 0)
     assert (only.frame, only.time_s) == (0, 0.0)
 
@@ -233,7 +233,7 @@ def test_the_name_of_a_gif_is_a_file_whatever_it_looks_like(tmp_path, monkeypatc
     """FFmpeg, given such a name, would look for a protocol or a series of files."""
     film(tmp_path / name, [100, 100, 100])
     monkeypatch.chdir(tmp_path)
-    assert [picture.frame for picture in read_pictures(Path(name))] == [0, 1, 2]
+    assert [picture.frame for picture in read_frames(Path(name))] == [0, 1, 2]
 
 
 def test_a_gif_that_is_cut_off_anywhere_is_refused(tmp_path):
@@ -245,7 +245,7 @@ def test_a_gif_that_is_cut_off_anywhere_is_refused(tmp_path):
         path = tmp_path / f"cut{suffix}"
         path.write_bytes(data[: len(data) // 2])
         with pytest.raises(ImageError, match=f"cut{suffix}: the image is cut off"):
-            next(read_pictures(path))
+            next(read_frames(path))
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_what_is_no_gif_is_named(tmp_path, content, words):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ImageError, match=words) as caught:
-        list(read_pictures(path))
+        list(read_frames(path))
     assert "a.gif" in str(caught.value)
 
 
@@ -275,4 +275,4 @@ def test_pictures_in_a_folder_are_found_by_their_names(tmp_path, picture):
     names = ["a.JPG", "b/c.png/d.webp", "b/e.gif", "b/f.tiff"]
     for name in (*names, "b/notes.txt", "b/label"):
         (tmp_path / name).write_bytes(b"")
-    assert [str(path.relative_to(tmp_path)) for path in pictures_below(tmp_path)] == names
+    assert [str(path.relative_to(tmp_path)) for path in images_below(tmp_path)] == names

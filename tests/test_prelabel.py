@@ -11,7 +11,7 @@ from small_frames import face_of
 from kpedge.cli.main import main
 from kpedge.cli.predict import TARGETS
 from kpedge.core.errors import OutputError
-from kpedge.core.images import Picture, read_image
+from kpedge.core.images import ImageFrame, read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.core.model_zoo import sample_photo
 from kpedge.data.formats import read_format
@@ -40,8 +40,8 @@ def test_labels_are_read_back(tmp_path, photo, to):
     twin = photo.parent.parent / "photo.jpg"
     twin.write_bytes(photo.read_bytes())
     image = read_image(photo)
-    frame = Picture(image, 7, 0.28)
-    images = [(photo, Picture(image), [FACE, OTHER]), (twin, Picture(image), []), ("clip.mp4", frame, [FACE])]
+    frame = ImageFrame(image, 7, 0.28)
+    images = [(photo, ImageFrame(image), [FACE, OTHER]), (twin, ImageFrame(image), []), ("clip.mp4", frame, [FACE])]
     said = write(tmp_path / "out", to, images)
     faces = [FACE, OTHER, FACE] if to != "pts" else [FACE, FACE]  # it holds one face per image, and says so
     assert f"3 images, {len(faces)} faces" in said[0]
@@ -64,13 +64,13 @@ def test_labels_are_read_back(tmp_path, photo, to):
 def test_photos_that_viewers_rotate_are_written_upright(tmp_path, photo):
     photo.write_bytes(turned_jpeg(photo.read_bytes()))
     upright = read_image(photo)
-    write(tmp_path / "out", "coco", [(photo, Picture(upright), [FACE])])
+    write(tmp_path / "out", "coco", [(photo, ImageFrame(upright), [FACE])])
     (copy,) = (tmp_path / "out").rglob("*.jpg")
     assert read_image(copy, stored=True).shape == upright.shape
 
 
 def test_rejected_boxes_are_no_labels_and_nothing_is_overwritten(tmp_path, photo):
-    out, picture = tmp_path / "out", Picture(read_image(photo))
+    out, picture = tmp_path / "out", ImageFrame(read_image(photo))
     rejected = face_of()
     rejected = type(rejected)(rejected.box, np.empty((0, 2)))
     assert "1 image, 0 faces" in write(out, "coco", [(photo, picture, [rejected])])[0]
@@ -84,7 +84,7 @@ def test_rejected_boxes_are_no_labels_and_nothing_is_overwritten(tmp_path, photo
 
 
 def test_nothing_is_written_after_an_error(tmp_path, photo):
-    images = [(photo, Picture(read_image(photo)), [FACE]), (photo, None, [FACE])]
+    images = [(photo, ImageFrame(read_image(photo)), [FACE]), (photo, None, [FACE])]
     with pytest.raises(AttributeError):
         write(tmp_path / "out", "pts", images)
     assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ from kpedge.core.keypoints import FACES5
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.server import server as server_module
 from kpedge.runtime.server.address import Address, parse_address, reachable_host
-from kpedge.runtime.server.picture import CpuMeter, shrink
+from kpedge.runtime.server.encoding import CpuMeter, shrink
 from kpedge.runtime.server.server import ServeSink
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
 from kpedge.runtime.sources.source import Frame

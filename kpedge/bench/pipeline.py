@@ -112,7 +112,7 @@ def bench_pipeline(
         frames: timed frames in a turn.
         warmup: frames before them, in which the faces are found.
         threads: of onnxruntime, for the tracker; stage 1 has one.
-        progress: told (turns done, turns).
+        progress: called with (turns done, turns).
     """
     small = OnnxModel(resolve_model(REFERENCE))
     crop = random_crops(1, small.card.nominal_input_shape)

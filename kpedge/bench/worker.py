@@ -63,7 +63,7 @@ class Opened:
 
 
 def open_contestant(contestant: Contestant, threads: int) -> Model:
-    """Open what is to be measured in this process."""
+    """Open what is measured in this process."""
     if contestant.name not in (EAGER, COMPILED):
         return open_model(contestant.path, threads=threads, provider=contestant.device, backend=contestant.backend)
     import torch
@@ -84,7 +84,7 @@ def _set_threads(threads: int) -> None:
 
 
 def _peak_mb() -> float | None:
-    """The most memory that this process has had, megabytes; None where the system does not tell."""
+    """The most memory that this process has had, megabytes; None where the system does not say."""
     with suppress(OSError, StopIteration):
         status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return round(int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024, 1)

@@ -42,7 +42,7 @@ HEAD_ABOVE = 0.03
 FACE, HEAD, POINTS = "face", "head", "points"
 CONVENTIONS = (FACE, HEAD, POINTS)
 """What a set's boxes hold: the face as ours do; the head; or something else, so that the boxes that follow from the
-points are to be taken instead."""
+points are taken instead."""
 
 
 def to_convention(boxes: NDArray[np.float64], kind: str) -> NDArray[np.float64]:

@@ -342,7 +342,7 @@ def contact_sheet(tiles: Sequence[Image], captions: Sequence[str], columns: int)
     return preview
 
 
-def face_pictures(
+def face_grid(
     crops: NDArray[np.uint8],
     truth: NDArray[np.floating[Any]],
     predicted: NDArray[np.floating[Any]],

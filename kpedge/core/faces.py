@@ -197,7 +197,7 @@ class ImageFaces(Sequence[Face]):
         faces: by falling score of the detector.
         size: width and height, pixels.
         scheme: name of the keypoint scheme.
-        names: of the keypoints, in their order, if they are to be part of `to_dict`.
+        names: of the keypoints, in their order, if they are part of `to_dict`.
         pixels: the image, uint8 (H, W, 3), blue-green-red; None if it was not kept.
     """
 

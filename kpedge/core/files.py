@@ -193,7 +193,7 @@ def refuse_full_disk(folder: Path, needed: int, what: str) -> None:
     Args:
         folder: where they go; it exists.
         needed: bytes.
-        what: what is to be said of these bytes, such as "are still to come".
+        what: what these bytes are, such as "are still to come".
 
     Raises:
         OutputError: there are too few left on its disk.

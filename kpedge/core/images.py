@@ -145,7 +145,7 @@ def read_image(path: str | Path, *, stored: bool = False) -> Image:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class ImageFrame:
     """A photo, or one frame of an animated image.
 
     Attributes:
@@ -163,7 +163,7 @@ class Picture:
         return {} if self.frame is None else {"frame": self.frame, "time_s": self.time_s}
 
 
-def read_pictures(path: Path, *, stored: bool = False) -> Iterator[Picture]:
+def read_frames(path: Path, *, stored: bool = False) -> Iterator[ImageFrame]:
     """The photo in a file, or the frames of an animated image or pages of a TIFF, one after the other.
 
     Raises:
@@ -183,16 +183,16 @@ def read_pictures(path: Path, *, stored: bool = False) -> Iterator[Picture]:
     elif kind == "pages" and has_pages(data):
         frames = ((page, None) for page in decode_pages(data))
     else:
-        yield Picture(decode_image(data, str(path), stored=stored))
+        yield ImageFrame(decode_image(data, str(path), stored=stored))
         return
     number = -1
     for number, (image, time_s) in enumerate(frames):
-        yield Picture(image, number, None if time_s is None else round(time_s, 3))
+        yield ImageFrame(image, number, None if time_s is None else round(time_s, 3))
     if number < 0:
         raise ImageError(f"{path}: not an image that OpenCV can decode")
 
 
-def pictures_below(root: Path) -> list[Path]:
+def images_below(root: Path) -> list[Path]:
     """Every photo and animated image in a folder and below it, sorted."""
     return sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTOS and path.is_file())
 

@@ -160,7 +160,7 @@ def find_pairs(thumbnails: Mapping[str, Thumbnail], splits: Mapping[str, tuple[s
 def report_pairs(
     pairs: Sequence[Pair], splits: Mapping[str, tuple[str, ...]]
 ) -> tuple[list[Finding], list[LabelProblem]]:
-    """What is to be said of pairs: a finding where photos leak into another split, and a remark for each pair."""
+    """What pairs mean: a finding where photos leak into another split, and a remark for each pair."""
     remarks = [
         LabelProblem(
             "leak" if pair.leaks else "near-duplicate",

@@ -14,7 +14,7 @@ from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import ImageError, OutputError
 from kpedge.core.faces import Face
 from kpedge.core.files import atomic_folder, real_path, write_json
-from kpedge.core.images import SUFFIXES, Picture, write_image
+from kpedge.core.images import SUFFIXES, ImageFrame, write_image
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
 from kpedge.data.convert import choose_paths
@@ -61,7 +61,7 @@ class Prelabels:
         self._temporary = tempfile.TemporaryDirectory(prefix="kpedge-")
         return self
 
-    def add(self, text: str, image: Picture, faces: Sequence[Face]) -> None:
+    def add(self, text: str, image: ImageFrame, faces: Sequence[Face]) -> None:
         """Add an image, as `kpedge.runtime.photos.read_input` gave it, and the faces in it."""
         path = Path(text)
         name = str(real_path(path)) if path.is_file() else f"{len(self._files):06}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from kpedge.bench.latency import BenchOptions, bench_latency
 from kpedge.bench.report import header, latency_png, markdown
-from kpedge.core.drawing import face_pictures
+from kpedge.core.drawing import face_grid
 from kpedge.core.files import write_bytes, write_json, write_text
 from kpedge.core.geometry import Image
 from kpedge.core.machine import describe
@@ -115,7 +115,7 @@ def predictions(one: Measured, *, count: int = SHOWN, columns: int = 6, side: in
     errors = one.evaluation.accuracy.face_errors
     order = np.argsort(errors, kind="stable")
     shown = order[np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))]
-    return face_pictures(
+    return face_grid(
         one.faces.crops[shown],
         one.faces.truth.keypoints[shown],
         one.evaluation.predicted[shown],

@@ -256,7 +256,7 @@ def _tile(
     colour: tuple[int, int, int],
 ) -> Image:
     """The surroundings of a box, as the network saw them, enlarged to `side` pixels."""
-    image, _ = next(detector.pictures(frame.read()))
+    image, _ = next(detector.scaled_images(frame.read()))
     reach = (0.5 + AROUND) * max(float(box_size(box)), 8.0)
     zoom = side / (2 * reach)
     low = (box[:2] + box[2:]) / 2 - reach

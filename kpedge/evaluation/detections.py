@@ -52,7 +52,7 @@ def find_in_image(
     detector: FaceDetector, image: Image, truth: NDArray[np.float64], ignore: NDArray[np.bool_]
 ) -> FrameDetections:
     """What a detector finds in an image, with its labelled boxes (G, 4) and which of them to ignore (G,)."""
-    _, zoom = next(detector.pictures(image))
+    _, zoom = next(detector.scaled_images(image))
     faces = detector(image)
     boxes = np.array([face.box for face in faces]).reshape(-1, 2, 2)
     return FrameDetections(

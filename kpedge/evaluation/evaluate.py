@@ -169,7 +169,7 @@ class Evaluation:
         face: how the score separates faces from negatives; None where the model has no score or the data no negatives.
         scores: (N,), face score of each face; None where the model has none.
         found: share of the faces whose score reaches the threshold; None where the model has no score.
-        forecast: what the expected errors are worth; None where the model expects none.
+        forecast: how well the expected errors fit; None where the model expects none.
         converted: as of the faces.
     """
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from kpedge.core.boxes import POINTS
 from kpedge.core.card import ModelCard
-from kpedge.core.drawing import face_pictures
+from kpedge.core.drawing import face_grid
 from kpedge.core.errors import DataError, ImageError, UsageError
 from kpedge.core.extras import importable
 from kpedge.core.geometry import (
@@ -165,7 +165,7 @@ def worst_faces(faces: TestFaces, evaluation: Evaluation, *, count: int = 24, si
     """A preview of the faces with the largest error: predicted points in colour, labelled points as white rings."""
     errors = evaluation.accuracy.face_errors
     order = np.argsort(-errors, kind="stable")[:count]
-    return face_pictures(
+    return face_grid(
         faces.crops[order],
         faces.truth.keypoints[order],
         evaluation.predicted[order],

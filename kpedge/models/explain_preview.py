@@ -1,4 +1,4 @@
-"""Pictures of an explanation: heat over the crop, feature maps, kernels, and all of them on one preview."""
+"""Images of an explanation: heat over the crop, feature maps, kernels, and all of them on one preview."""
 
 from __future__ import annotations
 

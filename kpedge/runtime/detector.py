@@ -1,4 +1,4 @@
-"""From a picture to the faces in it: preprocess, run, postprocess."""
+"""From an image to the faces in it: preprocess, run, postprocess."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from kpedge.core.geometry import Image, resize_to, transform_points
 from kpedge.runtime.sessions import Model
 
 COARSE = 320
-"""Longer side, pixels, of the smallest picture that is looked at. The network is trained on views of this side: larger
-faces than fit into one are found in the smaller picture.
+"""Longer side, pixels, of the smallest image that is searched. The network is trained on views of this side: larger
+faces than fit into one are found in the smaller image.
 """
 ASPECT = 4.0
 """Longer images, in their shorter side, are searched as if they were this long: shrunk to one view, a panorama's faces
 would vanish."""
 LARGEST_ZOOM = 2.0
-"""Pictures are enlarged by at most this."""
+"""Images are enlarged by at most this."""
 TILE = 1280
-"""Longest side, pixels, of what the network sees at once; larger pictures are seen in tiles: memory is bounded."""
+"""Longest side, pixels, of what the network sees at once; larger images are seen in tiles: memory is bounded."""
 OVERLAP = 192
-"""By how much neighbouring tiles overlap: a face at a seam is whole in one of them, or found in a smaller picture."""
+"""By how much neighbouring tiles overlap: a face at a seam is whole in one of them, or found in a smaller image."""
 SEAM = 4.0
 """A box that comes this near to a seam is that of a face cut in two, pixels."""
 
@@ -53,7 +53,7 @@ def detector_model(model: Model) -> FrameModel:
         UsageError: it is none.
     """
     if not isinstance(model.card, DetectorCard):
-        raise UsageError(f"{model.card.name} finds {model.card.task}, no faces in a picture", "give a detector")
+        raise UsageError(f"{model.card.name} finds {model.card.task}, no faces in an image", "give a detector")
     return cast(FrameModel, model)
 
 
@@ -63,7 +63,7 @@ class FaceDetector:
     Attributes:
         model: what computes.
         threshold: score from which on there is a face.
-        side: longer side, pixels, to which pictures are shrunk or enlarged before they are looked at; smaller faces are
+        side: longer side, pixels, to which images are shrunk or enlarged before they are searched; smaller faces are
             found with a larger one, and it takes longer.
     """
 
@@ -73,7 +73,7 @@ class FaceDetector:
         Args:
             model: in any format.
             threshold: instead of the one that the model's card states.
-            side: likewise.
+            side: instead of the card's: longer side, pixels, at which images are searched.
 
         Raises:
             UsageError: a threshold beyond 0 to 1, or a side that is too small.
@@ -87,14 +87,14 @@ class FaceDetector:
         self.side = side or model.card.side
 
     def __call__(self, image: Image) -> tuple[Detection, ...]:
-        """The faces of a picture, by falling score.
+        """The faces of an image, by falling score.
 
         Args:
             image: uint8 (H, W, 3), blue-green-red.
         """
         stride, frame = self.model.card.stride, self.model.card.frame
         parts = []
-        for shown, zoom in self.pictures(image):
+        for shown, zoom in self.scaled_images(image):
             for tile, (left, top) in _tiles(shown, frame or (TILE, TILE)):
                 frames = preprocess(tile, stride, frame)
                 boxes, scores, points = candidates(self.model(frames), self.threshold)
@@ -131,8 +131,8 @@ class FaceDetector:
         whole = np.concatenate(boxes), np.array(scores), np.concatenate(points)
         return suppress(*whole, self.model.card.suppression)
 
-    def pictures(self, image: Image) -> Iterator[tuple[Image, NDArray[np.float64]]]:
-        """The sizes in which a picture is looked at, the largest first, each with its zoom along x and y, (2,)."""
+    def scaled_images(self, image: Image) -> Iterator[tuple[Image, NDArray[np.float64]]]:
+        """The sizes in which an image is searched, the largest first, each with its zoom along x and y, (2,)."""
         height, width = image.shape[:2]
         longest = max(height, width)
         views = max(1.0, longest / (ASPECT * min(height, width)))
@@ -198,7 +198,7 @@ def _starts(length: int, tile: int) -> list[int]:
 def _off_seams(
     boxes: NDArray[np.float64], tile: tuple[int, ...], whole: tuple[int, ...], left: int, top: int
 ) -> NDArray[np.bool_]:
-    """Which boxes (D, 4) of a tile do not touch a side at which the picture goes on."""
+    """Which boxes (D, 4) of a tile do not touch a side at which the image continues."""
     kept = np.ones(len(boxes), dtype=bool)
     if left > 0:
         kept &= boxes[:, 0] > SEAM

@@ -219,7 +219,7 @@ class Candidates:
 
 
 class KeypointPredictor:
-    """Finds the keypoints of faces whose boxes are known, and tells boxes that show no face.
+    """Finds the keypoints of faces whose boxes are known, and rejects boxes that show no face.
 
     Attributes:
         model: what computes; its card says how crops are cut.

@@ -1,4 +1,4 @@
-"""The two models that find faces in pictures, from names or files: the released ones unless others are asked for."""
+"""The two models that find faces in images, from names or files: the released ones unless others are asked for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLLOWED = 0.7
 
 
 def search_threshold(detector: DetectorCard, keypoints: ModelCard, verified: float = VERIFIED) -> float:
-    """The detector's score from which on a box is worth the look of a keypoint model: a part of the detector's own
+    """The detector's score from which on a box is passed to the keypoint model: a part of the detector's own
     threshold, `verified`, where that model has a face score.
     """
     return (detector.threshold or 0.0) * (verified if keypoints.has_score else 1.0)
@@ -76,7 +76,7 @@ def open_finders(
     Args:
         detector: an ONNX file, the name of a released model, an open model, or a detector with its own settings.
         keypoints: the same.
-        side: longer side, pixels, at which pictures are searched; None for the detector's own.
+        side: longer side, pixels, at which images are searched; None for the detector's own.
         threshold: the keypoint model's score from which on there is a face; None for its own.
         verified: part of the detector's threshold from which on the keypoint model looks.
         threads: for each run of a model.

@@ -16,7 +16,7 @@ from kpedge.core.geometry import Image, box_size
 from kpedge.core.scheme import KeypointScheme
 
 AXES: tuple[Colour, ...] = ((70, 70, 255), (90, 230, 90), (255, 150, 70))
-"""Colours of a head's axes, blue-green-red: across to the picture's right, up, and out of the face."""
+"""Colours of a head's axes, blue-green-red: across to the image's right, up, and out of the face."""
 AXIS = 0.45
 """Length of an axis, in sides of the face's box."""
 
@@ -30,7 +30,7 @@ class Layers:
         points: keypoints and the lines between them.
         ids: number of the person, and the score.
         pose: the head's axes.
-        mirror: the picture as a mirror shows it.
+        mirror: the image as a mirror shows it.
     """
 
     boxes: bool = True
@@ -47,7 +47,7 @@ def draw_overlay(image: Image, faces: Sequence[Face], scheme: KeypointScheme, la
         image: uint8 (H, W, 3), blue-green-red.
         faces: in pixels of the image.
         scheme: of their keypoints.
-        layers: what is drawn. In a mirrored picture text can still be read.
+        layers: what is drawn. In a mirrored image text can still be read.
 
     Returns:
         uint8 (H, W, 3).
@@ -70,12 +70,12 @@ def draw_overlay(image: Image, faces: Sequence[Face], scheme: KeypointScheme, la
 
 
 def mirrored(face: Face, width: int) -> Face:
-    """A face in a mirrored picture, as it is to be drawn: every point keeps its index, so each lies on the feature that
+    """A face in a mirrored image, as it is drawn: every point keeps its index, so each lies on the feature that
     it lay on, but is named for the other side.
 
     Args:
-        face: in pixels of the picture.
-        width: of the picture, pixels.
+        face: in pixels of the image.
+        width: of the image, pixels.
     """
     x1, y1, x2, y2 = face.box.tolist()
     turned = None if face.pose is None else Pose(yaw=-face.pose.yaw, pitch=face.pose.pitch, roll=-face.pose.roll)
@@ -88,10 +88,10 @@ def mirrored(face: Face, width: int) -> Face:
 
 
 def pose_axes(pose: Pose) -> NDArray[np.float64]:
-    """Where a head's axes point: across to the picture's right, up, and out of the face.
+    """Where a head's axes point: across to the image's right, up, and out of the face.
 
     Returns:
-        float64 (3, 3), an axis a row: x to the picture's right, y down, z into the picture; each has length 1.
+        float64 (3, 3), an axis a row: x to the image's right, y down, z into the image; each has length 1.
     """
     yaw, pitch, roll = (math.radians(angle) for angle in (pose.yaw, pose.pitch, pose.roll))
     cos, sin = math.cos(yaw), math.sin(yaw)
@@ -104,7 +104,7 @@ def pose_axes(pose: Pose) -> NDArray[np.float64]:
 
 
 def draw_pose(image: Image, face: Face, scheme: KeypointScheme) -> None:
-    """Draw a head's axes from the tip of its nose into an image: red to the picture's right, green up, blue ahead.
+    """Draw a head's axes from the tip of its nose into an image: red to the image's right, green up, blue ahead.
 
     Args:
         image: uint8 (H, W, 3), blue-green-red; drawn into.

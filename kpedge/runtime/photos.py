@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from kpedge.core.errors import ImageError, UsageError
 from kpedge.core.files import real_path
-from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, Picture, read_pictures
+from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, ImageFrame, read_frames
 from kpedge.runtime.sources.addresses import mask_address, open_address, scheme_of
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def is_video(text: str) -> bool:
 
 def read_input(
     text: str, *, stored: bool = False, every: int = 1, notify: Notify = lambda _: None, stdin: BinaryIO | None = None
-) -> Iterator[Picture]:
+) -> Iterator[ImageFrame]:
     """The photo in an input; or the frames of an animated image or a video, or the pages of a TIFF.
 
     Args:
@@ -105,11 +105,11 @@ def read_input(
     elif scheme_of(text) or is_video(text):
         pictures = _read_video(text, notify)
     else:
-        pictures = read_pictures(Path(text), stored=stored)
+        pictures = read_frames(Path(text), stored=stored)
     return itertools.islice(pictures, 0, None, every)
 
 
-def _read_video(text: str, notify: Notify, stdin: BinaryIO | None = None) -> Iterator[Picture]:
+def _read_video(text: str, notify: Notify, stdin: BinaryIO | None = None) -> Iterator[ImageFrame]:
     from kpedge.runtime.sources.open import open_source  # photos need none of it
 
     source = open_source(text, notify=notify, stdin=stdin)
@@ -117,23 +117,23 @@ def _read_video(text: str, notify: Notify, stdin: BinaryIO | None = None) -> Ite
         if source.live:
             raise UsageError(f"{source.name}: a live stream has no end", f"use: kpedge webcam {source.name}")
         for frame in source:
-            yield Picture(frame.image, frame.number, round(frame.time_s, 3))
+            yield ImageFrame(frame.image, frame.number, round(frame.time_s, 3))
     finally:
         source.close()
 
 
-def _read_bytes(data: bytes, name: str) -> Iterator[Picture]:
+def _read_bytes(data: bytes, name: str) -> Iterator[ImageFrame]:
     """The images in the content of a file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image"
         path.write_bytes(data)
         try:
-            yield from read_pictures(path)
+            yield from read_frames(path)
         except ImageError as error:
             raise ImageError(str(error).replace(str(path), name), error.advice) from error
 
 
-def _read_address(address: str, notify: Notify) -> Iterator[Picture]:
+def _read_address(address: str, notify: Notify) -> Iterator[ImageFrame]:
     """An image on a server, or else a video."""
     name = mask_address(address)
     try:
@@ -150,7 +150,7 @@ def _may_be_video(kind: str, address: str) -> bool:
     return kind.startswith(("video/", "multipart/")) or kind == "application/vnd.apple.mpegurl" or is_video(address)
 
 
-def _read_stream(stream: BinaryIO, notify: Notify) -> Iterator[Picture]:
+def _read_stream(stream: BinaryIO, notify: Notify) -> Iterator[ImageFrame]:
     """An image, a video, or JPEGs one after the other, from a pipe."""
     if stream.isatty():
         raise UsageError("standard input is a keyboard, not an image", "send one: kpedge predict - < photo.jpg")

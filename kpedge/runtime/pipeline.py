@@ -23,7 +23,7 @@ BATCH = 64
 """Most crops that one run of the keypoint model is given."""
 SMALL_ROLL = math.radians(10)
 """Faces that are turned by less are left as they are: the keypoint model is trained on them, and the five points of a
-small face tell its roll less exactly than that.
+small face give its roll less exactly than that.
 """
 
 
@@ -37,8 +37,8 @@ class FacePipeline:
     """Finds faces and their keypoints in images.
 
     The keypoint model sees a face twice: the second crop is cut around the box that follows from the points of the
-    first, which is nearer to the boxes that the model was trained on than a detected one. Where its points do not tell
-    how large a face is, once. Where they do not tell how its boxes relate to detected ones, the first crops have
+    first, which is nearer to the boxes that the model was trained on than a detected one. Where its points do not show
+    how large a face is, once. Where they do not show how its boxes relate to detected ones, the first crops have
     several sizes.
 
     What is a face is decided by the pair's joint score if the keypoint model's card has one for this detector, and by

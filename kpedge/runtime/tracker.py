@@ -81,7 +81,7 @@ class FaceTracker:
 
     Attributes:
         detector: finds new faces.
-        predictor: finds the keypoints; its score tells when a face is gone.
+        predictor: finds the keypoints; its score shows when a face is gone.
         max_faces: most faces that are tracked.
         prefer: which are, a key of `PREFERENCES`.
         detection_interval: seconds between searches for new faces.

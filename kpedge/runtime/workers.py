@@ -16,14 +16,14 @@ import numpy as np
 from kpedge.core.errors import ImageError
 from kpedge.core.faces import Face
 from kpedge.core.geometry import Image
-from kpedge.core.images import Picture
+from kpedge.core.images import ImageFrame
 from kpedge.runtime.photos import STDIN, is_video, read_input
 from kpedge.runtime.sources.addresses import scheme_of
 from kpedge.runtime.sources.reader import Notify
 
 Find = Callable[[str, Image], tuple[Face, ...]]
 """From what the user named, and an image of it, to its faces."""
-Found = tuple[Picture, tuple[Face, ...], tuple[int, int]]
+Found = tuple[ImageFrame, tuple[Face, ...], tuple[int, int]]
 """An image, its faces, and its width and height."""
 AHEAD = 2
 """Photos per process that are submitted before their results are asked for."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kpedge.core.card import ModelCard
-from kpedge.core.drawing import face_pictures
+from kpedge.core.drawing import face_grid
 from kpedge.core.errors import DataError
 from kpedge.core.geometry import CropRule, Image
 from kpedge.core.keypoints import conversion
@@ -159,7 +159,7 @@ class KeypointTask:
         """Validation faces with labelled and predicted points, and each face's error."""
         errors, faces = result.accuracy.face_errors, self.validation.faces
         shown = np.linspace(0, len(errors) - 1, min(PREVIEW_FACES, len(errors))).astype(int)
-        return face_pictures(
+        return face_grid(
             faces.crops[shown],
             faces.truth.keypoints[shown],
             result.predicted[shown],

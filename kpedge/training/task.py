@@ -87,7 +87,7 @@ class Task(Protocol):
         """What the run ended with."""
 
     def preview(self, result: Any) -> Image | None:
-        """A picture of the validation."""
+        """An image of the validation."""
 
     def example(self) -> Image | None:
         """An input to trace the network's graph with."""

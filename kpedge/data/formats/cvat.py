@@ -118,7 +118,7 @@ def write(job: WriteJob) -> None:
 
 
 def _skeleton(scheme: KeypointScheme) -> dict[str, Any]:
-    """The points of a skeleton and the picture of it that CVAT's editor needs, in percent."""
+    """The points of a skeleton and the image of it that CVAT's editor needs, in percent."""
     side = math.ceil(math.sqrt(len(scheme)))
     places = [((k % side + 0.5) / side * 100, (k // side + 0.5) / side * 100) for k in range(len(scheme))]
     lines = (

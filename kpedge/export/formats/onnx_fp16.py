@@ -16,7 +16,7 @@ from kpedge.runtime.sessions import has_precision
 
 PRECISION = "float16"
 FEWEST = 16
-"""Numbers in a tensor from which on halving it is worth a node."""
+"""Numbers in a tensor from which on halving it saves more than a node costs."""
 
 
 def write(source: ExportSource, path: Path) -> None:

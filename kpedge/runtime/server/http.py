@@ -225,7 +225,7 @@ async def _chunks(response: Response) -> AsyncGenerator[bytes, None]:
 
 
 def max_connections() -> int:
-    """Connections at a time: a quarter of the file descriptors that are to be had, `MAX_CONNECTIONS` at most."""
+    """Connections at a time: a quarter of the available file descriptors, `MAX_CONNECTIONS` at most."""
     if sys.platform == "win32":
         return MAX_CONNECTIONS
     import resource

@@ -23,8 +23,8 @@ from kpedge.core.errors import OutputError
 from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.server.access import HEADERS, Access, check_token, new_token
 from kpedge.runtime.server.address import Address, bind, reachable_host
+from kpedge.runtime.server.encoding import CpuMeter, encode, event_json, state_document, to_json
 from kpedge.runtime.server.http import HttpServer, RefusedError, Request, Response
-from kpedge.runtime.server.picture import CpuMeter, encode, event_json, state_document, to_json
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
 PAGE = Path(__file__).resolve().parent / "page"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kpedge.core.errors import ImageError, SourceError
 from kpedge.core.geometry import Image
-from kpedge.core.images import OTHER_IMAGES, PHOTOS, Picture, pictures_below, read_pictures
+from kpedge.core.images import OTHER_IMAGES, PHOTOS, ImageFrame, images_below, read_frames
 from kpedge.runtime.sources.paced import DEFAULT_RATE, PacedSource
 from kpedge.runtime.sources.reader import Notify, Reader
 from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
@@ -34,10 +34,10 @@ class ImageReader(Reader):
         self._images = self._read(paths)
         self._image: Image | None = None
 
-    def _read(self, paths: list[Path]) -> Iterator[tuple[Path, Picture]]:
+    def _read(self, paths: list[Path]) -> Iterator[tuple[Path, ImageFrame]]:
         for path in paths:
             try:
-                for picture in read_pictures(path):
+                for picture in read_frames(path):
                     yield path, picture
             except ImageError as error:
                 if len(paths) == 1 and self._image is None:
@@ -78,7 +78,7 @@ def _open(request: SourceRequest) -> Source:
     if unread := sorted(file.name for file in below if file.suffix.lower() in OTHER_IMAGES):
         listed = ", ".join(unread[:3]) + (f" and {len(unread) - 3} more" if len(unread) > 3 else "")
         request.notify(f"{name}: not read: {listed}; convert them to JPEG or PNG")
-    paths = sorted(pictures_below(path), key=natural_order) if path.is_dir() else [path]
+    paths = sorted(images_below(path), key=natural_order) if path.is_dir() else [path]
     if not paths:
         known = ", ".join(sorted(PHOTOS))
         raise SourceError(f"{name}: there is no image in this folder", f"names of images end in {known}")
