@@ -278,7 +278,7 @@ def test_a_peer_is_timed_on_the_same_frame(tmp_path, capsys):
         (["--detect", "--peer", "mtcnn={tmp}/text.onnx"], 2, "no peer is called 'mtcnn'"),
         (["--detect", "--peer", "yunet"], 2, "--peer yunet: not NAME=FILE"),
         (["--peer", "yunet={tmp}/text.onnx"], 2, "--peer is another detector to time"),
-        (["--detect", "{stage1}"], 2, "no faces in a picture"),
+        (["--detect", "{stage1}"], 2, "no faces in an image"),
         (["--detect", "{tmp}/text.onnx"], 3, "text.onnx: onnxruntime cannot load it"),
         (["--detect", "{stage1}", "{stage1}"], 2, "--detect times one detector"),
     ],

@@ -314,7 +314,7 @@ def test_a_face_that_is_only_partly_in_the_picture_is_followed(tracker):
     [
         ({"model": "stage1"}, "stage1 cannot track faces"),
         ({"model": "detector"}, "it finds no keypoints"),
-        ({"detector": "stage3"}, "give a detector|no faces in a picture"),
+        ({"detector": "stage3"}, "give a detector|no faces in an image"),
         ({"max_faces": 0}, "--max-faces must be at least 1, not 0"),
         ({"max_faces": -3}, "--max-faces must be at least 1, not -3"),
         ({"detection_interval": 0.0}, "--detection-interval must be above 0, not 0"),
