@@ -139,7 +139,7 @@ def test_broken_pts_files_are_named(pts):
     write_pts(folder / "profile.pts", face_of(39))
     write_pts(folder / "one.pts", np.full((68, 2), 7.0))
     (folder / "empty.pts").write_text("")
-    (folder / "text.pts").write_bytes(b"\xff\xfe\x00\x01")
+    (folder / "text.pts").write_bytes(b"\x80\x81")
     (folder / "open.pts").write_text("version: 1\nn_points: 2\n{\n1 2\n")
     write_pts(folder / "alone.pts", face_of(68))
     problems = {problem.where: problem for problem in read_format(pts).problems}

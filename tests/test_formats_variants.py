@@ -15,8 +15,10 @@ from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import DataError
 from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points
 from kpedge.data.convert import convert
-from kpedge.data.formats import read_format
+from kpedge.data.formats import FORMATS, WRITABLE, read_format
+from kpedge.data.formats.kaggle_csv import COLUMNS
 from kpedge.data.formats.label import format_row
+from kpedge.data.rows import format_csv_row
 
 COUNT, WIDTH, HEIGHT = 12, 160, 120
 NAMES = [f"{number:02}.jpg" for number in range(COUNT)]
@@ -84,6 +86,52 @@ def same(root, truth=FACES, tolerance=1e-3, **options):
 def test_rows_of_tables(photos, separator, decimal):
     lines = [line.replace(" ", "§").replace(".", decimal).replace(f"{decimal}jpg", ".jpg") for line in label_lines()]
     (photos / "label.txt").write_text("\r\n".join(lines).replace("§", separator), encoding="utf-8-sig")
+    same(photos)
+
+
+LABEL_ENDINGS = (".txt", ".csv", ".xml", ".json", ".pts", ".yaml")
+ENCODINGS = {
+    "utf-16": lambda text: text.encode("utf-16"),
+    "utf-16 without a mark": lambda text: text.encode("utf-16-be"),
+    "utf-32": lambda text: text.encode("utf-32"),
+    "utf-8 with a mark": lambda text: text.encode("utf-8-sig"),
+    "old Macs' line ends": lambda text: text.replace("\n", "\r").encode(),
+    "DOS' end of file": lambda text: text.replace("\n", "\r\n").encode() + b"\x1a",
+    "after a power cut": lambda text: text.encode() + bytes(500),
+}
+
+
+@pytest.mark.parametrize("target", [name for name in WRITABLE if FORMATS[name].scheme in (None, FACES5)])
+def test_texts_of_other_systems(photos, tmp_path, target):
+    """Label files as another system saves them, with their endings in capitals, give the same labels."""
+    (photos / "label.txt").write_text("\n".join(label_lines()))
+    convert(photos, tmp_path / "there", target)
+    truth = read_format(tmp_path / "there", name=target)
+    written = [path for path in (tmp_path / "there").rglob("*.*") if path.suffix in LABEL_ENDINGS]
+    texts = {path: path.read_text() for path in written if path.name != "convert.json"}
+    if target not in ("boxes", "course-lists"):
+        texts = {path.rename(path.with_suffix(path.suffix.upper())): text for path, text in texts.items()}
+    for name, encode in ENCODINGS.items():
+        for path, text in texts.items():
+            path.write_bytes(encode(text))
+        labels = read_format(tmp_path / "there", name=target)
+        assert labels.problems == (), name
+        for row, other in zip(labels.rows, truth.rows, strict=True):
+            assert row.photo == other.photo
+            assert np.array_equal(row.keypoints, other.keypoints, equal_nan=True)
+
+
+@pytest.mark.parametrize("encode", [lambda text: text.encode("utf-16"), lambda text: text.replace("\n", "\r").encode()])
+def test_a_large_table_of_another_encoding_is_named(tmp_path, encode):
+    header = ",".join([*(f"{name}_{axis}" for name in COLUMNS for axis in "xy"), "Image"])
+    (tmp_path / "training.csv").write_bytes(encode(f"{header}\n" + "1," * 30 + "0 0\n"))
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_format(tmp_path)
+
+
+@pytest.mark.parametrize("first", ["# drawn by hand, all of them", "image,left,top,right,bottom", "name x1 y1 x2 y2"])
+def test_a_row_that_names_columns_and_a_comment_are_no_labels(photos, first):
+    (photos / "label.txt").write_text("\n".join([first, *label_lines()]))
     same(photos)
 
 
@@ -311,6 +359,8 @@ def test_label_studios_own_json(photos):
     ("write", "store"),
     [
         (lambda name: f"C:\\Users\\me\\my photos\\{name}", lambda name: name),
+        (lambda name: f'"my {name}"', lambda name: f"my {name}"),
+        (lambda name: f"file:///my%20{name}?v=1", lambda name: f"my {name}"),
         (lambda name: f"/home/me/faces/{name}", lambda name: f"photos/{name}"),
         (lambda name: name, lambda name: name.replace(".jpg", ".JPG")),
         (lambda name: f"Faces/{name}", lambda name: f"faces/{name}"),
@@ -328,7 +378,7 @@ def test_photos_are_found_however_they_are_named(photos, write, store, target):
     if target == "label":
         (photos / "label.txt").write_text("\n".join(label_lines(map(write, NAMES))))
     elif target == "boxes":
-        (photos / "boxes.csv").write_text("".join(f'"{write(name)}",1,2,30,40\n' for name in NAMES))
+        (photos / "boxes.csv").write_text("\n".join(format_csv_row([write(name), *"1234"]) for name in NAMES))
     elif target == "celeba":
         rows = [" ".join([write(n), *(f"{v:.3f}" for v in p.ravel())]) for n, p in zip(NAMES, FIVE, strict=True)]
         (photos / "label.txt").write_text("\n".join(rows))

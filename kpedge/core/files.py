@@ -4,6 +4,7 @@ user's file.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import functools
 import hashlib
@@ -26,6 +27,13 @@ except ModuleNotFoundError:  # Python 3.10
 
 HEADROOM = 64_000_000
 """Bytes of the disk that large files leave free."""
+_MARKS = {  # UTF-32's begins with UTF-16's
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+    codecs.BOM_UTF8: "utf-8",
+}
 WRITTEN = ".kpedge-written"
 """List of the files in a folder that kpedge wrote, as `sha256sum` prints it."""
 
@@ -66,23 +74,57 @@ def read_bytes(
         raise problem(f"{path}: {missing}") from None
 
 
+def text_encoding(data: bytes) -> str:
+    """The encoding of a text: UTF-8, or UTF-16 or UTF-32 by its byte order mark; UTF-16 also by its NUL bytes."""
+    for mark, encoding in _MARKS.items():
+        if data.startswith(mark):
+            return encoding
+    head = data[:64].rstrip(b"\0")
+    nuls = {"utf-16-be": head[::2].count(0), "utf-16-le": head[1::2].count(0)}
+    return next((encoding for encoding, count in nuls.items() if count > len(head) / 3), "utf-8")
+
+
+def decode_text(data: bytes, errors: str = "strict") -> str:
+    """A text in an encoding of `text_encoding`, with Unix's line ends for those of Windows and old Macs.
+    A DOS end-of-file mark, and NUL bytes that a crash left at its end, are no part of it.
+
+    Raises:
+        UnicodeDecodeError: it is no text, and `errors` is "strict".
+    """
+    text = data.decode(text_encoding(data), errors).removeprefix("\ufeff").rstrip("\0\x1a")
+    return text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
+
+
+def read_text(path: Path, problem: type[KpedgeError], advice: str = "save it as UTF-8, or give another file") -> str:
+    """The content of a text file, as `decode_text` decodes it.
+
+    Args:
+        path: the file.
+        problem: the error to raise when it cannot be read or is not text.
+        advice: what to do then.
+    """
+    try:
+        return decode_text(read_bytes(path, problem))
+    except UnicodeDecodeError as error:
+        what = f"byte {error.start} is not {error.encoding.upper()}"
+        raise problem(f"{path}: not a text file ({what})", advice) from error
+
+
 def read_json(path: Path, problem: type[KpedgeError]) -> Any:
-    """The document of a JSON file, UTF-8 with or without a byte order mark.
+    """The document of a JSON file, in any encoding of `decode_text`.
 
     Args:
         path: the file.
         problem: the error to raise when it cannot be read, or is not JSON; the message says where.
     """
-    data, advice = read_bytes(path, problem), "export or copy the file again"
+    advice = "export or copy the file again"
+    text = read_text(path, problem, advice)
     try:
-        text = data.decode("utf-8-sig")
         return parse_json(text)
     except json.JSONDecodeError as error:
         cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
         why = " (cut off?)" if cut else f": {error.msg} (column {error.colno})"
         raise problem(f"{path}:{error.lineno}: not JSON{why}", advice) from error
-    except UnicodeDecodeError as error:
-        raise problem(f"{path}: not a text file (byte {error.start} is not UTF-8)", advice) from error
     except ValueError as error:  # a number of thousands of digits; nesting
         raise problem(f"{path}: not JSON that can be read: {error}", advice) from error
 

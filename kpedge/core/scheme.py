@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.errors import DataError
-from kpedge.core.files import parse_toml, read_bytes
+from kpedge.core.files import parse_toml, read_text
 
 FloatArray = NDArray[np.floating[Any]]
 Group = tuple[int, ...]
@@ -251,7 +251,7 @@ def read_scheme(path: Path) -> KeypointScheme:
         DataError: the file is missing, is not TOML, or is no scheme; the message says why.
     """
     try:
-        data = parse_toml(read_bytes(path, DataError).decode("utf-8-sig"))
+        data = parse_toml(read_text(path, DataError))
     except ValueError as error:
         raise DataError(
             f"{path}: not a TOML file: {error}", "mend that line; docs/schemes.md shows how a scheme is written"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.errors import DataError
-from kpedge.core.files import read_bytes
+from kpedge.core.files import decode_text, read_bytes, read_text, text_encoding
 from kpedge.core.geometry import MAX_COORDINATE, MIN_SIDE, as_box
 
 _DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+\s*")
@@ -177,23 +177,9 @@ def _holds(question: Callable[[], bool]) -> bool:
         return False
 
 
-def read_text(path: Path) -> str:
-    """The content of a text file, UTF-8 with or without a byte order mark.
-
-    Raises:
-        DataError: the file is missing or not text.
-    """
-    try:
-        return read_bytes(path, DataError).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not a text file (byte {error.start} is not UTF-8)", "save it as UTF-8, or give another file"
-        ) from error
-
-
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers, from 1."""
-    for number, line in enumerate(read_text(path).split("\n"), 1):
+    for number, line in enumerate(read_text(path, DataError).split("\n"), 1):
         if line.strip():
             yield number, line
 
@@ -205,21 +191,27 @@ def first_lines(path: Path, count: int = 5, limit: int = 1 << 16) -> list[str]:
     except DataError:
         return []
     whole = len(data) < limit
-    lines = [line for line in data.decode("utf-8-sig", "replace").split("\n") if line.strip()]
+    lines = [line for line in decode_text(data, "replace").split("\n") if line.strip()]
     return (lines if whole or len(lines) < 2 else lines[:-1])[:count]
 
 
-def sample_bytes(path: Path, limit: int = 1 << 16) -> bytes:
-    """The first and the last bytes of a file, to guess what it is; none if it cannot be read."""
+def sample_text(path: Path, limit: int = 1 << 16) -> str:
+    """The beginning and the end of a file, to guess what it is; none if it cannot be read."""
     try:
         if not path.is_file():
-            return b""
+            return ""
         with path.open("rb") as stream:
             first = stream.read(limit)
             stream.seek(max(limit, path.stat().st_size - limit))
-            return first + stream.read(limit)
+            last = stream.read(limit).decode(text_encoding(first), "replace")
+            return decode_text(first, "replace") + last
     except OSError:
-        return b""
+        return ""
+
+
+def glob_any_case(root: Path, pattern: str) -> Iterator[Path]:
+    """`Path.glob` without differences in case: other systems write `LABEL.TXT`."""
+    return root.glob("".join(f"[{one}{one.swapcase()}]" if one.isalpha() else one for one in pattern))
 
 
 def format_number(value: float) -> str:

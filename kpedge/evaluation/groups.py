@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.errors import DataError, UsageError
-from kpedge.core.files import read_bytes
+from kpedge.core.files import decode_text, read_bytes
 from kpedge.core.geometry import fractions_to_pixels
 from kpedge.evaluation.evaluate import TestFaces
 from kpedge.runtime.pose import head_poses
@@ -104,7 +104,7 @@ def read_column(path: Path, by: str) -> Column:
         DataError: there is no such file, or no such column in it.
     """
     name, bounds = parse_by(by)
-    reader = csv.reader(read_bytes(path, DataError).decode("utf-8-sig", errors="replace").splitlines())
+    reader = csv.reader(decode_text(read_bytes(path, DataError), "replace").splitlines())
     header = [cell.strip() for cell in next(reader, [])]
     if name not in header:
         shown = ", ".join(header[:20])

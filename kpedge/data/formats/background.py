@@ -10,6 +10,7 @@ from kpedge.data.formats.format import FormatCapabilities, LabelFormat
 from kpedge.data.formats.label import LABEL_FILE
 from kpedge.data.formats.reader import LabelReader
 from kpedge.data.labels import Labels, photos_below
+from kpedge.data.rows import glob_any_case
 
 
 def find(root: Path) -> list[Path]:
@@ -23,7 +24,7 @@ def read(reader: LabelReader) -> Labels:
     Raises:
         DataError: there are labels among them.
     """
-    labels = next(reader.root.rglob(LABEL_FILE), None)
+    labels = next(glob_any_case(reader.root, f"**/{LABEL_FILE}"), None)
     if labels is not None:
         raise DataError(f"{labels} labels faces", "leave out --format background, or give a folder without labels")
     reader.background = [reader.path_of(path) for path in reader.files]

@@ -14,7 +14,7 @@ from kpedge.data.formats.format import FormatCapabilities, LabelFormat
 from kpedge.data.formats.label import LABEL_FILE
 from kpedge.data.formats.reader import LabelReader, Parsed, points_box
 from kpedge.data.labels import Labels
-from kpedge.data.rows import first_lines, is_file, text_lines
+from kpedge.data.rows import first_lines, glob_any_case, is_file, text_lines
 
 _LISTS = "list_landmarks*.txt"
 _HEADER = ("lefteye_x", "lefteye_y", "righteye_x", "righteye_y")
@@ -23,8 +23,8 @@ _PARTITION = "list_eval_partition.txt"
 
 def find(root: Path) -> list[Path]:
     """The lists in the folder or below, or else `label.txt`."""
-    lists = sorted(root.rglob(_LISTS))
-    return lists or [path for path in [root / LABEL_FILE] if is_file(path)]
+    lists = sorted(glob_any_case(root, f"**/{_LISTS}"))
+    return lists or [path for path in glob_any_case(root, LABEL_FILE) if is_file(path)]
 
 
 def _is_header(line: str) -> bool:

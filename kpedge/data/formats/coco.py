@@ -30,7 +30,7 @@ from kpedge.data.formats.format import FormatCapabilities, LabelFormat
 from kpedge.data.formats.reader import EDGE, LabelReader, in_test_file, points_box
 from kpedge.data.formats.schemes import Names, generic_scheme, numeric_order, scheme_of_points
 from kpedge.data.labels import LabelRow, Labels
-from kpedge.data.rows import RowError, check_box, check_points, sample_bytes, where_in
+from kpedge.data.rows import RowError, check_box, check_points, glob_any_case, sample_text, where_in
 
 _VISIBILITIES = (0, 1, 2)
 """Not labelled; labelled though hidden; visible."""
@@ -42,7 +42,7 @@ def json_files(root: Path) -> list[Path]:
     """The JSON files in the folders in which COCO files are found, or the one file that was given."""
     if root.is_file():
         return [root]
-    return [path for folder in _FOLDERS for path in sorted((root / folder).glob("*.json"))]
+    return [path for folder in _FOLDERS for path in sorted(glob_any_case(root / folder, "*.json"))]
 
 
 def find(root: Path) -> list[Path]:
@@ -52,10 +52,10 @@ def find(root: Path) -> list[Path]:
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
     """Whether it is JSON with annotations, or with categories and images."""
-    ends = sample_bytes(path)
-    if path.suffix.lower() != ".json" or ends.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
+    ends = sample_text(path)
+    if path.suffix.lower() != ".json" or ends.lstrip()[:1] == "[":
         return False
-    return b'"annotations"' in ends or (b'"categories"' in ends and b'"images"' in ends)
+    return '"annotations"' in ends or ('"categories"' in ends and '"images"' in ends)
 
 
 @dataclass(slots=True)

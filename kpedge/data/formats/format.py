@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.labels import LabelRow, Labels
+from kpedge.data.rows import glob_any_case
 
 if TYPE_CHECKING:
     from kpedge.data.formats.reader import LabelReader
@@ -93,7 +94,7 @@ def files(*patterns: str, sniff: Sniff | None = None) -> Callable[[Path], list[P
     """A `LabelFormat.find`: the files of some patterns (`Path.glob`) that `sniff`, if it is given, accepts."""
 
     def find(root: Path) -> list[Path]:
-        found = (path for pattern in patterns for path in sorted(root.glob(pattern)) if path.is_file())
+        found = (path for pattern in patterns for path in sorted(glob_any_case(root, pattern)) if path.is_file())
         return [path for path in found if sniff is None or sniff(path, None)]
 
     return find

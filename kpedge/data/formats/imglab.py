@@ -20,7 +20,7 @@ from kpedge.data.formats.named_faces import NamedFaces, Shape
 from kpedge.data.formats.reader import EDGE, LabelReader, corners, in_test_file
 from kpedge.data.formats.xml_tree import read_xml, starts_with, text_of
 from kpedge.data.labels import LabelRow, Labels
-from kpedge.data.rows import RowError, format_number, parse_numbers, where_in
+from kpedge.data.rows import RowError, format_number, glob_any_case, parse_numbers, where_in
 
 _SPLIT = re.compile(r"_(?:train|test)$")
 _SIDES = ("left", "top", "width", "height")
@@ -28,7 +28,7 @@ _SIDES = ("left", "top", "width", "height")
 
 def find(root: Path) -> list[Path]:
     """The XML files of the folder; not one that repeats two others, as `x.xml` does `x_train.xml` and `x_test.xml`."""
-    paths = sorted(path for path in root.glob("*.xml") if starts_with(path, "dataset"))
+    paths = sorted(path for path in glob_any_case(root, "*.xml") if starts_with(path, "dataset"))
     parts = {_SPLIT.sub("", path.stem) for path in paths if _SPLIT.search(path.stem)}
     return [path for path in paths if path.stem not in parts]
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from kpedge.core.errors import DataError, ImageError
+from kpedge.core.files import decode_text, read_bytes, text_encoding
 from kpedge.core.geometry import Image
 from kpedge.core.keypoints import scheme_named
 from kpedge.core.scheme import KeypointScheme
@@ -21,7 +22,7 @@ from kpedge.core.text import format_count
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat
 from kpedge.data.formats.reader import LabelReader, columns_error, points_box
 from kpedge.data.labels import LabelRow, Labels, PixelsError
-from kpedge.data.rows import RowError, check_points, first_lines, parse_csv_row, parse_numbers, where_in
+from kpedge.data.rows import RowError, check_points, first_lines, glob_any_case, parse_csv_row, parse_numbers, where_in
 
 SCHEME = scheme_named("kaggle15")
 SIDE = 96
@@ -52,7 +53,7 @@ _LONGEST_HEADER = 10_000
 
 def find(root: Path) -> list[Path]:
     """The tables of the folder that have its columns: the one of `FILES` first."""
-    paths = sorted(root.glob("*.csv"), key=lambda path: path.name not in FILES)
+    paths = sorted(glob_any_case(root, "*.csv"), key=lambda path: path.name not in FILES)
     return [path for path in paths if sniff(path, None)][:1]
 
 
@@ -101,12 +102,14 @@ class _Pixels:
 def _lines(path: Path) -> Iterator[tuple[int, int, list[str]]]:
     """Number, offset and cells of the lines that are not blank; the file may be larger than the memory."""
     try:
+        head = read_bytes(path, DataError, limit=1 << 16)
+        if text_encoding(head) != "utf-8" or (b"\r" in head and b"\n" not in head):
+            raise DataError(f"{path}: its lines are not UTF-8, or end as on old Macs", "save it as CSV UTF-8")
         with path.open("rb") as stream:
             offset = 0
             for number, line in enumerate(stream, 1):
-                if line.strip():
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace").replace("\0", "")
-                    yield number, offset, [cell.strip() for cell in parse_csv_row(text.strip())]
+                if text := decode_text(line, "replace").replace("\0", "").strip():
+                    yield number, offset, [cell.strip() for cell in parse_csv_row(text)]
                 offset += len(line)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error

@@ -6,6 +6,7 @@ in the name). Coordinates are pixels of the photo as it is stored.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -44,9 +45,9 @@ find = files(f"**/{LABEL_FILE}")
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
     """Whether the file is called `label.txt`, or is a text file with its rows."""
-    if path.name == LABEL_FILE:
+    if path.name.lower() == LABEL_FILE:
         return True
-    return path.suffix == ".txt" and any(count_points(line) for line in first_lines(path))
+    return path.suffix.lower() == ".txt" and any(count_points(line) for line in first_lines(path))
 
 
 def parse_row(text: str, scheme: KeypointScheme) -> Parsed:
@@ -75,6 +76,12 @@ def format_row(name: str, box: NDArray[np.float64], keypoints: NDArray[np.float6
     return " ".join([name, *map(format_number, (*box.tolist(), *keypoints.ravel().tolist()))])
 
 
+def _is_heading(line: int, text: str) -> bool:
+    """Whether a line is a comment, or names the columns of a table."""
+    cells = re.split(r"[\s,;\"]+", text.strip())
+    return (text.startswith("#") or (line == 1 and len(cells) > 4)) and not any(map(is_number, cells))
+
+
 def read_rows(reader: LabelReader, scheme: KeypointScheme) -> Labels:
     """The rows of all files of a reader, in a scheme."""
     for path in reader.files:
@@ -89,7 +96,8 @@ def read_rows(reader: LabelReader, scheme: KeypointScheme) -> Labels:
             return reader.leading_photo(text.split(), (below,), below)
 
         before = len(reader.rows) + len(reader.problems)
-        reader.add_lines(reader.path_of(path), text_lines(path), parse, photo_of)
+        rows = [(line, text) for line, text in text_lines(path) if not _is_heading(line, text)]
+        reader.add_lines(reader.path_of(path), rows, parse, photo_of)
         if len(reader.rows) + len(reader.problems) == before:
             raise DataError(f"{path}: the label file is empty")
     return reader.labels(scheme)

@@ -22,13 +22,13 @@ from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
 from kpedge.data.formats.named_faces import NamedFaces, Shape
 from kpedge.data.formats.reader import EDGE, LabelReader
 from kpedge.data.labels import LabelRow, Labels
-from kpedge.data.rows import RowError, check_box, parse_numbers, sample_bytes, where_in
+from kpedge.data.rows import RowError, check_box, parse_numbers, sample_text, where_in
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
     """Whether it is a list of tasks with results in them."""
-    ends = sample_bytes(path)
-    return path.suffix == ".json" and ends.lstrip()[:1] == b"[" and b'"result"' in ends
+    ends = sample_text(path)
+    return path.suffix.lower() == ".json" and ends.lstrip()[:1] == "[" and '"result"' in ends
 
 
 def _parse_result(result: dict[str, Any], place: tuple[int, str]) -> Shape | None:

@@ -18,13 +18,13 @@ from kpedge.data.formats.format import FormatCapabilities, LabelFormat, files
 from kpedge.data.formats.named_faces import NamedFaces, Shape
 from kpedge.data.formats.reader import LabelReader
 from kpedge.data.labels import Labels
-from kpedge.data.rows import RowError, check_box, parse_numbers, sample_bytes
+from kpedge.data.rows import RowError, check_box, parse_numbers, sample_text
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
     """Whether it has a list of shapes, and names a photo."""
-    ends = sample_bytes(path)
-    return path.suffix == ".json" and b'"shapes"' in ends and b'"images"' not in ends
+    ends = sample_text(path)
+    return path.suffix.lower() == ".json" and '"shapes"' in ends and '"images"' not in ends
 
 
 def _parse_shape(shape: Any, place: tuple[int, str]) -> Shape | None:

@@ -25,6 +25,7 @@ from kpedge.data.rows import (
     check_points,
     first_lines,
     format_number,
+    glob_any_case,
     is_file,
     is_number,
     parse_numbers,
@@ -43,8 +44,8 @@ _SAMPLE = 50
 
 def find(root: Path) -> list[Path]:
     """`label.txt`, or else the lists of MTFL."""
-    files = [root / name for name in (LABEL_FILE, TRAINING, TESTING) if is_file(root / name)]
-    return files[:1] if files and files[0].name == LABEL_FILE else files
+    files = [path for name in (LABEL_FILE, TRAINING, TESTING) for path in glob_any_case(root, name) if is_file(path)]
+    return files[:1] if files and files[0].name.lower() == LABEL_FILE else files
 
 
 def sniff(path: Path, scheme: KeypointScheme | None) -> bool:

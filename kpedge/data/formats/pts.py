@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.errors import DataError
+from kpedge.core.files import read_text
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
 from kpedge.data.formats.reader import LabelReader, in_test_folder, points_box
 from kpedge.data.formats.schemes import generic_scheme, known_scheme, write_scheme
 from kpedge.data.labels import LabelRow, Labels
-from kpedge.data.rows import RowError, check_points, format_number, parse_numbers, read_text
+from kpedge.data.rows import RowError, check_points, format_number, parse_numbers
 
 ENDING = ".pts"
 _COMMENT = re.compile(r"(#|//).*")
@@ -38,7 +39,7 @@ def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
 def _parse_points(path: Path) -> NDArray[np.float64]:
     """The points of a file, (K, 2), as they are written."""
     try:
-        text = _COMMENT.sub("", read_text(path))
+        text = _COMMENT.sub("", read_text(path, DataError))
     except DataError as error:
         raise RowError("not a text file", str(error).removeprefix(f"{path}: ")) from error
     fields = {name.lower(): value for name, value in _FIELD.findall(text)}
@@ -97,7 +98,7 @@ def write(job: WriteJob, base: float = 1.0) -> None:
 FORMAT = LabelFormat(
     "pts",
     "300-W: *.pts, each next to its photo: version, n_points, { x y … }; the upper left pixel is 1, 1",
-    files("**/*.[pP][tT][sS]"),
+    files(f"**/*{ENDING}"),
     sniff,
     read,
     FormatCapabilities.POINTS | FormatCapabilities.FILE_PER_PHOTO,

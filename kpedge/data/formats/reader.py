@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ Parsed = tuple[str, Box, NDArray[np.float64]]
 
 TEST_FOLDERS = ("test", "testset")
 """Names of folders with test photos, in sets without a list of these; Helen and LFPW have a `testset`."""
+_QUOTED = re.compile(r"""(?P<mark>["'])(?P<name>.+)(?P=mark)""")
+"""A name between quotation marks, where they mean nothing in the format."""
 _UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")
 """What Label Studio puts before the names of uploaded files."""
 TEST_FILE = re.compile(r"(?<![a-z])test(?:ing)?(?![a-z])")
@@ -79,7 +82,8 @@ def _fold(name: str) -> str:
 
 class PhotoFinder:
     """Finds photos that label files name differently from where and how they are stored: below another folder, with a
-    Windows or absolute path of another machine, in another case, or with accents composed differently.
+    Windows or absolute path of another machine, as an address, between quotation marks, in another case, or with
+    accents composed differently.
     """
 
     def __init__(self, root: Path) -> None:
@@ -111,7 +115,9 @@ class PhotoFinder:
                 return place
         home = {posixpath.dirname(place) for place in places if posixpath.dirname(plain)}
         home = {folder for folder in home if folder and is_folder(self._root / folder)}
-        found = self._elsewhere(plain, below, home) or self._elsewhere(_UPLOADED.sub(r"\1", plain), below, home)
+        bare = unquote(_QUOTED.sub(r"\g<name>", plain)).partition("?")[0]  # of an address: %20, and ?what=follows
+        variants = (plain, _UPLOADED.sub(r"\1", plain), bare)
+        found = next(filter(None, (self._elsewhere(one, below, home) for one in variants)), "")
         return found or posixpath.normpath(posixpath.join((*folders, "")[0], plain))
 
     def _elsewhere(self, name: str, below: str, home: Collection[str]) -> str:

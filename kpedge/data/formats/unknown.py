@@ -55,7 +55,10 @@ def unrecognised(root: Path, formats: Collection[str]) -> DataError:
     found = photos_below(root)
     photos = format_count(len(found), "photo") if found else ""
     no_labels = f"no {LABEL_FILE} or other labels in this folder or below it"
-    if any(path.suffix.lower() in _LABEL_ENDINGS and path.name not in _NO_LABELS for path in root.rglob("*")):
+    others = [path for path in root.rglob("*") if path.suffix.lower() in _LABEL_ENDINGS and path.name not in _NO_LABELS]
+    if others and not any(path.stat().st_size for path in others):
+        return DataError(f"{others[0]}: the file is empty", "export or copy it again")
+    if others:
         return DataError(
             f"{root}: no {LABEL_FILE} in this folder or below it, nor the labels of another format",
             f"{known}; {background}" if photos else known,

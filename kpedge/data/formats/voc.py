@@ -21,7 +21,16 @@ from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
 from kpedge.data.formats.reader import NO_POINTS, LabelReader, in_test_folder
 from kpedge.data.formats.xml_tree import read_xml, starts_with, text_of
 from kpedge.data.labels import LabelRow, Labels
-from kpedge.data.rows import RowError, check_box, format_number, is_file, parse_numbers, text_lines, where_in
+from kpedge.data.rows import (
+    RowError,
+    check_box,
+    format_number,
+    glob_any_case,
+    is_file,
+    parse_numbers,
+    text_lines,
+    where_in,
+)
 
 ANNOTATIONS, PHOTOS, TEST_SET = "Annotations", "JPEGImages", "ImageSets/Main/test.txt"
 LABEL_MAP = "labelmap.txt"
@@ -34,7 +43,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 def find(root: Path) -> list[Path]:
     """The XML files in `Annotations/`, or in the folder and below."""
     folder = root / ANNOTATIONS if (root / ANNOTATIONS).is_dir() else root
-    return sorted(folder.rglob("*.xml"))
+    return sorted(glob_any_case(folder, "**/*.xml"))
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:

@@ -17,6 +17,7 @@ from kpedge.data.rows import (
     check_points,
     first_lines,
     format_number,
+    glob_any_case,
     is_number,
     parse_numbers,
     text_lines,
@@ -38,7 +39,7 @@ def _leading_numbers(cells: list[str]) -> int:
 
 def find(root: Path) -> list[Path]:
     """The lists that name every face once: `list_98pt_test/` repeats faces of the test list, by attribute."""
-    found = sorted(path for path in root.rglob(_LISTS) if path.is_file())
+    found = sorted(path for path in glob_any_case(root, f"**/{_LISTS}") if path.is_file())
     for stem in ("list_98pt_rect_attr_", "list_98pt_"):
         whole = [path for path in found if path.stem in (f"{stem}train", f"{stem}test")]
         if whole:

@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from kpedge.core.errors import DataError
-from kpedge.core.files import read_bytes
+from kpedge.core.files import decode_text, read_bytes, text_encoding
 from kpedge.data.rows import RowError, first_lines
 
 LARGEST = 1 << 28
@@ -33,7 +33,8 @@ def read_xml(path: Path, tag: str) -> Element:
         raise RowError("too large", f"the file has {LARGEST >> 20} MiB or more")
     parser = XMLParser(target=_Builder())  # noqa: S314  document types are refused
     try:
-        parser.feed(data)
+        # a declared encoding holds for bytes alone: XML of Windows may declare UTF-8 in UTF-16
+        parser.feed(data.rstrip(b"\0\x1a") if text_encoding(data) == "utf-8" else decode_text(data))
         root: Element = parser.close()
     except (ParseError, ValueError, LookupError) as error:
         raise RowError("not XML", f"not XML: {error}") from error

@@ -29,6 +29,7 @@ from kpedge.data.rows import (
     check_box,
     check_points,
     first_lines,
+    glob_any_case,
     is_number,
     parse_numbers,
     text_lines,
@@ -41,7 +42,7 @@ _NO_LABELS = ("classes.txt", "train.txt", "test.txt", "val.txt", "README.txt", "
 
 def find(root: Path) -> list[Path]:
     """The text files in `labels/` folders, or, if there is none, next to the photos."""
-    found = sorted(path for path in root.rglob("*.txt") if path.name not in _NO_LABELS)
+    found = sorted(path for path in glob_any_case(root, "**/*.txt") if path.name not in _NO_LABELS)
     inside = [path for path in found if LABELS in path.relative_to(root).parts[:-1]]
     return inside or [path for path in found if sniff(path, None)]
 

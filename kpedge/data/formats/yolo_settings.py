@@ -10,9 +10,9 @@ from typing import Any
 
 from kpedge.core.errors import DataError
 from kpedge.core.extras import importable
-from kpedge.core.files import read_json
+from kpedge.core.files import read_json, read_text
 from kpedge.core.scheme import KeypointScheme
-from kpedge.data.rows import is_file, read_text
+from kpedge.data.rows import glob_any_case, is_file
 
 SETTINGS = "data.yaml"
 _USUAL = (SETTINGS, "data.yml", "dataset.yaml", "dataset.yml")
@@ -62,7 +62,7 @@ def _yaml_files(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The settings of a folder, or of the one above: usual names first, then any YAML file with the right keys."""
     for folder in (root, root.parent):
         usual = [folder / name for name in _USUAL if is_file(folder / name)]
-        others = sorted(path for ending in ("*.yaml", "*.yml") for path in folder.glob(ending)) if not usual else []
+        others = () if usual else sorted(path for end in ("*.yaml", "*.yml") for path in glob_any_case(folder, end))
         for path in (*usual, *others):
             content = _read_yaml(path)
             if isinstance(content, dict) and _KEYS & set(map(str, content)):
@@ -71,7 +71,7 @@ def _yaml_files(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _read_yaml(path: Path) -> Any:
     yaml = importable("yaml", "data")
-    text = read_text(path)
+    text = read_text(path, DataError)
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -99,7 +99,7 @@ def _point_names(names: Any) -> tuple[str, ...]:
 def _from_list(root: Path) -> dict[str, str]:
     """Names of classes from a list, a line each."""
     lists = [root / name for name in _CLASSES if is_file(root / name)]
-    lines = read_text(lists[0]).split("\n") if lists else []
+    lines = read_text(lists[0], DataError).split("\n") if lists else []
     return {str(number): line.strip() for number, line in enumerate(lines) if line.strip()}
 
 
@@ -124,7 +124,7 @@ def listed_tests(root: Path) -> tuple[str, ...]:
     path = next((root / name for name in _TEST_LISTS if is_file(root / name)), None)
     if path is None:
         return ()
-    return tuple(line.strip().replace("\\", "/") for line in read_text(path).split("\n") if line.strip())
+    return tuple(line.strip().replace("\\", "/") for line in read_text(path, DataError).split("\n") if line.strip())
 
 
 def settings_lines(scheme: KeypointScheme | None, has_test: bool) -> list[str]:
