@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from kpedge.core.files import write_bytes, write_json
+from kpedge.core.images import figure_png
 from kpedge.core.machine import describe
 from kpedge.core.model_zoo import resolve_weights
-from kpedge.core.plots import count_along_x, new_figure, to_png
+from kpedge.core.plots import count_along_x, new_figure
 from kpedge.data import open_set
 from kpedge.data.packed import PreparedSet
 from kpedge.data.split import SPLITS
@@ -103,7 +104,7 @@ def plot(document: dict[str, Any]) -> bytes:
         axis.set(title=name, xlabel="training faces", ylabel="test error, % of the box", ylim=(0, None))
         count_along_x(axis)
     axes[0].legend(frameon=False, fontsize=8)
-    return to_png(figure)
+    return figure_png(figure)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ from kpedge.core import plots
 from kpedge.core.boxes import box_of_points
 from kpedge.core.files import write_bytes, write_text
 from kpedge.core.geometry import Image, Transform, box_size, invert, transform_points
-from kpedge.core.images import read_image
+from kpedge.core.images import figure_png, read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.core.machine import describe
 from kpedge.core.model_zoo import sample_folder, sample_photo
@@ -281,7 +281,7 @@ def chart(document: dict[str, Any], runs: Runs) -> bytes:
     right.set(xlabel="seconds", ylabel="shift of the face, sides", title="start and stop")
     for axis in (left, right):
         axis.title.set_fontsize(9)
-    return plots.to_png(figure)
+    return figure_png(figure)
 
 
 def main() -> None:

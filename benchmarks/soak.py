@@ -27,15 +27,17 @@ import numpy as np
 from kpedge.bench.clip import RATE, SIZE, FaceClip, Sway
 from kpedge.core.files import refuse_existing, write_bytes, write_json
 from kpedge.core.geometry import Image
+from kpedge.core.images import figure_png
 from kpedge.core.machine import describe
-from kpedge.core.plots import new_figure, to_png
+from kpedge.core.plots import new_figure
 from kpedge.runtime.live import run_live
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.server.address import Address
 from kpedge.runtime.server.server import ServeSink
-from kpedge.runtime.sinks.lines import LinesSink, UdpSink
+from kpedge.runtime.sinks.lines import LinesSink
 from kpedge.runtime.sinks.record import Recorder
 from kpedge.runtime.sinks.sink import Controls, LiveFrame, Sink
+from kpedge.runtime.sinks.udp import UdpSink
 from kpedge.runtime.sources.source import Frame
 from kpedge.runtime.tracker import FaceTracker
 
@@ -114,7 +116,7 @@ def plot(rows: list[dict[str, float]]) -> bytes:
         axis.set_title(name.replace("_mib", " memory, MiB").replace("files", "open files"))
         axis.set_xlabel("frame")
         axis.set_ylim(bottom=0)
-    return to_png(figure)
+    return figure_png(figure)
 
 
 def main() -> None:

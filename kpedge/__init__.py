@@ -76,31 +76,5 @@ _HOMES = {
     "CorruptModelError": "kpedge.core.errors",
     "ParityError": "kpedge.core.errors",
 }
-__all__ = [
-    "BatchPredictor",
-    "CorruptModelError",
-    "DataError",
-    "Detection",
-    "Face",
-    "FaceModel",
-    "FacePipeline",
-    "FaceTracker",
-    "Features",
-    "Frame",
-    "ImageError",
-    "ImageFaces",
-    "KpedgeError",
-    "MissingExtraError",
-    "ModelError",
-    "OutputError",
-    "ParityError",
-    "Pose",
-    "SourceError",
-    "TrainingError",
-    "UsageError",
-    "__version__",
-    "load",
-    "read_image",
-    "track",
-]
+__all__ = [*_HOMES, "__version__"]
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

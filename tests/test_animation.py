@@ -10,8 +10,7 @@ from PIL import Image as Pillow
 
 from kpedge.core.animation import decode_animation, holds_several
 from kpedge.core.errors import ImageError
-from kpedge.core.images import decode_image, images_below, read_frames, read_image
-from kpedge.core.pixels import to_8_bits
+from kpedge.core.images import decode_image, images_below, read_frames, read_image, to_8_bits
 from kpedge.runtime.sources.open import open_source
 
 DURATIONS = [100, 300, 100, 100, 50]

@@ -42,7 +42,8 @@ def narrow():
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
     """Drawing them takes longer than these runs; the run of the fixture below is made before this, with its curves."""
-    monkeypatch.setattr("kpedge.training.detector_task.detector_curves_png", lambda history: b"curves")
+    monkeypatch.setattr("kpedge.training.detector_task.detector_curves", lambda history: None)
+    monkeypatch.setattr("kpedge.training.loop.figure_png", lambda figure: b"curves")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kpedge.core.keypoints import FACES21
-from kpedge.models.heads.targets import target_distributions
+from kpedge.models.heads.head import target_distributions
 from kpedge.models.keypoint_model import KeypointModel
 from kpedge.models.stage3 import Stage3
 from kpedge.training.config import TrainConfig

@@ -9,10 +9,9 @@ from torch import nn
 from kpedge.core.errors import UsageError
 from kpedge.models.blocks import ConvBlock
 from kpedge.models.fold import fold
-from kpedge.models.heads.head import MapShapes
+from kpedge.models.heads.head import MapShapes, target_distributions
 from kpedge.models.heads.heatmap import HeatmapHead
 from kpedge.models.heads.simcc import SimccHead
-from kpedge.models.heads.targets import target_distributions
 from kpedge.models.initialise import initialise
 from kpedge.models.keypoint_model import KeypointModel
 from kpedge.models.normalise import FixedNormalisation, PerCropNormalisation

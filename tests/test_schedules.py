@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from kpedge.core.errors import UsageError
-from kpedge.training.averaging import average_weights, resume_average
 from kpedge.training.config import TrainConfig
 from kpedge.training.optimizers import Phase, new_optimizer, phases
 from kpedge.training.registry import OPTIMIZERS, SCHEDULES
 from kpedge.training.schedules import Schedule, epochs_since_best
+from kpedge.training.weights import average_weights, resume_average
 
 NAN = float("nan")
 STEPS = 100

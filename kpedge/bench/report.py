@@ -1,13 +1,16 @@
-"""Rendering latency measurements: a header, a Markdown table, a plot."""
+"""Rendering measurements: headers, tables, Markdown, plots."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from kpedge.bench.latency import BenchOptions, LatencyRow
+from kpedge.bench.matrix import MatrixRow
 from kpedge.core.card import Card
 from kpedge.core.extras import importable, installed
+from kpedge.core.model_zoo import DEFAULT_DETECTOR
 from kpedge.core.text import format_count
 
 HEADERS = ("backend", "device", "threads", "batch", "median ms", "p95 ms", "times faster than eager")
@@ -86,11 +89,6 @@ FAR = 4.0
 """A 95th percentile beyond this many longest medians is shown by an arrow: the bars would be too short to compare."""
 
 
-def latency_png(head: dict[str, Any], rows: Sequence[LatencyRow]) -> bytes:
-    """A plot of the measured rows, PNG. Raises as `latency_figure`."""
-    return bytes(importable("kpedge.core.plots", "train").to_png(latency_figure(head, rows)))
-
-
 def latency_figure(head: dict[str, Any], rows: Sequence[LatencyRow]) -> Any:
     """The measured rows as bars of their medians, each with a mark at its 95th percentile, or with an arrow towards one
     that is far off: a matplotlib figure.
@@ -124,3 +122,95 @@ def latency_figure(head: dict[str, Any], rows: Sequence[LatencyRow]) -> Any:
 def _label(row: LatencyRow) -> str:
     threads = {0: "", 1: ", 1 thread"}.get(row.threads, f", {row.threads} threads")
     return f"{row.backend}, {row.device}{threads}, batch {row.batch}"
+
+
+MARKERS = "osD^vP*X<>ph"
+
+
+def matrix_headers(threads: Sequence[int]) -> tuple[str, ...]:
+    """Names of the columns."""
+    times = [f"ms, {count} thread{'s' * (count != 1)} (p95)" for count in threads]
+    sizes = ("load ms", "memory MB", "file MB", "packages MB")
+    return ("model", "format", "runtime", "device", *times, *sizes, "difference", "NME or AP")
+
+
+def matrix_cells(rows: Sequence[MatrixRow], threads: Sequence[int]) -> list[tuple[str, ...]]:
+    """The rows as text, under `matrix_headers`."""
+    return [
+        (
+            row.model,
+            row.format,
+            row.backend,
+            row.device,
+            *(f"{row.median_ms[n]:.3f} ({row.p95_ms[n]:.3f})" if n in row.median_ms else "" for n in threads),
+            f"{row.load_ms:.0f}",
+            "" if row.memory_mb is None else f"{row.memory_mb:.0f}",
+            f"{row.file_mb:.2f}",
+            f"{row.install_mb:.0f}",
+            f"{row.difference:.1e}",
+            accuracy_text(row),
+        )
+        for row in rows
+    ]
+
+
+def accuracy_text(row: MatrixRow) -> str:
+    """A detector's average precision, a keypoint model's mean error in percent."""
+    return f"{row.accuracy:.4f}" if is_detector(row) else f"{row.accuracy:.4%}"
+
+
+def is_detector(row: MatrixRow) -> bool:
+    """Whether the accuracy is an average precision."""
+    return row.kind == DEFAULT_DETECTOR
+
+
+def matrix_markdown(head: dict[str, Any], rows: Sequence[MatrixRow], notes: Sequence[str]) -> str:
+    """Header, a table for each model, and what could not be measured."""
+    threads = head["threads"]
+    lines = [f"{line}  " for line in [*machine_lines(head), head["samples"]]]
+    for model, some in groupby(rows, lambda row: row.model):
+        headers = matrix_headers(threads)[1:]
+        lines += [
+            "",
+            f"## {model}",
+            "",
+            f"| {' | '.join(headers)} |",
+            "|" + " --- |" * 3 + " ---: |" * (len(headers) - 3),
+        ]
+        lines += [f"| {' | '.join(cells[1:])} |" for cells in matrix_cells(list(some), threads)]
+    return (
+        "\n".join([*lines, *(["", "Not measured here:", "", *(f"- {note}" for note in notes)] if notes else [])]) + "\n"
+    )
+
+
+def matrix_figure(head: dict[str, Any], rows: Sequence[MatrixRow]) -> Any:
+    """Accuracy against latency on the first number of threads, an axis for each model: a matplotlib figure."""
+    plots = importable("kpedge.core.plots", "train")
+    models = [(name, list(some)) for name, some in groupby(rows, lambda row: row.model)]
+    width = max(7.5, 4.2 * len(models))
+    figure, axes = plots.new_figure(len(models), (width, 5.6))
+    names = list(dict.fromkeys(_matrix_label(row) for row in rows))
+    threads = head["threads"][0]
+    shown: dict[str, Any] = {}
+    for axis, (model, some) in zip(axes, models, strict=True):
+        for row in some:
+            if not row.median_ms:
+                continue
+            place, label = names.index(_matrix_label(row)), _matrix_label(row)
+            latency = row.median_ms.get(threads, next(iter(row.median_ms.values())))
+            accuracy = row.accuracy if is_detector(row) else 100 * row.accuracy
+            style = {"color": f"C{place % 10}", "marker": MARKERS[place % len(MARKERS)], "alpha": 0.85}
+            (shown[label],) = axis.plot(latency, accuracy, linestyle="none", markersize=8, **style)
+        axis.set_xscale("log")
+        plots.plain_log_ticks(axis.xaxis)
+        axis.set(title=model, xlabel=f"median ms per input, {threads} thread{'s' * (threads != 1)}")
+        axis.set_ylabel("average precision" if is_detector(some[0]) else "mean error, % of the box")
+        axis.ticklabel_format(axis="y", useOffset=False)
+    figure.legend(
+        shown.values(), shown.keys(), loc="outside lower center", ncols=int(width / 2.4), frameon=False, fontsize=8
+    )
+    return figure
+
+
+def _matrix_label(row: MatrixRow) -> str:
+    return f"{row.format}, {row.backend}" + (f", {row.device}" if row.device != "cpu" else "")

@@ -99,8 +99,9 @@ def bench(
         _bench_detection(files or [], peer or [], rounds, calls, warmup, out, force, as_json)
         return
     from kpedge.bench.latency import BenchOptions, bench_latency
-    from kpedge.bench.report import HEADERS, cells, header, header_lines, latency_png, markdown
+    from kpedge.bench.report import HEADERS, cells, header, header_lines, latency_figure, markdown
     from kpedge.core.extras import importable
+    from kpedge.core.images import figure_png
     from kpedge.core.machine import describe
     from kpedge.core.model_zoo import released_files
 
@@ -129,7 +130,7 @@ def bench(
     head = header(card, options, where)
     document = {**head, "rows": [asdict(row) for row in rows], "notes": notes}
     if out:
-        contents = (document, markdown(head, rows).encode(), latency_png(head, rows))
+        contents = (document, markdown(head, rows).encode(), figure_png(latency_figure(head, rows)))
         write_report(targets, dict(zip(targets, contents, strict=True)))
         output.say(f"report: {out}")
     if as_json:
@@ -163,8 +164,15 @@ def _bench_matrix(
     import tempfile
 
     from kpedge.bench.matrix import bench_matrix
-    from kpedge.bench.matrix_report import matrix_cells, matrix_headers, matrix_markdown, matrix_png
-    from kpedge.bench.report import machine_lines, measured_how
+    from kpedge.bench.report import (
+        machine_lines,
+        matrix_cells,
+        matrix_figure,
+        matrix_headers,
+        matrix_markdown,
+        measured_how,
+    )
+    from kpedge.core.images import figure_png
     from kpedge.core.machine import describe
     from kpedge.core.model_zoo import released
 
@@ -183,7 +191,7 @@ def _bench_matrix(
             notes += reasons
     document = {**head, "rows": [asdict(row) for row in rows], "notes": notes}
     if out:
-        contents = (document, matrix_markdown(head, rows, notes).encode(), matrix_png(head, rows))
+        contents = (document, matrix_markdown(head, rows, notes).encode(), figure_png(matrix_figure(head, rows)))
         write_report(targets, dict(zip(targets, contents, strict=True)))
         output.say(f"report: {out}")
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -36,10 +35,3 @@ def plain_log_ticks(axis: Any) -> None:
 def legend_below(axis: Any, columns: int = 2) -> None:
     """Put the legend under the axis, where it covers no curve."""
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, frameon=False, fontsize=9)
-
-
-def to_png(figure: Figure) -> bytes:
-    """The figure as PNG, without the date and version that matplotlib would write into it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from kpedge.bench.latency import BenchOptions, bench_latency
-from kpedge.bench.report import header, latency_png, markdown
+from kpedge.bench.report import header, latency_figure, markdown
 from kpedge.core.drawing import face_grid
 from kpedge.core.files import write_bytes, write_json, write_text
 from kpedge.core.geometry import Image
+from kpedge.core.images import figure_png
 from kpedge.core.machine import describe
 from kpedge.core.model_zoo import DEFAULT_MODEL, released_keypoint_models, resolve_model, sample_folder
 from kpedge.data.packed import PreparedSet, open_set
@@ -138,5 +139,5 @@ def measure_latency(files: Sequence[Path], out: Path, settings: DemoSettings, pr
     document = {**head, "rows": [asdict(row) for row in measured]}
     write_json(out / "latency.json", document)
     write_text(out / "latency.md", markdown(head, measured))
-    write_bytes(out / "latency.png", latency_png(head, measured))
+    write_bytes(out / "latency.png", figure_png(latency_figure(head, measured)))
     return document

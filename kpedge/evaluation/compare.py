@@ -15,6 +15,7 @@ from typing import Any
 from kpedge.core.errors import TrainingError, UsageError
 from kpedge.core.extras import importable
 from kpedge.core.files import parse_json, read_bytes, real_path
+from kpedge.core.images import figure_png
 from kpedge.core.text import flag
 
 Record = dict[str, float]
@@ -316,4 +317,4 @@ def comparison_png(runs: Sequence[RunRecord]) -> bytes:
         plots.count_along_x(axis)
         axis.grid(alpha=0.3, which="both")
     figure.legend(loc="outside right upper")
-    return bytes(plots.to_png(figure))
+    return figure_png(figure)

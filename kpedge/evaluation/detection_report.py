@@ -16,7 +16,7 @@ from kpedge.core.drawing import contact_sheet
 from kpedge.core.errors import DataError, ImageError, UsageError
 from kpedge.core.extras import importable
 from kpedge.core.geometry import Image, box_size, resize_to
-from kpedge.core.images import read_image
+from kpedge.core.images import figure_png, read_image
 from kpedge.core.model_zoo import sample_photo
 from kpedge.data.formats import AUTO, read_format
 from kpedge.data.frames import is_frame_set, open_frames
@@ -209,7 +209,7 @@ def precision_recall_png(matches: Matches, threshold: float, name: str, side: in
         ylim=(0, 101),
     )
     axis.legend(loc="lower left")
-    return bytes(plots.to_png(figure))
+    return figure_png(figure)
 
 
 def mistakes_preview(

@@ -19,6 +19,7 @@ from kpedge.core.geometry import (
     pixels_to_fractions,
     transform_points,
 )
+from kpedge.core.images import figure_png
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats import AUTO, read_own_points
 from kpedge.data.formats.schemes import is_generic
@@ -158,7 +159,7 @@ def error_curve_png(accuracy: KeypointAccuracy, mean_face: KeypointAccuracy, nam
         ylim=(0, 100.5),
     )
     axis.legend(loc="lower right")
-    return bytes(plots.to_png(figure))
+    return figure_png(figure)
 
 
 def worst_faces(faces: TestFaces, evaluation: Evaluation, *, count: int = 24, side: int = 224) -> Image:
@@ -211,4 +212,4 @@ def score_curves_png(face: FaceAccuracy, name: str) -> bytes:
         xlabel="score", ylabel="share, %", yscale="log", title=f"Scores; calibration error {face.calibration_error:.4f}"
     )
     right.legend(loc="upper center")
-    return bytes(plots.to_png(figure))
+    return figure_png(figure)

@@ -28,11 +28,6 @@ def fold(network: nn.Module) -> nn.Module:
     return twin
 
 
-def unfolded_layers(network: nn.Module) -> list[str]:
-    """Names of the batch normalisations that are left: those that follow no convolution."""
-    return [name for name, layer in network.named_modules() if isinstance(layer, nn.BatchNorm2d)]
-
-
 def _pairs(network: nn.Module, layers: dict[str, nn.Module]) -> list[tuple[str, str]]:
     """Names of a convolution and the batch normalisation that alone reads it, and reads nothing else, whenever either
     is called.

@@ -80,13 +80,3 @@ def _finish(plots: Any, figure: Any, axes: Sequence[Any]) -> Any:
         plots.count_along_x(axis)
         plots.legend_below(axis)
     return figure
-
-
-def keypoint_curves_png(history: list[Record], baseline: float) -> bytes:
-    """The curves of `keypoint_curves`, PNG."""
-    return bytes(importable("kpedge.core.plots", "train").to_png(keypoint_curves(history, baseline)))
-
-
-def detector_curves_png(history: list[Record]) -> bytes:
-    """The curves of `detector_curves`, PNG."""
-    return bytes(importable("kpedge.core.plots", "train").to_png(detector_curves(history)))

@@ -22,7 +22,7 @@ from kpedge.evaluation.detections import SIDE
 from kpedge.models.build import new_detector
 from kpedge.models.detector import STRIDES, DetectorModel
 from kpedge.training.config import DetectorConfig
-from kpedge.training.curves import detector_curves_png
+from kpedge.training.curves import detector_curves
 from kpedge.training.detector_loss import LOSSES, DetectorLoss
 from kpedge.training.detector_validation import DetectorValidation, faces_to_find, validate_detector
 from kpedge.training.distributed import World
@@ -121,8 +121,8 @@ class DetectorTask:
     def example(self) -> Image | None:
         return None
 
-    def curves_png(self, history: list[Record]) -> bytes:
-        return detector_curves_png(history)
+    def curves(self, history: list[Record]) -> Any:
+        return detector_curves(history)
 
 
 def new_detector_card(

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 from kpedge.core.errors import TrainingError, UsageError
 from kpedge.core.extras import importable
 from kpedge.core.files import record_output, refuse_existing, write_bytes, write_text
+from kpedge.core.images import figure_png
 from kpedge.training.config import RunConfig
 from kpedge.training.distributed import World, join
 from kpedge.training.loop import Stepper, build
@@ -245,4 +246,4 @@ def curve_png(curve: LossCurve, title: str) -> bytes:
         title=f"Learning-rate search: {title}",
     )
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
-    return bytes(plots.to_png(figure))
+    return figure_png(figure)

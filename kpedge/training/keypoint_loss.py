@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kpedge.core.scheme import KeypointScheme
-from kpedge.models.heads.targets import target_distributions
+from kpedge.models.heads.head import target_distributions
 from kpedge.models.keypoint_model import KeypointModel
 from kpedge.models.stage2 import RawOutput
 from kpedge.training.config import TrainConfig

@@ -26,7 +26,7 @@ from kpedge.models.initialise import initialise
 from kpedge.models.keypoint_model import ARCHITECTURES, KeypointModel, empty_model
 from kpedge.models.stage3 import Stage3
 from kpedge.training.config import TrainConfig
-from kpedge.training.curves import keypoint_curves_png
+from kpedge.training.curves import keypoint_curves
 from kpedge.training.distributed import World
 from kpedge.training.keypoint_loss import KeypointLoss
 from kpedge.training.keypoint_validation import Validation, loss_record, validate, validation_data
@@ -172,8 +172,8 @@ class KeypointTask:
     def example(self) -> Image | None:
         return self.validation.faces.crops[:2]
 
-    def curves_png(self, history: list[Record]) -> bytes:
-        return keypoint_curves_png(history, self.baseline)
+    def curves(self, history: list[Record]) -> Any:
+        return keypoint_curves(history, self.baseline)
 
 
 def _set_line(source: PreparedSet) -> str:

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from kpedge.core.errors import TrainingError, UsageError
+from kpedge.core.files import write_bytes
+from kpedge.core.images import figure_png
 from kpedge.data.frames import FrameSet
 from kpedge.data.packed import PreparedSet
 from kpedge.evaluation.compare import Record
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.keypoint_model import weights_hash
-from kpedge.training.averaging import average_weights, resume_average
 from kpedge.training.config import RunConfig
 from kpedge.training.detector_task import DetectorTask
 from kpedge.training.distributed import World, join
@@ -28,7 +29,15 @@ from kpedge.training.run import Run, check_resumable, resumed_config
 from kpedge.training.schedules import Schedule, epochs_since_best
 from kpedge.training.task import Task, TrainResult
 from kpedge.training.tensorboard import Board
-from kpedge.training.weights import InitWeights, Notify, load_init_weights, read_init_weights, train_mode
+from kpedge.training.weights import (
+    InitWeights,
+    Notify,
+    average_weights,
+    load_init_weights,
+    read_init_weights,
+    resume_average,
+    train_mode,
+)
 
 TASKS: dict[str, Callable[..., Any]] = {
     "stage1": KeypointTask,
@@ -306,7 +315,7 @@ def _train(
         if board is not None:
             board.close(history)
             if any("criterion" in record for record in history):
-                run.write_curves(task.curves_png(history))
+                write_bytes(run.path / "curves.png", figure_png(task.curves(history)))
     return task.result(
         history[best_epoch - 1],
         best=run.best,

@@ -11,7 +11,7 @@ from typing import Any
 
 from kpedge.core.card import Card
 from kpedge.core.errors import OutputError, TrainingError
-from kpedge.core.files import make_folder, write_bytes, write_json, write_text
+from kpedge.core.files import make_folder, write_json, write_text
 from kpedge.core.leftovers import lock_folder
 from kpedge.evaluation.compare import Record
 from kpedge.models.checkpoint import Checkpoint
@@ -81,10 +81,6 @@ class Run:
         writer.writeheader()
         writer.writerows({key: f"{value:.7g}" for key, value in record.items()} for record in history)
         write_text(self.path / "metrics.csv", text.getvalue())
-
-    def write_curves(self, png: bytes) -> None:
-        """Write `curves.png`."""
-        write_bytes(self.path / "curves.png", png)
 
 
 def resumed_config(config: RunConfig, last: Checkpoint) -> RunConfig:

@@ -92,5 +92,5 @@ class Task(Protocol):
     def example(self) -> Image | None:
         """An input to trace the network's graph with."""
 
-    def curves_png(self, history: list[Record]) -> bytes:
-        """The run's curves."""
+    def curves(self, history: list[Record]) -> Any:
+        """The run's curves, a matplotlib figure."""

@@ -1,4 +1,4 @@
-"""What every head is."""
+"""What every head is, and what their distributions are trained towards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from kpedge.models.backbones.backbone import Maps
+
+SIGMA = 1.0
+"""Standard deviation of the target distributions, in cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +64,25 @@ def cell_centres(cells: Tensor) -> Tensor:
     """The middles of the last axis's cells as fractions of it, (cells,)."""
     count = cells.shape[-1]
     return (torch.arange(count, device=cells.device, dtype=cells.dtype) + 0.5) / count
+
+
+def target_distributions(points: Tensor, logits: Tensor) -> Tensor:
+    """Gaussians of `SIGMA` cells around points, each summing to 1: what SimCC and heatmap logits are trained towards.
+
+    Args:
+        points: (N, K, 2), fractions of the crop; one outside it counts as on its edge, the nearest that a head can say.
+        logits: (N, K, 2, bins) of SimCC, or (N, K, H, W) of a heatmap.
+
+    Returns:
+        Of the shape of the logits.
+    """
+
+    def along(cells: int, position: Tensor) -> Tensor:
+        centres = torch.arange(cells, device=points.device, dtype=points.dtype) + 0.5
+        bell = torch.exp(-0.5 * ((centres - position.clamp(0, 1)[..., None] * cells) / SIGMA).square()) + 1e-12
+        return bell / bell.sum(dim=-1, keepdim=True)
+
+    height, width = logits.shape[2:]
+    if height == 2:
+        return along(width, points)
+    return along(height, points[..., 1])[..., :, None] * along(width, points[..., 0])[..., None, :]

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO, Protocol
 import cv2
 
 from kpedge.core.animation import opencv_path
-from kpedge.core.extras import installed, pip_line
+from kpedge.core.extras import pip_line
 from kpedge.core.geometry import Image
 from kpedge.runtime.sources.opencv import silence_opencv
+from kpedge.runtime.sources.video import has_pyav
 
 FORMATS: dict[str, tuple[str, str, str]] = {
     ".mp4": ("mp4", "libx264", "mp4v"),
@@ -47,11 +48,6 @@ class Writer(Protocol):
     def close(self) -> None:
         """Finish the file."""
         ...
-
-
-def has_pyav() -> bool:
-    """Whether the extra `video` is installed."""
-    return installed("av")
 
 
 def open_writer(file: BinaryIO, path: Path, rate: float, size: tuple[int, int]) -> Writer:
