@@ -19,9 +19,11 @@ from typer.testing import CliRunner
 from kpedge.cli.main import new_app
 from kpedge.core.errors import DownloadError, OutputError, UsageError
 from kpedge.core.images import read_image
-from kpedge.core.model_zoo import sample_photo, site_folder
+from kpedge.core.model_zoo import resolve_model, sample_photo, site_folder
 from kpedge.export import web
+from kpedge.export.verification import verify
 from kpedge.runtime.face_model import load
+from kpedge.runtime.sessions import has_precision
 
 JS = web_cases.FOLDER
 NPM = shutil.which("npm")
@@ -75,6 +77,19 @@ def test_the_site_has_everything_that_its_files_name(tmp_path, runtime):
     policy = re.search(r'content="(default-src[^"]+)"', page).group(1)
     assert "default-src 'none'" in policy
     assert not re.search(r"unsafe-(inline|eval')|https?:|\*|data:", policy.replace("'wasm-unsafe-eval'", ""))
+
+
+def test_released_models_get_float16_weights_and_files_stay_as_they_are(tmp_path, runtime, monkeypatch):
+    mine = tmp_path / "mine.onnx"
+    shutil.copy(resolve_model("stage3"), mine)
+    models = tmp_path / "site" / "kpedge" / "models"
+    web.export_site(tmp_path / "site", str(mine))
+    assert (models / "keypoints.onnx").read_bytes() == mine.read_bytes()
+    (check,) = verify([models / "detector.onnx"])
+    assert has_precision(check.path, "float16")
+    monkeypatch.setattr(web, "installed", lambda module: False)
+    web.export_site(tmp_path / "site", force=True)
+    assert (models / "detector.onnx").read_bytes() == resolve_model("detector").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -230,7 +245,8 @@ def test_a_photo_in_the_browser_has_the_faces_that_python_finds(opened, site):
         snapshot = read_image(page.saved("#snapshot"))
         assert page.complaints == []
         assert all(request.startswith((site[0], "blob:")) for request in page.requests)
-    (face,), (wanted,) = json.loads(line)["faces"], load(features=True)(sample_photo())
+    keypoints, detector = (str(site[1] / "kpedge" / "models" / f"{name}.onnx") for name in ("keypoints", "detector"))
+    (face,), (wanted,) = json.loads(line)["faces"], load(keypoints, detector=detector, features=True)(sample_photo())
     assert np.abs(np.array(face["keypoints"]) - wanted.keypoints).max() < PIXEL
     assert np.abs(np.array(face["box"]) - wanted.box).max() < PIXEL
     for name, value in wanted.features.to_dict().items():

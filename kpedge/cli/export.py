@@ -162,6 +162,7 @@ def export(
 def _export_site(model: str | None, detector: str, out: Path, kind: str, *, force: bool, as_json: bool) -> None:
     """`kpedge export --format web`."""
     from kpedge.core.errors import UsageError
+    from kpedge.core.extras import installed
     from kpedge.core.model_zoo import DEFAULT_MODEL
     from kpedge.export.web import export_site
 
@@ -173,6 +174,8 @@ def _export_site(model: str | None, detector: str, out: Path, kind: str, *, forc
         return
     output.result(str(out))
     output.say(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB, for any web server")
+    if not installed("onnx"):
+        output.say("the weights are float32; with the package onnx (pip install onnx) they take half as much")
     output.say(f"next: python -m http.server --directory {out}, and open http://localhost:8000")
 
 

@@ -12,13 +12,19 @@ import os
 import shutil
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 from kpedge.core.card import DetectorCard, ModelCard
 from kpedge.core.errors import DownloadError, OutputError, UsageError
+from kpedge.core.extras import importable, installed
 from kpedge.core.files import atomic_folder, record_output, refuse_existing
 from kpedge.core.leftovers import temporary_folder
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL, resolve_model, site_folder
+from kpedge.export.formats.onnx import set_card
+from kpedge.export.formats.onnx_fp16 import FORMAT, PRECISION, halve_weights
+from kpedge.export.parity import compare
+from kpedge.export.test_inputs import record_self_test, self_test_inputs
 from kpedge.runtime.sessions import OnnxModel
 
 RUNTIME_FILE = "runtime.json"
@@ -26,6 +32,9 @@ RUNTIME_FILE = "runtime.json"
 PACKAGE = "kpedge"
 """The site's folder of the JavaScript package, its runtime and models."""
 PATIENCE_S = 600
+HALF_TOLERANCE = 0.02
+"""Largest difference that float16 weights may make on random inputs, in fractions of an output's extent: a detector's
+boxes of cells without a face differ by 0.009, keypoints by 0.0005."""
 
 
 def export_site(
@@ -35,7 +44,8 @@ def export_site(
 
     Args:
         out: the folder to write.
-        model: a keypoint model with a face score: an ONNX file, or a released model's name.
+        model: a keypoint model with a face score: an ONNX file, which is used as it is, or a released model's name,
+            whose weights become float16 where the package onnx is installed.
         detector: the same for the detector.
         force: replace a folder that exists.
 
@@ -62,8 +72,10 @@ def export_site(
             shutil.copyfile(file, folder / PACKAGE / file.with_suffix(file.suffix.replace("mjs", "js")).name)
         models = folder / PACKAGE / "models"
         models.mkdir()
-        shutil.copyfile(resolve_model(model), models / "keypoints.onnx")
-        shutil.copyfile(resolve_model(detector), models / "detector.onnx")
+        for part, name in (("keypoints", model), ("detector", detector)):
+            path = resolve_model(name)
+            as_it_is = path == Path(name) or not installed("onnx")
+            (shutil.copyfile if as_it_is else write_half_weights)(path, models / f"{part}.onnx")
         record_output(folder)
     return sorted(path for path in out.rglob("*") if path.is_file())
 
@@ -73,6 +85,24 @@ def _open(name: str) -> OnnxModel:
     if path.suffix != ".onnx":
         raise UsageError(f"{path} is not an ONNX file", f"write one first: kpedge export {name} --format onnx")
     return OnnxModel(path)
+
+
+def write_half_weights(path: Path, target: Path) -> None:
+    """Write an ONNX file with its weights as float16, and the card and self-test of that.
+
+    Raises:
+        ParityError: its outputs differ by more than `HALF_TOLERANCE`.
+        MissingExtraError: onnx is not installed.
+    """
+    full, proto = OnnxModel(path), importable("onnx", "export").load(path)
+    halve_weights(proto)
+    card = replace(full.card, precision=PRECISION)
+    target.write_bytes(set_card(proto, card))
+    inputs = self_test_inputs(card)
+    expected, answers = full(inputs), OnnxModel(target)(inputs)
+    compare("float16 weights", "random", answers, expected, tolerance=HALF_TOLERANCE, extents=card.extents)
+    answers_kept = record_self_test(card, answers, FORMAT.recorded_tolerance)
+    target.write_bytes(set_card(proto, replace(card, self_test=answers_kept)))
 
 
 def runtime_files() -> list[Path]:

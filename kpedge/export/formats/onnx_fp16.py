@@ -20,14 +20,24 @@ FEWEST = 16
 
 
 def write(source: ExportSource, path: Path) -> None:
-    """Write a model with float16 weights, each cast to float32 where it is used; onnxruntime does that once, when it
-    loads the file, so it is as fast as the float32 file.
+    """Write a model with float16 weights.
+
+    Raises:
+        ModelError: a weight is beyond float16's largest number.
+    """
+    proto = float32_proto(source)
+    halve_weights(proto)
+    write_bytes(path, set_card(proto, source.card))
+
+
+def halve_weights(proto: Any) -> None:
+    """Store the weights of an ONNX model as float16, each cast to float32 where it is used; onnxruntime does that once,
+    when it loads the file, so it is as fast as the float32 file.
 
     Raises:
         ModelError: a weight is beyond float16's largest number.
     """
     onnx: Any = importable("onnx", "export")
-    proto = float32_proto(source)
     casts = []
     for tensor in proto.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
@@ -43,7 +53,6 @@ def write(source: ExportSource, path: Path) -> None:
     nodes = [*casts, *proto.graph.node]
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
-    write_bytes(path, set_card(proto, source.card))
 
 
 FORMAT = ExportFormat(
