@@ -1,7 +1,5 @@
 """Videos whose truth is known: the face of the sample photo, once or many times, moved about by known transforms."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ All take turns, round after round, on the same frame and one thread, so that a m
 them alike; what is compared are ratios within a round.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Each has a process of its own, and all take turns, round after round, so that a 
 alike; what is compared are ratios within a round.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Every format and runtime of this machine on one model after the other: speed, size, memory and accuracy."""
 
-from __future__ import annotations
-
 import functools
 import sysconfig
 from collections.abc import Callable, Iterable, Sequence

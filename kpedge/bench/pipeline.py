@@ -5,8 +5,6 @@ with many take turns, round after round, each next to the released stage 1, and 
 alone, so that a machine whose speed drifts slows all alike; what is compared are ratios of neighbours.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 import time

@@ -1,7 +1,5 @@
 """Rendering measurements: headers, tables, Markdown, plots."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any

@@ -2,8 +2,6 @@
 threads for the whole process disturbs no other.
 """
 
-from __future__ import annotations
-
 import gc
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Flags of a command from the fields of a configuration, so that none is written down twice."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Collection

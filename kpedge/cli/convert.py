@@ -1,7 +1,5 @@
 """`kpedge data convert`: labels from one format to another."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`kpedge demo`: the whole story in one command."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

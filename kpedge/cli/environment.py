@@ -1,7 +1,5 @@
 """`kpedge env`: what is installed, and what is wrong with it."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`kpedge data preview`: look at samples as training sees them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Flags, commands and formats that had another name in the last release: accepted for one more, with a note."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from kpedge.cli import output

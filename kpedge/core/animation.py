@@ -1,7 +1,5 @@
 """Images of several frames or pages: animated GIF, WebP and PNG, and TIFF with pages."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import tempfile

@@ -11,8 +11,6 @@ Other sets box the head, from hairline or brow to chin and from ear to ear. Thei
 middle, a little smaller and higher. The numbers were measured with `benchmarks/box_conventions.py`.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

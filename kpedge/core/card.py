@@ -4,8 +4,6 @@ The card is JSON without a date and without a path, so that the same checkpoint 
 under `METADATA_KEY` in `metadata_props`, TorchScript as the extra file `EXTRA_FILE`, a checkpoint as a plain entry.
 """
 
-from __future__ import annotations
-
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Drawing faces on images, and laying images out on a preview. OpenCV only, no display needed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What is installed, and what is wrong with it and how to fix it."""
 
-from __future__ import annotations
-
 import ctypes.util
 import importlib
 import os

@@ -20,8 +20,6 @@ A message says what is wrong and where; `advice` says what to do next. `kpedge.c
 standard error and the exit code into the process's own.
 """
 
-from __future__ import annotations
-
 
 class KpedgeError(Exception):
     """Base of all errors that kpedge raises on purpose.

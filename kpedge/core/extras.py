@@ -1,7 +1,5 @@
 """Optional dependencies: import them by extra, and name the extra when they are missing."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Results: frozen types for what models find in an image, their JSON form, and what one does with them next."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, overload

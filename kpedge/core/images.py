@@ -1,7 +1,5 @@
 """Reading and writing images: every pixel that enters kpedge from a file passes through here."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Iterator

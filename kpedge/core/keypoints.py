@@ -5,8 +5,6 @@ The schemes are the TOML files of `schemes/`, and a user's own is one more (docs
 one name are the same point, and a scheme says which points of others follow from its own.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from dataclasses import dataclass

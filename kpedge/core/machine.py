@@ -1,7 +1,5 @@
 """What this machine is: processor, cores, load, versions. Standard library and package metadata only."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

@@ -1,7 +1,5 @@
 """Charts: one look, and no display needed. Imports matplotlib, so it is imported only where a chart is drawn."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg

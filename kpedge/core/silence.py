@@ -1,7 +1,5 @@
 """Keeping what compiled libraries print away from the user."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """Words for messages."""
 
-from __future__ import annotations
-
 
 def flag(name: str) -> str:
     """The command-line flag of a field."""

@@ -1,7 +1,5 @@
 """Masks and dark glasses drawn onto crops in training, for faces whose eyes and mouth are labelled."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

@@ -4,8 +4,6 @@ The order is a camera's: something stands before the face, the light falls, the 
 sensor, the sensor adds noise, the file is compressed; only then is the small face enlarged to the crop.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass, fields

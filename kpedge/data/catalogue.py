@@ -1,7 +1,5 @@
 """Public sets of faces, from `catalogue.toml`: what they hold, how kpedge reads them, their terms, their pages."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Mapping

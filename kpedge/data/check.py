@@ -1,7 +1,5 @@
 """What is in a folder of labelled photos, and what is wrong with it."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence

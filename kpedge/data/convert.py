@@ -1,7 +1,5 @@
 """From one label format to another: nothing is lost that the target can hold, and what is lost is counted by kind."""
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping

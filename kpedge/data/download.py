@@ -1,7 +1,5 @@
 """Download one file over HTTP with pooch and requests: retried, verified, and only then given its name."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import time

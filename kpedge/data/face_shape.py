@@ -4,8 +4,6 @@ After moving, turning and scaling the mean face to fit, 0.05 to 0.4 of a face's 
 of three sets), and 0.9 when the points are in another order or mirrored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What is implausible about a set of labels as a whole: the mistakes that importing somebody else's labels makes."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 

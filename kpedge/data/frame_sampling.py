@@ -4,8 +4,6 @@ A view is a square window that is laid over a frame at some scale, turn and plac
 from a few pixels to most of the view, and cut off at edges as it is in real frames.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

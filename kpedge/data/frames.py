@@ -5,8 +5,6 @@ for each face, and `pixels.bin` with the frames. Photos are kept at `MAX_SIDE` p
 pixels of the kept frame.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

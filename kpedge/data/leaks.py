@@ -5,8 +5,6 @@ The perceptual hash is the usual pHash (C. Zauner, "Implementation and benchmark
 correlation of their thumbnails, since photos with large plain areas often share a hash.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Training batches from several prepared sets: faces of the main set, of further ones, and negatives of all."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 

@@ -7,8 +7,6 @@ What lies beyond a photo must not give the answer away. Each negative is therefo
 at random: it leaves the photo at the same sides, by the same fractions of the crop, or not at all.
 """
 
-from __future__ import annotations
-
 import math
 import posixpath
 from collections.abc import Sequence

@@ -10,8 +10,6 @@ equal, to the last bit, to the crop cut from the photo: training sees what the r
 A negative is a box that shows no face (`kpedge.data.negatives`), cut by the same rule. All faces come first.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The photos that labels name: the one place where their pixels, headers and content are read."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import warnings

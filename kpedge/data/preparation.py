@@ -1,7 +1,5 @@
 """From photos and labels to a set that trains: crops for keypoint networks, or whole frames for the detector."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path

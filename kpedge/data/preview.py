@@ -1,7 +1,5 @@
 """A preview grid of training samples with their points, to check by eye before training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import PurePath
 

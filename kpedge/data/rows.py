@@ -1,7 +1,5 @@
 """Rows of text files: taking numbers, names and boxes out of them, with a reason where that is not possible."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Callable, Iterator, Sequence

@@ -3,8 +3,6 @@
 Nothing here keeps a state between samples, so a training that is stopped and resumed sees the very same pixels.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

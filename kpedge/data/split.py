@@ -1,7 +1,5 @@
 """Splitting by photo: all faces of one photo, and every copy of that photo, fall on the same side."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 

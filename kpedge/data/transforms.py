@@ -1,7 +1,5 @@
 """Transforms of torchvision, or of one's own, as augmentation of crops and their keypoints."""
 
-from __future__ import annotations
-
 import threading
 import warnings
 from collections.abc import Sequence

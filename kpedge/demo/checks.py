@@ -1,7 +1,5 @@
 """What has to hold before anything is done. Imports nothing that an extra brings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kpedge.core.errors import MissingExtraError, OutputError

@@ -1,7 +1,5 @@
 """The page that `kpedge demo` leaves: one HTML file with all that it shows. The words are in `page/page.html`."""
 
-from __future__ import annotations
-
 import base64
 import shlex
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """How much of everything the demo does."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`kpedge demo`: every step in its order, in a folder that appears when all is done."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import time

@@ -1,7 +1,5 @@
 """The released models on a video whose truth is known: track its faces, compare with the truth, draw the result."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass

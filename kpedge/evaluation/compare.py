@@ -1,7 +1,5 @@
 """Comparison of runs from the files in their folders, without PyTorch: figures, flags, and the effect of the seed."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

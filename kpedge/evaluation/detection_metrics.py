@@ -6,8 +6,6 @@ is no false alarm; nor is a box that is itself smaller than that side. Precision
 highest at that recall or above (PASCAL VOC from 2010 on, all points).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

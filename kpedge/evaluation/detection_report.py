@@ -1,7 +1,5 @@
 """`kpedge eval` of a detector: the frames to measure on, and the charts and previews of the results."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

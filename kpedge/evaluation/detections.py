@@ -1,7 +1,5 @@
 """What a detector finds in labelled frames, with the runtime's own code."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

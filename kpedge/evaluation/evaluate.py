@@ -1,7 +1,5 @@
 """Faces to measure a model on, and the measurement, whatever the model's file format."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Errors and recall by group of faces: any column of a label file, or of a table of photos."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 import math

@@ -1,7 +1,5 @@
 """`kpedge eval`: the faces to measure on, and the charts and previews of the results."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How well a score separates faces from non-faces: curves, threshold, calibration. NumPy only."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

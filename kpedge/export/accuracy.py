@@ -1,7 +1,5 @@
 """Whether a file of reduced precision is as accurate as PyTorch, on labelled samples."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, cast
 

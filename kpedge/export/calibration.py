@@ -3,8 +3,6 @@
 Without data of the user's they are synthetic, so an export needs nothing but the model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast

@@ -1,7 +1,5 @@
 """The card as the JSON file next to the models: readable, with hashes, parity and latency."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

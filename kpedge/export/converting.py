@@ -1,7 +1,5 @@
 """What every converter runs under: silence, no network, and one line when it fails."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import re

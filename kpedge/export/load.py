@@ -1,7 +1,5 @@
 """Opening a model file of any format. Imports PyTorch only for those that need it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kpedge.core.errors import CorruptModelError, ModelError

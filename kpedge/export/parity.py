@@ -1,7 +1,5 @@
 """Comparing two implementations of a model: names, then shapes, then values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any

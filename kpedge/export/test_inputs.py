@@ -4,8 +4,6 @@ Every exported file holds the answers that PyTorch gave to a few generated crops
 device it runs on, years later, without PyTorch and without the checkpoint.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Repeating the parity check later, from the files alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

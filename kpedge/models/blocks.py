@@ -1,7 +1,5 @@
 """Building blocks that networks share."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from kpedge.models.registry import NORMS

@@ -1,7 +1,5 @@
 """From a card to the module that it describes."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from kpedge.core.card import Card, DetectorCard, ModelCard

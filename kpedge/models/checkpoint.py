@@ -1,7 +1,5 @@
 """Checkpoints: a model with its card and, to go on training, the state of its run."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle

@@ -1,7 +1,5 @@
 """Checkpoints of the course that kpedge grew from (docs/course.md): other names, and outputs in pixels of the crop."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

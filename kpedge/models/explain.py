@@ -1,7 +1,5 @@
 """`kpedge explain`: what in a crop moves a model's points, and what its layers make of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any

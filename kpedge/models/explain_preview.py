@@ -1,7 +1,5 @@
 """Images of an explanation: heat over the crop, feature maps, kernels, and all of them on one preview."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Folding away what only training needs."""
 
-from __future__ import annotations
-
 import copy
 
 from torch import fx, nn

@@ -1,7 +1,5 @@
 """Starting weights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """A drawing of a network: its layers from top to bottom, as they are called."""
 
-from __future__ import annotations
-
 import html
 import math
 from collections.abc import Sequence

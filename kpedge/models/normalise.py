@@ -1,7 +1,5 @@
 """Normalisation of pixels, inside the model."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 

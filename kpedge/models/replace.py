@@ -1,7 +1,5 @@
 """Other activations and pooling in a network than its own."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from kpedge.core.errors import UsageError

@@ -1,7 +1,5 @@
 """Stage 1: the plain PReLU network of the course's prototxt."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from kpedge.core.card import COLOURS

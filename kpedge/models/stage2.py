@@ -1,7 +1,5 @@
 """Stage 2: keypoints from a crop, with a choice of backbone, head and normalisation."""
 
-from __future__ import annotations
-
 from typing import ClassVar, TypedDict
 
 from torch import Tensor, nn

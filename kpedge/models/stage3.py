@@ -1,7 +1,5 @@
 """Stage 3, the one that is deployed: keypoints, whether there is a face at all, and how far to trust each point."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from kpedge.models.stage2 import RawOutput, Stage2

@@ -1,7 +1,5 @@
 """Layers, shapes, parameters and floating-point operations of a network, measured by running it once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

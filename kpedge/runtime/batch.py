@@ -1,7 +1,5 @@
 """Batches of images in, columns of faces out: what engines such as Ray Data call in each of their workers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any

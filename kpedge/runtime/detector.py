@@ -1,7 +1,5 @@
 """From an image to the faces in it: preprocess, run, postprocess."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Protocol, cast
 

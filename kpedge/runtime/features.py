@@ -6,8 +6,6 @@ distance and roll and, as far as the pose is right, at another yaw and pitch. do
 their sources, and the errors measured on synthetic heads.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Images as people have them, as the one form that models take: uint8 (H, W, 3), blue-green-red."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

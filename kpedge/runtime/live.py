@@ -1,7 +1,5 @@
 """The loop of a live run: take a frame, find the faces, pass them to every output, until it is stopped."""
 
-from __future__ import annotations
-
 import functools
 import math
 import queue

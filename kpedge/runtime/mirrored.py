@@ -1,7 +1,5 @@
 """Test-time augmentation: a crop and its mirror image, averaged."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

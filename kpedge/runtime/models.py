@@ -1,7 +1,5 @@
 """The two models that find faces in images, from names or files: the released ones unless others are asked for."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

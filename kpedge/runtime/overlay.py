@@ -1,7 +1,5 @@
 """Faces drawn over a frame, to be looked at while it runs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

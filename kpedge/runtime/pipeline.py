@@ -1,7 +1,5 @@
 """From an image to the keypoints of all its faces: detect, rotate upright, find keypoints, reject what is no face."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -12,8 +12,6 @@ Davis, Model-based object pose in 25 lines of code, IJCV 1995). Rotation and sca
 length. The projection is linear in its squares, so least squares take a few Gauss-Newton steps for four numbers.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The one place that builds an onnxruntime session."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Protocol
 

@@ -5,8 +5,6 @@ keypoint model's score decides whether it still is a face. The detector looks fo
 same frame when a face was lost; one that returns gets its id again (`kpedge.runtime.tracks`).
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import time

@@ -4,8 +4,6 @@ A track that is lost is predicted to move on at constant velocity, and a face th
 and looking alike, takes the track up again.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

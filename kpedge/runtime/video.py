@@ -1,7 +1,5 @@
 """The faces of a video, frame by frame: `for frame, faces in kpedge.track("video.mp4")`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path

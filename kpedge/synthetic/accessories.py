@@ -1,7 +1,5 @@
 """Glasses on a nose, and what is held before a face: hands, microphones, phones."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

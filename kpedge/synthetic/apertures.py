@@ -5,8 +5,6 @@ piecewise map: its two edges go where they should be, what lies between follows 
 gives way less and less with distance.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

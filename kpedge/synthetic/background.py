@@ -1,7 +1,5 @@
 """What lies around a head: rooms, walls, leaves, lights, lettering, clothes, and things the colour of skin."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """Eyeballs behind the lids, and what is in a mouth."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

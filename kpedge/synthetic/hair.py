@@ -5,8 +5,6 @@ ends, direction by direction: over the forehead for combed hair, over the brows 
 the face.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

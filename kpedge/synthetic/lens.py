@@ -1,7 +1,5 @@
 """From light to a file: exposure, tone, blur, noise and colour, as cameras and those who edit images leave them."""
 
-from __future__ import annotations
-
 import functools
 import math
 

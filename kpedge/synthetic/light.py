@@ -4,8 +4,6 @@ All colours are linear; `lens` turns them into grey levels. Nothing here claims 
 and comes out elsewhere is imitated by letting red reach a little further round than blue.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

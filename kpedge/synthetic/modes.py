@@ -4,8 +4,6 @@ Every mode is a smooth field. A head is the resting one plus a sum of modes; the
 put in their places (`apertures`).
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -3,8 +3,6 @@
 What varies smoothly is worked out at the vertices and refined with the light; what is finer is multiplied or drawn.
 """
 
-from __future__ import annotations
-
 import functools
 
 import cv2

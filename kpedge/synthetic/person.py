@@ -1,7 +1,5 @@
 """Who is in the image and what face they make: every random choice about a person, without any drawing."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

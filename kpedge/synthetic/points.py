@@ -3,8 +3,6 @@
 The order is that of `kpedge.core.keypoints.FACES21`; left and right are the image's.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """One head, drawn: from a person, a view and a light to pixels with an outline, and the 21 points in them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

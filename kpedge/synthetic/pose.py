@@ -4,8 +4,6 @@ The angles are those of docs/coordinates.md: yaw is positive when the face looks
 it looks up, roll when the image's right eye hangs lower.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass

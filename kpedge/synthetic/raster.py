@@ -6,8 +6,6 @@ and Catmull, The Reyes image rendering architecture, SIGGRAPH 1987, reduced to p
 no loop over triangles. Pixels between the samples are filled from their neighbours.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -12,8 +12,6 @@ A texture of the head is the same grid, two or three times as fine: `dense` is h
 the next.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Colours are linear light, blue-green-red. What varies smoothly is a sum of field
 a blush darkens dark and light skin alike; what has an edge is drawn.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Curves of a run: training next to validation, in one unit."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

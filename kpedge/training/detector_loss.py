@@ -1,7 +1,5 @@
 """The loss of a detector: which cells are assigned to which face, and what follows."""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import dataclass
 from typing import Any

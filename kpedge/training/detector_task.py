@@ -1,7 +1,5 @@
 """The detector task: model, batches, loss and validation of the face detector, for the training loop."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Validation of a detector, with the runtime's own code on the frames of its sets."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

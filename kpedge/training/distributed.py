@@ -1,7 +1,5 @@
 """Several processes that train one model: `torchrun --nproc-per-node N -m kpedge train ...`."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence

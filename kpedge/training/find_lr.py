@@ -1,7 +1,5 @@
 """A learning-rate range test: a throw-away training whose rate rises until the loss does."""
 
-from __future__ import annotations
-
 import copy
 import csv
 import io

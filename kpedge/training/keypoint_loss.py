@@ -1,7 +1,5 @@
 """The loss of a keypoint model: from a batch to sums and counts."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from typing import Any

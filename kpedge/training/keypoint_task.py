@@ -1,7 +1,5 @@
 """The keypoint task: model, batches, loss and validation of stages 1 to 3, for the training loop."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Validation of a keypoint model: keypoints on the main set's faces, scores and losses on those of all sets."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

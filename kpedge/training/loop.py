@@ -1,7 +1,5 @@
 """The training loop: set-up, step, validation, save. One for keypoints and detector, read from top to bottom."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence

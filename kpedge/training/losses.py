@@ -2,8 +2,6 @@
 3.4 pixels of a 112-pixel crop), that return a loss for each coordinate.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

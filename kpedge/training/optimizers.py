@@ -1,7 +1,5 @@
 """Optimizers: the tuned few, and any of `torch.optim` or of the user's own."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

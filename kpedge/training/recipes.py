@@ -1,7 +1,5 @@
 """Recipes: the defaults of `kpedge train` for each network, which suit real photos."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from kpedge.training.config import DetectorConfig, TrainConfig

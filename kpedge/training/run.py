@@ -1,7 +1,5 @@
 """A run's folder: checkpoints, log, curves. Everything in it is written whole or not at all."""
 
-from __future__ import annotations
-
 import csv
 import io
 import shutil

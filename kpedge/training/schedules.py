@@ -1,7 +1,5 @@
 """Learning-rate schedules: PyTorch's, in fractions of the run, and any of `torch.optim.lr_scheduler`."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence

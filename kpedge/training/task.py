@@ -1,7 +1,5 @@
 """What the training loop needs to know of a task, and what a run ends with."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """TensorBoard: scalars, histograms of weights and gradients, validation images, the graph, hyperparameters."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Any

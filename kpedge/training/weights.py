@@ -1,7 +1,5 @@
 """Weights of a run: initial ones from a file, parameter groups, frozen layers, their moving average."""
 
-from __future__ import annotations
-
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping

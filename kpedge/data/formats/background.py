@@ -1,7 +1,5 @@
 """`background`: photos that show no face, and no labels; never guessed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kpedge.core.errors import DataError

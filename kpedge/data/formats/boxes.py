@@ -1,7 +1,5 @@
 """`boxes`: `boxes.csv`: `image,x1,y1,x2,y2`, further columns ignored; boxes of heads, for the detector."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kpedge.core.boxes import HEAD

@@ -3,8 +3,6 @@ and right corner of the mouth; or a `label.txt` of such rows. The photos are nex
 `img_align_celeba`; `list_eval_partition.txt`, if it is there, gives the test split.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kpedge.core.keypoints import FACES5

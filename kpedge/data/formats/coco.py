@@ -5,8 +5,6 @@ Frames (cocodataset.org, "Data format", and Detectron2's page on datasets): keyp
 which are our coordinates; a `bbox` counts the edges of pixels, so that our coordinates are half a pixel less.
 """
 
-from __future__ import annotations
-
 import math
 import posixpath
 from collections import Counter

@@ -1,7 +1,5 @@
 """Writing COCO keypoints: `annotations.json`, or a file for training and one for test in `annotations/`."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -3,8 +3,6 @@
 rows that end in 0 are negatives.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Corners of a box count the edges of pixels; points are taken as they stand, as CVAT writes them into COCO.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

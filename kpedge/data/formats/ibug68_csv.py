@@ -2,8 +2,6 @@
 `photo,x0,y0,…,x67,y67`, the 68 points of iBUG, as the public Udacity set has them.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kpedge.core.keypoints import scheme_named

@@ -5,8 +5,6 @@ A box counts pixels that belong to it (`dlib/data_io/image_dataset_metadata.h`: 
 scheme, as in dlib's own 68 points of iBUG.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring

@@ -4,8 +4,6 @@ pixels between blanks. Empty cells are points that are not labelled.
 Its names call left what is left of the person, ours what is left in the image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

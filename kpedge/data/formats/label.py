@@ -4,8 +4,6 @@ A data folder holds one or more files called `label.txt`, each next to the photo
 in the name). Coordinates are pixels of the photo as it is stored.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from pathlib import Path

@@ -4,8 +4,6 @@
 rounds points to whole pixels; this one keeps them.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

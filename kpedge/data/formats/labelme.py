@@ -4,8 +4,6 @@ Its coordinates count from the photo's edge, but its points mark pixels as peopl
 they stand.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

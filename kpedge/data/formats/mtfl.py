@@ -5,8 +5,6 @@ Other sets write the same ten numbers as `x y` pairs (`kpedge.data.formats.celeb
 is that in which the points lie more like a face.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

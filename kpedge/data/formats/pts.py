@@ -5,8 +5,6 @@ that reason (`menpo.io.input.landmark`, "PTS landmarks are 1-based"). Other tool
 without version or braces, with commas or comments. All that is needed are pairs of numbers.
 """
 
-from __future__ import annotations
-
 import posixpath
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """What the readers of label formats share: collecting rows and problems, finding photos, choosing faces by name."""
 
-from __future__ import annotations
-
 import posixpath
 import re
 import unicodedata

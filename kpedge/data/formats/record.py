@@ -1,7 +1,5 @@
 """`convert.json`: what kpedge records in a folder of labels that it wrote, and what a reader takes from it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ five points, and a blur score; photos in `images/`.
 and count the edges of pixels, so that our coordinates are half a pixel less.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

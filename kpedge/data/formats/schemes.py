@@ -1,7 +1,5 @@
 """Which keypoint scheme the points of a label file have: by `scheme.toml`, by their number, or by their names."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any

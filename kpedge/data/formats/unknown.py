@@ -1,7 +1,5 @@
 """The error for a folder or a file without recognised labels: what is there, and what to do."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path

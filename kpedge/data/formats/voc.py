@@ -4,8 +4,6 @@ Pixels are counted from 1, and both corners are pixels that belong to the object
 annotation), so a box reaches from `xmin - 1.5` to `xmax - 0.5` in our frame.
 """
 
-from __future__ import annotations
-
 import posixpath
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, SubElement, indent, tostring

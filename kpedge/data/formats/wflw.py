@@ -1,7 +1,5 @@
 """`wflw`: WFLW's lists: 98 x y, the corners of a rectangle, six attributes, and the photo in `WFLW_images/`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kpedge.core.boxes import FACE, POINTS

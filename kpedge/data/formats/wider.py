@@ -5,8 +5,6 @@ Its boxes hold the forehead, chin and cheeks (Yang et al., WIDER FACE, CVPR 2016
 the edges of pixels, as COCO's do, so that our coordinates are half a pixel less.
 """
 
-from __future__ import annotations
-
 from pathlib import Path, PurePosixPath
 
 from kpedge.core.boxes import HEAD

@@ -1,7 +1,5 @@
 """Reading XML of strangers: no document type, so no entities that grow or that read other files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 

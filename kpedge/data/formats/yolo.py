@@ -4,8 +4,6 @@ photo, then `x y v` or `x y` of each point if `kpt_shape` in `data.yaml`, or Lab
 0 is the photo's left edge and 1 its right one, so a fraction f lies at f·W - 0.5 in our frame.
 """
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath

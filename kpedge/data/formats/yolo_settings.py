@@ -1,7 +1,5 @@
 """What `data.yaml`, `classes.txt` and Label Studio's `notes.json` say about YOLO's labels."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

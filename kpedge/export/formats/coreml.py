@@ -1,7 +1,5 @@
 """Core ML: an ML program for iOS and macOS. coremltools writes it anywhere; only macOS runs it."""
 
-from __future__ import annotations
-
 import platform
 from pathlib import Path
 from typing import Any

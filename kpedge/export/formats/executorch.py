@@ -1,7 +1,5 @@
 """ExecuTorch: PyTorch's runtime for phones and microcontrollers, computing with XNNPACK."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """ncnn's files, converted by pnnx: a folder with the card. One crop or frame a run, float32 pixels in."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from functools import partial

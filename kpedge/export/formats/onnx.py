@@ -1,7 +1,5 @@
 """ONNX: one self-contained file, the card inside, no trace of the machine that made it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """ONNX with convolutions in 8-bit integers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """OpenVINO's IR: a graph and its weights, in a folder with the card."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

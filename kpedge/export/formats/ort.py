@@ -1,7 +1,5 @@
 """onnxruntime's own file format."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kpedge.core.files import write_bytes

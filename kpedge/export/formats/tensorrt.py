@@ -1,7 +1,5 @@
 """The ONNX file that TensorRT's importer takes. The engine is built on the device: it holds for its GPU alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kpedge.core.files import write_bytes

@@ -4,8 +4,6 @@ PyTorch has deprecated TorchScript and does not support it from Python 3.14 on. 
 programs, often in C++, that load it today; new ones should use ONNX. docs/formats.md says so too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re

@@ -1,7 +1,5 @@
 """What every backbone is."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The plain backbone with MobileNetV2's blocks."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from kpedge.models.backbones.plain import Plain

@@ -1,7 +1,5 @@
 """The plain backbone: 3x3 convolutions in a row."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from kpedge.models.backbones.backbone import Backbone, Maps

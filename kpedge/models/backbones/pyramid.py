@@ -1,7 +1,5 @@
 """The plain backbone with a feature pyramid."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from kpedge.models.backbones.backbone import Backbone, Maps

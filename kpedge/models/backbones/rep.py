@@ -1,7 +1,5 @@
 """The plain backbone, trained with parallel branches."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval

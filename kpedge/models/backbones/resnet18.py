@@ -1,7 +1,5 @@
 """torchvision's ResNet-18."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from kpedge.models.backbones.backbone import ONLY_BATCH, Backbone, Maps

@@ -1,7 +1,5 @@
 """The classification networks of torchvision."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Coordinates by a linear layer."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from kpedge.models.backbones.backbone import Maps

@@ -1,7 +1,5 @@
 """What every head is, and what their distributions are trained towards."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

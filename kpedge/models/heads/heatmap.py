@@ -1,7 +1,5 @@
 """A probability map for each point."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """From feature maps to one vector."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Two distributions for each point, along x and along y."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The card of a model file, read without onnxruntime."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Apple's Core ML, on macOS."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Sequence
 from pathlib import Path

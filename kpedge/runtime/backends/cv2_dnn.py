@@ -1,7 +1,5 @@
 """OpenCV's own inference, for devices that have nothing else: ONNX files as they are."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """ExecuTorch, whose Python runtime needs PyTorch; on a device its C++ runtime is 1 MB."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """LiteRT, formerly TensorFlow Lite."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

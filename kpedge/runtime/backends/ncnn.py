@@ -1,7 +1,5 @@
 """Tencent's ncnn, for phones and small boards."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

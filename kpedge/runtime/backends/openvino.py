@@ -1,7 +1,5 @@
 """Intel's OpenVINO: its own files, and ONNX files as they are."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What backends share that run one crop or frame after the other."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Who may use the preview: token, host name and origin, and the headers that keep other sites out."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Where the preview listens: parse the address, open the socket, and name the address to open in a browser."""
 
-from __future__ import annotations
-
 import errno
 import ipaddress
 import re

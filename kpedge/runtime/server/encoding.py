@@ -1,7 +1,5 @@
 """What a browser is sent of a frame: a JPEG of preview size, and a JSON document."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -5,8 +5,6 @@ address has half of them waiting, the one that has waited longest for its reques
 So connections that send nothing never lock out those that do.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -4,8 +4,6 @@ The pipeline's thread only leaves its newest frame here. The server's thread enc
 once for all of them, and not at all while nobody watches.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,7 +1,5 @@
 """The service as an ASGI application: read a photo, find its faces in a worker thread, answer with JSON."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import math

@@ -1,7 +1,5 @@
 """What the service accepts: sizes, how many requests at a time, and how many per second from one address."""
 
-from __future__ import annotations
-
 import time
 from collections import OrderedDict
 from collections.abc import Callable

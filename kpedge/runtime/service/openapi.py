@@ -1,7 +1,5 @@
 """The service's description: an OpenAPI document, and a page for people."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from kpedge import __version__

@@ -1,7 +1,5 @@
 """Faces as a CSV file, for spreadsheets, R and pandas."""
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Whether a window can be opened here: checked before OpenCV tries, which ends the whole process if it cannot."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

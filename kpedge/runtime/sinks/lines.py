@@ -1,7 +1,5 @@
 """Faces as lines of JSON on a stream."""
 
-from __future__ import annotations
-
 import json
 import os
 from typing import Any, TextIO

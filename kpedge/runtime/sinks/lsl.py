@@ -1,7 +1,5 @@
 """Faces as a stream of the Lab Streaming Layer, recorded together with EEG, eye trackers and markers."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Faces as JSON to an MQTT broker, for home automation and robots."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Faces as Open Sound Control messages, for music, light and visuals (TouchDesigner, Max, Pure Data)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The times of frames on the ticks of a video file's rate."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

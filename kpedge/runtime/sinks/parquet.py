@@ -1,7 +1,5 @@
 """Faces as a Parquet file, for analysis in pandas, Polars, DuckDB and Spark."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 from typing import Any

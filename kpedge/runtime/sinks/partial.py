@@ -1,7 +1,5 @@
 """A file that grows under another name, and gets its own when it is complete."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kpedge.core.files import make_folder, output_error

@@ -1,7 +1,5 @@
 """The annotated frames in a video file, at the rate at which they came."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

@@ -1,7 +1,5 @@
 """Faces as rows of a table, one per face: for CSV, Parquet and LSL."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What every output receives, and the controls that a window or a browser may change."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Single frames, saved on request."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Faces as datagrams of JSON, for an avatar or a robot; and the socket that other outputs by UDP share."""
 
-from __future__ import annotations
-
 import errno
 import socket
 from collections.abc import Callable, Sequence

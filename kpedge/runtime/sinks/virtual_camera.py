@@ -1,7 +1,5 @@
 """The annotated frames as a camera that other programs can open: video calls, OBS."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from kpedge.core.errors import OutputError

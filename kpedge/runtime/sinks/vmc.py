@@ -4,8 +4,6 @@ The protocol is https://protocol.vmc.info/english. Bones are in Unity's frame, l
 right, y up, z forwards. That is the camera's frame with all axes reversed, in which a rotation has the same matrix.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

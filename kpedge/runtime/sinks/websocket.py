@@ -1,7 +1,5 @@
 """Faces as JSON to all WebSocket clients that connect: programs, and pages of this machine."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import re

@@ -1,7 +1,5 @@
 """A window that shows the annotated frames and reacts to keys."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2

@@ -1,7 +1,5 @@
 """Video files being written: by PyAV where it is installed, else by OpenCV."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator

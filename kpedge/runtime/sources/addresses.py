@@ -1,7 +1,5 @@
 """Network addresses: which are streams, and how they are shown without their passwords."""
 
-from __future__ import annotations
-
 import base64
 import re
 from typing import Any

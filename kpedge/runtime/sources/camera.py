@@ -1,7 +1,5 @@
 """A camera of this computer, by OpenCV: finding it, opening it, and asking it for a size, rate and format."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field

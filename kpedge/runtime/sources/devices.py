@@ -1,7 +1,5 @@
 """Which cameras this computer has, and why one of them cannot be opened."""
 
-from __future__ import annotations
-
 import os
 import re
 import stat

@@ -1,7 +1,5 @@
 """Images as frames: of a folder and those below it, or of one file, which may be animated or have pages."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

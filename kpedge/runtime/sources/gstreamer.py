@@ -1,7 +1,5 @@
 """A GStreamer pipeline, by an OpenCV that was built with GStreamer: Debian's and Jetson's are, wheels are not."""
 
-from __future__ import annotations
-
 import re
 
 import cv2

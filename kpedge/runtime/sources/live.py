@@ -1,7 +1,5 @@
 """A source that does not wait: a thread reads it all the time and keeps only the newest frame."""
 
-from __future__ import annotations
-
 import math
 import threading
 import time

@@ -1,7 +1,5 @@
 """Open a source of frames from what the user writes."""
 
-from __future__ import annotations
-
 import math
 import stat
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Frames by OpenCV: of cameras, and of files and streams where PyAV is not installed."""
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """Sources that can be read at any speed: every frame in order, or at the speed at which they were taken."""
 
-from __future__ import annotations
-
 import math
 import threading
 import time

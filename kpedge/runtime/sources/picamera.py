@@ -1,7 +1,5 @@
 """A Raspberry Pi's camera by picamera2: OpenCV cannot open what libcamera drives."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A video or JPEGs that another program writes to standard input."""
 
-from __future__ import annotations
-
 import io
 import os
 import select

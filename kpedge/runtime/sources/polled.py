@@ -1,7 +1,5 @@
 """Sources that are asked for one image after the other: addresses of snapshots, screens, cameras by other libraries."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Frames of files, network streams and pipes by PyAV (FFmpeg), the extra `video`."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What decodes frames: the base of the readers by PyAV, by OpenCV and of image files."""
 
-from __future__ import annotations
-
 import abc
 from collections.abc import Callable
 

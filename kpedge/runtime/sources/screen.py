@@ -1,7 +1,5 @@
 """What a screen shows, by mss: video calls, players and games."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A camera that offers one image at an address, which is polled: many IP cameras, doorbells and weather cameras do."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit

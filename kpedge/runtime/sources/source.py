@@ -1,7 +1,5 @@
 """What every source offers, frames one after the other, and what a kind of source declares of itself."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

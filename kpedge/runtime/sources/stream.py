@@ -1,7 +1,5 @@
 """Network streams and videos on servers: by PyAV where it is installed, else by OpenCV."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from kpedge.core.errors import UsageError

@@ -1,7 +1,5 @@
 """Video files: by PyAV where it is installed, else by OpenCV."""
 
-from __future__ import annotations
-
 import re
 
 from kpedge.core.errors import SourceError, UsageError
