@@ -14,7 +14,6 @@ from kpedge.bench.pipeline import ALL_STEPS, NOT_COUNTED, PipelineLatency, bench
 from kpedge.cli import bench as bench_command
 from kpedge.cli.main import main
 from kpedge.core.errors import KpedgeError
-from kpedge.core.geometry import box_size
 from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.tracker import STAGES
 
@@ -66,13 +65,6 @@ def test_a_still_clip_is_still_and_noise_is_noise():
     assert off.std() == pytest.approx(6, rel=0.1)
     assert (noisy.frame(1) == noisy.frame(1)).all(), "the same each time"
     assert (noisy.frame(1) != noisy.frame(2)).any()
-
-
-def test_a_clip_is_as_large_as_it_is_told():
-    clip = FaceClip(2, size=(322, 202), side=70.0)
-    assert clip.frame(0).shape == (202, 322, 3)
-    faces = FacePipeline()(clip.frame(0))
-    assert [float(box_size(face.box)) for face in faces] == pytest.approx([70, 70], rel=0.2)
 
 
 def test_a_clip_is_written_frame_by_frame(tmp_path):

@@ -4,14 +4,11 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from kpedge.cli.main import main
 from kpedge.core.errors import TrainingError, UsageError
-from kpedge.core.images import read_image
 from kpedge.evaluation.compare import (
-    comparison_png,
     differing_flags,
     read_run,
     read_runs,
@@ -174,24 +171,6 @@ def test_json_holds_the_same(runs, capsys):
     assert document["runs"][0]["seconds_per_epoch"] == 2
     assert document["seed_groups"][2]["runs"] == ["s0", "s1", "s2"]
     assert document["within_chance"] == []
-
-
-@pytest.mark.slow
-def test_twelve_runs_have_twelve_looks(tmp_path, capsys):
-    folders = [make_run(tmp_path / f"run{number:02}", 0.03 + number / 1000, seed=number) for number in range(12)]
-    picture = tmp_path / "out" / "compare.png"
-    assert main(["compare", *map(str, folders), "--out", str(picture)]) == 0
-    image = read_image(picture)
-    assert image.shape[1] > 1000
-    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
-    capsys.readouterr()
-    assert main(["compare", *map(str, folders), "--out", str(picture)]) == 0, "kpedge's own file may be replaced"
-    picture.write_bytes(b"mine")
-    assert main(["compare", *map(str, folders), "--out", str(picture)]) == 1
-    assert "exists already" in capsys.readouterr().err
-    assert main(["compare", *map(str, folders), "--out", str(picture), "--force"]) == 0
-    assert main(["compare", *map(str, folders), "--out", str(tmp_path / "a.jpg")]) == 2
-    assert comparison_png(read_runs(folders)) == comparison_png(read_runs(folders))
 
 
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):

@@ -170,36 +170,6 @@ def test_a_face_at_the_pictures_own_edge_is_not_taken_for_one_at_a_seam():
 # Which boxes are kept
 
 
-def test_suppression_keeps_the_best_of_each_face():
-    boxes = np.array(
-        [[0, 0, 10, 10], [1, 0, 11, 10], [30, 0, 40, 10], [31, 1, 41, 11], [2, 0, 12, 10]], dtype=np.float64
-    )
-    scores = np.array([0.6, 0.9, 0.8, 0.3, 0.7])
-    points = points_in(boxes)
-    found = suppress(boxes, scores, points, 0.45)
-    assert [face.score for face in found] == pytest.approx([0.9, 0.8])
-    for face, index in zip(found, (1, 2), strict=True):
-        assert np.array_equal(face.box, boxes[index])
-        assert np.array_equal(face.points, points[index])
-    assert suppress(boxes[:0], scores[:0], points[:0], 0.45) == ()
-
-
-@pytest.mark.parametrize("origin", [0.0, -500.0, 1e4])
-def test_suppression_goes_by_the_overlap_wherever_the_boxes_lie(origin):
-    # Moved by d, a square of 30 overlaps by (30 - d) / (30 + d): 0.5 at 10.
-    for moved, count in ((9.8, 1), (10.2, 2)):
-        boxes = origin + np.array([[0, 0, 30, 30], [moved, 0, moved + 30, 30]])
-        found = suppress(boxes, np.array([0.5, 0.6]), points_in(boxes), 0.5)
-        assert len(found) == count
-        assert np.array_equal(found[0].box, boxes[1])
-
-
-def test_a_box_that_was_suppressed_suppresses_nothing():
-    boxes = np.array([[0, 0, 30, 30], [8, 0, 38, 30], [16, 0, 46, 30]], dtype=np.float64)
-    found = suppress(boxes, np.array([0.9, 0.8, 0.7]), points_in(boxes), 0.5)
-    assert [face.score for face in found] == pytest.approx([0.9, 0.7])
-
-
 def test_suppression_is_what_the_definition_gives():
     rng = np.random.default_rng(0)
     corner = rng.uniform(-20, 100, (80, 2))

@@ -263,11 +263,6 @@ def test_sets_of_the_same_name_are_refused(drawn, tmp_path):
         train("detector", [drawn, write_set(tmp_path / "set", seed=1)], tmp_path / "run", SHORT)
 
 
-def test_sizes_that_fit_no_mosaic_are_refused():
-    with pytest.raises(UsageError, match="--size must be a multiple of 64, not 96"):
-        replace(SHORT, size=96)
-
-
 # More than one set, and other weights to start from
 
 

@@ -13,14 +13,6 @@ def truth(count=4, size=60.0):
     return KeypointTruth(shape, np.full(count, 1.5 * size), boxes, FACES21)
 
 
-def test_a_perfect_prediction():
-    found = measure(truth().keypoints.astype(np.float32), truth())
-    assert found.nme_box == pytest.approx(0, abs=1e-7)
-    assert found.mse_112 == pytest.approx(0, abs=1e-9)
-    assert (found.failure_rate, found.faces) == (0, 4)
-    assert found.auc == pytest.approx(1, abs=1e-3)
-
-
 def test_figures_by_hand():
     """Every point 3 px right and 4 px down in a crop of 90 px around a box of 60 px: 5 px off."""
     reference = truth()

@@ -154,28 +154,6 @@ def simcc_head(bins, monkeypatch):
     return head
 
 
-def test_a_heatmap_with_one_high_cell_is_read_at_its_middle():
-    logits = torch.zeros(1, 4, 20, 28)
-    cells = [(0, 0), (19, 27), (7, 3), (12, 20)]
-    for point, (row, column) in enumerate(cells):
-        logits[0, point, row, column] = 50
-    points, bins = heatmap_head(28)(None, [logits])
-    assert torch.equal(bins, logits)
-    expected = torch.tensor([[(column + 0.5) / 28, (row + 0.5) / 20] for row, column in cells])
-    assert torch.allclose(points[0], expected, atol=1e-5)
-
-
-def test_simcc_with_one_high_bin_is_read_at_its_middle(monkeypatch):
-    logits = torch.zeros(1, 4, 2, 30)
-    cells = [(0, 0), (29, 29), (7, 3), (12, 20)]
-    for point, (row, column) in enumerate(cells):
-        logits[0, point, 0, column] = logits[0, point, 1, row] = 50
-    points, bins = simcc_head(30, monkeypatch)(logits.flatten(1), [])
-    assert torch.equal(bins, logits)
-    expected = torch.tensor([[(column + 0.5) / 30, (row + 0.5) / 30] for row, column in cells])
-    assert torch.allclose(points[0], expected, atol=1e-5)
-
-
 def test_points_between_cells_are_read_where_they_are(monkeypatch):
     points = 0.15 + 0.7 * torch.rand(5, 4, 2, generator=torch.Generator().manual_seed(0))
     wanted = target_distributions(points, torch.empty(5, 4, 28, 28))
@@ -253,15 +231,6 @@ def test_outputs_start_small_and_nothing_else(scheme, head):
 
 
 # Pixels
-
-
-def test_per_crop_normalisation_by_hand():
-    pictures = torch.rand(3, 3, 16, 16) * 200
-    found = PerCropNormalisation()(pictures)
-    for picture, normal in zip(pictures, found, strict=True):
-        mean, deviation = picture.mean(), picture.std(correction=0)
-        assert torch.allclose(normal, (picture - mean) / (deviation + 1), atol=1e-5)
-        assert abs(float(normal.mean())) < 1e-5
 
 
 def test_per_crop_normalisation_does_not_see_brightness_contrast_or_the_other_crops():

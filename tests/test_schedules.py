@@ -10,7 +10,7 @@ from torch import nn
 from kpedge.core.errors import UsageError
 from kpedge.training.config import TrainConfig
 from kpedge.training.optimizers import Phase, new_optimizer, phases
-from kpedge.training.registry import OPTIMIZERS, SCHEDULES
+from kpedge.training.registry import SCHEDULES
 from kpedge.training.schedules import Schedule, epochs_since_best
 from kpedge.training.weights import average_weights, resume_average
 
@@ -169,33 +169,7 @@ def test_epochs_since_the_best():
 
 # Optimizers
 
-CLASSES = {
-    "sgd": torch.optim.SGD,
-    "nesterov": torch.optim.SGD,
-    "adagrad": torch.optim.Adagrad,
-    "rmsprop": torch.optim.RMSprop,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "adam-sgd": torch.optim.Adam,
 }
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizers_have_their_class_and_the_rates_of_their_groups(name):
-    config = TrainConfig(optimizer=name, lr=0.3, momentum=0.8)
-    made = groups(0.3, 0.02)
-    optimizer = new_optimizer(phases(config)[0], made, config)
-    assert type(optimizer) is CLASSES[name]
-    assert [group["lr"] for group in optimizer.param_groups] == [0.3, 0.02]
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.01]
-    first = optimizer.param_groups[0]
-    if "betas" in first:
-        assert first["betas"] == (0.8, 0.999)
-    elif name != "adagrad":
-        assert first["momentum"] == 0.8
-    assert first.get("nesterov", False) == (name == "nesterov")
-    first["lr"] = 0.0
-    assert made[0]["lr"] == 0.3, "the groups given are not changed"
 
 
 def test_any_optimizer_of_pytorch_takes_its_arguments():
