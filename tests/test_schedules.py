@@ -169,8 +169,6 @@ def test_epochs_since_the_best():
 
 # Optimizers
 
-}
-
 
 def test_any_optimizer_of_pytorch_takes_its_arguments():
     config = TrainConfig(optimizer="RAdam", optimizer_args="betas=(0.8, 0.99), decoupled_weight_decay=True")
