@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -47,6 +48,28 @@ def test_version_and_module_entry(capsys):
     assert capsys.readouterr().out == f"kpedge {kpedge.__version__}\n"
     done = subprocess.run([sys.executable, "-m", "kpedge", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"kpedge {kpedge.__version__}\n"
+
+
+STARTING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in the background ignore it
+module, sys.argv[1:] = sys.argv[1], ["predict", "x.jpg"]
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from kpedge.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "code"), [("typer", -signal.SIGINT), ("kpedge.cli.predict", 130), ("kpedge.runtime.pipeline", 130)]
+)
+def test_ctrl_c_while_modules_load_leaves_no_traceback(module, code):
+    done = subprocess.run([sys.executable, "-c", STARTING, module], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (code, "")
 
 
 def test_completion_can_be_shown():

@@ -282,6 +282,7 @@ def test_fetch_takes_your_own_archive(web, tmp_path, capsys):
         (["--url", "{web}/faces", "--out", "out", "--unverified", "--max-size", "1kB"], 1, "--max-size"),
         (["--url", "{web}/faces", "--out", "out", "--sha256", "0" * 64], 3, "do not use it"),
         (["--url", "{web}/x.zip", "--out", "out", "--unverified"], 3, "not an archive"),
+        (["--url", "{web}/x", "--out", "out", "--unverified"], 3, "a web page"),
         (["walls", "--archive", "page.zip"], 3, "not an archive"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -292,6 +293,7 @@ def test_bad_input_gets_one_clear_line_and_its_exit_code(
     monkeypatch.chdir(tmp_path)
     web.at("/page", raw(200, PAGE, Content_Type="text/html"))
     web.at("/x.zip", good(PAGE))
+    web.at("/x", good(PAGE))
     (tmp_path / "page.zip").write_bytes(PAGE)
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "mine").touch()

@@ -55,6 +55,26 @@ def test_a_folder_that_was_moved_away_comes_back(tmp_path, gone):
     assert listed(tmp_path / "lost") == ["content"]
 
 
+REPLACED = """
+import os, signal, sys
+from pathlib import Path
+from kpedge.core.files import atomic_folder
+with atomic_folder(Path(sys.argv[1]) / "set") as part:
+    move = Path.replace
+    Path.replace = lambda old, new: os.kill(os.getpid(), signal.SIGKILL) if old.name == part.name else move(old, new)
+"""
+
+
+def test_a_folder_whose_successor_was_killed_on_its_way_comes_back(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "content").touch()
+    subprocess.run([sys.executable, "-c", REPLACED, tmp_path])
+    assert not (tmp_path / "set").exists()
+    write_bytes(tmp_path / "b.txt", b"")
+    assert listed(tmp_path) == ["b.txt", "set"]
+    assert listed(tmp_path / "set") == ["content"]
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -33,6 +33,8 @@ COMMANDS = {
     "doctor": "environment",
 }
 """Command -> its module in `kpedge.cli`, whose `register` adds it."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 def new_app(command: str = "") -> typer.Typer:
@@ -89,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         new_app(command)(args=given, prog_name="kpedge")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except KpedgeError as problem:
         output.error(problem)
         return problem.exit_code

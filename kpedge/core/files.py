@@ -292,7 +292,7 @@ def replace_folder(new: Path, path: Path) -> None:
         OutputError: it cannot be moved.
     """
     path = real_path(path)  # a link stays a link
-    old = path.with_name(f".{path.name}.{os.getpid()}.old") if path.exists() else None
+    old = path.with_name(f"{owned_prefix(path.name)}.old") if path.exists() else None
     try:
         if old:
             path.replace(old)

@@ -22,7 +22,7 @@ from kpedge.core.leftovers import lock_folder
 from kpedge.core.text import format_count
 from kpedge.data.catalogue import PublicSet, RemoteFile
 from kpedge.data.download import MAX_SIZE, Notify, Progress, check_url, download, pooch
-from kpedge.data.unpack import SUFFIXES, is_archive, unpack
+from kpedge.data.unpack import SUFFIXES, is_archive, is_web_page, unpack
 
 RECORD = "fetched.json"
 
@@ -208,6 +208,8 @@ def _unpack_all(
                 unpacked += unpack(
                     path, folder, progress=partial(progress, f"unpacking {path.name}") if progress else None
                 )
+            elif is_web_page(path):
+                raise ArchiveError(f"{path.name} is a web page, not data", "open the address in a browser")
             else:
                 shutil.copyfile(path, folder / file.name)
                 unpacked += 1

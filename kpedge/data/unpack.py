@@ -38,6 +38,12 @@ def is_archive(path: Path) -> bool:
     return start.startswith(magic) or start[257:262] == b"ustar"
 
 
+def is_web_page(path: Path) -> bool:
+    """Whether a file is HTML, which servers send in place of a file behind a login or a question."""
+    with path.open("rb") as stream:
+        return stream.read(512).lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
 def unpack(
     archive: Path,
     folder: Path,
@@ -63,9 +69,7 @@ def unpack(
         OutputError: a file cannot be written.
     """
     if not is_archive(archive):
-        with archive.open("rb") as stream:
-            is_page = stream.read(512).lstrip().lower().startswith((b"<!doctype html", b"<html"))
-        page = ": it is a web page, download the file again" if is_page else ""
+        page = ": it is a web page, download the file again" if is_web_page(archive) else ""
         raise ArchiveError(f"{archive.name} is not an archive (zip or tar){page}", "unpack other kinds yourself")
     if max_bytes is None:
         max_bytes = max(SMALL, MAX_RATIO * archive.stat().st_size)
