@@ -178,11 +178,7 @@ def _frame_sets(data: list[Path] | None, background: list[Path] | None, force: b
 
 
 def _check_prepared(folders: list[Path | None], prepared: Callable[[Path], bool], flags: str) -> None:
-    """Stop where several processes would prepare one set.
-
-    Raises:
-        UsageError: one of the sets is not prepared, and there are several processes.
-    """
+    """Stop where several processes would prepare one set."""
     from kpedge.core.errors import UsageError
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:

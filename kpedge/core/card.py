@@ -321,11 +321,7 @@ def card_from_dict(data: Any, source: str = "card") -> Card:
 
 
 def _check(card: Card, source: str) -> None:
-    """Whether a card can be.
-
-    Raises:
-        CorruptModelError: it cannot.
-    """
+    """Whether a card can be."""
     scored = card.task in (FACE_KEYPOINTS, DETECTOR)
     if card.task not in (KEYPOINTS, FACE_KEYPOINTS, DETECTOR) or (scored and not 0 <= (card.threshold or 0.0) <= 1):
         raise CorruptModelError(f"{source}: the card's task {card.task!r} or threshold cannot be", "update kpedge")

@@ -311,11 +311,7 @@ def _write_lists(job: WriteJob, target: LabelFormat) -> None:
 
 
 def _verify(labels: Labels, back: Labels, paths: Mapping[str, str]) -> None:
-    """Compare what was read back with what was to be written.
-
-    Raises:
-        DataError: it is not the same; the folder is not kept.
-    """
+    """Compare what was read back with what was to be written."""
 
     def faces(rows: Collection[LabelRow], names: Mapping[str, str]) -> dict[str, list[NDArray[np.float64]]]:
         found: dict[str, list[NDArray[np.float64]]] = {}

@@ -141,11 +141,7 @@ def _holds(folder: Path, files: dict[str, str]) -> bool:
 
 
 def _fetch(package: str, folder: Path, names: tuple[str, ...]) -> None:
-    """Download a package of npm's registry, and put some files of its `dist` into a folder.
-
-    Raises:
-        DownloadError: there is no npm, or it fails.
-    """
+    """Download a package of npm's registry, and put some files of its `dist` into a folder."""
     npm = shutil.which("npm")
     if npm is None:
         raise DownloadError(

@@ -79,11 +79,7 @@ class ForeignFileError(CorruptModelError):
 
 
 def _foreign(content: object, message: str) -> Checkpoint:
-    """A checkpoint of the course.
-
-    Raises:
-        ForeignFileError: it is none.
-    """
+    """A checkpoint of the course."""
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

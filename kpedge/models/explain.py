@@ -235,11 +235,7 @@ def _heat(outputs: Sequence[Tensor], what: str, maps: dict[str, _Maps], layer: s
 
 
 def _layer_of(output: Tensor, what: str, maps: dict[str, _Maps], layer: str | None) -> _Maps:
-    """The layer that is asked for, or the last of the backbone that an output depends on.
-
-    Raises:
-        UsageError: the output does not depend on the layer that is asked for.
-    """
+    """The layer that is asked for, or the last of the backbone that an output depends on."""
     names = [layer] if layer else [name for name in maps if name.split(".")[0] not in BEHIND]
     for name in reversed(names):
         (gradient,) = torch.autograd.grad(output, maps[name].output, retain_graph=True, allow_unused=True)

@@ -54,11 +54,7 @@ def read(reader: LabelReader) -> Labels:
 
 
 def _is_header(row: str, path: Path) -> bool:
-    """Whether a first line names the columns.
-
-    Raises:
-        DataError: they are not the corners.
-    """
+    """Whether a first line names the columns."""
     cells = [cell.strip().lower() for cell in parse_csv_row(row)]
     named = Path(cells[0]).suffix not in SUFFIXES and len(cells) >= 5 and not any(map(is_number, cells[1:5]))
     if cells[0] != "image" and not named:

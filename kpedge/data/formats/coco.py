@@ -137,11 +137,7 @@ def _places(annotations: list[dict[str, Any]]) -> list[str]:
 
 
 def _number(value: Any, what: str) -> float:
-    """A finite number of the file, perhaps written as text.
-
-    Raises:
-        RowError: it is not one.
-    """
+    """A finite number of the file, perhaps written as text."""
     try:
         number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):

@@ -92,11 +92,7 @@ def raise_for_json(paths: Sequence[Path]) -> None:
 
 
 def _check_readable(root: Path) -> None:
-    """Stop at files that may hold labels and cannot be read: no permission, a pipe, a loop of links.
-
-    Raises:
-        DataError: there is one.
-    """
+    """Stop at files that may hold labels and cannot be read: no permission, a pipe, a loop of links."""
     for path in [root, *sorted(root.rglob("*"))] if root.is_dir() else [root]:
         if path.is_dir():
             if not os.access(path, os.R_OK):

@@ -60,11 +60,7 @@ def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
 def _parse_row(
     cells: list[str], size: NDArray[np.float64], settings: Settings, scheme: KeypointScheme
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]:
-    """Box, points and their visibility, of one row.
-
-    Raises:
-        RowError: it cannot be read.
-    """
+    """Box, points and their visibility, of one row."""
     count, step = settings.shape
     expected = 5 + count * step
     if len(cells) != expected:

@@ -19,11 +19,7 @@ FLOAT16 = "float16"
 
 
 def _write(source: ExportSource, path: Path, *, half: bool) -> None:
-    """Trace the model from float32 pixels (1, C, H, W), as ncnn knows no uint8, and convert the trace.
-
-    Raises:
-        ModelError: pnnx failed, or left an operator that ncnn does not know.
-    """
+    """Trace the model from float32 pixels (1, C, H, W), as ncnn knows no uint8, and convert the trace."""
     from kpedge.export.fixed_input import fixed_model
     from kpedge.export.formats.torchscript import trace
 

@@ -129,11 +129,7 @@ class FaceService:
 
 
 async def _read_photo(request: Request, most: int) -> tuple[bytes, str]:
-    """The photo of a request, a body or a form's first file, and its name if it has one.
-
-    Raises:
-        HTTPException: too large, empty, or a form without a file.
-    """
+    """The photo of a request, a body or a form's first file, and its name if it has one."""
     too_large = HTTPException(413, f"the photo is too large: {most:,} bytes are accepted")
     read = 0
 

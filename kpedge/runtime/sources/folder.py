@@ -66,11 +66,7 @@ def _matches(request: SourceRequest) -> bool:
 
 
 def _open(request: SourceRequest) -> Source:
-    """Images in natural order.
-
-    Raises:
-        SourceError: there is no image, or none can be read.
-    """
+    """Images in natural order."""
     path, name, rate = request.path, request.name, request.rate or DEFAULT_RATE
     below = path.rglob("*") if path.is_dir() else ()
     if unread := sorted(file.name for file in below if file.suffix.lower() in OTHER_IMAGES):

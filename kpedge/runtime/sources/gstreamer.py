@@ -21,11 +21,7 @@ def open_pipeline(text: str) -> Capture:
 
 
 def _open(request: SourceRequest) -> Source:
-    """The frames of a pipeline.
-
-    Raises:
-        SourceError: OpenCV has no GStreamer, or the pipeline does not run.
-    """
+    """The frames of a pipeline."""
     text = request.text if re.search(r"\bappsink\b", request.text) else f"{request.text} ! {END}"
 
     def connect() -> Reader:

@@ -19,12 +19,7 @@ SIZE = (640, 480)
 
 
 def _open(request: SourceRequest) -> Source:
-    """A camera by its number, 0 by default.
-
-    Raises:
-        SourceError: it is not there, or another program uses it.
-        MissingExtraError: picamera2 is not installed.
-    """
+    """A camera by its number, 0 by default."""
     library: Any = importable("picamera2", "picamera")
     number = int(SYNTAX.fullmatch(request.text)[1] or 0)  # type: ignore[index]
 

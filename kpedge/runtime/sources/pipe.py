@@ -81,12 +81,7 @@ def _open_reader(stream: BinaryIO, request: SourceRequest) -> Reader:
 
 
 def _open(request: SourceRequest) -> Source:
-    """Every frame in order, while the writer waits; with `realtime` the newest only, and the writer never waits.
-
-    Raises:
-        UsageError: it is a keyboard.
-        SourceError: there is no video in it.
-    """
+    """Every frame in order, while the writer waits; with `realtime` the newest only, and the writer never waits."""
     stream = request.stdin or sys.stdin.buffer
     if stream.isatty():
         raise UsageError(f"{NAME} is a keyboard, not a video", EXAMPLE)

@@ -19,12 +19,7 @@ SYNTAX = re.compile(r"screen(?::(\d+)(?:@(\d+),(\d+),(\d+),(\d+))?)?")
 
 
 def _open(request: SourceRequest) -> Source:
-    """A screen, or a part of it.
-
-    Raises:
-        SourceError: there is no such screen.
-        MissingExtraError: mss is not installed.
-    """
+    """A screen, or a part of it."""
     mss: Any = importable("mss", "screen")
     number, *region = SYNTAX.fullmatch(request.text).groups()  # type: ignore[union-attr]
 

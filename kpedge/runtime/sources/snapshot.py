@@ -24,11 +24,7 @@ def _matches(request: SourceRequest) -> bool:
 
 
 def _open(request: SourceRequest) -> Source:
-    """The images at an address.
-
-    Raises:
-        SourceError: there is none.
-    """
+    """The images at an address."""
     policy = request.retry or RetryPolicy()
 
     def fetch() -> Image:

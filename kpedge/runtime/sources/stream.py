@@ -15,12 +15,7 @@ ATTEMPTS = 10
 
 
 def _open(request: SourceRequest) -> Source:
-    """A stream, or a video with an end, which shows once it is open.
-
-    Raises:
-        UsageError: its protocol is unknown.
-        SourceError: it cannot be opened.
-    """
+    """A stream, or a video with an end, which shows once it is open."""
     if scheme_of(request.text) not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise UsageError(f"{request.name}: not a protocol for streams", f"use one of {known}")

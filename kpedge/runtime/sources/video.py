@@ -16,12 +16,7 @@ def has_pyav() -> bool:
 
 
 def _open(request: SourceRequest) -> Source:
-    """The frames of a file.
-
-    Raises:
-        UsageError: it has no such stream.
-        SourceError: it is missing, unreadable, empty, cut off before its first frame, or no video.
-    """
+    """The frames of a file."""
     path, name = request.path, request.name
     head = read_bytes(path, SourceError, "no such video", limit=4096)
     if not head:
