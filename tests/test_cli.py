@@ -11,6 +11,7 @@ from conftest import COUNT, SAMPLE, make_photos
 from typer.main import get_command
 
 import kpedge
+from kpedge.cli import output
 from kpedge.cli.main import main, new_app
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
@@ -35,6 +36,7 @@ def test_every_help_has_examples_that_name_existing_options(path, capsys, monkey
     text = capsys.readouterr().out
     examples = re.findall(rf"kpedge {' '.join(path)}[^\n]*", text.partition("Examples")[2])
     assert examples, "no example"
+    assert "<bool>" not in text
     known = {option for parameter in COMMANDS[path].params for option in parameter.opts + parameter.secondary_opts}
     for example in examples:
         assert set(re.findall(r"--[a-z0-9-]+", example)) <= known
@@ -316,6 +318,7 @@ def test_summary_of_a_model(capsys):
     assert main(["summary", "detector", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["input"] == [3, 256, 320]
     assert main(["summary", "detector", "--head", "heatmap"]) == 2
+    assert main(["summary", "stage3-68", "--scheme", "faces21"]) == 2
 
 
 def test_the_sample_is_labelled_in_the_format():
@@ -334,3 +337,14 @@ def test_of_many_lines_the_first_are_told_and_how_many_more(capsys):
     assert capsys.readouterr().err.splitlines()[-1] == f"line {MOST_LINES - 1}"
     say_some([f"line {number}" for number in range(MOST_LINES + 3)], "elsewhere")
     assert capsys.readouterr().err.splitlines()[MOST_LINES:] == ["… and 3 more; elsewhere"]
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then_however_long_a_step_takes(capsys, monkeypatch):
+    monkeypatch.setattr(output, "LINE_EVERY", 0.01)
+    with output.progress("exporting", unit="formats") as update:
+        while "exporting: 0 s elapsed" not in (seen := capsys.readouterr().err):
+            pass
+        update(2, 4, "onnx")
+        while "exporting: 2 of 4 formats" not in (seen := capsys.readouterr().err):
+            pass
+    assert "remaining  onnx" in seen

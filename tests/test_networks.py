@@ -132,6 +132,12 @@ def test_what_cannot_be_combined_is_refused_by_flag(options, words):
             network(POINTS, **options)
 
 
+def test_a_registry_of_a_library_refuses_its_modules_and_names_what_is_near():
+    with pytest.raises(UsageError, match=r"torchvision\.models.*not 'vgg'") as raised:
+        BACKBONES["vgg"]
+    assert "vgg16" in raised.value.advice
+
+
 # Heads
 
 

@@ -128,9 +128,11 @@ def evaluate(
     card = opened.card
     if origin := card.training.get("origin"):
         output.say(f"note: {path} is {origin}")
-    faces, problems = load_faces(
-        data, opened, split=split, photo_list=photo_list, label_format=label_format, box_noise=box_noise
-    )
+    with output.progress("measuring"):
+        faces, problems = load_faces(
+            data, opened, split=split, photo_list=photo_list, label_format=label_format, box_noise=box_noise
+        )
+        evaluation = run_evaluation(opened, faces, card)
     for problem in problems:
         output.say(f"left out: {problem}")
     if not is_prepared(data) and photo_list is None:
@@ -140,7 +142,6 @@ def evaluate(
         )
     if split == "train" and is_prepared(data):
         output.say("warning: the train split is what models are trained on: these figures say nothing about new faces")
-    evaluation = run_evaluation(opened, faces, card)
     groups = _measure_groups(by or [], table, data, faces, evaluation, card)
     if evaluation.converted:
         output.say(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from kpedge.export.parity import ParityRow
     from kpedge.runtime.sessions import Model
 
+    Samples = TestFaces | list[LabelledFrame] | None
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -112,23 +114,22 @@ def export(
     else:
         checkpoint = resolve_weights(model)
     eager = open_eager(checkpoint)
-    labelled: TestFaces | list[LabelledFrame] | None
-    if isinstance(eager.card, DetectorCard):
-        real, labelled, accuracy = _frames(eager, data or [])
-    else:
-        real, labelled, accuracy = _faces(eager, data or [])
-    result = export_model(
-        checkpoint,
-        out,
-        formats,
-        name=name,
-        real=real,
-        labelled=labelled,
-        calibration=calibration,
-        frame=(int(height), int(width)),
-        accuracy=accuracy,
-        force=force,
-    )
+    read = _frames if isinstance(eager.card, DetectorCard) else _faces
+    with output.progress("exporting", unit="formats") as update:
+        real, labelled, accuracy = read(eager, data or [])
+        result = export_model(
+            checkpoint,
+            out,
+            formats,
+            name=name,
+            real=real,
+            labelled=labelled,
+            calibration=calibration,
+            frame=(int(height), int(width)),
+            accuracy=accuracy,
+            force=force,
+            progress=update,
+        )
     if as_json:
         output.result_json(
             {
@@ -190,7 +191,9 @@ def verify(
     from kpedge.core.model_zoo import resolve_model
     from kpedge.export.verification import verify as run_verify
 
-    checks = run_verify([resolve_model(name) for name in models])
+    paths = [resolve_model(name) for name in models]
+    with output.progress("verifying"):
+        checks = run_verify(paths)
     if as_json:
         output.result_json(
             [
@@ -280,7 +283,7 @@ def _show_parity(rows: Sequence[ParityRow]) -> None:
     )
 
 
-def _faces(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], TestFaces | None, dict[str, Any]]:
+def _faces(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], Samples, dict[str, Any]]:
     """Real crops for the check, labelled faces where `--data` gives some, and the accuracy on a test split."""
     from kpedge.core.errors import UsageError
     from kpedge.core.model_zoo import sample_folder
@@ -307,7 +310,7 @@ def _faces(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], TestFaces
     return faces.crops, in_common(faces, opened.card.scheme, str(folder)) if data else None, accuracy
 
 
-def _frames(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], list[LabelledFrame] | None, dict[str, Any]]:
+def _frames(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], Samples, dict[str, Any]]:
     """Real frames for the check, labelled ones where `--data` gives some, and the accuracy on the test splits of frame
     sets.
     """
@@ -316,8 +319,7 @@ def _frames(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], list[Lab
     from kpedge.runtime.detector import detector_model
 
     detector = detector_model(model)
-    with output.progress("photos") as update:
-        accuracy = measure_sets(detector, data, progress=update)
+    accuracy = measure_sets(detector, data)
     splits = [(folder, "validation" if len(open_frames(folder).frames("validation")) else None) for folder in data]
     labelled = [frame for folder, split in splits for frame in load_frames(folder, split=split)[0]]
     probes = probe_frames(data, detector.card.nominal_input_shape)

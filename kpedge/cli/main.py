@@ -7,9 +7,10 @@ import inspect
 import io
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from kpedge import __version__
 from kpedge.cli import output
@@ -49,19 +50,42 @@ def new_app(command: str = "") -> typer.Typer:
     app.callback()(root)
     for module in [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values()):
         importlib.import_module(f"kpedge.cli.{module}").register(app)
-    _unwrap_help(app)
+    _tidy_help(app)
     return app
 
 
-def _unwrap_help(group: typer.Typer | None) -> None:
+class _Command(TyperCommand):
+    """A command whose help shows no type after flags that take no value."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_flag_types(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    """The same for a group."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_flag_types(super().get_params(ctx))
+
+
+def _without_flag_types(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""  # typer would write <bool>
+    return parameters
+
+
+def _tidy_help(group: typer.Typer | None) -> None:
     """Join the lines of each paragraph in the commands' help: the terminal wraps them, not the docstrings."""
     if group is None:
         return
+    group.info.cls = _Group
     for command in group.registered_commands:
+        command.cls = _Command
         paragraphs = inspect.cleandoc(command.help or command.callback.__doc__ or "").split("\n\n")
         command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     for child in group.registered_groups:
-        _unwrap_help(child.typer_instance)
+        _tidy_help(child.typer_instance)
 
 
 def _version(wanted: bool) -> None:

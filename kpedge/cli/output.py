@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kpedge.core.errors import KpedgeError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def say(line: str) -> None:
@@ -80,10 +84,12 @@ def progress(title: str, *, unit: str = "", streams: bool = False) -> Iterator[C
         streams: results are printed meanwhile; then there is no bar where they go to the terminal too.
 
     Yields:
-        A function that takes (done, of how many) and, optionally, a note to show with them.
+        A function that takes (done, of how many) and, optionally, a note to show with them; work that cannot say how
+        far it is need not call it.
     """
     if not sys.stderr.isatty():
-        yield _progress_lines(title, unit)
+        with _ProgressLines(title, unit) as lines:
+            yield lines.update
         return
     if streams and sys.stdout.isatty():
         yield lambda *_arguments: None
@@ -118,23 +124,48 @@ def progress(title: str, *, unit: str = "", streams: bool = False) -> Iterator[C
         yield update
 
 
-def _progress_lines(title: str, unit: str) -> Callable[..., None]:
-    """A function as `progress` yields it, which prints a line every `LINE_EVERY` seconds, but not for the last item."""
-    began = last = time.monotonic()
-    first: int | None = None
+class _ProgressLines:
+    """How far some work is, printed every `LINE_EVERY` seconds by a thread, however long a step of the work takes."""
 
-    def update(done: int, total: int, note: str = "") -> None:
-        nonlocal last, first
-        now = time.monotonic()
-        first = done - 1 if first is None else first  # a resumed work does not start at 0
-        if now - last < LINE_EVERY or done >= total:
-            return
-        last = now
-        left = (now - began) / max(1, done - first) * (total - done)
-        line = f"{title}: {done:,} of {total:,} {unit}".rstrip()
-        say(f"{line}, {duration(now - began)} elapsed, {duration(left)} remaining  {note}".rstrip())
+    def __init__(self, title: str, unit: str) -> None:
+        self._title, self._unit = title, unit
+        self._began = time.monotonic()
+        self._first: int | None = None
+        self._done, self._total, self._note = 0, 0, ""
+        self._stopped = threading.Event()
 
-    return update
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Take note of the progress."""
+        if self._first is None:
+            self._first = max(0, done - 1)  # a resumed work does not start at 0
+        self._done, self._total, self._note = done, total, note
+
+    def line(self) -> str:
+        """The progress in words."""
+        passed = time.monotonic() - self._began
+        if self._first is None:
+            return f"{self._title}: {duration(passed)} elapsed"
+        parts = [
+            f"{self._title}: {self._done:,} of {self._total:,} {self._unit}".rstrip(),
+            f"{duration(passed)} elapsed",
+        ]
+        if self._first < self._done < self._total:
+            left = passed / (self._done - self._first) * (self._total - self._done)
+            parts.append(f"{duration(left)} remaining")
+        return f"{', '.join(parts)}  {self._note}".rstrip()
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._print, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _print(self) -> None:
+        while not self._stopped.wait(LINE_EVERY):
+            say(self.line())
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Force, Json, Scheme, examples
+from kpedge.cli.options import Force, Json, examples
 from kpedge.models.registry import BACKBONES, HEADS
 
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def summary(
     name: Annotated[str, typer.Argument(help="Name of a network, or a model: released name, run folder, checkpoint.")],
-    scheme: Scheme = "faces21",
+    scheme: Annotated[str | None, typer.Option(help="Keypoint scheme of a network. (default: faces21)")] = None,
     backbone: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(BACKBONES)}, or of torchvision. (default: the recipe's)")
     ] = None,
@@ -59,14 +59,15 @@ def summary(
     chosen: dict[str, Any] = {
         key: value for key, value in (("backbone", backbone), ("head", head)) if value is not None
     }
-    if chosen and (name in FIXED_NETWORKS or name not in ARCHITECTURES):
-        raise UsageError(f"{name} has no choice of {' or '.join(chosen)}", "leave the flag out, or ask for stage2")
+    fixed = [*chosen, *(["scheme"] if scheme else [])] if name not in ARCHITECTURES else chosen
+    if fixed and (name in FIXED_NETWORKS or name not in ARCHITECTURES):
+        raise UsageError(f"{name} has no choice of {' or '.join(fixed)}", "leave the flag out, or ask for stage2")
     if svg:
         refuse_existing(svg, force=force)
     if name in ARCHITECTURES:
         config = replace(RECIPES[name], **chosen)
         architecture = {"name": name, "options": network_options(name, config), "folded": not as_trained}
-        network = build_network(architecture, len(scheme_named(scheme)))
+        network = build_network(architecture, len(scheme_named(scheme or "faces21")))
         size = ARCHITECTURES[name].size
         shape = (COLOURS[config.colour], size, size)
     else:

@@ -7,6 +7,7 @@ stands for is imported when it is asked for.
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast
@@ -46,12 +47,23 @@ class Registry(Mapping[str, T], Generic[T]):
         try:
             if not attribute.isidentifier() or attribute.startswith("_"):
                 raise AttributeError
-            return cast("T", getattr(importlib.import_module(module or self.library), attribute))
+            thing = getattr(importlib.import_module(module or self.library), attribute)
+            if not (colon or callable(thing)):  # a module of the library, as torch.optim.adam
+                raise AttributeError
+            return cast("T", thing)
         except (ImportError, AttributeError, ValueError):
             if colon:
                 raise
             known = [*self, *([f"a name of {self.library}", "package.module.Name"] if self.library else [])]
-            raise UsageError(f"{self._flag} must be one of {', '.join(known)}, not {name!r}") from None
+            near = difflib.get_close_matches(name, [*self, *self._library_names()])
+            raise UsageError(
+                f"{self._flag} must be one of {', '.join(known)}, not {name!r}",
+                f"did you mean {' or '.join(near)}?" if near else "",
+            ) from None
+
+    def _library_names(self) -> list[str]:
+        library = importlib.import_module(self.library) if self.library else None
+        return [name for name in dir(library) if name[0] != "_" and callable(getattr(library, name))] if library else []
 
     def __contains__(self, name: object) -> bool:
         return name in self._places

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from kpedge.core.errors import UsageError
 from kpedge.core.files import atomic_folder, refuse_existing, write_bytes, write_text
 from kpedge.core.leftovers import temporary_folder
 from kpedge.core.machine import versions
+from kpedge.core.model_zoo import resolve_weights
 from kpedge.evaluation.detection_report import LabelledFrame
 from kpedge.evaluation.evaluate import TestFaces
 from kpedge.export.accuracy import check_accuracy
@@ -72,8 +73,8 @@ class ExportResult:
 
 
 def export_model(
-    checkpoint: Path,
-    out: Path,
+    checkpoint: str | Path,
+    out: str | Path,
     formats: Sequence[str],
     *,
     name: str = "",
@@ -83,13 +84,14 @@ def export_model(
     frame: tuple[int, int] = (EDGE, EDGE),
     accuracy: Mapping[str, Any] | None = None,
     force: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> ExportResult:
     """Write a checkpoint in some formats, check every file, and put a card next to them.
 
     All files are written under temporary names and checked; only when every check held do they get their own.
 
     Args:
-        checkpoint: a checkpoint of kpedge.
+        checkpoint: a checkpoint of kpedge, a run folder, or a released model's name.
         out: the folder to write into.
         formats: keys of `FORMATS`.
         name: of the files; the recipe's when empty.
@@ -100,6 +102,7 @@ def export_model(
         frame: height and width, pixels, of a detector's frames in formats of one input size.
         accuracy: split -> figures, to be added to the card.
         force: replace files that exist.
+        progress: called with (formats done, formats, the next one).
 
     Raises:
         ParityError: a file computes something else; nothing is left behind.
@@ -107,6 +110,7 @@ def export_model(
         UsageError: an unknown format.
         OutputError: a file exists and `force` is off, or cannot be written.
     """
+    checkpoint, out = resolve_weights(checkpoint), Path(out)
     chosen = {kind: FORMATS[kind] for kind in formats}
     for one in chosen.values():
         one.check_installed()
@@ -149,7 +153,9 @@ def export_model(
     checkers = {kind: fixed if one.fixed_input else free for kind, one in chosen.items()}
     with temporary_folder() as folder:
         drafts = {kind: Path(folder) / path.name for kind, path in targets.items()}
-        for kind, draft in drafts.items():
+        for done, (kind, draft) in enumerate(drafts.items()):
+            if progress:
+                progress(done, len(drafts), kind)
             checkers[kind].write(chosen[kind], draft)
         latency = {kind: measure_latency(draft) for kind, draft in drafts.items() if chosen[kind].runs_here()}
         for kind, draft in drafts.items():
