@@ -90,6 +90,10 @@ def test_an_aligned_crop_shows_the_five_points_where_recognition_expects_them(fa
 def test_results_draw_themselves_and_print_short(faces, image):
     assert faces.pixels is image
     drawn = faces.draw()
+    assert (faces.draw(image) == drawn).all()
+    for call in (faces[0].aligned_crop, faces[0].draw):
+        with pytest.raises(kpedge.UsageError, match="not an image of uint8: int"):
+            call(112)
     assert drawn is not image
     assert (drawn != image).any()
     assert faces._repr_png_().startswith(b"\x89PNG")

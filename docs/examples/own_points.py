@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import kpedge
-from kpedge.core.model_zoo import resolve_weights
 from kpedge.data import open_set, prepare
 from kpedge.evaluation import evaluate_split
 from kpedge.export import export_model, open_model, verify
@@ -34,7 +33,7 @@ def main(photos: Path, out: Path, *, epochs: int = 60) -> None:
     data = open_set(out / "set")
 
     config = replace(RECIPES["stage3"], epochs=epochs, lr=2e-3, threads=1)
-    result = train("stage3", data, out / "run", config, init_from=resolve_weights("stage3"))
+    result = train("stage3", data, out / "run", config, init_from="stage3")
 
     export_model(result.best, out / "models", ("onnx",), name="five")
     device_file = out / "models" / "five.onnx"

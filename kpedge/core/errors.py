@@ -34,6 +34,8 @@ class KpedgeError(Exception):
     def __init__(self, message: str, advice: str = "") -> None:
         super().__init__(message)
         self.advice = advice
+        if advice:
+            self.__notes__ = [advice]  # what a traceback shows below the message, from Python 3.11 on
 
 
 class UsageError(KpedgeError):

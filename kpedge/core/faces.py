@@ -142,9 +142,14 @@ class Face:
         return f"<Face {', '.join(parts)}>"
 
     def draw(self, image: NDArray[Any], *, box: bool = True, points: bool = True, label: bool = True) -> Image:
-        """Draw the face into an image, uint8 (H, W, 3), which is changed and returned."""
+        """Draw the face into an image, uint8 (H, W, 3), which is changed and returned.
+
+        Raises:
+            UsageError: it is no such image.
+        """
         from kpedge.core.drawing import draw_face
 
+        _check_image(image)
         draw_face(image, self, self._scheme(), box=box, points=points, label=label)
         return image
 
@@ -160,13 +165,14 @@ class Face:
             uint8 (size, size, 3), in the colour order of the image.
 
         Raises:
-            UsageError: the five points do not follow from the scheme, or this box shows no face.
+            UsageError: the five points do not follow from the scheme, this box shows no face, or it is no such image.
         """
+        _check_image(image)
         scheme = self._scheme()
         to_five = conversion(scheme, FACES5)
         if not to_five.is_whole or not len(self.keypoints):
             raise UsageError(f"no aligned crop: pupils, nose tip and mouth corners do not follow from {scheme.name}")
-        return warp(np.asarray(image, dtype=np.uint8), similarity(to_five(self.keypoints), ALIGNED * size - 0.5), size)
+        return warp(image, similarity(to_five(self.keypoints), ALIGNED * size - 0.5), size)
 
     def to_dict(self) -> dict[str, Any]:
         """The face as plain JSON types."""
@@ -222,15 +228,16 @@ class ImageFaces(Sequence[Face]):
     def __getitem__(self, index: int | slice) -> Face | Sequence[Face]:
         return self.faces[index]
 
-    def draw(self) -> Image:
-        """A copy of the image with all faces drawn, uint8 (H, W, 3), blue-green-red.
+    def draw(self, image: NDArray[Any] | None = None) -> Image:
+        """A copy of an image with all faces drawn, uint8 (H, W, 3); by default of the image that they were found in.
 
         Raises:
-            UsageError: the image was not kept.
+            UsageError: the image was not kept, and none is given.
         """
-        if self.pixels is None:
-            raise UsageError("the image was not kept", "draw with face.draw(image)")
-        annotated = self.pixels.copy()
+        pixels = self.pixels if image is None else image
+        if pixels is None:
+            raise UsageError("the image was not kept", "draw with faces.draw(image)")
+        annotated = pixels.copy()
         for face in self.faces:
             face.draw(annotated)
         return annotated
@@ -251,3 +258,11 @@ class ImageFaces(Sequence[Face]):
             **({} if self.names is None else {"names": list(self.names)}),
             "faces": [face.to_dict() for face in self.faces],
         }
+
+
+def _check_image(image: object) -> None:
+    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3) and image.size):
+        raise UsageError(
+            f"not an image of uint8: {type(image).__name__}",
+            "give the array that the face was found in, and then options",
+        )

@@ -120,12 +120,13 @@ def is_prepared(path: Path) -> bool:
     return is_set(path, LAYOUT.kind)
 
 
-def open_set(path: Path) -> PreparedSet:
+def open_set(path: str | Path) -> PreparedSet:
     """Open a prepared set; its pixels stay on disk until they are used.
 
     Raises:
         DataError: it is none, or a field of it is damaged.
     """
+    path = Path(path)
     info, columns = open_columns(path, LAYOUT)
 
     def check(condition: object, what: str) -> None:

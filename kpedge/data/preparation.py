@@ -42,8 +42,8 @@ class PrepareReport:
 
 
 def prepare(
-    source: Path,
-    out: Path,
+    source: str | Path,
+    out: str | Path,
     options: SetOptions | None = None,
     *,
     test_list: Path | None = None,
@@ -73,6 +73,7 @@ def prepare(
         StaleSetError: `out` is a set made from other data or settings, and `force` is off.
         OutputError: `out` is something else, or cannot be written.
     """
+    source, out = Path(source), Path(out)
     options = options or PrepareOptions()
     options = replace(options, name=options.name or real_path(source).name, terms=terms_of(source, options.terms))
     read = read_source(source, options.scheme, test_list, label_format, kept_test=bool(options.test), only=only)

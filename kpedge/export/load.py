@@ -5,6 +5,7 @@ from pathlib import Path
 from kpedge.core.errors import CorruptModelError, ModelError
 from kpedge.core.extras import importable
 from kpedge.core.files import read_bytes
+from kpedge.core.model_zoo import resolve_model
 from kpedge.export.registry import FORMATS
 from kpedge.export.torch_model import TorchModel
 from kpedge.runtime.models import open_runtime_model
@@ -40,19 +41,21 @@ def format_of(path: Path) -> str:
     return ONNX
 
 
-def open_model(path: Path, *, threads: int = 1, provider: str = "cpu", backend: str = AUTO) -> Model:
+def open_model(path: str | Path, *, threads: int = 1, provider: str = "cpu", backend: str = AUTO) -> Model:
     """Open a model of any format.
 
     Args:
-        path: the file, or the folder of a format that has several.
+        path: the file, the folder of a format that has several, a run folder, or a released model's name.
         threads: CPU threads.
         provider: what onnxruntime computes with; the other formats run on the CPU.
         backend: a key of `kpedge.runtime.registry.BACKENDS`; by the file when `AUTO`.
 
     Raises:
-        CorruptModelError: missing, broken, or not from kpedge.
+        ModelError: there is no such model.
+        CorruptModelError: it is broken, or not from kpedge.
         MissingExtraError: the format needs a module that is not installed.
     """
+    path = resolve_model(path)
     kind = format_of(path)
     if backend != AUTO:
         return open_runtime_model(path, threads=threads, provider=provider, backend=backend)

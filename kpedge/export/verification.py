@@ -11,6 +11,7 @@ from kpedge.core.card import FLOAT32, Card, DetectorCard
 from kpedge.core.errors import CorruptModelError
 from kpedge.core.extras import installed
 from kpedge.core.files import parse_json
+from kpedge.core.model_zoo import resolve_model
 from kpedge.export.card_file import content_hash
 from kpedge.export.load import CHECKPOINT, ONNX, format_of, open_model
 from kpedge.export.parity import ParityRow, check_parity, check_same_model, compare
@@ -40,28 +41,28 @@ class FileCheck:
     skipped: tuple[str, ...]
 
 
-def verify(paths: Sequence[Path], real: dict[str, NDArray[np.uint8]] | None = None) -> list[FileCheck]:
+def verify(paths: Sequence[str | Path], real: dict[str, NDArray[np.uint8]] | None = None) -> list[FileCheck]:
     """Check model files against the answers that each carries: PyTorch's, or in reduced precision its own. An ONNX file
     is also compared with onnx's reference evaluator where onnx is installed, and float32 files of one model with each
     other at every batch size.
 
     Args:
-        paths: model files (a checkpoint is a reference for them; it carries no answers of its own).
+        paths: model files, or released models' names (a checkpoint is a reference for them; it carries no answers of
+            its own).
         real: more inputs for the comparison of the files with each other, kind -> crops; used where the shape fits.
 
     Raises:
         CorruptModelError: a file is broken, foreign, or not the one that its card names.
         ParityError: a file computes other numbers.
     """
-    paths = list(dict.fromkeys(paths))
-    models = {path: open_model(path) for path in paths}
+    models = {path: open_model(path) for path in dict.fromkeys(map(resolve_model, paths))}
     checks = [_verify_file(path, model) for path, model in models.items()]
-    if len(paths) == 1:
+    if len(models) == 1:
         return checks
     cards: dict[str, Card] = {str(path): model.card for path, model in models.items()}
     check_same_model(cards)
-    first = next((path for path in paths if models[path].card.precision == FLOAT32), None)
-    for index, path in enumerate(paths):
+    first = next((path for path in models if models[path].card.precision == FLOAT32), None)
+    for index, path in enumerate(models):
         if models[path].card.precision != FLOAT32:
             reason = f"{models[path].card.precision}: not compared with the other files, only with its recorded answers"
             checks[index] = replace(checks[index], skipped=(*checks[index].skipped, reason))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kpedge.core.errors import TrainingError, UsageError
 from kpedge.core.files import write_bytes
 from kpedge.core.images import figure_png
+from kpedge.core.model_zoo import resolve_weights
 from kpedge.data.frames import FrameSet
 from kpedge.data.packed import PreparedSet
 from kpedge.evaluation.compare import Record
@@ -58,12 +59,12 @@ def ignore(*_arguments: object) -> None:
 def train(
     recipe: str,
     data: PreparedSet | FrameSet | Sequence[PreparedSet] | Sequence[FrameSet],
-    out: Path,
+    out: str | Path,
     config: RunConfig,
     *,
     resume: bool = False,
     force: bool = False,
-    init_from: Path | None = None,
+    init_from: str | Path | None = None,
     device: str = "cpu",
     notify: Notify = ignore,
     on_step: OnStep = ignore,
@@ -84,7 +85,7 @@ def train(
         config: everything that determines the result; a `TrainConfig`, or a `DetectorConfig` for the detector.
         resume: continue from `out/last.pt`.
         force: replace a run that is there.
-        init_from: start from the weights of this checkpoint, as far as they fit.
+        init_from: checkpoint, run folder or released model to start from, as far as its weights fit.
         device: "cpu", "cuda", or "cuda:1" for a certain GPU.
         notify: takes a line about what happens.
         on_step: called after each step.
@@ -101,9 +102,9 @@ def train(
         if not world.is_main_process:
             notify = on_step = on_epoch = ignore
         config = replace(config, processes=world.world_size)
-        run = Run(out)
+        run = Run(Path(out))
         last = load_checkpoint(run.last) if resume and run.last.exists() else None
-        init = read_init_weights(init_from) if init_from is not None else None
+        init = read_init_weights(resolve_weights(init_from)) if init_from is not None else None
         if last is not None:
             config = resumed_config(config, last)
         task = build(recipe, sets, config, world, init, notify, load=last is None)
