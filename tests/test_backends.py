@@ -70,6 +70,9 @@ def test_an_unknown_backend_or_a_provider_of_another_is_refused():
         open_runtime_model(path, backend="caffe")
     with pytest.raises(UsageError, match="--provider cuda"):
         open_runtime_model(path, backend="cv2", provider="cuda")
+    with pytest.raises(UsageError, match="PyTorch") as error:
+        open_runtime_model(models_folder() / "stage1.safetensors")
+    assert "kpedge export" in error.value.advice
     assert set(SUFFIXES.values()) <= set(BACKENDS)
 
 

@@ -17,6 +17,8 @@ BEST = "best.pt"
 """The best checkpoint of a run folder."""
 CARD_FILE = "kpedge-card.json"
 """The card in the folder of a model that has several files."""
+CORE_ML_FILE = "Data/com.apple.CoreML/model.mlmodel"
+"""The graph in a Core ML package, with the card among its metadata."""
 WEIGHTS = ".safetensors"
 """Ending of a released model's weights, from which it can be trained further and exported."""
 
@@ -71,7 +73,7 @@ def resolve_model(name: str | Path, suffix: str = ".onnx") -> Path:
     for file in (path, path / BEST):
         if file.is_file():
             return file
-    if path.is_dir() and (path / CARD_FILE).is_file():
+    if any((path / file).is_file() for file in (CARD_FILE, CORE_ML_FILE)):
         return path
     released_file = models_folder() / f"{name}{suffix}"
     if path.name == str(name) and released_file.is_file():

@@ -9,11 +9,10 @@ from kpedge.core.model_zoo import resolve_model
 from kpedge.export.registry import FORMATS
 from kpedge.export.torch_model import TorchModel
 from kpedge.runtime.models import open_runtime_model
-from kpedge.runtime.registry import AUTO
+from kpedge.runtime.registry import AUTO, PYTORCH_SUFFIXES
 from kpedge.runtime.sessions import Model, OnnxModel, providers_named
 
 CHECKPOINT, TORCHSCRIPT, ONNX = "checkpoint", "torchscript", "onnx"
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
 def format_of(path: Path) -> str:
@@ -36,7 +35,7 @@ def format_of(path: Path) -> str:
             return name
     if path.is_dir():
         read_bytes(path, CorruptModelError)  # which names a file in it
-    if start[:2] == b"PK" or start[:1] == b"\x80" or path.suffix in CHECKPOINT_SUFFIXES:
+    if start[:2] == b"PK" or start[:1] == b"\x80" or path.suffix in PYTORCH_SUFFIXES:
         return CHECKPOINT
     return ONNX
 

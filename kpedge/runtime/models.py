@@ -9,7 +9,7 @@ from kpedge.core.joint_score import JointScore
 from kpedge.core.model_zoo import resolve_model
 from kpedge.runtime.detector import FaceDetector, FrameModel, detector_model
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor, keypoint_model
-from kpedge.runtime.registry import AUTO, BACKENDS, ONNXRUNTIME, SUFFIXES
+from kpedge.runtime.registry import AUTO, BACKENDS, ONNXRUNTIME, PYTORCH_SUFFIXES, SUFFIXES
 from kpedge.runtime.sessions import Model, OnnxModel, providers_named
 
 VERIFIED = 0.9
@@ -47,8 +47,10 @@ def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", b
     Raises:
         CorruptModelError: missing, broken, or not from kpedge.
         MissingExtraError: the backend is not installed.
-        UsageError: there is no such backend or provider.
+        UsageError: there is no such backend or provider, or the file needs PyTorch.
     """
+    if path.suffix in PYTORCH_SUFFIXES:
+        raise UsageError(f"{path} is a file of PyTorch", f"run: kpedge export {path} --format onnx")
     if backend == AUTO:
         backend = SUFFIXES.get(path.suffix, ONNXRUNTIME)
     if backend == ONNXRUNTIME:

@@ -32,3 +32,5 @@ SUFFIXES = {
     ".mlpackage": "coreml",
 }
 """Ending of a model's file or folder -> the backend that reads it; everything else is for onnxruntime."""
+PYTORCH_SUFFIXES = (".pt", ".pth", ".safetensors")
+"""Endings of checkpoints, weights and TorchScript files, which no backend reads."""

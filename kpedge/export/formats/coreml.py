@@ -6,9 +6,9 @@ from typing import Any
 
 from kpedge.core.card import METADATA_KEY
 from kpedge.core.extras import importable
+from kpedge.core.model_zoo import CORE_ML_FILE
 from kpedge.export.converting import converting
 from kpedge.export.export_format import ExportFormat, ExportSource
-from kpedge.runtime.backends.card_of import CORE_ML_FILE
 from kpedge.runtime.backends.coreml import CoreMlModel
 
 

@@ -7,9 +7,7 @@ from pathlib import Path
 from kpedge.core.card import EXTRA_FILE, METADATA_KEY, Card, card_from_json
 from kpedge.core.errors import CorruptModelError
 from kpedge.core.files import read_bytes
-
-CORE_ML_FILE = "Data/com.apple.CoreML/model.mlmodel"
-"""The graph in a Core ML package, with the metadata."""
+from kpedge.core.model_zoo import CORE_ML_FILE
 
 
 def card_of(path: Path) -> Card:
