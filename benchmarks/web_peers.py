@@ -1,12 +1,14 @@
 """kpedge in a browser next to MediaPipe's face landmarker, in the same Chromium, on the same clip.
 
     kpedge export --format web --out site
-    npm install --prefix peer @mediapipe/tasks-vision        # and Google's face_landmarker.task
-    python benchmarks/web_peers.py site peer/node_modules/@mediapipe/tasks-vision face_landmarker.task
+    npm install --prefix peer @mediapipe/tasks-vision
+    python benchmarks/web_peers.py site peer/node_modules/@mediapipe/tasks-vision --task face_landmarker.task
 
 Measured: bytes, plain and compressed, of what a page loads; time from opening a page to the first result, each time in
 a new browser profile, alternating; time per frame of two faces, the two taking turns on every frame. Both compute on
 the CPU with one thread. kpedge's times include the transfer to its worker and back; MediaPipe blocks the page instead.
+Without Google's face_landmarker.task, which npm does not have, MediaPipe is not timed, and its bytes are those of its
+scripts and WebAssembly.
 """
 
 from __future__ import annotations
@@ -70,14 +72,14 @@ window.first = async (name) => {
   const faces = await (await start[name]())(image, 1);
   return [performance.now() - begin, faces];
 };
-window.frames = async (passes) => {
-  const find = { kpedge: await start.kpedge(), mediapipe: await start.mediapipe() };
-  const times = { kpedge: [], mediapipe: [] }, faces = { kpedge: 0, mediapipe: 0 };
+window.frames = async ([names, passes]) => {
+  const find = {}, times = {}, faces = {};
+  for (const name of names) [find[name], times[name], faces[name]] = [await start[name](), [], 0];
   const images = await Promise.all(Array.from({ length: FRAMES }, (_, n) => frame(n)));
   for (let pass = 0, ms = 1; pass < passes; pass++) {
     for (let n = 0; n < FRAMES; n++, ms += 1000 / 30) {
       const shown = images[pass % 2 ? FRAMES - 1 - n : n];
-      for (const name of n % 2 ? ["kpedge", "mediapipe"] : ["mediapipe", "kpedge"]) {
+      for (const name of n % 2 ? names : names.toReversed()) {
         const copy = await createImageBitmap(shown);
         const begin = performance.now();
         faces[name] += await find[name](copy, ms);
@@ -121,12 +123,12 @@ def serve(folder: Path) -> http.server.ThreadingHTTPServer:
     return server
 
 
-def measure(address: str, rounds: int, passes: int) -> dict[str, Any]:
+def measure(address: str, names: list[str], rounds: int, passes: int) -> dict[str, Any]:
     """Times in Chromium."""
-    first: dict[str, list[float]] = {"kpedge": [], "mediapipe": []}
+    first: dict[str, list[float]] = {name: [] for name in names}
     with launched() as browser:
         for number in range(rounds):
-            for name in list(first) if number % 2 else reversed(first):
+            for name in names if number % 2 else reversed(names):
                 page = browser.new_context().new_page()
                 page.set_default_timeout(PATIENCE_MS)
                 page.goto(address)
@@ -137,7 +139,7 @@ def measure(address: str, rounds: int, passes: int) -> dict[str, Any]:
         page = browser.new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.goto(address)
-        times, faces = page.evaluate("passes => frames(passes)", passes)
+        times, faces = page.evaluate("work => frames(work)", [names, passes])
         version = browser.version
     return {
         "chromium": version,
@@ -153,7 +155,7 @@ def measure(address: str, rounds: int, passes: int) -> dict[str, Any]:
 def main() -> None:
     """Measure, and write `results/web_peers.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("site", "mediapipe", "task"):
+    for name in ("site", "mediapipe", "--task"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--rounds", type=int, default=5, help="of the time to the first result")
     parser.add_argument("--passes", type=int, default=4, help="over the clip; the first is to warm up")
@@ -166,11 +168,14 @@ def main() -> None:
         (root / "frames").mkdir()
         for number in range(FRAMES):
             cv2.imwrite(str(root / "frames" / f"{number}.jpg"), clip_frame(photo, number))
-        for name, path in (("site", arguments.site), ("peer", arguments.mediapipe), ("task", arguments.task)):
-            (root / name).symlink_to(path.resolve())
+        parts = {"site": arguments.site, "peer": arguments.mediapipe, "task": arguments.task}
+        for name, path in parts.items():
+            if path:
+                (root / name).symlink_to(path.resolve())
         (root / "index.html").write_text(PAGE.replace("FRAMES", str(FRAMES)))
         server = serve(root)
-        times = measure(f"http://127.0.0.1:{server.server_port}/", arguments.rounds, arguments.passes)
+        names = ["kpedge", "mediapipe"] if arguments.task else ["kpedge"]
+        times = measure(f"http://127.0.0.1:{server.server_port}/", names, arguments.rounds, arguments.passes)
         server.shutdown()
     package = json.loads((arguments.mediapipe / "package.json").read_text())
     kpedge_files = [arguments.site / "kpedge" / name for name in (*KPEDGE, *KPEDGE_MODELS)]
@@ -179,7 +184,9 @@ def main() -> None:
         "mediapipe": package["version"],
         "bytes": {
             "kpedge": sizes(kpedge_files),
-            "mediapipe": sizes([*(arguments.mediapipe / name for name in MEDIAPIPE), arguments.task]),
+            "mediapipe": sizes(
+                [*(arguments.mediapipe / name for name in MEDIAPIPE), *([arguments.task] if arguments.task else [])]
+            ),
         },
         **times,
     }

@@ -12,6 +12,7 @@ from kpedge.cli.evaluation_tables import show_accuracy, show_groups, show_score
 from kpedge.cli.options import Force, Json, Threads, examples, report_files, write_report
 from kpedge.cli.output import percent
 from kpedge.core.text import format_count
+from kpedge.runtime.registry import PYTORCH_SUFFIXES
 
 if TYPE_CHECKING:
     from kpedge.core.card import ModelCard
@@ -208,6 +209,6 @@ def verdict(model: str, path: Path, data: Path, name: str, evaluation: Evaluatio
         ]
     gain = 1 - accuracy.nme_box / baseline.nme_box
     line = f"{error}, {gain:.0%} better than the mean-shape baseline of {percent(baseline.nme_box)}"
-    if path.suffix == ".onnx":
-        return [line, f"next: kpedge predict PHOTOS --model {model}"]
-    return [line, f"next: kpedge export {path} --out models --data {data}"]
+    if path.suffix in PYTORCH_SUFFIXES:
+        return [line, f"next: kpedge export {path} --out models --data {data}"]
+    return [line, f"next: kpedge predict PHOTOS --model {model}"]
