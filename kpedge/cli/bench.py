@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -129,12 +130,9 @@ def bench(
         card, rows, notes = bench_latency(chosen, options, progress=update)
     head = header(card, options, where)
     document = {**head, "rows": [asdict(row) for row in rows], "notes": notes}
-    if out:
-        contents = (document, markdown(head, rows).encode(), figure_png(latency_figure(head, rows)))
-        write_report(targets, dict(zip(targets, contents, strict=True)))
-        output.say(f"report: {out}")
-    if as_json:
-        output.result_json(document, indent=1)
+    if _report(
+        document, targets, as_json, lambda: (markdown(head, rows).encode(), figure_png(latency_figure(head, rows)))
+    ):
         return
     for line in header_lines(head):
         output.say(line)
@@ -143,6 +141,20 @@ def bench(
         output.say(note)
     best = min(rows, key=lambda row: row.median_ms / row.batch)
     output.say(f"fastest: {best.backend}, {best.device}, {best.median_ms / best.batch:.2f} ms per crop")
+
+
+def _report(
+    document: dict[str, Any], targets: dict[str, Path], as_json: bool, others: Callable[[], tuple[bytes, ...]] = tuple
+) -> bool:
+    """Write the files of a report: the document, and others that are made only then. Print it with `--json`, which is
+    returned.
+    """
+    if targets:
+        write_report(targets, dict(zip(targets, (document, *others()), strict=True)))
+        output.say(f"report: {next(iter(targets.values())).parent}")
+    if as_json:
+        output.result_json(document, indent=1)
+    return as_json
 
 
 def _threads(chosen: list[int] | None) -> tuple[int, ...]:
@@ -190,12 +202,12 @@ def _bench_matrix(
             rows += some
             notes += reasons
     document = {**head, "rows": [asdict(row) for row in rows], "notes": notes}
-    if out:
-        contents = (document, matrix_markdown(head, rows, notes).encode(), figure_png(matrix_figure(head, rows)))
-        write_report(targets, dict(zip(targets, contents, strict=True)))
-        output.say(f"report: {out}")
-    if as_json:
-        output.result_json(document, indent=1)
+    if _report(
+        document,
+        targets,
+        as_json,
+        lambda: (matrix_markdown(head, rows, notes).encode(), figure_png(matrix_figure(head, rows))),
+    ):
         return
     for line in machine_lines(head):
         output.say(line)
@@ -242,11 +254,7 @@ def _bench_detection(
     frame = f"{FRAME[0]}x{FRAME[1]}"
     settings = {"frame": frame, "threads": 1, "rounds": rounds, "calls": calls, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [asdict(row) for row in rows]}
-    if out:
-        write_report(targets, dict.fromkeys(targets, document))
-        output.say(f"report: {out}")
-    if as_json:
-        output.result_json(document, indent=1)
+    if _report(document, targets, as_json):
         return
     output.say(f"one frame of {frame}, 1 thread, {rounds} rounds of {calls} calls after {warmup} to warm up")
     _say_machine(where)
@@ -281,11 +289,7 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
     clip = f"{SIZE[0]}x{SIZE[1]} at {RATE:g} frames a second, faces of {FACE_SIDE:g} px"
     settings = {"clip": clip, "threads": 1, "rounds": rounds, "frames": frames, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [asdict(row) for row in rows], "load": asdict(load)}
-    if out:
-        write_report(targets, dict.fromkeys(targets, document))
-        output.say(f"report: {out}")
-    if as_json:
-        output.result_json(document, indent=1)
+    if _report(document, targets, as_json):
         return
     output.say(f"{clip}, 1 thread, {rounds} rounds of {frames} frames after {warmup} to warm up; ms a frame")
     _say_machine(where)

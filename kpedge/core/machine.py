@@ -85,18 +85,13 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def load_average() -> float | None:
-    """Processes that wanted to run during the last minute, or None where the system does not say."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
 def describe() -> dict[str, object]:
     """The machine, for the header of a measurement."""
     return {
         "cpu": cpu_name(),
         "cores": usable_cores(),
         "system": f"{platform.system()} {platform.machine()}",
-        "load_1min": load_average(),
+        "load_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "versions": versions(),
         "executable_bits": 64 if sys.maxsize > 2**32 else 32,
     }

@@ -59,8 +59,8 @@ ACTIVATIONS: Registry[Callable[[], nn.Module]] = Registry(
 POOLINGS: Registry[Callable[[Any, Any, Any], nn.Module]] = Registry(
     "--pooling",
     {
-        "average": "kpedge.models.replace:average_pool",
-        "max": "kpedge.models.replace:max_pool",
+        "average": "torch.nn:AvgPool2d",
+        "max": "torch.nn:MaxPool2d",
         "lp": "kpedge.models.replace:lp_pool",
     },
 )

@@ -31,16 +31,6 @@ def replace_layers(network: nn.Module, activation: str, pooling: str) -> None:
             network.set_submodule(name, POOLINGS[pooling](layer.kernel_size, layer.stride, layer.padding))
 
 
-def average_pool(kernel: Size, stride: Size, padding: Size) -> nn.Module:
-    """The mean of each window."""
-    return nn.AvgPool2d(kernel, stride, padding)
-
-
-def max_pool(kernel: Size, stride: Size, padding: Size) -> nn.Module:
-    """The largest value of each window."""
-    return nn.MaxPool2d(kernel, stride, padding)
-
-
 def lp_pool(kernel: Size, stride: Size, padding: Size) -> nn.Module:
     """The square root of the sum of squares of each window."""
     pool = nn.LPPool2d(2.0, kernel, stride)

@@ -96,7 +96,7 @@ def join(device: str) -> Iterator[World]:
         yield world
         distributed.barrier()
     except (RuntimeError, ConnectionError) as error:
-        if isinstance(error, distributed.DistError) or _is_lost(error):
+        if isinstance(error, distributed.DistError) or any(word in str(error).lower() for word in _LOST):
             raise TrainingError(
                 f"process {rank} of {world_size}: another process ended or cannot be reached "
                 f"({str(error).splitlines()[0][:160]})",
@@ -111,7 +111,3 @@ def join(device: str) -> Iterator[World]:
 
 _VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 _LOST = ("connection", "peer", "gloo", "nccl", "timed out", "timeout", "socket", "store")
-
-
-def _is_lost(error: BaseException) -> bool:
-    return any(word in str(error).lower() for word in _LOST)

@@ -99,7 +99,8 @@ class KeypointTask:
         self.validation = validation_data(self.samplers, card)
         truth = self.validation.faces.truth
         self.baseline = measure(np.broadcast_to(card.mean_shape, truth.keypoints.shape), truth).nme_box
-        self.settings = {"recipe": recipe, "sets": [_set_line(one) for one in sets], "scheme": main.name}
+        lines = [f"{one.info['name']} {one.source_sha256[:8]}" for one in sets]
+        self.settings = {"recipe": recipe, "sets": lines, "scheme": main.name}
 
     def steps_per_epoch(self, world: World) -> int:
         return self.mixture.steps(self.config.batch_size, world.world_size)
@@ -172,10 +173,6 @@ class KeypointTask:
 
     def curves(self, history: list[Record]) -> Any:
         return keypoint_curves(history, self.baseline)
-
-
-def _set_line(source: PreparedSet) -> str:
-    return f"{source.info['name']} {source.source_sha256[:8]}"
 
 
 def adapt_config(config: TrainConfig, scheme: KeypointScheme, notify: Notify) -> TrainConfig:
