@@ -237,6 +237,21 @@ def exported3(trained3: Path, shared: Shared) -> Path:
 
 
 @pytest.fixture
+def said() -> list[str]:
+    """What is printed, where `said.append` is given as `notify`."""
+    return []
+
+
+@pytest.fixture
+def web() -> Iterator[object]:
+    """A web server that does what a test asks for (`fake_web.Web`)."""
+    from fake_web import serving_without_proxies
+
+    with serving_without_proxies() as server:
+        yield server
+
+
+@pytest.fixture
 def controls() -> Controls:
     """What people at the outputs have asked for: nothing."""
     return Controls(Layers(), 0.5)

@@ -37,11 +37,6 @@ def computer(tmp_path):
     return found
 
 
-@pytest.fixture
-def said():
-    return []
-
-
 # Which cameras there are
 
 

@@ -5,7 +5,7 @@ import sys
 from collections import namedtuple
 
 import pytest
-from fake_web import chunked, cut, good, raw, reset, serving, serving_without_proxies, stall
+from fake_web import chunked, cut, good, raw, reset, serving, stall
 
 from kpedge.core.errors import ChecksumError, DownloadError, OutputError, UsageError
 from kpedge.data.catalogue import RemoteFile
@@ -16,12 +16,6 @@ DATA = bytes(range(256)) * 4000
 OTHER = DATA[::-1]
 SHA256 = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
 MD5 = f"md5:{hashlib.md5(DATA).hexdigest()}"
-
-
-@pytest.fixture
-def web():
-    with serving_without_proxies() as server:
-        yield server
 
 
 def run(url, folder, checksum=SHA256, size=None, **options):

@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from fake_web import cut, good, raw, serving_without_proxies, stall
+from fake_web import cut, good, raw, stall
 from test_unpack import tar_bytes, zip_bytes
 
 from kpedge.cli.fetch import parse_size
@@ -32,12 +32,6 @@ MANUAL = PublicSet("walls", "Faces on walls", "http://walls.example/", "to be as
 
 def sha256(data):
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-@pytest.fixture
-def web():
-    with serving_without_proxies() as server:
-        yield server
 
 
 def new_set(web, **contents):

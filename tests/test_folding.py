@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_networks import crops, pixels
 from torch import nn
 
 from kpedge.core.card import card_from_json
@@ -20,23 +21,7 @@ from kpedge.training.keypoint_task import new_card
 POINTS = 21
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    import torchvision  # noqa: F401  (ResNet-18 needs it; loading it takes a second)
-
-    yield
-    torch.set_num_threads(before)
-
-
-def pixels(count=3, channels=1, seed=0):
-    return torch.randn(count, channels, 112, 112, generator=torch.Generator().manual_seed(seed))
-
-
-def crops(count=3, channels=1, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, 112, 112, channels), dtype=torch.uint8, generator=generator)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def settle(network, seed=0):

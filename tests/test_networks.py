@@ -44,14 +44,7 @@ COMBINATIONS = [
 """Every backbone with every norm; `PAIRS` has every backbone with every head."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    import torchvision  # noqa: F401  (ResNet-18 needs it; loading it takes a second)
-
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pixels(count=3, channels=1, seed=0):

@@ -19,11 +19,6 @@ UNDECODABLE = b"\xff\xd8\xff\xdb\x00\x02\xff\xda\x00\x02\x00\xff\xd9"
 
 
 @pytest.fixture
-def said():
-    return []
-
-
-@pytest.fixture
 def pipe():
     read, write = os.pipe()
     with os.fdopen(read, "rb") as stream, os.fdopen(write, "wb", buffering=0) as writer:

@@ -19,11 +19,6 @@ from kpedge.runtime.sources.paced import CATCH_UP_S, PacedSource
 from kpedge.runtime.sources.reader import to_square_pixels, valid_rate
 
 
-@pytest.fixture
-def said():
-    return []
-
-
 class FakeTimer:
     def __init__(self):
         self.time_s = 100.0

@@ -99,11 +99,6 @@ class Stream:
         handler.wfile.write(head + part + b"\r\n")
 
 
-@pytest.fixture
-def said():
-    return []
-
-
 def test_mjpeg_over_http_comes_frame_by_frame(server, said):
     stream = Stream(jpeg(0), hold=True)
     server.scripts = [stream]
