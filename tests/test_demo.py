@@ -192,7 +192,7 @@ def test_the_checks_load_nothing_heavy(tmp_path):
 
 
 def test_ctrl_c_leaves_nothing(tmp_path, monkeypatch, capsys):
-    def interrupted(*_):
+    def interrupted(*_, **_settings):
         assert [path.name[:6] for path in tmp_path.iterdir()] == [".demo."], "the work is hidden until it is done"
         raise KeyboardInterrupt
 
