@@ -208,3 +208,18 @@ def test_every_backbone_is_exported(tmp_path, backbone):
     graph = onnx.load(result.files[0]).graph
     assert "BatchNormalization" not in {node.op_type for node in graph.node}
     assert verify(result.files)
+
+
+def test_all_leaves_out_what_a_model_cannot_be_written_in(tmp_path, monkeypatch, capsys):
+    def fail(source, path):
+        path.write_bytes(b"half a file")
+        raise ModelError("the converter knows no operator Fft")
+
+    monkeypatch.setattr("kpedge.export.formats.torchscript.FORMAT", replace(FORMATS["torchscript"], write=fail))
+    monkeypatch.setattr("kpedge.export.registry.chosen_formats", lambda kinds: ("onnx", "torchscript"))
+    weights = str(models_folder() / "stage1.safetensors")
+    assert main(["export", weights, "--format", "onnx,torchscript", "--out", str(tmp_path)]) != 0
+    assert not list(tmp_path.iterdir())
+    assert main(["export", weights, "--format", "all", "--out", str(tmp_path)]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stage1.json", "stage1.onnx"]
+    assert "operator Fft" in capsys.readouterr().err

@@ -86,7 +86,8 @@ def export(
 ) -> None:
     """Write a model in one or more file formats, and check that every file computes what PyTorch computes.
 
-    A file that exceeds its tolerance is deleted, and the command fails with exit code 3.
+    A file that exceeds its tolerance is deleted, and the command fails with exit code 3. `--format all` leaves out the
+    formats that the model cannot be written in, and says why.
     """
     if listed:
         _list_formats(as_json)
@@ -129,6 +130,7 @@ def export(
             accuracy=accuracy,
             force=force,
             progress=update,
+            skip_failed=kind == ALL,
         )
     if as_json:
         output.result_json(
@@ -136,6 +138,7 @@ def export(
                 "files": [str(path) for path in (*result.files, result.card_file)],
                 "parity": [row.to_dict() for row in result.parity],
                 "accuracy": result.accuracy,
+                "failed": result.failed,
             },
             indent=1,
         )
@@ -149,6 +152,9 @@ def export(
         output.say(f"equal to PyTorch: {len(result.parity)} comparisons, at most {worst:.0%} of the tolerance")
     for name_, figures in result.accuracy.items():
         output.say(f"{name_}: {_accuracy_line(figures)}")
+    for reason in result.failed.values():
+        output.say(f"left out: {reason}")
+    formats = tuple(one for one in formats if one not in result.failed)
     for one, path in zip(formats, result.files, strict=True):
         if not FORMATS[one].runs_here():
             output.say(f"{path}: written, not run here; on the device: kpedge verify {path}")

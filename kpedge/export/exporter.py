@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from kpedge.core.card import Card, DetectorCard
-from kpedge.core.errors import UsageError
+from kpedge.core.errors import ModelError, UsageError
 from kpedge.core.files import atomic_folder, refuse_existing, write_bytes, write_text
 from kpedge.core.leftovers import temporary_folder
 from kpedge.core.machine import versions
@@ -64,12 +64,14 @@ class ExportResult:
         card_file: the card next to them.
         parity: every comparison that was made; all held.
         accuracy: format of reduced precision -> its figures and float32's.
+        failed: format that was left out -> why.
     """
 
     files: tuple[Path, ...]
     card_file: Path
     parity: tuple[ParityRow, ...]
     accuracy: dict[str, dict[str, Any]]
+    failed: dict[str, str]
 
 
 def export_model(
@@ -85,6 +87,7 @@ def export_model(
     accuracy: Mapping[str, Any] | None = None,
     force: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
+    skip_failed: bool = False,
 ) -> ExportResult:
     """Write a checkpoint in some formats, check every file, and put a card next to them.
 
@@ -103,6 +106,7 @@ def export_model(
         accuracy: split -> figures, to be added to the card.
         force: replace files that exist.
         progress: called with (formats done, formats, the next one).
+        skip_failed: leave out formats that this model cannot be written in, or that lose too much of its accuracy.
 
     Raises:
         ParityError: a file computes something else; nothing is left behind.
@@ -153,10 +157,17 @@ def export_model(
     checkers = {kind: fixed if one.fixed_input else free for kind, one in chosen.items()}
     with temporary_folder() as folder:
         drafts = {kind: Path(folder) / path.name for kind, path in targets.items()}
-        for done, (kind, draft) in enumerate(drafts.items()):
+        failed = {}
+        for done, (kind, draft) in enumerate(list(drafts.items())):
             if progress:
-                progress(done, len(drafts), kind)
-            checkers[kind].write(chosen[kind], draft)
+                progress(done, len(chosen), kind)
+            try:
+                checkers[kind].write(chosen[kind], draft)
+            except ModelError as error:
+                if not skip_failed or kind == ONNX:
+                    raise
+                failed[kind] = str(error)
+                del drafts[kind], targets[kind]
         latency = {kind: measure_latency(draft) for kind, draft in drafts.items() if chosen[kind].runs_here()}
         for kind, draft in drafts.items():
             _publish(draft, targets[kind])
@@ -165,7 +176,7 @@ def export_model(
     figures = {kind: measured for one in both for kind, measured in one.accuracy.items()}
     written = CardFile(free.source.card, targets, rows, tolerance, latency, figures)
     write_text(card_file, written.text(others))
-    return ExportResult(tuple(targets.values()), card_file, tuple(rows), figures)
+    return ExportResult(tuple(targets.values()), card_file, tuple(rows), figures, failed)
 
 
 def _inputs(card: Card, real: NDArray[np.uint8] | None) -> dict[str, NDArray[np.uint8]]:
