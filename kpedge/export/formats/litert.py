@@ -21,8 +21,13 @@ FLOAT16 = "float16"
 INTEGER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "PAD")
 NETWORK = ".*_network/.*"
 """Scope of the layers between normalisation and decoding."""
-FLOAT_LAYERS = ".*(ConvBlock_stem|Sequential_stem/kpedge.models.blocks.ConvBlock_0|Head_head/|Conv2d_out).*"
-"""Scopes of the first convolution and of those that outputs are read from: they stay in float32, as in `onnx_int8`."""
+FLOAT_LAYERS = (
+    ".*(ConvBlock_stem|Sequential_stem/kpedge.models.blocks.ConvBlock_0|Head_head/|Conv2d_out"
+    "|Stage1_network/.*Conv2d_(conv1_1|conv4_2)).*"
+)
+"""Scopes of the first convolution and of the last ones, which outputs are read from: they stay in float32, as in
+`onnx_int8`.
+"""
 
 
 def _float32_bytes(source: ExportSource) -> bytes:
