@@ -1,7 +1,5 @@
 """`python -m kpedge` and the `kpedge` command."""
 
-from __future__ import annotations
-
 import signal
 import sys
 

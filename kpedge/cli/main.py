@@ -1,7 +1,5 @@
 """The `kpedge` command: its groups, and what an exception becomes."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import io

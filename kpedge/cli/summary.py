@@ -1,7 +1,5 @@
 """`kpedge summary`: what a network is made of."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -2,8 +2,6 @@
 user's file.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import functools

@@ -4,8 +4,6 @@ A registry knows names without importing anything, so that `kpedge --help` lists
 stands for is imported when it is asked for.
 """
 
-from __future__ import annotations
-
 import ast
 import difflib
 import importlib

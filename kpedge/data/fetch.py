@@ -4,8 +4,6 @@ Downloads wait in `.NAME.download` next to the folder until all are unpacked, so
 continued. `fetched.json` in the folder records what came from where.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ The page and the JavaScript package come with kpedge, built from `js/` (docs/web
 does not: it is taken from `js/node_modules`, or once by npm from its registry, and kept in the user's cache.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """ONNX with weights of half the size: stored as float16, computed in float32."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
