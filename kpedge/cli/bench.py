@@ -192,12 +192,12 @@ def _bench_matrix(
     head = measured_how(options, describe())
     rows, notes = [], []
     with tempfile.TemporaryDirectory(prefix="kpedge-matrix-") as temporary:
-        beside = out or Path(temporary)
+        folder = out or Path(temporary)
         head["samples"] = f"accuracy on {data or 'synthetic faces'}, of detectors on {frames or 'synthetic frames'}"
         for model in models or released():
             with output.progress(f"{model}: rounds") as update:
                 some, reasons = bench_matrix(
-                    model, beside / "models", options, data=data, frames=frames, progress=update
+                    model, folder / "models", options, data=data, frames=frames, progress=update
                 )
             rows += some
             notes += reasons

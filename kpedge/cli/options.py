@@ -129,35 +129,35 @@ SYNTHETIC_PHOTOS, SYNTHETIC_FRAMES = 4000, 1000
 """Synthetic photos that keypoints, or the detector, are trained on where no data is given."""
 
 
-def synthetic_set(beside: Path) -> PreparedSet:
-    """Synthetic faces, for whoever gives no data: rendered and prepared below `beside` the first time."""
+def synthetic_set(run_folder: Path) -> PreparedSet:
+    """Synthetic faces, for whoever gives no data: rendered and prepared below `run_folder` the first time."""
     from kpedge.data.preparation import PrepareOptions
     from kpedge.synthetic import TERMS
 
-    photos = _synthetic_photos(beside, SYNTHETIC_PHOTOS)
-    return prepared_set(photos, beside, PrepareOptions(name="synthetic faces", terms=TERMS))
+    photos = _synthetic_photos(run_folder, SYNTHETIC_PHOTOS)
+    return prepared_set(photos, run_folder, PrepareOptions(name="synthetic faces", terms=TERMS))
 
 
-def synthetic_frames(beside: Path) -> list[FrameSet]:
-    """Synthetic frames for the detector, likewise: those with faces, and those without."""
+def synthetic_frames(run_folder: Path) -> list[FrameSet]:
+    """The same for the detector: frames with faces, and frames without."""
     from kpedge.data.preparation import FrameOptions
     from kpedge.synthetic import TERMS
 
-    photos = _synthetic_photos(beside, SYNTHETIC_FRAMES, frames=True)
-    sets = [frame_set(photos, beside, FrameOptions(name="synthetic frames", terms=TERMS))]
+    photos = _synthetic_photos(run_folder, SYNTHETIC_FRAMES, frames=True)
+    sets = [frame_set(photos, run_folder, FrameOptions(name="synthetic frames", terms=TERMS))]
     background = photos / "background"
     if background.is_dir():
         options = FrameOptions(name="synthetic frames without faces", terms=TERMS)
-        sets.append(frame_set(background, beside, options, label_format="background"))
+        sets.append(frame_set(background, run_folder, options, label_format="background"))
     return sets
 
 
-def _synthetic_photos(beside: Path, count: int, *, frames: bool = False) -> Path:
-    """A folder of synthetic photos below `beside`; another version of the renderer writes another one."""
+def _synthetic_photos(run_folder: Path, count: int, *, frames: bool = False) -> Path:
+    """A folder of synthetic photos below `run_folder`; another version of the renderer writes another one."""
     from kpedge.synthetic import SYNTHETIC_FORM, write_synthetic
 
     kind = "frames" if frames else "photos"
-    folder = beside / "synthetic" / f"{kind}-{count}-v{SYNTHETIC_FORM}"
+    folder = run_folder / "synthetic" / f"{kind}-{count}-v{SYNTHETIC_FORM}"
     output.say(
         f"no --data: {count:,} {kind} of synthetic faces (kpedge data synth), in {folder}; a model for real faces "
         "needs real photos"
@@ -169,17 +169,17 @@ def _synthetic_photos(beside: Path, count: int, *, frames: bool = False) -> Path
 
 
 def prepared_set(
-    data: Path, beside: Path, options: PrepareOptions | None = None, *, trust: bool = False
+    data: Path, run_folder: Path, options: PrepareOptions | None = None, *, trust: bool = False
 ) -> PreparedSet:
-    """Open a prepared set; a folder of labelled photos is first prepared under `beside/prepared/`,
-    and prepared anew when it has changed.
+    """Open a prepared set; a folder of labelled photos is first prepared under `run_folder/prepared/`,
+    and prepared again when it has changed.
     """
     from kpedge.data.packed import is_prepared, open_set
     from kpedge.data.preparation import prepare
 
     if is_prepared(data):
         return open_set(data)
-    out = _place_beside(data, beside)
+    out = _place_below(data, run_folder)
     with output.progress(f"preparing {data}") as update:
         report = prepare(data, out, options, force=True, trust=trust, progress=update)
     for finding in report.findings:
@@ -190,19 +190,19 @@ def prepared_set(
 
 def frame_set(
     data: Path,
-    beside: Path,
+    run_folder: Path,
     options: FrameOptions | None = None,
     *,
     label_format: str = "auto",
     trust: bool = False,
 ) -> FrameSet:
-    """Open a frame set; a folder of photos is prepared under `beside/prepared/`, again when it has changed."""
+    """Open a frame set; a folder of photos is prepared under `run_folder/prepared/`, again when it has changed."""
     from kpedge.data.frames import is_frame_set, open_frames
     from kpedge.data.preparation import FrameOptions, prepare
 
     if is_frame_set(data):
         return open_frames(data)
-    out = _place_beside(data, beside, "-frames")
+    out = _place_below(data, run_folder, "-frames")
     with output.progress(f"preparing {data}") as update:
         report = prepare(
             data, out, options or FrameOptions(), label_format=label_format, force=True, trust=trust, progress=update
@@ -213,13 +213,13 @@ def frame_set(
     return open_frames(out)
 
 
-def _place_beside(data: Path, beside: Path, ending: str = "") -> Path:
+def _place_below(data: Path, run_folder: Path, ending: str = "") -> Path:
     """Where a set is prepared that was not asked for by name; folders of one name do not share it."""
     from kpedge.core.files import real_path
 
     source = real_path(data)
     own = hashlib.sha256(str(source).encode()).hexdigest()[:8]
-    return beside / "prepared" / f"{source.name or 'set'}-{own}{ending}"
+    return run_folder / "prepared" / f"{source.name or 'set'}-{own}{ending}"
 
 
 def say_prepared(path: Path, written: bool, counts: dict[str, dict[str, int]], problems: int) -> None:
