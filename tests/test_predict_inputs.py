@@ -126,7 +126,9 @@ def test_all_of_it_from_the_command_line(folder, tmp_path, capsys):
     table = tmp_path / "faces.csv"
     command = ["predict", str(folder / "photo.jpg"), str(folder / "clip.avi"), "--every", "4", "--features"]
     assert main([*command, "--csv", str(table), "--out", str(tmp_path / "out")]) == 0
-    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    printed = capsys.readouterr()
+    documents = [json.loads(line) for line in printed.out.splitlines()]
+    assert f"kpedge webcam {folder / 'clip.avi'}" in printed.err
     assert [document.get("frame") for document in documents] == [None, 0, 4]
     assert all(document["faces"][0]["features"]["mouth_width"] for document in documents)
     with table.open(newline="") as file:

@@ -286,8 +286,10 @@ def test_an_interrupted_set_is_continued(tmp_path, monkeypatch):
         "kpedge.synthetic.write.render_photo",
         lambda seed, index, **how: (rendered.append(index), render_photo(seed, index, **how))[1],
     )
-    write_synthetic(tmp_path / "set", 4, seed=9)
+    seen = []
+    write_synthetic(tmp_path / "set", 4, seed=9, progress=lambda *at: seen.append(at))
     assert rendered == [2, 3]
+    assert seen == [(3, 4), (4, 4)], "the time that remains is reckoned from what is rendered now"
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     write_synthetic(tmp_path / "whole", 4, seed=9)
     for path in (tmp_path / "whole").iterdir():

@@ -264,6 +264,8 @@ def predict(
         output.say(line)
     if unread:
         output.say(unread_line(unread))
+    if video := next((text for text in found if is_video(text)), None):
+        output.say(f"each frame was searched by itself; to track faces: kpedge webcam {display_name(video)}")
     if skipped := tally.skipped.total():
         reasons = ", ".join(f"{count} × {reason}" for reason, count in tally.skipped.most_common(LISTED))
         raise KpedgeError(f"{skipped} of {format_count(len(found), 'photo')} skipped: {reasons}")

@@ -110,11 +110,10 @@ def write_synthetic(
     try:
         done = _resume(folder, plan)
         with (folder / JOURNAL).open("a") as journal:
-            for number in range(total):
-                if number == len(done):
-                    done.append(_write_photo(folder, number, seed=seed, count=count, frames=frames))
-                    journal.write(json.dumps(done[-1]) + "\n")
-                    journal.flush()
+            for number in range(len(done), total):
+                done.append(_write_photo(folder, number, seed=seed, count=count, frames=frames))
+                journal.write(json.dumps(done[-1]) + "\n")
+                journal.flush()
                 if progress is not None:
                     progress(number + 1, total)
         (folder / JOURNAL).unlink()
