@@ -146,12 +146,11 @@ def test_any_name_is_a_file(tmp_path, decoder, monkeypatch, name):
     assert len(list(open_source(os.fsdecode(os.path.basename(path))))) == 3  # noqa: PTH119
 
 
-def turned(path, degrees):
-    """Write the rotation into the header of an MP4 (ISO/IEC 14496-12, section 8.3.2)."""
+def turned(path, a, b, c, d):
+    """Write a display matrix into the header of an MP4 (ISO/IEC 14496-12, section 8.3.2)."""
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
-    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
-    matrix = [cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30]
+    matrix = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
     data[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in matrix)
     path.write_bytes(data)
     return path
@@ -161,7 +160,8 @@ def turned(path, degrees):
 def test_a_video_is_turned_upright(tmp_path, decoder, degrees, corner):
     image = picture(20)
     image[:24, :32] = 230
-    path = turned(write_streams(tmp_path / "a.mp4", [image] * 3), degrees)
+    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    path = turned(write_streams(tmp_path / "a.mp4", [image] * 3), cos, sin, -sin, cos)
     frame = first(str(path))
     assert frame.image.shape == ((48, 64, 3) if degrees == 180 else (64, 48, 3))
     y, x = corner
@@ -192,6 +192,43 @@ def test_video_that_opencv_reads_as_black_is_an_error(tmp_path, only_opencv):
     assert len(frames) == 10
     assert "10 of 10 frames as black" in str(error)
     assert ".[video]" in error.advice
+
+
+def test_video_that_opencv_reads_as_one_frame_is_doubted(tmp_path, only_opencv):
+    """What OpenCV cannot convert stays what the memory held before."""
+    said = []
+    for images in ([picture(90)] * 5, [picture(90), picture(40), picture(90)]):
+        path = write_streams(tmp_path / f"{len(images)}.mkv", images)
+        assert len(list(open_source(str(path), notify=said.append))) == len(images)
+    assert len(said) == 1
+    assert "all 5 frames alike" in said[0]
+
+
+@pytest.mark.parametrize("matrix", [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0), (0, -1, 1, 0)])
+def test_a_mirrored_video_is_upright(tmp_path, matrix):
+    """As phones record with the camera in front."""
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:16, :16] = 250
+    path = turned(write_streams(tmp_path / "a.mp4", [image] * 2), *matrix)
+    frame = first(str(path)).image
+    a, b, c, d = matrix
+    corner = np.array([8 - 32, 8 - 24])
+    x, y = np.array([[a, c], [b, d]]) @ corner + np.array(frame.shape[1::-1]) / 2
+    assert frame[int(y), int(x)].min() > 200
+    assert frame.mean() < 60
+
+
+def test_a_file_that_begins_late_is_whole(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(50, 70):
+            frame = av.VideoFrame.from_ndarray(picture(90), format="bgr24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    assert len(list(open_source(str(path)))) == 20
 
 
 def test_the_largest_stream_is_read_unless_another_is_asked_for(tmp_path):

@@ -76,7 +76,8 @@ class CaptureReader(Reader):
         if self._count and self.rate:
             self.declared_s = self._count / self.rate
         self.codec = pixel_format(capture)
-        self._read = self._black = 0
+        self._read = self._black = self._alike = 0
+        self._first: Image | None = None
 
     def grab(self) -> bool:
         try:
@@ -102,6 +103,9 @@ class CaptureReader(Reader):
         if not self._file:
             return np.asarray(image, dtype=np.uint8)
         self._black += not image.any()
+        sample = image[:: 1 + len(image) // 64, :: 1 + image.shape[1] // 64].copy()
+        self._first = sample if self._first is None else self._first
+        self._alike += np.array_equal(sample, self._first)
         across, down = (
             property_of(self._capture, prop) or 1.0 for prop in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN)
         )
@@ -110,12 +114,16 @@ class CaptureReader(Reader):
     def close(self) -> None:
         self._capture.release()
 
-    def check_end(self) -> None:
+    def check_end(self) -> str:
         """OpenCV reports success for frames that it cannot decode, and for streams that hold no video."""
         if self._read == 1 and (self._count or 1) > 1:
             raise SourceError(f"{self._file}: OpenCV reads one image of it only: is it music with a cover?", INSTALL)
         if self._black > self._read / 2:  # the others may hold what the memory held before
             raise SourceError(f"{self._file}: OpenCV reads {self._black} of {self._read} frames as black", INSTALL)
+        if self._alike == self._read > 2:  # what it cannot convert stays what the memory held, which need not be black
+            doubt = f"OpenCV reads all {self._read} frames alike: a still image, or a video that it cannot decode"
+            return f"{doubt}; {INSTALL}"
+        return ""
 
 
 def open_file(path: Path, name: str) -> CaptureReader:

@@ -185,7 +185,8 @@ class PacedSource:
 
     def _check_end(self) -> None:
         """Raise if the file ends earlier than it declares, or decoding failed silently."""
-        self._reader.check_end()
+        if doubt := self._reader.check_end():
+            self._notify(f"{self.name}: {doubt}")
         if self._broken > self._number:
             raise SourceError(f"{self.name}: none of its {self._broken} frames can be decoded", COPY_ADVICE)
         declared_s, read_s = self._reader.declared_s, self._time_s + self._left_out_s + self._usual_s

@@ -1,5 +1,6 @@
 """Frames of files, network streams and pipes by PyAV (FFmpeg), the extra `video`."""
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -53,6 +54,7 @@ class AvReader(Reader):
         self._container, self._file, self.arrival = container, file, arrival
         self._frames: Iterator[Any] = iter(())
         self._frame: Any = None
+        self._rotation, self._orientation = math.nan, (False, 1, 1)
         self._failed = 0
         try:
             self._stream = choose_stream(container, name, stream, notify)
@@ -107,8 +109,12 @@ class AvReader(Reader):
         except (av.FFmpegError, ValueError):
             return None
         image = to_square_pixels(image, self._pixel_aspect)
-        turns = round(self._frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        if self._frame.rotation != self._rotation:
+            self._rotation, self._orientation = self._frame.rotation, _orientation(self._frame)
+        transposed, across, down = self._orientation
+        if self._orientation == (False, 1, 1):
+            return image
+        return np.ascontiguousarray((image.swapaxes(0, 1) if transposed else image)[::down, ::across])
 
     def interrupt(self) -> None:
         """End a read that waits, where it waits for a Python object."""
@@ -120,6 +126,19 @@ class AvReader(Reader):
         self._container.close()
         if self._file is not None:
             self._file.close()
+
+
+def _orientation(frame: Any) -> tuple[bool, int, int]:
+    """How a stored frame becomes upright, by its display matrix (ISO/IEC 14496-12, 6.2.2): whether rows and columns are
+    swapped, then the steps along x and y, -1 where it is mirrored.
+    """
+    entry = frame.side_data.get("DISPLAYMATRIX")
+    if entry is None:
+        return False, 1, 1
+    a, b, _, c, d = np.frombuffer(bytes(entry), np.int32)[:5].tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return True, -1 if c < 0 else 1, -1 if b < 0 else 1
+    return False, -1 if a < 0 else 1, -1 if d < 0 else 1
 
 
 def choose_stream(container: Any, name: str, number: int | None, notify: Notify) -> Any:
@@ -157,10 +176,11 @@ def _declared_duration(stream: Any) -> float | None:
         return float(stream.frames / stream.average_rate)
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")  # Matroska, as FFmpeg writes it
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")  # Matroska, as FFmpeg writes it: where it ends
     minutes, _, seconds = rest.partition(":")
     try:
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+        start_s = float((stream.start_time or 0) * stream.time_base)
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds) - start_s
     except ValueError:
         return None
 

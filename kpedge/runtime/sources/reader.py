@@ -48,8 +48,9 @@ class Reader(abc.ABC):
     def interrupt(self) -> None:  # noqa: B027 (most cannot)
         """End a `grab` that waits in another thread, where that is possible."""
 
-    def check_end(self) -> None:  # noqa: B027 (most readers have nothing to check)
-        """Called after the last frame of a file."""
+    def check_end(self) -> str:
+        """Called after the last frame of a file: what is doubtful about its frames; empty for nothing."""
+        return ""
 
     def describe(self, image: Image) -> str:
         """Size, rate and codec, for people: `640x480 at 30 fps, MJPG`."""
