@@ -236,6 +236,14 @@ def test_the_name_of_a_gif_is_a_file_whatever_it_looks_like(tmp_path, monkeypatc
     assert [picture.frame for picture in read_frames(Path(name))] == [0, 1, 2]
 
 
+def test_a_png_that_states_more_than_it_holds_is_refused_before_it_is_decoded(tmp_path):
+    data = bytearray(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    assert not is_cut_off(bytes(data) + b"what follows is ignored" * 9)
+    at = data.index(b"IDAT")
+    data[at - 4 : at] = (2**31 - 16).to_bytes(4, "big")
+    assert is_cut_off(bytes(data))
+
+
 def test_a_gif_that_is_cut_off_anywhere_is_refused(tmp_path):
     data = film(tmp_path / "a.gif", [100, 200, 100]).read_bytes()
     assert not is_cut_off(data)

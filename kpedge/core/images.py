@@ -52,7 +52,10 @@ def is_cut_off(data: bytes) -> bool:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         return True
     if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return b"IEND" not in data[-64:]
+        at = 8  # of a chunk; OpenCV allocates what its length states, up to 2 GB, before it looks for the bytes
+        while at + 8 <= len(data) and data[at + 4 : at + 8] != b"IEND":
+            at += 12 + int.from_bytes(data[at : at + 4], "big")
+        return at + 8 > len(data)
     return data[:4] == b"GIF8" and not _reaches_trailer(data)
 
 
