@@ -155,7 +155,15 @@ def test_pts_files_of_other_tools(photos, form, separator):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "version: 1\n{ 1 2 3 }", "n_points: 3\n{ 1 2 }", "points 1 { 3 4 }", "{ a b }"]
+    "content",
+    [
+        "",
+        "version: 1\n{ 1 2 3 }",
+        "n_points: 3\n{ 1 2 }",
+        f"n_points: {'9' * 5000}\n{{ 1 2 }}",
+        "points 1 { 3 4 }",
+        "{ a b }",
+    ],
 )
 def test_pts_files_that_are_none_stop_every_command(photos, content, tmp_path, capsys):
     for name in NAMES:

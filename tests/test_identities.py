@@ -23,7 +23,7 @@ SLOW = (("crossing", 1), ("crossing", 3), ("crossing", 5), ("pillar", 2), ("pill
 
 
 @pytest.mark.parametrize(
-    ("kind", "number"), [("cut", 2), *(pytest.param(*one, marks=pytest.mark.slow) for one in SLOW)]
+    ("kind", "number"), [("cut", 11), *(pytest.param(*one, marks=pytest.mark.slow) for one in SLOW)]
 )
 def test_everybody_has_an_id_of_their_own_and_keeps_it(kind, number):
     counted = count(kind, number)

@@ -211,11 +211,12 @@ class Candidates:
         points, boxes, scores, errors = (np.concatenate(pair) for pair in pairs)
         return Candidates(points, boxes, self.rolls + other.rolls, scores, errors)
 
-    def replace_row(self, row: int, other: int) -> None:
-        """Put what was found in one place in that of another."""
-        for values in self._arrays:
-            values[row] = values[other]
-        self.rolls[row] = self.rolls[other]
+    def replace_row(self, row: int, other: int, source: Candidates | None = None) -> None:
+        """Put what was found in one place, of these or of other candidates, in that of another."""
+        source = source or self
+        for values, others in zip(self._arrays, source._arrays, strict=True):
+            values[row] = others[other]
+        self.rolls[row] = source.rolls[other]
 
 
 class KeypointPredictor:

@@ -34,7 +34,6 @@ from kpedge.runtime.tracks import (
     LOOK_INTERVAL,
     MAX_AGE,
     SETTLED,
-    VELOCITY_S,
     Track,
     appearance,
     boxes_to_try,
@@ -217,7 +216,7 @@ class FaceTracker:
         seen = self._identify(image, rows, found, doubts, tracked, predicted, near, time_s)
         self._doubtful = False
         for row, track in seen:
-            _move(track, found.boxes[row], time_s, row in near)
+            track.move(found.boxes[row], time_s, row in near)
             self._doubtful |= doubts[row] > self._max_error
         rows, tracks = [row for row, _ in seen], [track for _, track in seen]
         points, boxes = found.points, found.boxes
@@ -332,7 +331,7 @@ class FaceTracker:
         image: Image,
         rows: list[int],
         found: Candidates,
-        doubts: Sequence[float],
+        doubts: list[float],
         tracked: Sequence[Track],
         predicted: Floats,
         near: set[int],
@@ -353,13 +352,17 @@ class FaceTracker:
             jumped = jump > JUMPED * track.side
             if row not in near and (jumped or track.near or time_s - track.look_s >= LOOK_INTERVAL - 1e-6):
                 looks[row] = look = appearance(image, found.boxes[row], found.rolls[row])
-                clear = doubts[row] <= min(self._max_error, CLEAR * track.doubt)
+                limit = JUMPED_DIFFERENT if jumped else CHANGED
+                clear = min(self._max_error, CLEAR * track.doubt)
                 settled = time_s - track.born_s >= SETTLED and found.scores[row] >= self.predictor.threshold
-                unlike = track.unlike(look)
-                if unlike > (JUMPED_DIFFERENT if jumped else CHANGED) and clear and settled:
+                changed = track.unlike(look) > limit
+                if changed and settled and doubts[row] > clear and self._center(image, found, doubts, row, clear):
+                    looks[row] = look = appearance(image, found.boxes[row], found.rolls[row])
+                    changed = track.unlike(look) > limit
+                if changed and settled and doubts[row] <= clear:
                     unknown.append(row)
                     continue
-                if unlike <= CHANGED or clear:
+                if track.unlike(look) <= CHANGED or doubts[row] <= clear:
                     track.learn(look, doubts[row], time_s)
             track.lost = False
             seen.append((row, track))
@@ -382,16 +385,14 @@ class FaceTracker:
             seen.sort(key=lambda pair: pair[1].id)
         return seen
 
-
-def _move(track: Track, box: Floats, time_s: float, near: bool) -> None:
-    """Give a track its box in the next frame. Its motion is measured while no other face is near."""
-    x1, y1, x2, y2 = box.tolist()
-    track.box, track.side, track.seen_s, track.lost, track.near = box, x2 - x1, time_s, False, near
-    if near and track.free_s > -math.inf:
-        return
-    x, y, passed = (x1 + x2) / 2, (y1 + y2) / 2, time_s - track.free_s
-    if 0 < passed < MAX_AGE:
-        gain = passed / (passed + VELOCITY_S)
-        track.vx += gain * ((x - track.x) / passed - track.vx)
-        track.vy += gain * ((y - track.y) / passed - track.vy)
-    track.x, track.y, track.free_s = x, y, time_s
+    def _center(self, image: Image, found: Candidates, doubts: list[float], row: int, clear: float) -> bool:
+        """Repeat a prediction around its own box: after a cut, the crop lay where somebody else's face was. False if
+        the face is not seen clearly even so, as one that is partly hidden.
+        """
+        again = self._predict(image, found.boxes[row : row + 1], [found.rolls[row]])
+        (good,), (doubt,) = self._judge(again, ())
+        if not good or doubt > clear:
+            return False
+        found.replace_row(row, 0, again)
+        doubts[row] = doubt
+        return True

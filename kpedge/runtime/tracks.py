@@ -121,6 +121,19 @@ class Track:
         self.doubt += UPDATE * (doubt - self.doubt)
         self.last_look, self.look_s = look, time_s
 
+    def move(self, box: Floats, time_s: float, near: bool) -> None:
+        """Take its box in the next frame. Its motion is measured while no other face is near."""
+        x1, y1, x2, y2 = box.tolist()
+        self.box, self.side, self.seen_s, self.lost, self.near = box, x2 - x1, time_s, False, near
+        if near and self.free_s > -math.inf:
+            return
+        x, y, passed = (x1 + x2) / 2, (y1 + y2) / 2, time_s - self.free_s
+        if 0 < passed < MAX_AGE:
+            gain = passed / (passed + VELOCITY_S)
+            self.vx += gain * ((x - self.x) / passed - self.vx)
+            self.vy += gain * ((y - self.y) / passed - self.vy)
+        self.x, self.y, self.free_s = x, y, time_s
+
     def distance(self, x: float, y: float, time_s: float) -> tuple[float, float]:
         """How far a place is from the way that it is predicted to have taken since it was free, and how long that is,
         pixels.
