@@ -17,6 +17,7 @@ from kpedge.core.card import ModelCard
 from kpedge.core.errors import KpedgeError
 from kpedge.core.extras import installed
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, resolve_weights
+from kpedge.core.silence import silent
 from kpedge.evaluation.detection_metrics import average_precision, match
 from kpedge.evaluation.detection_report import LabelledFrame, find_in, load_frames
 from kpedge.evaluation.detections import LOWEST
@@ -166,7 +167,8 @@ def write_formats(weights: Path, folder: Path, name: str) -> tuple[dict[str, Pat
 def _can_read(backend: str, path: Path) -> bool:
     """Whether a backend opens a file that another one's format wrote; most do not."""
     try:
-        BACKENDS[backend](path, threads=1)
+        with silent():
+            BACKENDS[backend](path, threads=1)
     except Exception:  # noqa: BLE001 (runtimes raise what they like)
         return False
     return True
