@@ -4,7 +4,6 @@ Each has a process of its own, and all take turns, round after round, so that a 
 alike; what is compared are ratios within a round.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from kpedge.bench.worker import EAGER, Contestant, Worker
 from kpedge.core.card import Card
 from kpedge.core.errors import KpedgeError
 from kpedge.core.extras import importable, installed
+from kpedge.core.leftovers import temporary_folder
 from kpedge.export.export_format import ExportSource
 from kpedge.export.load import CHECKPOINT, ONNX, TORCHSCRIPT, format_of, open_eager, open_model
 from kpedge.export.parity import check_same_model
@@ -173,7 +173,7 @@ def bench_latency(
     with ExitStack() as stack:
         contestants = [] if weights is None else [Contestant(EAGER, weights)]
         if weights is not None and TORCHSCRIPT not in runnable.values():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kpedge-bench-")))
+            folder = stack.enter_context(temporary_folder())
             runnable = {_trace(weights, folder): TORCHSCRIPT, **runnable}
         for path, kind in sorted(runnable.items(), key=lambda item: item[1] != TORCHSCRIPT):
             if kind != CHECKPOINT:

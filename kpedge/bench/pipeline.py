@@ -6,7 +6,6 @@ alone, so that a machine whose speed drifts slows all alike; what is compared ar
 """
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -20,6 +19,7 @@ import numpy as np
 from kpedge.bench.clip import RATE, SIZE, FaceClip, Sway
 from kpedge.bench.detection_latency import REFERENCE
 from kpedge.core.errors import KpedgeError
+from kpedge.core.leftovers import temporary_folder
 from kpedge.core.model_zoo import resolve_model
 from kpedge.export.test_inputs import random_crops
 from kpedge.runtime.overlay import Layers, draw_overlay
@@ -117,8 +117,8 @@ def bench_pipeline(
     steps = {count: dict.fromkeys(ALL_STEPS, 0.0) for count in counts}
     found, ratios = dict.fromkeys(counts, 0), {count: list[float]() for count in counts}
     to_network = {count: list[float]() for count in counts}
-    with one_cv2_thread(), tempfile.TemporaryDirectory() as folder:
-        clips = {count: Path(folder) / f"{count}.avi" for count in counts}
+    with one_cv2_thread(), temporary_folder() as folder:
+        clips = {count: folder / f"{count}.avi" for count in counts}
         layouts = {count: FaceClip(count, side=FACE_SIDE, sway=Sway()) for count in counts}
         for count, path in clips.items():
             write_clip(path, layouts[count], warmup + frames)
@@ -241,8 +241,8 @@ def bench_load(seconds: float) -> Load:
     frames = max(2, round(seconds * RATE))
     trackers = (None, FaceTracker(pose=False), FaceTracker(pose=True))
     share, got = [], 0
-    with one_cv2_thread(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "1.avi"
+    with one_cv2_thread(), temporary_folder() as folder:
+        path = folder / "1.avi"
         write_clip(path, FaceClip(1, side=FACE_SIDE, sway=Sway()), frames)
         for tracker in trackers:
             used, began, got = time.process_time(), time.perf_counter(), 0

@@ -11,6 +11,7 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples, report_files, write_report
+from kpedge.core.leftovers import temporary_folder
 from kpedge.core.model_zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -173,8 +174,6 @@ def _bench_matrix(
     as_json: bool,
 ) -> None:
     """`kpedge bench --matrix`."""
-    import tempfile
-
     from kpedge.bench.matrix import bench_matrix
     from kpedge.bench.report import (
         machine_lines,
@@ -191,8 +190,8 @@ def _bench_matrix(
     targets = report_files(out, ("matrix.json", "matrix.md", "matrix.png"), force=force)
     head = measured_how(options, describe())
     rows, notes = [], []
-    with tempfile.TemporaryDirectory(prefix="kpedge-matrix-") as temporary:
-        folder = out or Path(temporary)
+    with temporary_folder() as temporary:
+        folder = out or temporary
         head["samples"] = f"accuracy on {data or 'synthetic faces'}, of detectors on {frames or 'synthetic frames'}"
         for model in models or released():
             with output.progress(f"{model}: rounds") as update:

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from kpedge.core.errors import ImageError
 from kpedge.core.geometry import Image
+from kpedge.core.leftovers import temporary_folder
 
 CHUNK_BYTES = 128 * 2**20
 """Most memory that frames decoded at a time take; one always may."""
@@ -29,8 +29,8 @@ def opencv_path(path: Path) -> Iterator[str]:
     try:
         text.encode()
     except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory() as folder:
-            link = Path(folder) / f"video{path.suffix.encode('ascii', 'ignore').decode()}"
+        with temporary_folder() as folder:
+            link = folder / f"video{path.suffix.encode('ascii', 'ignore').decode()}"
             link.symlink_to(path.absolute())
             yield str(link)
     else:

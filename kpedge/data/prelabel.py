@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from kpedge.core.errors import ImageError, OutputError
 from kpedge.core.faces import Face
 from kpedge.core.files import atomic_folder, real_path, write_json
 from kpedge.core.images import SUFFIXES, ImageFrame, write_image
+from kpedge.core.leftovers import temporary_folder
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
 from kpedge.data.convert import choose_paths
@@ -58,7 +59,8 @@ class Prelabels:
         self._left_out = 0
 
     def __enter__(self) -> Prelabels:
-        self._temporary = tempfile.TemporaryDirectory(prefix="kpedge-")
+        self._stack = contextlib.ExitStack()
+        self._folder = self._stack.enter_context(temporary_folder())
         return self
 
     def add(self, text: str, image: ImageFrame, faces: Sequence[Face]) -> None:
@@ -71,7 +73,7 @@ class Prelabels:
             self._files[name] = path
         else:
             name = str(Path(name).with_suffix(".jpg"))
-            self._files[name] = Path(self._temporary.name) / f"{len(self._files)}.jpg"
+            self._files[name] = self._folder / f"{len(self._files)}.jpg"
             write_image(self._files[name], image.image)
         real = [face for face in faces if len(face.keypoints)]
         self._faces[name] = real if FormatCapabilities.MANY_FACES in FORMATS[self._to].capabilities else real[:1]
@@ -79,7 +81,7 @@ class Prelabels:
         self._sizes[name] = (image.image.shape[1], image.image.shape[0])
 
     def __exit__(self, kind: type[BaseException] | None, _: object, trace: TracebackType | None) -> None:
-        with self._temporary:
+        with self._stack:
             if kind is None and self._files:
                 self._write()
 

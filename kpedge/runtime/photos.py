@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -14,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from kpedge.core.errors import ImageError, UsageError
 from kpedge.core.files import real_path
 from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, ImageFrame, read_frames
+from kpedge.core.leftovers import temporary_folder
 from kpedge.runtime.sources.addresses import mask_address, open_address, scheme_of
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def _read_video(text: str, notify: Notify, stdin: BinaryIO | None = None) -> Ite
 
 def _read_bytes(data: bytes, name: str) -> Iterator[ImageFrame]:
     """The images in the content of a file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image"
+    with temporary_folder() as folder:
+        path = folder / "image"
         path.write_bytes(data)
         try:
             yield from read_frames(path)
