@@ -29,11 +29,18 @@ from kpedge.runtime.smoothing import Smoothing, SmoothState, smooth
 from kpedge.runtime.tracks import (
     CHANGED,
     CLEAR,
+    JOINT_SEARCH,
     JUMPED,
     JUMPED_DIFFERENT,
+    KEEP_THRESHOLD,
     LOOK_INTERVAL,
     MAX_AGE,
+    MAX_ERROR,
+    MAX_ERROR_RATIO,
+    MAX_SCALE_CHANGE,
     SETTLED,
+    SMALLEST,
+    VELOCITY_S,
     Track,
     appearance,
     boxes_to_try,
@@ -54,21 +61,7 @@ DETECTION_INTERVAL = 1.0
 """Seconds between searches for new faces while others are tracked."""
 SHORT_INTERVAL = 0.1
 """The same while there is no face, or one is missing or doubtful."""
-KEEP_THRESHOLD = 0.5
-"""Share of the score threshold above which a tracked face stays one."""
-MAX_SCALE_CHANGE = 1.6
-"""Ratio of a face's sides in two consecutive frames, up to which it is the same."""
-SMALLEST = 8.0
-"""Side of the smallest face that is tracked, pixels."""
 DEFAULT_SMOOTHING = Smoothing()
-MAX_ERROR = 0.04
-"""Mean expected error of a face, in its side, above which a search checks it: a crop that is too small shows features
-that the model takes for others. In good videos it is about 0.02."""
-MAX_ERROR_RATIO = 1.5
-"""The same, in the validation error that the model's card states, if that is more: some models are less exact."""
-JOINT_SEARCH = 0.5
-"""Share of the detector's threshold from which on the joint score decides: on validation photos at 320 px recall was
-93.5 %, with a face in one of 134 background photos; with two thresholds in three."""
 STAGES = ("detect", "crop", "keypoints", "track", "smooth", "pose")
 """What a tracker times, in order."""
 
@@ -216,7 +209,7 @@ class FaceTracker:
         seen = self._identify(image, rows, found, doubts, tracked, predicted, near, time_s)
         self._doubtful = False
         for row, track in seen:
-            track.move(found.boxes[row], time_s, row in near)
+            _move(track, found.boxes[row], time_s, row in near)
             self._doubtful |= doubts[row] > self._max_error
         rows, tracks = [row for row, _ in seen], [track for _, track in seen]
         points, boxes = found.points, found.boxes
@@ -290,10 +283,8 @@ class FaceTracker:
     ) -> tuple[Candidates, list[bool], list[float], list[int]]:
         """Look for faces elsewhere than where tracked ones were found. A detected box that overlaps a tracked one less
         than it should is tried too, and takes its row if it is better. Boxes follow from the points of a first
-        prediction in what the detector found, and are nearer to those that the keypoint model was trained on.
-
-        Returns:
-            The candidates, with new ones at the end, what `_judge` says of them, and the rows that were taken.
+        prediction in what the detector found, and are nearer to those that the keypoint model was trained on. Gives the
+        candidates, with new ones at the end, what `_judge` says of them, and the rows that were taken.
         """
         joint = self._joint if self.predictor.threshold == self.predictor.model.card.threshold else None
         detections = self.detector(image)
@@ -386,13 +377,24 @@ class FaceTracker:
         return seen
 
     def _center(self, image: Image, found: Candidates, doubts: list[float], row: int, clear: float) -> bool:
-        """Repeat a prediction around its own box: after a cut, the crop lay where somebody else's face was. False if
-        the face is not seen clearly even so, as one that is partly hidden.
-        """
+        """Repeat a prediction around its own box, as after a cut to another face; whether it is seen clearly then."""
         again = self._predict(image, found.boxes[row : row + 1], [found.rolls[row]])
         (good,), (doubt,) = self._judge(again, ())
-        if not good or doubt > clear:
-            return False
-        found.replace_row(row, 0, again)
-        doubts[row] = doubt
-        return True
+        if good and doubt <= clear:
+            found.replace_row(row, 0, again)
+            doubts[row] = doubt
+        return good and doubt <= clear
+
+
+def _move(track: Track, box: Floats, time_s: float, near: bool) -> None:
+    """Give a track its box in the next frame. Its motion is measured while no other face is near."""
+    x1, y1, x2, y2 = box.tolist()
+    track.box, track.side, track.seen_s, track.lost, track.near = box, x2 - x1, time_s, False, near
+    if near and track.free_s > -math.inf:
+        return
+    x, y, passed = (x1 + x2) / 2, (y1 + y2) / 2, time_s - track.free_s
+    if 0 < passed < MAX_AGE:
+        gain = passed / (passed + VELOCITY_S)
+        track.vx += gain * ((x - track.x) / passed - track.vx)
+        track.vy += gain * ((y - track.y) / passed - track.vy)
+    track.x, track.y, track.free_s = x, y, time_s
