@@ -1,5 +1,6 @@
 """ExecuTorch, whose Python runtime needs PyTorch; on a device its C++ runtime is 1 MB."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ class ExecutorchModel(SingleInputModel):
         self._torch: Any = importable("torch", "executorch")
         self.card = card_of(path)
         try:
-            with silent():  # it prints what it reads about the processor
+            # It prints what it reads about the processor, and warns that its Python interface is experimental.
+            with silent(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 runtime: Any = importable("executorch.runtime", "executorch")
                 bindings: Any = importable("executorch.extension.pybindings.portable_lib", "executorch")
                 bindings._unsafe_reset_threadpool(threads)
