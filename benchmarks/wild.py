@@ -297,7 +297,7 @@ def face_row(frames: list[Frame], rule: Rule, smallest: float) -> dict[str, floa
     return {"ap": round(average_precision(matches), 3), **figures, **points_right}
 
 
-def fit(everything: dict[str, list[Frame]], detector_sha256: str) -> JointScore:
+def fit(everything: dict[str, list[Frame]], detector_sha256: str, main: str, background: str) -> JointScore:
     """Logistic regression over all candidates (faces of 16 px and more); then the constant so that at most `ALARMS` of
     the background photos have a face, and the rotated copies' score so that they add none beyond that.
     """
@@ -309,14 +309,14 @@ def fit(everything: dict[str, list[Frame]], detector_sha256: str) -> JointScore:
             matches = match([truth], smallest=0.0)
             features += [inputs(row) for row in rows[matches.box]]
             labels += matches.hit.tolist()
-            weights += [1.0 if name in (BACKGROUND, MAIN) else 0.5] * len(matches.box)
+            weights += [1.0 if name in (background, main) else 0.5] * len(matches.box)
     x, y, w = np.array(features), np.array(labels, dtype=float), np.array(weights)
     theta = np.zeros(x.shape[1])
     for _ in range(50):
         chance = 1 / (1 + np.exp(-x @ theta))
         hessian = (x * (w * chance * (1 - chance))[:, None]).T @ x + 1e-3 * np.eye(len(theta))
         theta += np.linalg.solve(hessian, x.T @ (w * (y - chance)) - 1e-3 * theta)
-    frames = everything[BACKGROUND]
+    frames = everything[background]
     upright, rotated = (
         np.sort([max((float(inputs(row) @ theta) for row in rows), default=-99.0) for rows in column])[::-1]
         for column in ([frame.upright for frame in frames], [frame.rotated for frame in frames])
@@ -356,6 +356,9 @@ def main() -> None:
     parser.add_argument("--split", choices=SPLITS, default="validation")
     parser.add_argument("--joint", help="JSON of a joint score")
     parser.add_argument("--fit", action="store_true", help="fit the joint score on these photos")
+    parser.add_argument("--main", default=MAIN, help="frames that are also darkened and rotated")
+    parser.add_argument("--background", default=BACKGROUND, help="frames without a face")
+    parser.add_argument("--sets", nargs="*", default=FACE_SETS, help="other frames")
     parser.add_argument("--write", type=Path, help="checkpoint whose card gets the fitted joint score")
     parser.add_argument("--only", choices=("points", "faces"))
     parser.add_argument("--out", type=Path)
@@ -369,27 +372,28 @@ def main() -> None:
     if options.only != "faces":
         document["points"] = keypoint_rows(keypoints, options.crops, options.split)
     if options.only != "points":
+        main, background = options.main, options.background
         pipeline = FacePipeline(
             KeypointPredictor(keypoints, threshold=0.0), FaceDetector(detector, threshold=LOWEST, side=SIDE)
         )
         everything: dict[str, list[Frame]] = {}
-        for name in (MAIN, *FACE_SETS, BACKGROUND):
+        for name in (main, *options.sets, background):
             source = open_frames(options.frames / name)
             if len(frames := source.frames(options.split)):
-                everything[name] = look_at(pipeline, source, frames, again=name == BACKGROUND)
-        source = open_frames(options.frames / MAIN)
+                everything[name] = look_at(pipeline, source, frames, again=name == background)
+        source = open_frames(options.frames / main)
         frames = source.frames(options.split)
         for light in (0.2, 0.1, 0.06):
-            everything[f"{MAIN}, brightness {light:g}"] = look_at(pipeline, source, frames, light=light, again=False)
+            everything[f"{main}, brightness {light:g}"] = look_at(pipeline, source, frames, light=light, again=False)
         for degrees in (60, 90, 120, 180):
             halves = (frames[::2], degrees), (frames[1::2], -degrees)
-            everything[f"{MAIN}, rotated by {degrees}"] = [
+            everything[f"{main}, rotated by {degrees}"] = [
                 one for some, angle in halves for one in look_at(pipeline, source, some, degrees=angle, again=True)
             ]
         joint = keypoints.card.joint
         if options.joint or options.fit:
             joint = JointScore.from_dict(json.loads(options.joint)) if options.joint else None
-            joint = rounded(joint or fit(everything, detector.card.weights_sha256))
+            joint = rounded(joint or fit(everything, detector.card.weights_sha256, main, background))
             document["joint"] = joint.to_dict()
             print(json.dumps(document["joint"]))
         rules = {"two thresholds": two_thresholds(detector, keypoints)}
@@ -397,9 +401,9 @@ def main() -> None:
             rules["joint score"] = joint_rule(joint)
         document["faces"] = {}
         for name, seen in everything.items():
-            smallest = 30.0 if name.startswith(MAIN) else 16.0
+            smallest = 30.0 if name.startswith(main) else 16.0
             title = f"{name}, {smallest:.0f} px and more"
-            if name == BACKGROUND:
+            if name == background:
                 title = f"background photos with a face, of {len(seen)}"
                 part = {rule: sum(bool(len(faces_of(one, how)[0])) for one in seen) for rule, how in rules.items()}
             else:

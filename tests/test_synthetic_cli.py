@@ -8,10 +8,11 @@ from kpedge.cli.main import main
 from kpedge.core.errors import DataError
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
+from kpedge.core.model_zoo import RENDERED_TERMS
 from kpedge.data.formats import read_format
 from kpedge.data.packed import open_set
 from kpedge.data.source import NOT_STATED, terms_of
-from kpedge.synthetic import TERMS, render_photo
+from kpedge.synthetic import render_photo
 from kpedge.synthetic.preview import synthetic_preview
 
 
@@ -58,8 +59,8 @@ def test_it_is_a_data_set_like_any_other(tmp_path, capsys):
     assert run(["data", "prepare", out, "--out", tmp_path / "prepared"], capsys)[0] == 0
     prepared = open_set(tmp_path / "prepared")
     assert len(prepared.boxes) >= 12
-    assert prepared.info["terms"] == TERMS, "nobody has to say whose the photos are"
-    assert terms_of(out / "background", NOT_STATED) == TERMS
+    assert prepared.info["terms"] == RENDERED_TERMS, "nobody has to say whose the photos are"
+    assert terms_of(out / "background", NOT_STATED) == RENDERED_TERMS
     assert terms_of(out, "mine") == "mine"
     assert terms_of(tmp_path, NOT_STATED) == NOT_STATED
     assert len(read_format(out / "background", FACES21, "background").background) == 2

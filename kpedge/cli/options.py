@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kpedge.cli import output
+from kpedge.core.model_zoo import FREE, LICENCES, RENDERED_TERMS
 from kpedge.runtime.registry import BACKENDS
 
 if TYPE_CHECKING:
@@ -53,6 +54,15 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads.", metavar="N", r
 Provider = Annotated[
     str,
     typer.Option(help="onnxruntime's execution provider: cpu, cuda, …, or auto.", rich_help_panel="Runtime"),
+]
+Licence = Annotated[
+    str,
+    typer.Option(
+        help=f"Released models that may be used: {' or '.join(LICENCES)}. {FREE}: those that were trained on rendered "
+        "photos alone, which anybody may use for anything.",
+        metavar="KIND",
+        rich_help_panel="Runtime",
+    ),
 ]
 Scheme = Annotated[str, typer.Option(help="Keypoint scheme of the labels.")]
 
@@ -132,22 +142,20 @@ SYNTHETIC_PHOTOS, SYNTHETIC_FRAMES = 4000, 1000
 def synthetic_set(run_folder: Path) -> PreparedSet:
     """Synthetic faces, for whoever gives no data: rendered and prepared below `run_folder` the first time."""
     from kpedge.data.preparation import PrepareOptions
-    from kpedge.synthetic import TERMS
 
     photos = _synthetic_photos(run_folder, SYNTHETIC_PHOTOS)
-    return prepared_set(photos, run_folder, PrepareOptions(name="synthetic faces", terms=TERMS))
+    return prepared_set(photos, run_folder, PrepareOptions(name="synthetic faces", terms=RENDERED_TERMS))
 
 
 def synthetic_frames(run_folder: Path) -> list[FrameSet]:
     """The same for the detector: frames with faces, and frames without."""
     from kpedge.data.preparation import FrameOptions
-    from kpedge.synthetic import TERMS
 
     photos = _synthetic_photos(run_folder, SYNTHETIC_FRAMES, frames=True)
-    sets = [frame_set(photos, run_folder, FrameOptions(name="synthetic frames", terms=TERMS))]
+    sets = [frame_set(photos, run_folder, FrameOptions(name="synthetic frames", terms=RENDERED_TERMS))]
     background = photos / "background"
     if background.is_dir():
-        options = FrameOptions(name="synthetic frames without faces", terms=TERMS)
+        options = FrameOptions(name="synthetic frames without faces", terms=RENDERED_TERMS)
         sets.append(frame_set(background, run_folder, options, label_format="background"))
     return sets
 

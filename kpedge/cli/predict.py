@@ -18,13 +18,14 @@ from kpedge.cli.options import (
     Features,
     Focal,
     Force,
+    Licence,
     Provider,
     Threads,
     examples,
     parse_box,
     with_outputs,
 )
-from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.core.text import format_count
 from kpedge.runtime.sinks.outputs import OUTPUTS, OutputContext
 
@@ -156,6 +157,7 @@ def predict(
             min=1, help="Processes that photos are shared among; one per core.", metavar="N", rich_help_panel="Runtime"
         ),
     ] = 1,
+    licence: Licence = ANY,
     threads: Threads = 1,
     provider: Provider = "cpu",
     backend: Backend = "auto",
@@ -200,6 +202,7 @@ def predict(
     search: dict[str, Any] = {"threshold": threshold}
     if searching:
         search |= {"max_side": max_side, "rotations": rotations}
+    model, detector = licensed(model, licence), licensed(detector, licence)
     finder = Finder(model, detector, settings, search, boxes, [parse_box(text) for text in box or ()], keep_rejected)
     scheme, find, named = finder.open()
     found = list(dict.fromkeys(found or named))

@@ -9,8 +9,8 @@ import typer
 
 from kpedge import PIXEL_LIMIT
 from kpedge.cli import output
-from kpedge.cli.options import Backend, Provider, Threads, examples
-from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from kpedge.cli.options import Backend, Licence, Provider, Threads, examples
+from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.runtime.service.limits import Limits
 
 LIMITS = "Limits"
@@ -73,6 +73,7 @@ def serve(
     workers: Annotated[
         int, typer.Option(min=1, help="Photos at a time, each in a thread.", metavar="N", rich_help_panel="Runtime")
     ] = DEFAULTS.workers,
+    licence: Licence = ANY,
     threads: Threads = 1,
     provider: Provider = "cpu",
     backend: Backend = "auto",
@@ -97,7 +98,8 @@ def serve(
     from kpedge.runtime.service.app import FaceService
 
     def load() -> FacePipeline:
-        return FacePipeline(model, detector, max_side=max_side, threads=threads, provider=provider, backend=backend)
+        names = licensed(model, licence), licensed(detector, licence)
+        return FacePipeline(*names, max_side=max_side, threads=threads, provider=provider, backend=backend)
 
     limits = Limits(max_bytes=max_bytes, max_pixels=max_pixels, queue=queue, rate=rate, workers=workers)
     service = FaceService(load, limits)

@@ -27,6 +27,12 @@ def synth(
     out: Annotated[Path, typer.Option(help="Folder for the photos and their label.txt.")],
     count: Annotated[int, typer.Option(min=1, help="Photos with faces.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same photos.")] = 0,
+    wild: Annotated[
+        bool,
+        typer.Option(
+            "--wild", help="Heads turned by up to 90 degrees, masks, dark glasses, and in frames larger faces."
+        ),
+    ] = False,
     frames: Annotated[
         bool,
         typer.Option("--frames", help="Whole frames with none to six faces, instead of a face or two that fill them."),
@@ -49,7 +55,7 @@ def synth(
         check_format(preview)
     with output.progress("rendering") as update:
         report = write_synthetic(
-            out, count, seed=seed, frames=frames, background=background, force=force, progress=update
+            out, count, seed=seed, frames=frames, background=background, wild=wild, force=force, progress=update
         )
     least, median, largest = report.boxes_px
     without = f", and {report.background:,} without a face in {report.path / 'background'}" if report.background else ""
@@ -58,7 +64,7 @@ def synth(
         f"boxes of {least:.0f} to {largest:.0f} px, median {median:.0f}{without}"
     )
     if preview is not None:
-        write_image(preview, synthetic_preview(seed, faces, photos=count, frames=frames))
+        write_image(preview, synthetic_preview(seed, faces, photos=count, frames=frames, wild=wild))
         record_output(preview)
         output.say(f"preview: {preview}")
     output.result(str(report.path))

@@ -13,8 +13,19 @@ import typer
 from typer.core import TyperCommand
 
 from kpedge.cli import output
-from kpedge.cli.options import OUTPUT_PANEL, Backend, Features, Focal, Force, Provider, Threads, examples, with_outputs
-from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from kpedge.cli.options import (
+    OUTPUT_PANEL,
+    Backend,
+    Features,
+    Focal,
+    Force,
+    Licence,
+    Provider,
+    Threads,
+    examples,
+    with_outputs,
+)
+from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.runtime.sinks.outputs import DEFAULT_ADDRESS, OUTPUTS, OutputContext
 
 if TYPE_CHECKING:
@@ -180,6 +191,7 @@ def webcam(
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Mirror the displayed image.", rich_help_panel="Window")
     ] = False,
+    licence: Licence = ANY,
     threads: Threads = 1,
     provider: Provider = "cpu",
     backend: Backend = "auto",
@@ -204,8 +216,8 @@ def webcam(
     if (serve_token is not None or serve_token_file is not None) and not (outputs["serve"] or outputs["websocket"]):
         raise UsageError("--serve-token is for a preview", "add --serve or --websocket")
     tracker = FaceTracker(
-        model,
-        detector,
+        licensed(model, licence),
+        licensed(detector, licence),
         max_side=max_side,
         threshold=threshold,
         threads=threads,

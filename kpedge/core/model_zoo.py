@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from kpedge.core.errors import ModelError
+from kpedge.core.errors import ModelError, UsageError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _SHIPPED = _PACKAGE / "_shipped"
@@ -13,6 +14,13 @@ _CHECKOUT = _PACKAGE.parent
 
 DEFAULT_MODEL = "stage3"
 DEFAULT_DETECTOR = "detector"
+ANY, FREE = "any", "free"
+LICENCES = (ANY, FREE)
+"""Which released models may be chosen: any, or those that were trained on rendered photos alone."""
+FREE_SUFFIX = "-synthetic"
+"""Ending of the name of a released model that is free, after the name of the one that it stands in for."""
+RENDERED_TERMS = "rendered by kpedge; they show nobody"
+"""The terms of photos that kpedge rendered."""
 BEST = "best.pt"
 """The best checkpoint of a run folder."""
 CARD_FILE = "kpedge-card.json"
@@ -50,13 +58,40 @@ def released() -> list[str]:
 
 def released_keypoint_models(scheme: str = "") -> list[str]:
     """Names of the released models that find keypoints in a crop; with `scheme`, those of that keypoint scheme."""
-    names = [name for name in released() if name != DEFAULT_DETECTOR]
-    return [name for name in names if not scheme or _scheme(name) == scheme]
+    names = [name for name in released() if not name.startswith(DEFAULT_DETECTOR)]
+    return [name for name in names if not scheme or _card(name)["keypoints"]["name"] == scheme]
 
 
-def _scheme(name: str) -> str:
-    card = json.loads((models_folder() / f"{name}.json").read_text(encoding="utf-8"))
-    return str(card["keypoints"]["name"])
+def is_free(name: str) -> bool:
+    """Whether a released model was trained from scratch on photos that kpedge rendered, so that anybody may use it."""
+    training = _card(name)["training"]
+    return training["start"] is None and all(photos["terms"] == RENDERED_TERMS for photos in training["sets"])
+
+
+def licensed(name: str | Path, licence: str) -> str:
+    """The name of the model to use in place of `name` where only free ones may be: its own, where it is a file or free.
+
+    Args:
+        name: as of `resolve_model`.
+        licence: one of `LICENCES`.
+
+    Raises:
+        UsageError: there is no such licence, or no free model to use instead.
+    """
+    if licence not in LICENCES:
+        raise UsageError(f"licence {licence!r} is not known", f"choose from {', '.join(LICENCES)}")
+    name = str(name)
+    if licence == ANY or name not in released() or is_free(name):
+        return name
+    if f"{name}{FREE_SUFFIX}" in released():
+        return f"{name}{FREE_SUFFIX}"
+    free = ", ".join(one for one in released() if is_free(one))
+    raise UsageError(f"{name}: trained on photos that do not allow any use", f"free models: {free or 'none'}")
+
+
+def _card(name: str) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((models_folder() / f"{name}.json").read_text(encoding="utf-8"))
+    return card
 
 
 def resolve_model(name: str | Path, suffix: str = ".onnx") -> Path:

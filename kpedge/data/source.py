@@ -14,6 +14,7 @@ import numpy as np
 from kpedge.core.boxes import FACE, HEAD, POINTS, box_of_points, to_convention
 from kpedge.core.errors import DataError, ImageError
 from kpedge.core.geometry import MIN_SIDE, Box
+from kpedge.core.model_zoo import RENDERED_TERMS
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.face_shape import Finding
 from kpedge.data.findings import find_implausible
@@ -25,8 +26,6 @@ from kpedge.data.rows import is_file
 
 NOT_STATED = "not stated"
 """Terms of photos if none are stated."""
-TERMS = "rendered by kpedge; they show nobody"
-"""Terms of photos that kpedge rendered."""
 RECORD = "synthetic.json"
 """File in a folder of photos that kpedge rendered."""
 BACKGROUND_FOLDER = "background"
@@ -38,7 +37,7 @@ Progress = Callable[[int, int], None]
 def terms_of(source: Path, terms: str) -> str:
     """The terms of a folder's photos: those given, or for photos that kpedge rendered its own."""
     root = source.parent if source.name == BACKGROUND_FOLDER else source
-    return TERMS if terms == NOT_STATED and (root / RECORD).is_file() else terms
+    return RENDERED_TERMS if terms == NOT_STATED and (root / RECORD).is_file() else terms
 
 
 @dataclass(frozen=True, slots=True)

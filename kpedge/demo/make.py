@@ -16,7 +16,7 @@ from kpedge.core.files import write_bytes, write_json, write_text
 from kpedge.core.geometry import Image
 from kpedge.core.images import figure_png
 from kpedge.core.machine import describe
-from kpedge.core.model_zoo import DEFAULT_MODEL, released_keypoint_models, resolve_model, sample_folder
+from kpedge.core.model_zoo import DEFAULT_MODEL, RENDERED_TERMS, released_keypoint_models, resolve_model, sample_folder
 from kpedge.data.packed import PreparedSet, open_set
 from kpedge.data.preparation import PrepareOptions, prepare
 from kpedge.demo.settings import NAME, RECIPE, DemoSettings
@@ -29,7 +29,6 @@ from kpedge.export.registry import DEFAULT_FORMATS
 from kpedge.export.verification import FileCheck, verify
 from kpedge.runtime.keypoints import CropModel, keypoint_model
 from kpedge.runtime.sessions import OnnxModel
-from kpedge.synthetic import TERMS
 from kpedge.training.loop import train
 from kpedge.training.task import TrainResult
 
@@ -39,7 +38,7 @@ Progress = Callable[..., None]
 
 def prepare_faces(photos: Path, out: Path, settings: DemoSettings, progress: Progress) -> PreparedSet:
     """Split the photos and pack their faces, with one crop without a face a photo."""
-    options = PrepareOptions(name="synthetic faces", terms=TERMS, seed=settings.seed, negatives=1)
+    options = PrepareOptions(name="synthetic faces", terms=RENDERED_TERMS, seed=settings.seed, negatives=1)
     prepare(photos, out, options, progress=progress)
     return open_set(out)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from kpedge.core.faces import Face, ImageFaces
-from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.features import add_features, add_poses
 from kpedge.runtime.inputs import to_image
@@ -94,6 +94,7 @@ def load(
     features: bool = False,
     focal: float | None = None,
     rotations: bool = True,
+    licence: str = ANY,
 ) -> FaceModel:
     """Load a keypoint model and a detector. The arguments are those of `kpedge predict`.
 
@@ -109,6 +110,7 @@ def load(
         features: compute `Face.features`, and poses for them.
         focal: the camera's focal length, pixels; None for that of an image whose longer side spans 60 degrees.
         rotations: search images without a face again, rotated by 90, 180 and 270 degrees.
+        licence: "free" takes the released models that were trained on rendered photos alone, which anybody may use.
 
     Raises:
         ModelError: there is no such model, or it cannot be used.
@@ -123,8 +125,8 @@ def load(
     """
     return FaceModel(
         FacePipeline(
-            model,
-            detector,
+            licensed(model, licence),
+            licensed(detector, licence),
             max_side=max_side,
             threshold=threshold,
             threads=threads,

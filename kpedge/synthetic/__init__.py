@@ -4,13 +4,11 @@ From a seed and a number follows a photo; nothing is read, nothing is learnt. do
 and how well models trained on them do.
 """
 
-from kpedge.data.source import TERMS
 from kpedge.synthetic.scene import SyntheticFace, SyntheticPhoto, render_photo
 from kpedge.synthetic.write import SYNTHETIC_FORM, SyntheticReport, write_synthetic
 
 __all__ = [
     "SYNTHETIC_FORM",
-    "TERMS",
     "SyntheticFace",
     "SyntheticPhoto",
     "SyntheticReport",

@@ -14,7 +14,7 @@ _TILE = 160
 
 
 def synthetic_preview(
-    seed: int, count: int, *, photos: int | None = None, frames: bool = False, columns: int = 8
+    seed: int, count: int, *, photos: int | None = None, frames: bool = False, wild: bool = False, columns: int = 8
 ) -> Image:
     """The largest face of each of the first photos of a set, cropped as for training, every other one with its points;
     under each its seed and its photo's number.
@@ -24,6 +24,7 @@ def synthetic_preview(
         count: most faces.
         photos: how many photos the set has; None for as many as it takes.
         frames: faces of whole frames.
+        wild: see `render_photo`.
         columns: faces a row.
 
     Returns:
@@ -36,7 +37,7 @@ def synthetic_preview(
     captions: list[str] = []
     number = 0
     while len(tiles) < count and (photos is None or number < photos):
-        photo = render_photo(seed, number, frame=frames)
+        photo = render_photo(seed, number, frame=frames, wild=wild)
         caption, number = f"{seed}/{number}", number + 1
         if not photo.faces:
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from kpedge.core.boxes import box_of_points
 from kpedge.core.faces import Pose
 from kpedge.core.geometry import Image, Points
+from kpedge.core.keypoints import FACES21
+from kpedge.data.accessories import draw_accessory
 from kpedge.synthetic.accessories import occlude
 from kpedge.synthetic.background import draw_background, draw_body
 from kpedge.synthetic.lens import develop, expose
@@ -28,6 +30,8 @@ networks shows 33.
 """
 
 
+TURNED, COVERED = 0.3, 0.3
+"""Share of heads in the wild that are turned by any angle, and of those with a mask or dark glasses."""
 LEVEL = 2.0
 """Pitch, degrees, that `kpedge.runtime.pose` gives for this head when it is not turned: 0 is a definition."""
 
@@ -60,7 +64,9 @@ class SyntheticPhoto:
     faces: tuple[SyntheticFace, ...]
 
 
-def render_photo(seed: int, number: int, *, frame: bool = False, background: bool = False) -> SyntheticPhoto:
+def render_photo(
+    seed: int, number: int, *, frame: bool = False, background: bool = False, wild: bool = False
+) -> SyntheticPhoto:
     """A photo: a function of its arguments alone, whatever else is drawn before or after.
 
     Args:
@@ -69,14 +75,15 @@ def render_photo(seed: int, number: int, *, frame: bool = False, background: boo
         frame: a whole frame, 320x240 to 640x480, with up to six faces; otherwise a photo of one face or two that fills
             much of it.
         background: no face at all.
+        wild: heads turned by up to 90 degrees, masks and dark glasses, and frames with faces as high as the frame.
     """
     rng = np.random.default_rng((seed, number))
     if frame:
-        return _frame(rng, background)
-    return _close(rng, background)
+        return _frame(rng, background, wild)
+    return _close(rng, background, wild)
 
 
-def _close(rng: np.random.Generator, background: bool) -> SyntheticPhoto:
+def _close(rng: np.random.Generator, background: bool, wild: bool) -> SyntheticPhoto:
     """A photo of one face, now and then of two."""
     size = float(np.exp(np.clip(rng.normal(math.log(80), 0.46), math.log(13), math.log(150))))
     width, height = (int(np.clip(size * rng.uniform(1.7, 3.2), 48, 420)) for _ in range(2))
@@ -90,27 +97,29 @@ def _close(rng: np.random.Generator, background: bool) -> SyntheticPhoto:
             aside = x + rng.choice((-1, 1)) * size * rng.uniform(1.05, 1.5)
             other = size * rng.uniform(0.55, 0.95)
             if 0.3 * other < aside < width - 0.3 * other:
-                faces.append(_place(image, rng, (aside, y + (rng.normal(0, 0.12) - 0.1) * size), other))
-        faces.append(_place(image, rng, (x, y), size))
+                faces.append(_place(image, rng, (aside, y + (rng.normal(0, 0.12) - 0.1) * size), other, wild))
+        faces.append(_place(image, rng, (x, y), size, wild))
     image = develop(image, rng, size, coarse=0.12)
     return SyntheticPhoto(image, tuple(faces))
 
 
-def _frame(rng: np.random.Generator, background: bool) -> SyntheticPhoto:
+def _frame(rng: np.random.Generator, background: bool, wild: bool) -> SyntheticPhoto:
     """A whole frame, with up to six faces."""
     width, height = ((320, 240), (400, 300), (480, 360), (640, 480), (640, 360), (360, 480))[int(rng.integers(6))]
     image = draw_background(rng, height, width)
     count = 0 if background else int(rng.choice((0, 1, 2, 3, 4, 6), p=(0.08, 0.42, 0.22, 0.13, 0.10, 0.05)))
     faces: list[SyntheticFace] = []
     taken: list[tuple[float, float, float]] = []
-    usual = math.exp(rng.uniform(math.log(18), math.log(0.42 * height)))
-    sizes = sorted(min(usual * math.exp(rng.normal(0, 0.3)), 0.5 * height) for _ in range(count))
+    usual, most = (0.8, 0.95) if wild else (0.42, 0.5)
+    usual = math.exp(rng.uniform(math.log(18), math.log(usual * height)))
+    sizes = sorted(min(usual * math.exp(rng.normal(0, 0.3)), most * height) for _ in range(count))
     for size in sizes:
         for _ in range(12):
-            x, y = rng.uniform(0.3 * size, width - 0.3 * size), rng.uniform(0.5 * size, height - 0.4 * size)
+            x = _between(rng, 0.3 * size, width - 0.3 * size)
+            y = _between(rng, 0.5 * size, height - 0.4 * size)
             if all(_apart((x, y, size), other) for other in taken):
                 taken.append((x, y, size))
-                faces.append(_place(image, rng, (x, y), max(size, 12.0)))
+                faces.append(_place(image, rng, (x, y), max(size, 12.0), wild))
                 break
     image = develop(image, rng, sizes[-1] if sizes else 60.0)
     return SyntheticPhoto(image, tuple(faces))
@@ -128,9 +137,13 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
     return float(rng.uniform(low, high)) if high > low else (low + high) / 2
 
 
-def _place(image: Image, rng: np.random.Generator, middle: tuple[float, float], size: float) -> SyntheticFace:
+def _place(
+    image: Image, rng: np.random.Generator, middle: tuple[float, float], size: float, wild: bool
+) -> SyntheticFace:
     """Draw a person into a photo, whose face's box has about the given side and middle; `image` is drawn into."""
     person, view, lamps = draw_person(rng), draw_view(rng), draw_light(rng)
+    if wild and rng.random() < TURNED:
+        view = replace(view, yaw=float(rng.uniform(-90, 90)))
     wanted = size / BOX_SIDE
     scale = min(max(wanted, SMALLEST), LARGEST)
     portrait = draw_portrait(person, view, lamps, scale, rng)
@@ -150,7 +163,24 @@ def _place(image: Image, rng: np.random.Generator, middle: tuple[float, float], 
     points = portrait.points * zoom + shift
     if rng.random() < 0.10:
         occlude(image, rng, points, zoom * scale)
+    if wild and rng.random() < COVERED:
+        _cover(image, rng, points)
     return SyntheticFace(box_of_points(points), points, _pose(view))
+
+
+def _cover(image: Image, rng: np.random.Generator, points: Points) -> None:
+    """Draw a mask or dark glasses onto a face; `image` is drawn into."""
+    box = box_of_points(points)
+    half = (box[2] - box[0]) / 2
+    left, top = np.floor((box[:2] + box[2:]) / 2 - 1.5 * half).astype(int).tolist()
+    side = math.ceil(3 * half)
+    x, y, right, bottom = max(left, 0), max(top, 0), min(left + side, image.shape[1]), min(top + side, image.shape[0])
+    if x >= right or y >= bottom:
+        return
+    inside = slice(y - top, bottom - top), slice(x - left, right - left)
+    region = np.zeros((side, side, 3), np.uint8)
+    region[inside] = image[y:bottom, x:right]
+    image[y:bottom, x:right] = draw_accessory(region, points - (left, top), FACES21, rng)[inside]
 
 
 def _pose(view: View) -> Pose:

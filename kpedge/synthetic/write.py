@@ -63,6 +63,7 @@ def write_synthetic(
     seed: int = 0,
     frames: bool = False,
     background: int = 0,
+    wild: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SyntheticReport:
@@ -80,6 +81,7 @@ def write_synthetic(
             folder `background`.
         background: further photos without a face, in the folder `background`: a data set of its own, of the format
             background.
+        wild: see `render_photo`.
         force: replace a folder that is there.
         progress: called with (done, of how many).
 
@@ -104,6 +106,7 @@ def write_synthetic(
         "seed": seed,
         "count": count,
         "background": background,
+        **({"wild": True} if wild else {}),
     }
     total = count + background
     folder = make_folder(real_path(out).with_name(f".{real_path(out).name}.partial"))
@@ -111,7 +114,7 @@ def write_synthetic(
         done = _resume(folder, plan)
         with (folder / JOURNAL).open("a") as journal:
             for number in range(len(done), total):
-                done.append(_write_photo(folder, number, seed=seed, count=count, frames=frames))
+                done.append(_write_photo(folder, number, seed=seed, count=count, frames=frames, wild=wild))
                 journal.write(json.dumps(done[-1]) + "\n")
                 journal.flush()
                 if progress is not None:
@@ -145,11 +148,11 @@ def _resume(folder: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
     return whole[1:]
 
 
-def _write_photo(folder: Path, number: int, *, seed: int, count: int, frames: bool) -> dict[str, Any]:
+def _write_photo(folder: Path, number: int, *, seed: int, count: int, frames: bool, wild: bool) -> dict[str, Any]:
     """Render and write a photo of the set; its label rows, and the sides of its boxes in pixels."""
     without = number >= count
     index = _BACKGROUND_FROM + number - count if without else number
-    photo = render_photo(seed, index, frame=frames, background=without)
+    photo = render_photo(seed, index, frame=frames, background=without, wild=wild)
     name = f"{number - count if without else number:06}.jpg"
     if not photo.faces:
         name = f"{BACKGROUND_FOLDER}/{'' if without else 'frame'}{name}"
