@@ -79,3 +79,23 @@ python "$HERE/benchmarks/wild.py" runs/detector-b/best.pt stage3.pt --frames $SE
   --fit --write stage3.pt --out wild.json
 $K export stage3.pt --name stage3 --out export --data $SETS/crops/faces21
 $K export runs/detector-b/best.pt --name detector --out export $(for name in faces21 facemask portraits noface; do echo --data $SETS/frames/$name; done)
+
+# The models of rendered photos alone. The detector's first phase was stopped after 13 of its 30 epochs.
+synth() { local name=$1 count=$2 seed=$3; shift 3; $K data synth --out "$name" --count "$count" --seed "$seed" "$@"; }
+synth free-frames 3600 12 --frames --background 700
+synth wild-frames 5000 21 --frames --background 700 --wild
+synth free-photos 12000 1 --background 900
+synth wild-photos 12000 22 --background 700 --wild
+free() { local kind=$1 name=$2 folder=$3; shift 3; "$kind" "$name" "$folder" --test 0 "$@"; }
+for name in free wild; do
+  free frames $name $name-frames --validation 0.05
+  free frames $name-background $name-frames/background --format background --validation 0.05
+  free crops $name $name-photos --negatives 2 --validation 0.04
+  free crops $name-background $name-photos/background --format background
+done
+synthetic() { local run=$1 sets=$2; shift 2
+  $K train detector $(for name in $sets; do echo --data $SETS/frames/$name; done) --out "runs/detector-synthetic-$run" --schedule cosine \
+    --brighten --roll 140 --roll-exponent 2.5 --dark 0.2 --blur 1.3 --precision bfloat16 --threads 1 "$@"; }
+synthetic a "free free-background" --epochs 30 --lr 4e-3 --validate 5
+synthetic b "free wild free-background wild-background" --init-from runs/detector-synthetic-a/last.pt --epochs 14 --lr 3e-3 \
+  --background-weight 1.5 --validate 3

@@ -6,6 +6,10 @@ import re
 import pytest
 from conftest import ROOT
 
+from kpedge.core.errors import UsageError
+from kpedge.core.model_zoo import is_free, licensed, released
+
+FREE = ["detector-synthetic", "stage3-synthetic"]
 WEIGHTS = (ROOT / "LICENSE-weights.txt").read_text()
 
 
@@ -18,7 +22,11 @@ def test_the_metadata_names_both_licences_and_their_files():
     assert "LICENSE-weights.txt" in (ROOT / "NOTICE").read_text()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "export").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted((ROOT / "export").glob("*.json")) if path.stem not in FREE],
+    ids=lambda path: path.stem,
+)
 def test_every_training_set_of_a_released_model_is_named_with_its_terms(path):
     card = json.loads(path.read_text())
     training = card.get("card", card)["training"]
@@ -27,3 +35,27 @@ def test_every_training_set_of_a_released_model_is_named_with_its_terms(path):
         assert one["terms"] in line
         assert path.stem in line
         assert f"{one['name']}" in (ROOT / "docs" / "licences.md").read_text()
+
+
+def test_models_for_any_use_saw_rendered_photos_alone():
+    assert [name for name in released() if is_free(name)] == FREE
+    covered, free = (
+        re.search(pattern, WEIGHTS, re.DOTALL)[1] for pattern in ("kpedge: (.*?)\\(", "covered are (.*?):")
+    )
+    assert all((name in covered) == (name not in FREE) for name in re.findall(r"[\w-]+", covered))
+    assert all(name in free for name in FREE)
+
+
+def test_a_licence_chooses_models_and_refuses_those_without_a_free_counterpart(tmp_path):
+    assert licensed("stage3", "any") == "stage3"
+    assert [licensed(name, "free") for name in ("stage3", "detector", "stage3-synthetic")] == [
+        "stage3-synthetic",
+        "detector-synthetic",
+        "stage3-synthetic",
+    ]
+    own = str(tmp_path / "stage3")
+    assert licensed(own, "free") == own, "a file of one's own"
+    with pytest.raises(UsageError, match="stage3-68"):
+        licensed("stage3-68", "free")
+    with pytest.raises(UsageError, match="gratis"):
+        licensed("stage3", "gratis")

@@ -47,6 +47,23 @@ def upright(points):
     return np.stack([flat.real, flat.imag], axis=-1)
 
 
+def test_in_the_wild_heads_turn_by_any_angle_and_faces_are_covered_or_large():
+    drawn = [render_photo(SEED, number, wild=True) for number in range(60)]
+    assert max(abs(face.pose.yaw) for one in drawn for face in one.faces) > 80
+    assert max(abs(face.pose.yaw) for face in faces()) < 80
+    frames = [render_photo(SEED, number, frame=True, wild=True) for number in range(25)]
+    shares = [(face.box[3] - face.box[1]) / one.image.shape[0] for one in frames for face in one.faces]
+    assert max(shares) > 0.6
+    covered = sum(not np.array_equal(one.image, with_accessories_off(number)) for number, one in enumerate(drawn[:12]))
+    assert 0 < covered < 12
+
+
+def with_accessories_off(number):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kpedge.synthetic.scene.draw_accessory", lambda image, *_: image)
+        return render_photo(SEED, number, wild=True).image
+
+
 def grey_at(image, point):
     grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (0, 0), 1.0)
     x, y = np.round(point).astype(int)

@@ -63,9 +63,13 @@ def released_keypoint_models(scheme: str = "") -> list[str]:
 
 
 def is_free(name: str) -> bool:
-    """Whether a released model was trained from scratch on photos that kpedge rendered, so that anybody may use it."""
+    """Whether a released model, and what its training started from, saw no photos but those that kpedge rendered."""
     training = _card(name)["training"]
-    return training["start"] is None and all(photos["terms"] == RENDERED_TERMS for photos in training["sets"])
+    while training is not None:
+        if any(photos.get("terms") != RENDERED_TERMS for photos in training.get("sets") or [{}]):
+            return False
+        training = training["start"]
+    return True
 
 
 def licensed(name: str | Path, licence: str) -> str:
