@@ -99,3 +99,15 @@ synthetic() { local run=$1 sets=$2; shift 2
 synthetic a "free free-background" --epochs 30 --lr 4e-3 --validate 5
 synthetic b "free wild free-background wild-background" --init-from runs/detector-synthetic-a/last.pt --epochs 14 --lr 3e-3 \
   --background-weight 1.5 --validate 3
+$K train stage3 --data $SETS/crops/free --extra-data $SETS/crops/wild --extra-data $SETS/crops/free-background \
+  --extra-data $SETS/crops/wild-background --out runs/stage3-synthetic --epochs 26 --schedule cosine --lr 4e-3 --extra-ratio 1 \
+  --negatives 0.5 --roll 65 --roll-exponent 4 --scale 0.13 --shift 0.11 --jitter-exponent 4 --dark 0.08 --occlusion 0.15 --blur 1.2 \
+  --downscale 0.25 --precision bfloat16 --threads 1
+# The joint score of rendered frames, with an operating point for photos that show nobody.
+synth fit-frames 250 33 --frames --wild
+free frames fit fit-frames --validation 0.99
+python "$HERE/benchmarks/wild.py" runs/detector-synthetic-b/best.pt runs/stage3-synthetic/best.pt --frames $SETS/frames --crops $SETS/crops \
+  --only faces --fit --main fit --background noface --sets --write runs/stage3-synthetic/best.pt
+$K export runs/stage3-synthetic/best.pt --name stage3-synthetic --out export --data $SETS/crops/faces21
+$K export runs/detector-synthetic-b/best.pt --name detector-synthetic --out export \
+  $(for name in faces21 facemask portraits noface; do echo --data $SETS/frames/$name; done)

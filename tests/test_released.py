@@ -10,12 +10,14 @@ import pytest
 from conftest import ROOT, SAMPLE
 from torch import nn
 
+import kpedge
 from kpedge.core.geometry import iou
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES5, FACES21, convert_points
 from kpedge.core.model_zoo import (
     DEFAULT_DETECTOR,
     DEFAULT_MODEL,
+    RENDERED_TERMS,
     models_folder,
     released,
     released_keypoint_models,
@@ -36,9 +38,9 @@ FACES21_TERMS = "course data, research use"
 
 
 def test_the_released_models_are_complete():
-    assert NAMES == ["detector", "stage1", "stage2", "stage3", "stage3-68"]
+    assert NAMES == ["detector", "detector-synthetic", "stage1", "stage2", "stage3", "stage3-68", "stage3-synthetic"]
     assert (DEFAULT_MODEL, DEFAULT_DETECTOR) == ("stage3", "detector")
-    assert KEYPOINT_NAMES == ["stage1", "stage2", "stage3", "stage3-68"]
+    assert KEYPOINT_NAMES == ["stage1", "stage2", "stage3", "stage3-68", "stage3-synthetic"]
     assert models_folder() == ROOT / "export"
     files = {path.name for path in models_folder().iterdir() if path.is_file()}
     assert files == {
@@ -63,10 +65,9 @@ def test_released_files_are_verified(name):
     assert all(check.card_matches for check in checks)
     card = json.loads((models_folder() / f"{name}.json").read_text())
     first = card["training"]["sets"][0]
-    wanted = (
-        ("helen_afw68", "iBUG 300-W annotations, research only") if name == "stage3-68" else ("faces21", FACES21_TERMS)
-    )
-    assert (first["name"], first["terms"]) == wanted
+    others = {"stage3-68": ("helen_afw68", "iBUG 300-W annotations, research only")}
+    others |= dict.fromkeys(("stage3-synthetic", "detector-synthetic"), ("synthetic", RENDERED_TERMS))
+    assert (first["name"], first["terms"]) == others.get(name, ("faces21", FACES21_TERMS))
     if name in KEYPOINT_NAMES:
         assert card["accuracy"]["test"]["faces"] == (129 if name == "stage3-68" else 363)
     assert {row.inputs for check in checks for row in check.rows} == {"random"}
@@ -122,6 +123,17 @@ def test_the_recorded_figures_keep_what_is_promised():
     recorded = json.loads((ROOT / "benchmarks" / "results" / "stages.json").read_text())["models"]
     assert recorded["stage3"]["ratio"] < 2
     assert recorded["stage3"]["bytes"] == (models_folder() / "stage3.onnx").stat().st_size
+
+
+def test_models_of_rendered_faces_keep_what_is_promised():
+    points, found = figures("stage3-synthetic"), figures("detector-synthetic")
+    assert points["nme_box"] <= 0.031
+    assert points["failure_rate"] <= 0.01
+    assert found["faces21"]["640"]["average_precision"] >= 0.85
+    (face,) = kpedge.load(licence="free")(SAMPLE / "eileen_collins.jpg")
+    (row,) = read_labels(SAMPLE, FACES21).rows
+    assert iou(face.box[None], row.box[None])[0, 0] > 0.6
+    assert np.linalg.norm(face.keypoints - row.keypoints, axis=1).mean() < 0.05 * (row.box[2] - row.box[0])
 
 
 def test_the_released_stage_3_rejects_what_is_no_face():
