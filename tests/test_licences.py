@@ -4,8 +4,9 @@ import json
 import re
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SAMPLE
 
+from kpedge.cli.main import main
 from kpedge.core.errors import UsageError
 from kpedge.core.model_zoo import is_free, licensed, released
 
@@ -59,3 +60,15 @@ def test_a_licence_chooses_models_and_refuses_those_without_a_free_counterpart(t
         licensed("stage3-68", "free")
     with pytest.raises(UsageError, match="gratis"):
         licensed("stage3", "gratis")
+
+
+def test_a_command_takes_a_licence(capsys):
+    def output(*options):
+        assert main(["predict", str(SAMPLE / "eileen_collins.jpg"), "--json", *options]) == 0
+        return capsys.readouterr().out
+
+    free = output("--licence", "free")
+    assert free == output("--model", "stage3-synthetic", "--detector", "detector-synthetic")
+    assert free != output()
+    assert main(["webcam", "--model", "stage3-68", "--licence", "free"]) == 2
+    assert "stage3-synthetic" in capsys.readouterr().err
