@@ -4,6 +4,7 @@ import shutil
 from dataclasses import asdict
 
 import pytest
+from conftest import SAMPLE
 
 from kpedge.bench.latency import EAGER, RUNTIME, SCRIPT, BenchOptions, LatencyRow, bench_latency
 from kpedge.bench.matrix import MatrixRow, bench_matrix
@@ -205,7 +206,23 @@ def test_the_matrix_is_rendered(tmp_path):
     json.dumps([asdict(row) for row in ROWS])
 
 
-@pytest.mark.parametrize("options", [["--matrix", "--detect"], ["--data", "x"], ["--matrix", "--batch", "2"]])
+@pytest.mark.slow
+def test_accuracy_stands_next_to_speed(capsys):
+    quick = ["--threads", "1", "--rounds", "1", "--calls", "1", "--warmup", "1", "--json"]
+    assert main(["bench", "stage3", "--data", str(SAMPLE), *quick]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["accuracy"] == "mean error"
+    errors = [row["accuracy"] for row in document["rows"] if row["device"] == "cpu"]
+    assert len(errors) >= 3
+    assert max(errors) - min(errors) < 1e-4
+    assert 0.005 < errors[0] < 0.035
+    assert main(["bench", "stage3", "--frames", str(SAMPLE), *quick]) == 2
+    assert "--data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [["--matrix", "--detect"], ["--detect", "--data", "x"], ["--matrix", "--batch", "2"]]
+)
 def test_options_that_do_not_go_together_are_named(options, capsys):
     assert main(["bench", *options]) == 2
-    assert "--matrix" in capsys.readouterr().err
+    assert options[0] in capsys.readouterr().err

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.bench.accuracy import load_samples, measure_accuracy
 from kpedge.bench.worker import EAGER, Contestant, Worker
-from kpedge.core.card import Card
-from kpedge.core.errors import KpedgeError
+from kpedge.core.card import Card, DetectorCard
+from kpedge.core.errors import KpedgeError, UsageError
 from kpedge.core.extras import importable, installed
 from kpedge.core.leftovers import temporary_folder
 from kpedge.export.export_format import ExportSource
@@ -63,6 +64,7 @@ class LatencyRow:
         median_ms, p95_ms: of a call, milliseconds.
         ratio: PyTorch eager's time divided by this one's, the median over the rounds, same device, threads and batch;
             always that of the model itself. None without eager PyTorch.
+        accuracy: mean error in fractions of the box, or of a detector the average precision; None if not measured.
     """
 
     backend: str
@@ -73,6 +75,7 @@ class LatencyRow:
     median_ms: float
     p95_ms: float
     ratio: float | None = None
+    accuracy: float | None = None
 
 
 def measure_rounds(
@@ -143,6 +146,8 @@ def bench_latency(
     options: BenchOptions,
     *,
     others: Mapping[str, Path] | None = None,
+    data: Path | None = None,
+    frames: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Card, list[LatencyRow], list[str]]:
     """Time the files of one model.
@@ -152,6 +157,8 @@ def bench_latency(
             the weights in a TorchScript file.
         options: how to measure.
         others: name -> ONNX file of another model, which takes its turn on the CPU in the same rounds.
+        data: labelled photos or a prepared set, on which a keypoint model's accuracy is measured, too.
+        frames: the same for a detector.
         progress: called with (rounds done, rounds).
 
     Returns:
@@ -165,6 +172,9 @@ def bench_latency(
     cards = {str(path): open_model(path).card for path in runnable}
     check_same_model(cards)
     card = next(iter(cards.values()))
+    wanted = ("--frames", frames) if isinstance(card, DetectorCard) else ("--data", data)
+    if (data or frames) and wanted[1] is None:
+        raise UsageError(f"{card.name}: its accuracy needs other photos", f"give {wanted[0]}")
     weights = next((path for kind in (CHECKPOINT, TORCHSCRIPT) for path in runnable if runnable[path] == kind), None)
     onnx_file = next((path for path, kind in runnable.items() if kind == ONNX), None)
     notes = [] if has_torch else ["PyTorch is not installed"]
@@ -184,7 +194,11 @@ def bench_latency(
         on_gpu, reasons = gpu_contestants(weights, onnx_file)
         workers, failed = open_workers([*contestants, *on_gpu], options.threads, stack)
         times = measure_rounds(workers, options, progress)
-    return card, _rows(times, options), notes + reasons + failed
+        accuracy = {}
+        if data or frames:
+            samples = load_samples(next(iter(workers.values())), data, frames)
+            accuracy = {one: round(measure_accuracy(worker, samples), 6) for one, worker in workers.items()}
+    return card, _rows(times, accuracy, options), notes + reasons + failed
 
 
 def _trace(weights: Path, folder: Path) -> Path:
@@ -196,7 +210,9 @@ def _trace(weights: Path, folder: Path) -> Path:
 
 
 def _rows(
-    times: Mapping[Contestant, Mapping[Setting, Sequence[NDArray[np.float64]]]], options: BenchOptions
+    times: Mapping[Contestant, Mapping[Setting, Sequence[NDArray[np.float64]]]],
+    accuracy: Mapping[Contestant, float],
+    options: BenchOptions,
 ) -> list[LatencyRow]:
     """Medians over all calls, and the ratio to eager PyTorch round by round."""
     rows = []
@@ -204,22 +220,22 @@ def _rows(
         for device in ("cpu", "cuda"):
             for threads in options.threads:
                 here = {
-                    one.name: t[threads, batch]
-                    for one, t in times.items()
-                    if one.device == device and (threads, batch) in t
+                    one: t[threads, batch] for one, t in times.items() if one.device == device and (threads, batch) in t
                 }
-                for name, rounds in here.items():
-                    pairs = zip(here.get(EAGER, ()), rounds, strict=False)
+                eager_rounds = next((rounds for one, rounds in here.items() if one.name == EAGER), ())
+                for one, rounds in here.items():
+                    pairs = zip(eager_rounds, rounds, strict=False)
                     ratios = [float(np.median(eager) / np.median(own)) for eager, own in pairs]
                     rows.append(
                         LatencyRow(
-                            name,
+                            one.name,
                             device,
                             threads if device == "cpu" else 0,
                             batch,
                             sum(map(len, rounds)),
                             *percentiles(rounds),
                             round(float(np.median(ratios)), 3) if ratios else None,
+                            accuracy.get(one),
                         )
                     )
     return rows

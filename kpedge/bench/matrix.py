@@ -2,15 +2,15 @@
 
 import functools
 import sysconfig
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
+from kpedge.bench.accuracy import load_samples, measure_accuracy
 from kpedge.bench.latency import BenchOptions, gpu_contestants, measure_rounds, open_workers, percentiles
 from kpedge.bench.worker import COMPILED, EAGER, TORCH, Contestant, Worker
 from kpedge.core.card import ModelCard
@@ -18,22 +18,14 @@ from kpedge.core.errors import KpedgeError
 from kpedge.core.extras import installed
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, resolve_weights
 from kpedge.core.silence import silent
-from kpedge.evaluation.detection_metrics import average_precision, match
-from kpedge.evaluation.detection_report import LabelledFrame, find_in, load_frames
-from kpedge.evaluation.detections import LOWEST
-from kpedge.evaluation.evaluate import TestFaces, evaluate
-from kpedge.evaluation.keypoint_report import load_faces
-from kpedge.export.calibration import samples_to_check
+from kpedge.evaluation.evaluate import TestFaces
 from kpedge.export.card_file import size_of
 from kpedge.export.exporter import export_model
 from kpedge.export.load import ONNX
 from kpedge.export.registry import FORMATS
 from kpedge.export.test_inputs import random_crops
-from kpedge.runtime.detector import FaceDetector, FrameModel
-from kpedge.runtime.keypoints import keypoint_model
 from kpedge.runtime.registry import BACKENDS, ONNXRUNTIME
 
-Samples = TestFaces | Sequence[LabelledFrame]
 COMPARED = 16
 """Random inputs on which a file is compared with the float32 ONNX file, of a detector a quarter."""
 
@@ -174,13 +166,6 @@ def _can_read(backend: str, path: Path) -> bool:
     return True
 
 
-def load_samples(model: Worker, data: Path | None, frames: Path | None) -> Samples:
-    """Labelled faces for a keypoint model, or frames for a detector; synthetic ones where there is no data."""
-    if isinstance(model.card, ModelCard):
-        return load_faces(data, keypoint_model(model))[0] if data else samples_to_check(model.card)
-    return load_frames(frames)[0] if frames else samples_to_check(model.card)
-
-
 def compare(model: Worker, reference: Worker) -> float:
     """The largest difference of any output, in its extent, on random inputs; NaN if one is not finite."""
     card = model.card
@@ -190,14 +175,6 @@ def compare(model: Worker, reference: Worker) -> float:
         float(np.abs(got[name] - expected[name]).max()) / extent for name, extent in card.extents.items() if name in got
     )
     return float(f"{largest:.2g}")
-
-
-def measure_accuracy(model: Worker, samples: Samples) -> float:
-    """Mean error on labelled faces, or a detector's average precision on labelled frames."""
-    if isinstance(samples, TestFaces):
-        return evaluate(model, samples, cast("ModelCard", model.card)).accuracy.nme_box
-    found = find_in(FaceDetector(cast("FrameModel", model), threshold=LOWEST), list(samples))[1]
-    return float(average_precision(match(found)))
 
 
 @functools.cache

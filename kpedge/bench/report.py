@@ -6,12 +6,13 @@ from typing import Any
 
 from kpedge.bench.latency import BenchOptions, LatencyRow
 from kpedge.bench.matrix import MatrixRow
-from kpedge.core.card import Card
+from kpedge.core.card import Card, DetectorCard
 from kpedge.core.extras import importable, installed
 from kpedge.core.model_zoo import DEFAULT_DETECTOR
 from kpedge.core.text import format_count
 
-HEADERS = ("backend", "device", "threads", "batch", "median ms", "p95 ms", "times faster than eager")
+ERROR, PRECISION = "mean error", "average precision"
+"""What the accuracy of a keypoint model, and of a detector, is."""
 
 
 def measured_how(options: BenchOptions, where: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def measured_how(options: BenchOptions, where: dict[str, Any]) -> dict[str, Any]
 def header(card: Card, options: BenchOptions, where: dict[str, Any]) -> dict[str, Any]:
     """`measured_how` for the files of one model."""
     model = {"model": card.name, "input": list(card.nominal_input_shape), "weights_sha256": card.weights_sha256}
+    model["accuracy"] = PRECISION if isinstance(card, DetectorCard) else ERROR
     return {**model, **measured_how(options, where)}
 
 
@@ -59,9 +61,10 @@ def machine_lines(head: dict[str, Any]) -> list[str]:
 _SHOWN = ("python", "torch", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 
-def cells(rows: Sequence[LatencyRow]) -> list[tuple[str, ...]]:
-    """The rows as text, under `HEADERS`."""
-    return [
+def latency_table(head: dict[str, Any], rows: Sequence[LatencyRow]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Names of the columns, and the rows as text; with the accuracy where it was measured."""
+    headers = ("backend", "device", "threads", "batch", "median ms", "p95 ms", "times faster than eager")
+    cells: list[tuple[str, ...]] = [
         (
             row.backend,
             row.device,
@@ -70,16 +73,21 @@ def cells(rows: Sequence[LatencyRow]) -> list[tuple[str, ...]]:
             f"{row.median_ms:.3f}",
             f"{row.p95_ms:.3f}",
             "" if row.ratio is None else f"{row.ratio:.2f}",
+            "" if row.accuracy is None else f"{row.accuracy:{'.2%' if head['accuracy'] == ERROR else '.3f'}}",
         )
         for row in rows
     ]
+    if any(row.accuracy is not None for row in rows):
+        return (*headers, str(head["accuracy"])), cells
+    return headers, [row[:-1] for row in cells]
 
 
 def markdown(head: dict[str, Any], rows: Sequence[LatencyRow]) -> str:
     """Header and table as Markdown."""
-    lines = [*(f"{line}  " for line in header_lines(head)), "", f"| {' | '.join(HEADERS)} |"]
-    lines.append("|" + " --- |" * 2 + " ---: |" * (len(HEADERS) - 2))
-    lines += [f"| {' | '.join(row)} |" for row in cells(rows)]
+    headers, cells = latency_table(head, rows)
+    lines = [*(f"{line}  " for line in header_lines(head)), "", f"| {' | '.join(headers)} |"]
+    lines.append("|" + " --- |" * 2 + " ---: |" * (len(headers) - 2))
+    lines += [f"| {' | '.join(row)} |" for row in cells]
     return "\n".join(lines) + "\n"
 
 

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
             "kpedge bench",
             "kpedge bench stage1 --batch 1 --batch 16",
             "kpedge bench models/stage3.onnx models/stage3.int8.onnx",
-            "kpedge bench --out report --json",
+            "kpedge bench --data photos --out report",
             "kpedge bench --matrix --out matrix",
             "kpedge bench stage3 --matrix --data photos --rounds 5",
             "kpedge bench --detect --peer yunet=face_detection_yunet_2023mar.onnx",
@@ -72,11 +72,13 @@ def bench(
     ] = False,
     data: Annotated[
         Path | None,
-        typer.Option(help="With --matrix: labelled photos or a prepared set. (default: synthetic faces)"),
+        typer.Option(
+            help="Labelled photos or a prepared set to measure accuracy on. (default with --matrix: synthetic faces)"
+        ),
     ] = None,
     frames: Annotated[
         Path | None,
-        typer.Option(help="With --matrix: photos or a frame set for detectors. (default: synthetic frames)"),
+        typer.Option(help="The same for detectors. (default with --matrix: synthetic frames)"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -90,8 +92,8 @@ def bench(
 
     if detect + pipeline + matrix > 1:
         raise UsageError("--detect, --pipeline and --matrix are separate measurements", "run one after the other")
-    if (data or frames) and not matrix:
-        raise UsageError("--data and --frames are what accuracy is measured on", "add --matrix")
+    if (data or frames) and (detect or pipeline):
+        raise UsageError("--detect and --pipeline measure no accuracy", "leave --data and --frames out")
     if pipeline:
         if files or peer or batch or threads:
             raise UsageError("--pipeline times the released models, on one thread", "leave files and the others out")
@@ -101,7 +103,7 @@ def bench(
         _bench_detection(files or [], peer or [], rounds, calls, warmup, out, force, as_json)
         return
     from kpedge.bench.latency import BenchOptions, bench_latency
-    from kpedge.bench.report import HEADERS, cells, header, header_lines, latency_figure, markdown
+    from kpedge.bench.report import header, header_lines, latency_figure, latency_table, markdown
     from kpedge.core.extras import importable
     from kpedge.core.images import figure_png
     from kpedge.core.machine import describe
@@ -128,7 +130,7 @@ def bench(
     )
     where = describe()  # before the rounds, whose own load it should not report
     with output.progress("rounds") as update:
-        card, rows, notes = bench_latency(chosen, options, progress=update)
+        card, rows, notes = bench_latency(chosen, options, data=data, frames=frames, progress=update)
     head = header(card, options, where)
     document = {**head, "rows": [asdict(row) for row in rows], "notes": notes}
     if _report(
@@ -137,7 +139,7 @@ def bench(
         return
     for line in header_lines(head):
         output.say(line)
-    output.table(HEADERS, cells(rows), left=2)
+    output.table(*latency_table(head, rows), left=2)
     for note in notes:
         output.say(note)
     best = min(rows, key=lambda row: row.median_ms / row.batch)
