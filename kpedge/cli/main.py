@@ -52,25 +52,19 @@ def new_app(command: str = "") -> typer.Typer:
     return app
 
 
-class _Command(TyperCommand):
-    """A command whose help shows no type after flags that take no value."""
+class _PlainFlags:
+    """Of a command or group: its help shows no type after flags that take no value."""
 
     def get_params(self, ctx: Any) -> Any:
-        return _without_flag_types(super().get_params(ctx))
+        parameters = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""  # typer would write <bool>
+        return parameters
 
 
-class _Group(TyperGroup):
-    """The same for a group."""
-
-    def get_params(self, ctx: Any) -> Any:
-        return _without_flag_types(super().get_params(ctx))
-
-
-def _without_flag_types(parameters: list[Any]) -> list[Any]:
-    for parameter in parameters:
-        if getattr(parameter, "is_flag", False):
-            parameter.metavar = ""  # typer would write <bool>
-    return parameters
+class _Group(_PlainFlags, TyperGroup):
+    """A group of commands."""
 
 
 def _tidy_help(group: typer.Typer | None) -> None:
@@ -79,7 +73,7 @@ def _tidy_help(group: typer.Typer | None) -> None:
         return
     group.info.cls = _Group
     for command in group.registered_commands:
-        command.cls = _Command
+        command.cls = type("Command", (_PlainFlags, command.cls or TyperCommand), {})
         paragraphs = inspect.cleandoc(command.help or command.callback.__doc__ or "").split("\n\n")
         command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     for child in group.registered_groups:
