@@ -73,7 +73,9 @@ def _tidy_help(group: typer.Typer | None) -> None:
         return
     group.info.cls = _Group
     for command in group.registered_commands:
-        command.cls = type("Command", (_PlainFlags, command.cls or TyperCommand), {})
+        own = command.cls or TyperCommand
+        if not issubclass(own, _PlainFlags):
+            command.cls = type("Command", (_PlainFlags, own), {})
         paragraphs = inspect.cleandoc(command.help or command.callback.__doc__ or "").split("\n\n")
         command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     for child in group.registered_groups:
