@@ -26,6 +26,8 @@ OUTPUT_PANEL = "Outputs (any mix)"
 Data = Annotated[
     Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos, which is prepared first.")
 ]
+Model = Annotated[str, typer.Option(help="Keypoint model: a file, a run folder or a released name.")]
+Detector = Annotated[str, typer.Option(help="Detector that finds the faces: a file, a run folder or a released name.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Backend = Annotated[

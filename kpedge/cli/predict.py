@@ -15,10 +15,12 @@ from kpedge.cli import output
 from kpedge.cli.options import (
     OUTPUT_PANEL,
     Backend,
+    Detector,
     Features,
     Focal,
     Force,
     Licence,
+    Model,
     Provider,
     Threads,
     examples,
@@ -71,12 +73,8 @@ def predict(
             "photos that FILE names."
         ),
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="Keypoint model: a file, a run folder or a released name.")
-    ] = DEFAULT_MODEL,
-    detector: Annotated[
-        str, typer.Option(help="Detector that finds the faces: a file, a run folder or a released name.")
-    ] = DEFAULT_DETECTOR,
+    model: Model = DEFAULT_MODEL,
+    detector: Detector = DEFAULT_DETECTOR,
     every: Annotated[int, typer.Option(min=1, help="Read every Nth frame of videos and animations.", metavar="N")] = 1,
     out: Annotated[
         Path | None,

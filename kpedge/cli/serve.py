@@ -9,7 +9,7 @@ import typer
 
 from kpedge import PIXEL_LIMIT
 from kpedge.cli import output
-from kpedge.cli.options import Backend, Licence, Provider, Threads, examples
+from kpedge.cli.options import Backend, Detector, Licence, Model, Provider, Threads, examples
 from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.runtime.service.limits import Limits
 
@@ -37,12 +37,8 @@ def register(app: typer.Typer) -> None:
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any that is free.")] = 8000,
-    model: Annotated[
-        str, typer.Option(help="Keypoint model: a file, a run folder or a released name.")
-    ] = DEFAULT_MODEL,
-    detector: Annotated[
-        str, typer.Option(help="Detector: a file, a run folder or a released name.")
-    ] = DEFAULT_DETECTOR,
+    model: Model = DEFAULT_MODEL,
+    detector: Detector = DEFAULT_DETECTOR,
     max_side: Annotated[
         int | None,
         typer.Option(

@@ -16,10 +16,12 @@ from kpedge.cli import output
 from kpedge.cli.options import (
     OUTPUT_PANEL,
     Backend,
+    Detector,
     Features,
     Focal,
     Force,
     Licence,
+    Model,
     Provider,
     Threads,
     examples,
@@ -77,12 +79,8 @@ def webcam(
         str,
         typer.Argument(help="Camera (number or part of its name), video, image, folder, URL, or - for standard input."),
     ] = "0",
-    model: Annotated[
-        str, typer.Option(help="Keypoint model: a file, a run folder or a released name.")
-    ] = DEFAULT_MODEL,
-    detector: Annotated[
-        str, typer.Option(help="Detector that finds the faces: a file, a run folder or a released name.")
-    ] = DEFAULT_DETECTOR,
+    model: Model = DEFAULT_MODEL,
+    detector: Detector = DEFAULT_DETECTOR,
     max_frames: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after this many frames.")] = None,
     duration: Annotated[float | None, typer.Option(min=0, metavar="S", help="Stop after this many seconds.")] = None,
     force: Force = False,
