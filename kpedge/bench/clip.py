@@ -24,29 +24,19 @@ from kpedge.core.keypoints import FACES21
 from kpedge.core.model_zoo import sample_folder, sample_photo
 from kpedge.data.formats.label import read_labels
 
-SIZE = (640, 480)
-"""Width and height of a frame, pixels."""
-RATE = 30.0
-"""Frames a second."""
-AROUND = CropRule(widen=0.45)
-"""How much of the photo is shown around a face's box: hair and shoulders, too."""
+SIZE = (640, 480)  # width and height of a frame, pixels
+RATE = 30.0  # frames a second
+AROUND = CropRule(widen=0.45)  # how much of the photo is shown around a face's box: hair and shoulders, too
 
 
 @dataclass(frozen=True, slots=True)
 class Sway:
-    """How a face moves: sines of time.
+    """How a face moves: sines of time."""
 
-    Attributes:
-        shift: how far to either side, in sides of its box.
-        zoom: how much larger and smaller, as a fraction.
-        roll: how far it turns to either side, degrees.
-        frequency: sways a second.
-    """
-
-    shift: float = 0.1
-    zoom: float = 0.05
-    roll: float = 5.0
-    frequency: float = 0.5
+    shift: float = 0.1  # how far to either side, in sides of its box
+    zoom: float = 0.05  # how much larger and smaller, as a fraction
+    roll: float = 5.0  # how far it turns to either side, degrees
+    frequency: float = 0.5  # sways a second
 
 
 STILL = Sway(shift=0, zoom=0, roll=0)

@@ -23,33 +23,23 @@ from kpedge.runtime.models import FOLLOWED
 from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.timing import time_calls
 
-FRAME = (320, 240)
-"""Width and height of the frame, pixels."""
-REFERENCE = "stage1"
-"""What the others are measured in: the released model's time for one crop."""
+FRAME = (320, 240)  # width and height of the frame, pixels
+REFERENCE = "stage1"  # what the others are measured in: the released model's time for one crop
 PEERS = ("yunet",)
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionLatency:
-    """One contestant.
+    """One contestant."""
 
-    Attributes:
-        name: who.
-        what: what is timed.
-        faces: found in the frame; None where that has no meaning.
-        calls: timed calls.
-        median_ms, p95_ms: of a call, milliseconds.
-        ratio: to stage 1's time, the median over the rounds.
-    """
-
-    name: str
-    what: str
-    faces: int | None
-    calls: int
+    name: str  # who
+    what: str  # what is timed
+    faces: int | None  # found in the frame; None where that has no meaning
+    calls: int  # timed calls
+    # median_ms, p95_ms: of a call, milliseconds
     median_ms: float
     p95_ms: float
-    ratio: float
+    ratio: float  # to stage 1's time, the median over the rounds
 
 
 def sample_frame() -> Image:

@@ -27,54 +27,38 @@ from kpedge.runtime.sessions import offered_providers
 SCRIPT, RUNTIME = "TorchScript", "onnxruntime"
 NAMES = {TORCHSCRIPT: SCRIPT, ONNX: RUNTIME}
 """Format -> what its rows are called, where that is not the format's own name."""
-Setting = tuple[int, int]
-"""Threads and batch size."""
+Setting = tuple[int, int]  # threads and batch size
 
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """How to measure.
+    """How to measure."""
 
-    Attributes:
-        batches: batch sizes.
-        threads: CPU thread counts.
-        rounds: how often every contestant has its turn.
-        calls: timed calls in a turn.
-        warmup: calls before the timed ones in each turn, which also put the others' threads to sleep.
-    """
-
-    batches: tuple[int, ...] = (1,)
-    threads: tuple[int, ...] = (1, 2)
-    rounds: int = 20
-    calls: int = 30
-    warmup: int = 10
+    batches: tuple[int, ...] = (1,)  # batch sizes
+    threads: tuple[int, ...] = (1, 2)  # CPU thread counts
+    rounds: int = 20  # how often every contestant has its turn
+    calls: int = 30  # timed calls in a turn
+    warmup: int = 10  # calls before the timed ones in each turn, which also put the others' threads to sleep
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyRow:
-    """One contestant at one setting.
+    """One contestant at one setting."""
 
-    Attributes:
-        backend: PyTorch eager, TorchScript, onnxruntime, or a format's name; with a file's name where there are several
-            of a kind, and with a model's where it is another.
-        device: "cpu" or "cuda".
-        threads: CPU threads; 0 on a GPU, where they do not matter.
-        batch: crops per call.
-        calls: timed calls.
-        median_ms, p95_ms: of a call, milliseconds.
-        ratio: PyTorch eager's time divided by this one's, the median over the rounds, same device, threads and batch;
-            always that of the model itself. None without eager PyTorch.
-        accuracy: mean error in fractions of the box, or of a detector the average precision; None if not measured.
-    """
-
+    # PyTorch eager, TorchScript, onnxruntime, or a format's name; with a file's name where there are several of a kind,
+    # and with a model's where it is another
     backend: str
-    device: str
-    threads: int
-    batch: int
-    calls: int
+    device: str  # "cpu" or "cuda"
+    threads: int  # CPU threads; 0 on a GPU, where they do not matter
+    batch: int  # crops per call
+    calls: int  # timed calls
+    # median_ms, p95_ms: of a call, milliseconds
     median_ms: float
     p95_ms: float
+    # PyTorch eager's time divided by this one's, the median over the rounds, same device, threads and batch; always
+    # that of the model itself. None without eager PyTorch.
     ratio: float | None = None
+    # mean error in fractions of the box, or of a detector the average precision; None if not measured
     accuracy: float | None = None
 
 

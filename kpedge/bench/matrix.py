@@ -26,43 +26,28 @@ from kpedge.export.registry import FORMATS
 from kpedge.export.test_inputs import random_crops
 from kpedge.runtime.registry import BACKENDS, ONNXRUNTIME
 
-COMPARED = 16
-"""Random inputs on which a file is compared with the float32 ONNX file, of a detector a quarter."""
+COMPARED = 16  # random inputs on which a file is compared with the float32 ONNX file, of a detector a quarter
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixRow:
-    """One file of a model in one runtime, or the model in PyTorch.
+    """One file of a model in one runtime, or the model in PyTorch."""
 
-    Attributes:
-        model: its name.
-        kind: "detector" or "keypoints".
-        format: of the file, a key of `FORMATS`; eager PyTorch or torch.compile without a file.
-        backend: what runs it, a key of `BACKENDS`, or PyTorch.
-        device: "cpu" or "cuda".
-        load_ms: from the import of the runtime to the first answer, milliseconds.
-        median_ms, p95_ms: threads -> of a call with one input, milliseconds; on a GPU there is one entry.
-        memory_mb: peak memory of its process after the first answer, Python and OpenCV included.
-        file_mb: size of the file or folder.
-        install_mb: size of all packages that its process imports.
-        difference: largest difference of an output from the float32 ONNX file's, in its extent (the crop, or 100 pixels
-            of a frame).
-        accuracy: mean error in fractions of the box, or of a detector the average precision.
-    """
-
-    model: str
-    kind: str
-    format: str
-    backend: str
-    device: str
-    load_ms: float
+    model: str  # its name
+    kind: str  # "detector" or "keypoints"
+    format: str  # of the file, a key of `FORMATS`; eager PyTorch or torch.compile without a file
+    backend: str  # what runs it, a key of `BACKENDS`, or PyTorch
+    device: str  # "cpu" or "cuda"
+    load_ms: float  # from the import of the runtime to the first answer, milliseconds
+    # median_ms, p95_ms: threads -> of a call with one input, milliseconds; on a GPU there is one entry
     median_ms: dict[int, float]
     p95_ms: dict[int, float]
-    memory_mb: float | None
-    file_mb: float
-    install_mb: float
+    memory_mb: float | None  # peak memory of its process after the first answer, Python and OpenCV included
+    file_mb: float  # size of the file or folder
+    install_mb: float  # size of all packages that its process imports
+    # largest difference of an output from the float32 ONNX file's, in its extent (the crop, or 100 pixels of a frame)
     difference: float
-    accuracy: float
+    accuracy: float  # mean error in fractions of the box, or of a detector the average precision
 
 
 def bench_matrix(

@@ -29,43 +29,29 @@ from kpedge.runtime.timing import time_calls
 from kpedge.runtime.tracker import STAGES, FaceTracker
 
 FACES = (1, 2, 5, 10)
-FACE_SIDE = 70.0
-"""Side of a face's box in every clip, pixels: ten of them have room."""
+FACE_SIDE = 70.0  # side of a face's box in every clip, pixels: ten of them have room
 SHOWN = 6
 """Frames that the comparison with the network repeats: few, as a frame that was just decoded lies in the cache."""
 ALL_STEPS = ("decode", *STAGES, "draw")
-NOT_COUNTED = ("decode", "draw")
-"""Steps that are the video's and the screen's, not the tracker's."""
+NOT_COUNTED = ("decode", "draw")  # steps that are the video's and the screen's, not the tracker's
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineLatency:
-    """One clip.
+    """One clip."""
 
-    Attributes:
-        faces: in it.
-        found: that were tracked, in the mean over the frames.
-        frames: that were timed.
-        steps_ms: step -> mean time a frame, milliseconds.
-        total_ms: their sum.
-        tracking_ms: the sum without decoding and drawing.
-        ratio: `tracking_ms` in stage 1's time for a crop, the median over the rounds.
-        network_ratio: time of a tracked frame, without a search, in that of a run of its network on as many crops, the
-            median over the frames; NaN where every frame was searched.
-        calls: Python functions called for such a frame.
-        files: of kpedge, that they are in.
-    """
-
-    faces: int
-    found: float
-    frames: int
-    steps_ms: dict[str, float]
-    total_ms: float
-    tracking_ms: float
-    ratio: float
+    faces: int  # in it
+    found: float  # that were tracked, in the mean over the frames
+    frames: int  # that were timed
+    steps_ms: dict[str, float]  # step -> mean time a frame, milliseconds
+    total_ms: float  # their sum
+    tracking_ms: float  # the sum without decoding and drawing
+    ratio: float  # `tracking_ms` in stage 1's time for a crop, the median over the rounds
+    # time of a tracked frame, without a search, in that of a run of its network on as many crops, the median over the
+    # frames; NaN where every frame was searched
     network_ratio: float
-    calls: int
-    files: int
+    calls: int  # Python functions called for such a frame
+    files: int  # of kpedge, that they are in
 
 
 def write_clip(path: Path, clip: FaceClip, frames: int) -> None:
@@ -217,23 +203,14 @@ def traced_calls(tracker: FaceTracker, clip: FaceClip) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a process costs that is fed frames as a camera feeds it, in percent of a core.
+    """What a process costs that is fed frames as a camera feeds it, in percent of a core."""
 
-    Attributes:
-        seconds: for which it was fed.
-        frames: that it got through.
-        rate: frames a second that it was fed.
-        decoding: of a run that only decodes.
-        tracking: beyond that, of a run that tracks a face.
-        with_pose: the same, with the head pose.
-    """
-
-    seconds: float
-    frames: int
-    rate: float
-    decoding: float
-    tracking: float
-    with_pose: float
+    seconds: float  # for which it was fed
+    frames: int  # that it got through
+    rate: float  # frames a second that it was fed
+    decoding: float  # of a run that only decodes
+    tracking: float  # beyond that, of a run that tracks a face
+    with_pose: float  # the same, with the head pose
 
 
 def bench_load(seconds: float) -> Load:

@@ -11,8 +11,7 @@ from kpedge.core.extras import importable, installed
 from kpedge.core.model_zoo import DEFAULT_DETECTOR
 from kpedge.core.text import format_count
 
-ERROR, PRECISION = "mean error", "average precision"
-"""What the accuracy of a keypoint model, and of a detector, is."""
+ERROR, PRECISION = "mean error", "average precision"  # what the accuracy of a keypoint model, and of a detector, is
 
 
 def measured_how(options: BenchOptions, where: dict[str, Any]) -> dict[str, Any]:

@@ -30,34 +30,21 @@ EAGER, COMPILED, TORCH = "PyTorch eager", "torch.compile", "PyTorch"
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """What is measured.
+    """What is measured."""
 
-    Attributes:
-        name: what its rows are called; `EAGER` and `COMPILED` take the weights in the file, others the file as it is.
-        path: the file, or the folder of a format that has several.
-        device: "cpu" or "cuda".
-        backend: what runs the file; by its kind when "auto".
-    """
-
-    name: str
-    path: Path
-    device: str = "cpu"
-    backend: str = AUTO
+    name: str  # what its rows are called; `EAGER` and `COMPILED` take the weights in the file, others the file as it is
+    path: Path  # the file, or the folder of a format that has several
+    device: str = "cpu"  # "cpu" or "cuda"
+    backend: str = AUTO  # what runs the file; by its kind when "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What is known of a model when it has given its first answer.
+    """What is known of a model when it has given its first answer."""
 
-    Attributes:
-        card: the file's.
-        backend: what runs it: a key of `BACKENDS`, or PyTorch.
-        load_ms: from the import of its runtime to the first answer, milliseconds.
-    """
-
-    card: Card
-    backend: str
-    load_ms: float
+    card: Card  # the file's
+    backend: str  # what runs it: a key of `BACKENDS`, or PyTorch
+    load_ms: float  # from the import of its runtime to the first answer, milliseconds
 
 
 def open_contestant(contestant: Contestant, threads: int) -> Model:

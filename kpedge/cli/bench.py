@@ -17,8 +17,7 @@ from kpedge.core.model_zoo import DEFAULT_MODEL
 if TYPE_CHECKING:
     from kpedge.bench.latency import BenchOptions
 
-LOAD_SECONDS = 10.0
-"""For how long `--pipeline` feeds frames at a camera's rate."""
+LOAD_SECONDS = 10.0  # for how long `--pipeline` feeds frames at a camera's rate
 
 
 def register(app: typer.Typer) -> None:

@@ -22,8 +22,7 @@ def register(root: typer.Typer) -> None:
     root.add_typer(app, name="data")
 
 
-REMARKS_SHOWN = ("duplicate", "odd face")
-"""Of what is unusual; --json lists all."""
+REMARKS_SHOWN = ("duplicate", "odd face")  # of what is unusual; --json lists all
 CONVENTION_WORDS = {"face": "brows to chin", "head": "heads", "points": "by another rule"}
 
 

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from kpedge.evaluation.groups import Group
     from kpedge.evaluation.keypoint_metrics import KeypointAccuracy
 
-MANY = 30
-"""From this number of keypoints on the table is by part of the face, and of the worst keypoints."""
+MANY = 30  # from this number of keypoints on the table is by part of the face, and of the worst keypoints
 WORST = 10
 
 

@@ -32,8 +32,7 @@ COMMANDS = {
     "doctor": "environment",
 }
 """Command -> its module in `kpedge.cli`, whose `register` adds it."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 
 def new_app(command: str = "") -> typer.Typer:

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from kpedge.data.preparation import FrameOptions, PrepareOptions
     from kpedge.runtime.sinks.outputs import Output
 
-OUTPUT_PANEL = "Outputs (any mix)"
-"""The part of the help with what `kpedge.runtime.sinks.outputs` registers."""
+OUTPUT_PANEL = "Outputs (any mix)"  # the part of the help with what `kpedge.runtime.sinks.outputs` registers
 Data = Annotated[
     Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos, which is prepared first.")
 ]

@@ -70,8 +70,7 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.2%}"
 
 
-LINE_EVERY = 5.0
-"""Seconds between two lines of progress where there is no terminal."""
+LINE_EVERY = 5.0  # seconds between two lines of progress where there is no terminal
 
 
 @contextlib.contextmanager

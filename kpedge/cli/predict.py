@@ -36,17 +36,13 @@ if TYPE_CHECKING:
 
     from kpedge.core.faces import Face
 
-SEARCH = "Search"
-"""A part of the help."""
-LISTED = 5
-"""Reasons in the last line, at most."""
+SEARCH = "Search"  # a part of the help
+LISTED = 5  # reasons in the last line, at most
 DEFAULT_OUT = "predictions"
 JPEGS = frozenset({".jpg", ".jpeg", ".jfif"})
 """Photos with these endings get a JPEG as their annotated copy, others a PNG."""
-TARGETS = ("coco", "cvat", "label-studio", "pts", "yolo")
-"""Label formats that annotation tools import."""
-PHOTO_OUTPUTS = tuple(one for one in OUTPUTS if one.photos)
-"""Outputs of `kpedge webcam` that photos have, too."""
+TARGETS = ("coco", "cvat", "label-studio", "pts", "yolo")  # label formats that annotation tools import
+PHOTO_OUTPUTS = tuple(one for one in OUTPUTS if one.photos)  # outputs of `kpedge webcam` that photos have, too
 
 
 def register(app: typer.Typer) -> None:

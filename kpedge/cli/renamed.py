@@ -22,10 +22,8 @@ FLAGS = {
     "--blanks": "--cutout",
 }
 """Old flag -> new flag, in every command."""
-VALUES = {("--format", "faceless"): "background"}
-"""Flag and old value -> new value."""
-COMMANDS = {("data", "sheet"): ("data", "preview")}
-"""First arguments of an old command -> those of the new one."""
+VALUES = {("--format", "faceless"): "background"}  # flag and old value -> new value
+COMMANDS = {("data", "sheet"): ("data", "preview")}  # first arguments of an old command -> those of the new one
 
 
 def current_arguments(arguments: Sequence[str]) -> list[str]:

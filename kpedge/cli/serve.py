@@ -13,13 +13,10 @@ from kpedge.cli.options import Backend, Detector, Licence, Model, Provider, Thre
 from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.runtime.service.limits import Limits
 
-LIMITS = "Limits"
-"""A part of the help."""
+LIMITS = "Limits"  # a part of the help
 DEFAULTS = Limits()
-CONNECTIONS = 500
-"""Open at a time, idle ones included."""
-GRACE_S = 30
-"""Seconds that requests in flight may take to end when the service is stopped."""
+CONNECTIONS = 500  # open at a time, idle ones included
+GRACE_S = 30  # seconds that requests in flight may take to end when the service is stopped
 
 
 def register(app: typer.Typer) -> None:

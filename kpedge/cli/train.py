@@ -147,8 +147,7 @@ def detector(
     _train("detector", config, sets, out, init_from, resume, find_lr, device, force)
 
 
-Sets = Callable[[Path], list[Any]]
-"""Opens the sets, and first prepares below a folder those that are not prepared."""
+Sets = Callable[[Path], list[Any]]  # opens the sets, and first prepares below a folder those that are not prepared
 
 
 def _keypoint_sets(config: TrainConfig, data: Path | None, extra_data: list[Path] | None, force: bool) -> Sets:

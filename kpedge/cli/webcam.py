@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):\d+|\d{4,}")
 """What may follow `--serve`: a camera's number has fewer digits than a port of this form."""
-SOURCE, TRACKING = "Source", "Tracking"
-"""Parts of the help."""
+SOURCE, TRACKING = "Source", "Tracking"  # parts of the help
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 

@@ -13,11 +13,9 @@ from kpedge.core.errors import ImageError
 from kpedge.core.geometry import Image
 from kpedge.core.leftovers import temporary_folder
 
-CHUNK_BYTES = 128 * 2**20
-"""Most memory that frames decoded at a time take; one always may."""
+CHUNK_BYTES = 128 * 2**20  # most memory that frames decoded at a time take; one always may
 
-GIF_DELAY = 0.1
-"""Seconds for which a frame of a GIF that states none is shown: FFmpeg's default, and browsers'."""
+GIF_DELAY = 0.1  # seconds for which a frame of a GIF that states none is shown: FFmpeg's default, and browsers'
 
 
 @contextlib.contextmanager

@@ -25,17 +25,13 @@ BOX_SIDE = 0.673
 faces21's training photos: 5 to 95 % lie from 0.632 to 0.738."""
 FITTED_SIDE = 0.975
 """Side of the box, in the scale at which the mean face fits a face with few labelled points; from the same photos."""
-BOX_BELOW = 0.135
-"""How far the middle of the box lies below the mean of the points, in sides of the box."""
+BOX_BELOW = 0.135  # how far the middle of the box lies below the mean of the points, in sides of the box
 EXTENT_SIDE = 1.4
 """Side of the box of a face whose points give none of faces21's, in the longer extent of its points; faces21's mean
 face has a little less."""
-FEWEST = 2
-"""Labelled points of faces21 from which on they give the box."""
-HEAD_SIDE = 0.9
-"""Side of our box, in the root of the area of a box around the head."""
-HEAD_ABOVE = 0.03
-"""How far the middle of our box lies above that of a box around the head, in heights of that box."""
+FEWEST = 2  # labelled points of faces21 from which on they give the box
+HEAD_SIDE = 0.9  # side of our box, in the root of the area of a box around the head
+HEAD_ABOVE = 0.03  # how far the middle of our box lies above that of a box around the head, in heights of that box
 
 FACE, HEAD, POINTS = "face", "head", "points"
 CONVENTIONS = (FACE, HEAD, POINTS)

@@ -15,8 +15,7 @@ from kpedge.core.geometry import Image, box_size, fractions_to_pixels
 from kpedge.core.scheme import KeypointScheme
 
 Colour = tuple[int, int, int]
-Rectangle = tuple[float, float, float, float]
-"""x1 y1 x2 y2, pixels."""
+Rectangle = tuple[float, float, float, float]  # x1 y1 x2 y2, pixels
 
 PART_COLOURS: dict[str, Colour] = {
     "brows": (60, 200, 255),
@@ -28,24 +27,17 @@ PART_COLOURS: dict[str, Colour] = {
     "face": (215, 215, 215),
 }
 """Colours of facial parts, blue-green-red, distinguished by people who see red and green alike."""
-MANY = 30
-"""Points of a face from which on their dots become smaller: the lines between them show the shape."""
+MANY = 30  # points of a face from which on their dots become smaller: the lines between them show the shape
 WHITE: Colour = (255, 255, 255)
 BLACK: Colour = (0, 0, 0)
 GREY: Colour = (170, 170, 170)
-CHIP: Colour = (28, 26, 24)
-"""What text stands on."""
-SHIFT = 4
-"""Bits of sub-pixel position: OpenCV's `shift` argument for coordinates of `fixed_point`."""
-_FAR = 2.0**14
-"""Coordinates beyond this, pixels, are drawn there: OpenCV's own reach ends at 2^15."""
+CHIP: Colour = (28, 26, 24)  # what text stands on
+SHIFT = 4  # bits of sub-pixel position: OpenCV's `shift` argument for coordinates of `fixed_point`
+_FAR = 2.0**14  # coordinates beyond this, pixels, are drawn there: OpenCV's own reach ends at 2^15
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_THIN_RIM = 0.6
-"""Under this, a rim of lines is left out: the thinnest is one pixel, and would cover a small face."""
-_CAPITAL = 22.0
-"""Height of a capital at a font scale of 1, pixels."""
-_LEADING = 1.75
-"""From one line of text to the next, in capitals."""
+_THIN_RIM = 0.6  # under this, a rim of lines is left out: the thinnest is one pixel, and would cover a small face
+_CAPITAL = 22.0  # height of a capital at a font scale of 1, pixels
+_LEADING = 1.75  # from one line of text to the next, in capitals
 _QUARTER = np.array([(1 - math.sin(a), 1 - math.cos(a)) for a in np.linspace(0, math.pi / 2, 6)])
 """The rounded upper left corner of a box, from the top edge to the left one, in radii."""
 _CIRCLE = np.array([(math.cos(a), math.sin(a)) for a in np.arange(16) * math.pi / 8])
@@ -54,19 +46,12 @@ _CIRCLE = np.array([(math.cos(a), math.sin(a)) for a in np.arange(16) * math.pi 
 
 @dataclass(frozen=True, slots=True)
 class Pens:
-    """Sizes in pixels with which a face is drawn: they follow the face, within what the image can show.
+    """Sizes in pixels with which a face is drawn: they follow the face, within what the image can show."""
 
-    Attributes:
-        dot: radius of a keypoint.
-        line: width of a line.
-        rim: how far the dark rim reaches beyond both; thin ones are left out of lines.
-        text: height of a capital.
-    """
-
-    dot: float
-    line: int
-    rim: float
-    text: float
+    dot: float  # radius of a keypoint
+    line: int  # width of a line
+    rim: float  # how far the dark rim reaches beyond both; thin ones are left out of lines
+    text: float  # height of a capital
 
 
 def pens(image: Image, size: float, points: int = 0) -> Pens:

@@ -17,15 +17,10 @@ NEEDED = {"cv2": ("imread", "imdecode", "warpAffine", "VideoCapture"), "onnxrunt
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with an installation.
+    """Something wrong with an installation."""
 
-    Attributes:
-        what: what is wrong.
-        fix: what to do.
-    """
-
-    what: str
-    fix: str
+    what: str  # what is wrong
+    fix: str  # what to do
 
 
 def local_version(version: str) -> str:

@@ -14,8 +14,7 @@ from kpedge.core.scheme import KeypointScheme
 
 Floats = NDArray[np.float64]
 
-DECIMALS = 3
-"""Digits behind the point in JSON: a thousandth of a pixel, below what any model resolves."""
+DECIMALS = 3  # digits behind the point in JSON: a thousandth of a pixel, below what any model resolves
 ALIGNED = (
     np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]) + 0.5
 ) / 112

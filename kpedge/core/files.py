@@ -23,8 +23,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib  # type: ignore[no-redef]
 
-HEADROOM = 64_000_000
-"""Bytes of the disk that large files leave free."""
+HEADROOM = 64_000_000  # bytes of the disk that large files leave free
 _MARKS = {  # UTF-32's begins with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -32,8 +31,7 @@ _MARKS = {  # UTF-32's begins with UTF-16's
     codecs.BOM_UTF16_BE: "utf-16-be",
     codecs.BOM_UTF8: "utf-8",
 }
-WRITTEN = ".kpedge-written"
-"""List of the files in a folder that kpedge wrote, as `sha256sum` prints it."""
+WRITTEN = ".kpedge-written"  # list of the files in a folder that kpedge wrote, as `sha256sum` prints it
 
 
 def real_path(path: Path) -> Path:

@@ -27,32 +27,24 @@ from kpedge.core.errors import DataError
 Transform = NDArray[np.float64]
 Points = NDArray[np.float64]
 Image = NDArray[np.uint8]
-Box = NDArray[np.float64]
-"""x1 y1 x2 y2, (4,), pixels."""
+Box = NDArray[np.float64]  # x1 y1 x2 y2, (4,), pixels
 
 BORDERS = {"replicate": cv2.BORDER_REPLICATE, "black": cv2.BORDER_CONSTANT}
 """What a crop shows beyond the photo: its edge pixels repeated, or black."""
 
 
-MAX_COORDINATE = 1e6
-"""Coordinates beyond this, in pixels, are an error in a label, not a position in a photo."""
-MIN_SIDE = 1e-3
-"""A box narrower than this, in pixels, has no area worth cutting."""
-GRID = 2**24
-"""Steps in a pixel to which a crop's transform is rounded."""
+MAX_COORDINATE = 1e6  # coordinates beyond this, in pixels, are an error in a label, not a position in a photo
+MIN_SIDE = 1e-3  # a box narrower than this, in pixels, has no area worth cutting
+GRID = 2**24  # steps in a pixel to which a crop's transform is rounded
 
 
 @dataclass(frozen=True, slots=True)
 class CropRule:
-    """How a face's box becomes a square crop: part of what a model was trained on, so part of its card.
+    """How a face's box becomes a square crop: part of what a model was trained on, so part of its card."""
 
-    Attributes:
-        widen: how much is added on each side, as a fraction of the box's longer side; 0.25 gives a crop 1.5 boxes wide.
-        border: what lies beyond the photo, a key of `BORDERS`.
-    """
-
+    # how much is added on each side, as a fraction of the box's longer side; 0.25 gives a crop 1.5 boxes wide
     widen: float = 0.25
-    border: str = "replicate"
+    border: str = "replicate"  # what lies beyond the photo, a key of `BORDERS`
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.widen) and 0 <= self.widen <= 10):

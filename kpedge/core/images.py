@@ -21,16 +21,12 @@ from kpedge.core.geometry import Image
 _limit = os.environ.get(PIXEL_LIMIT, "")
 MAX_PIXELS = int(_limit) if _limit.isdecimal() else 1 << 30
 """Pixels of the largest image that OpenCV decodes; `kpedge/__init__.py` sets it where the user has not."""
-MAX_BYTES = 4 * MAX_PIXELS
-"""Bytes of the largest image file that is read."""
-ANIMATED = frozenset({".gif"})
-"""File name endings of animated images."""
+MAX_BYTES = 4 * MAX_PIXELS  # bytes of the largest image file that is read
+ANIMATED = frozenset({".gif"})  # file name endings of animated images
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".jp2"})
 """File name endings of the images that OpenCV reads."""
-HEIC = frozenset({".heic", ".heif"})
-"""Those of an iPhone's photos, which the extra `heic` reads."""
-PHOTOS = SUFFIXES | ANIMATED | HEIC
-"""File name endings that are taken for photos when a folder is searched."""
+HEIC = frozenset({".heic", ".heif"})  # those of an iPhone's photos, which the extra `heic` reads
+PHOTOS = SUFFIXES | ANIMATED | HEIC  # file name endings that are taken for photos when a folder is searched
 OTHER_IMAGES = frozenset({".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".psd"})
 """Names of images that are not read end in these."""
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
@@ -174,17 +170,11 @@ def read_image(path: str | Path, *, stored: bool = False) -> Image:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageFrame:
-    """A photo, or one frame of an animated image.
+    """A photo, or one frame of an animated image."""
 
-    Attributes:
-        image: uint8 (H, W, 3), blue-green-red.
-        frame: number of the frame, from 0; None of a photo.
-        time_s: when it is shown, seconds from the start; None of a photo.
-    """
-
-    image: Image
-    frame: int | None = None
-    time_s: float | None = None
+    image: Image  # uint8 (H, W, 3), blue-green-red
+    frame: int | None = None  # number of the frame, from 0; None of a photo
+    time_s: float | None = None  # when it is shown, seconds from the start; None of a photo
 
     def position(self) -> dict[str, Any]:
         """Frame and time as plain JSON types; empty for a photo."""

@@ -6,10 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LOWEST = 0.1
-"""Score of the detector from which on the keypoint model looks, where a joint score decides."""
-JOINT_THRESHOLD = 0.5
-"""Joint score from which on there is a face."""
+LOWEST = 0.1  # score of the detector from which on the keypoint model looks, where a joint score decides
+JOINT_THRESHOLD = 0.5  # joint score from which on there is a face
 _LARGEST_LOGIT, _LARGEST_TOTAL = 12.0, 500.0
 _NUMBERS = ("detector", "keypoints", "error", "size", "constant", "rotated")
 
@@ -19,23 +17,16 @@ class JointScore:
     """A logistic regression, moved so that `JOINT_THRESHOLD` is the operating point, on the logits of both scores and
     the logarithms of expected error and size: the points of what is no face are uncertain, and small faces get lower
     scores. Two thresholds in a row would reject what one model is sure of and the other nearly accepts.
-
-    Attributes:
-        detector_sha256: weights of the detector that it was fitted with; it is used with no other.
-        detector: weight of the detector's logit.
-        keypoints: weight of the keypoint model's logit.
-        error: weight of the logarithm of the mean expected error, in the mean distance of the points from their mean.
-        size: weight of the logarithm of the side of the detected box, in the longer side of the image.
-        constant: added to the sum.
-        rotated: joint score from which on there is a face in an image that was rotated to find it.
     """
 
-    detector_sha256: str
-    detector: float
-    keypoints: float
+    detector_sha256: str  # weights of the detector that it was fitted with; it is used with no other
+    detector: float  # weight of the detector's logit
+    keypoints: float  # weight of the keypoint model's logit
+    # weight of the logarithm of the mean expected error, in the mean distance of the points from their mean
     error: float
-    size: float
-    constant: float
+    size: float  # weight of the logarithm of the side of the detected box, in the longer side of the image
+    constant: float  # added to the sum
+    # joint score from which on there is a face in an image that was rotated to find it
     rotated: float = JOINT_THRESHOLD
 
     def __call__(self, *, detector: float, keypoints: float, error: float, size: float) -> float:

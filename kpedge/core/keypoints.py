@@ -44,8 +44,7 @@ def scheme_named(name: str) -> KeypointScheme:
     )
 
 
-FACES5 = scheme_named("faces5")
-"""The five points of a detector, named as in `FACES21`."""
+FACES5 = scheme_named("faces5")  # the five points of a detector, named as in `FACES21`
 FACES21 = scheme_named("faces21")
 """The 21 points of the course's photos: brows, eyes, nose and mouth, no jaw line. Points of the face are known by their
 names here, and what knows where they lie (boxes, head pose) takes those of another scheme by `conversion`.
@@ -64,13 +63,9 @@ FACES21_MEAN: NDArray[np.float64] = np.array(
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """How points of one scheme become those of another.
+    """How points of one scheme become those of another."""
 
-    Attributes:
-        groups: for each of the M wanted points those whose mean it is; empty where it does not follow.
-    """
-
-    groups: tuple[Group, ...]
+    groups: tuple[Group, ...]  # for each of the M wanted points those whose mean it is; empty where it does not follow
 
     @property
     def known(self) -> NDArray[np.intp]:

@@ -21,8 +21,7 @@ from kpedge.core.errors import OutputError
 HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 OWNED = re.compile(rf"\.?(?P<name>.+)\.{HOST}-(?P<pid>\d+)-[^.]*\.(?P<kind>part|old|tmp)(\.[^.]+)?")
 """Name of a temporary file or folder of this host."""
-OWNER = ".running"
-"""File in a locked folder that names the process."""
+OWNER = ".running"  # file in a locked folder that names the process
 _swept: set[Path] = set()
 _locks: weakref.WeakValueDictionary[Path, FolderLock] = weakref.WeakValueDictionary()
 

@@ -15,20 +15,14 @@ _CHECKOUT = _PACKAGE.parent
 DEFAULT_MODEL = "stage3"
 DEFAULT_DETECTOR = "detector"
 ANY, FREE = "any", "free"
-LICENCES = (ANY, FREE)
-"""Which released models may be chosen: any, or those that were trained on rendered photos alone."""
+LICENCES = (ANY, FREE)  # which released models may be chosen: any, or those that were trained on rendered photos alone
 FREE_SUFFIX = "-synthetic"
 """Ending of the name of a released model that is free, after the name of the one that it stands in for."""
-RENDERED_TERMS = "rendered by kpedge; they show nobody"
-"""The terms of photos that kpedge rendered."""
-BEST = "best.pt"
-"""The best checkpoint of a run folder."""
-CARD_FILE = "kpedge-card.json"
-"""The card in the folder of a model that has several files."""
-CORE_ML_FILE = "Data/com.apple.CoreML/model.mlmodel"
-"""The graph in a Core ML package, with the card among its metadata."""
-WEIGHTS = ".safetensors"
-"""Ending of a released model's weights, from which it can be trained further and exported."""
+RENDERED_TERMS = "rendered by kpedge; they show nobody"  # the terms of photos that kpedge rendered
+BEST = "best.pt"  # the best checkpoint of a run folder
+CARD_FILE = "kpedge-card.json"  # the card in the folder of a model that has several files
+CORE_ML_FILE = "Data/com.apple.CoreML/model.mlmodel"  # the graph in a Core ML package, with the card among its metadata
+WEIGHTS = ".safetensors"  # ending of a released model's weights, from which it can be trained further and exported
 
 
 def models_folder() -> Path:

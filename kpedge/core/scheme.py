@@ -19,8 +19,7 @@ from kpedge.core.errors import DataError
 from kpedge.core.files import parse_toml, read_text
 
 FloatArray = NDArray[np.floating[Any]]
-Group = tuple[int, ...]
-"""Indices of points whose mean is meant."""
+Group = tuple[int, ...]  # indices of points whose mean is meant
 PUPILS = ("left_pupil", "right_pupil")
 PARTS = {
     "brow": "brows",
@@ -40,8 +39,7 @@ PARTS = {
 _BEFORE = r"(?:left|right|upper|lower|inner|outer|top|bottom|mid|middle|center|centre|under|over|eye|[lr](?!ear))*"
 """What may stand before it without a gap, as in `eyebrow`, `lefteye` and `upperlip`; but `rear` is no right ear."""
 _BEGINS = {word: re.compile(rf"(?<![^\W\d_]){_BEFORE}{word}") for word in PARTS}
-_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-"""Between two words as in `leftEye` and `LEar`."""
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # between two words as in `leftEye` and `LEar`
 OTHER_PART = "face"
 
 

@@ -8,16 +8,13 @@ from kpedge.core.geometry import Image
 from kpedge.core.scheme import KeypointScheme
 
 MASK, GLASSES = "mask", "glasses"
-GLASSES_SHARE = 0.25
-"""Share of glasses among the accessories."""
+GLASSES_SHARE = 0.25  # share of glasses among the accessories
 _NAMES = ("left_pupil", "right_pupil", "mouth_left_corner", "mouth_right_corner")
 _HALF = [(0.35, 0.5), (0.95, 0.55), (0.88, 1.15), (0.55, 1.62)]
 _MASK = np.array([(0.0, 0.42), *_HALF, (0.0, 1.78), *((-x, y) for x, y in reversed(_HALF))])
 """Outline of a mask, (0, 0) between the eyes: x in half widths of the face, y in distances from eyes to mouth."""
-_BELOW_NOSE = 0.8
-"""Smallest y of a mask that leaves the nose free."""
-_SHIFT = 4
-"""Fractional bits of the coordinates that OpenCV draws with."""
+_BELOW_NOSE = 0.8  # smallest y of a mask that leaves the nose free
+_SHIFT = 4  # fractional bits of the coordinates that OpenCV draws with
 Floats = NDArray[np.float64]
 
 

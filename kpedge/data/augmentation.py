@@ -17,18 +17,13 @@ from kpedge.core.geometry import Image
 
 _LIMITS = {"brightness": 1, "contrast": 1, "saturation": 1, "hue": 180, "blur": 10, "noise": 100}
 """Largest value of each amplitude; the other fields are probabilities, up to 1."""
-_DRAWS = 16
-"""Random numbers that every sample takes, whatever is on: a setting changes no other disturbance."""
+_DRAWS = 16  # random numbers that every sample takes, whatever is on: a setting changes no other disturbance
 
-OCCLUDERS = 3
-"""Largest number of things before a face."""
-OCCLUDER_AREA = 0.25
-"""Largest area of one of them, as a fraction of the crop's."""
-LOWRES = (1.5, 4.0)
-"""By how much a small face is smaller than the crop."""
+OCCLUDERS = 3  # largest number of things before a face
+OCCLUDER_AREA = 0.25  # largest area of one of them, as a fraction of the crop's
+LOWRES = (1.5, 4.0)  # by how much a small face is smaller than the crop
 JPEG_QUALITY = (20, 90)
-DARKEST = 0.04
-"""Smallest factor of the pixels in a dark image."""
+DARKEST = 0.04  # smallest factor of the pixels in a dark image
 MOTION_SHARE = 0.3
 """Share of the blurred samples that are blurred along a line, by a moving camera, and not round, by a lens."""
 MOTION_REACH = 5
@@ -48,8 +43,7 @@ _LUMA_PART, _CHROMA_PART, _CHROMA_TURNED = (
 )
 """A colour is the sum of the first two of these, applied to it; the third is its chroma turned by 90 degrees."""
 
-_NOISE_SCALE = 32
-"""Counts of the noise table that make one standard deviation."""
+_NOISE_SCALE = 32  # counts of the noise table that make one standard deviation
 _NOISE_TABLE = 2**20
 
 
@@ -74,35 +68,26 @@ def _noise_field(shape: tuple[int, ...], where: float) -> NDArray[np.int8]:
 
 @dataclass(frozen=True, slots=True)
 class Photometric:
-    """How the pixels of a crop are disturbed in training. All zero, the default, leaves them as they are.
+    """How the pixels of a crop are disturbed in training. All zero, the default, leaves them as they are."""
 
-    Attributes:
-        brightness: largest shift either way, as a fraction of 255.
-        contrast: largest change around the crop's mean grey: factors from 1 / (1 + contrast) to 1 + contrast, evenly
-            on a logarithmic scale.
-        saturation: the same of the distance from grey.
-        hue: largest turn of the colours either way, degrees.
-        blur: largest standard deviation, pixels of the crop; for half of the samples, some of them along a line.
-        noise: largest standard deviation of the sensor's noise, grey levels; for half of the samples.
-        jpeg: probability of a round trip through JPEG, with a quality from `JPEG_QUALITY`.
-        lowres: probability of showing the face small: shrunk by a factor from `LOWRES` before noise and JPEG, and
-            enlarged again afterwards.
-        occlusion: probability that one to `OCCLUDERS` rectangles or ellipses, plain or textured, cover parts of it.
-        grey: probability of removing the colour.
-        dark: probability of little light: before noise, pixels are multiplied by a factor from `DARKEST` to 1, evenly
-            on a logarithmic scale, and rounded.
-    """
-
-    brightness: float = 0.0
+    brightness: float = 0.0  # largest shift either way, as a fraction of 255
+    # largest change around the crop's mean grey: factors from 1 / (1 + contrast) to 1 + contrast, evenly on a
+    # logarithmic scale
     contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
+    saturation: float = 0.0  # the same of the distance from grey
+    hue: float = 0.0  # largest turn of the colours either way, degrees
+    # largest standard deviation, pixels of the crop; for half of the samples, some of them along a line
     blur: float = 0.0
-    noise: float = 0.0
-    jpeg: float = 0.0
+    noise: float = 0.0  # largest standard deviation of the sensor's noise, grey levels; for half of the samples
+    jpeg: float = 0.0  # probability of a round trip through JPEG, with a quality from `JPEG_QUALITY`
+    # probability of showing the face small: shrunk by a factor from `LOWRES` before noise and JPEG, and enlarged again
+    # afterwards
     lowres: float = 0.0
+    # probability that one to `OCCLUDERS` rectangles or ellipses, plain or textured, cover parts of it
     occlusion: float = 0.0
-    grey: float = 0.0
+    grey: float = 0.0  # probability of removing the colour
+    # probability of little light: before noise, pixels are multiplied by a factor from `DARKEST` to 1, evenly on a
+    # logarithmic scale, and rounded
     dark: float = 0.0
 
     def __post_init__(self) -> None:
@@ -168,8 +153,7 @@ class Photometric:
         return np.asarray(cv2.transform(image, way), dtype=np.uint8)
 
 
-UNDISTURBED = Photometric()
-"""Pixels as they are."""
+UNDISTURBED = Photometric()  # pixels as they are
 
 
 def _resize(image: Image, side: int, how: int) -> Image:

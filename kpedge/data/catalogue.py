@@ -29,57 +29,34 @@ def parse_checksum(kind: str, text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file to download.
+    """A file to download."""
 
-    Attributes:
-        url: its address, http or https.
-        name: what it is called here.
-        size: bytes; None if it is not known.
-        checksum: of its content, as `sha256:HEX` or `md5:HEX`; None if none is known.
-        checksum_from: who published size and checksum.
-    """
-
-    url: str
-    name: str
-    size: int | None = None
-    checksum: str | None = None
-    checksum_from: str = ""
+    url: str  # its address, http or https
+    name: str  # what it is called here
+    size: int | None = None  # bytes; None if it is not known
+    checksum: str | None = None  # of its content, as `sha256:HEX` or `md5:HEX`; None if none is known
+    checksum_from: str = ""  # who published size and checksum
 
 
 @dataclass(frozen=True, slots=True)
 class PublicSet:
-    """A public set of faces.
+    """A public set of faces."""
 
-    Attributes:
-        name: what the commands call it.
-        title: its own name.
-        page: where people get it and read its terms.
-        terms: its terms, in one line.
-        photos, faces: how many; None if that is not known for certain.
-        points: keypoints per face; 0 if it has none.
-        boxes: whether faces have boxes.
-        scheme: the keypoint scheme of its points; "" if kpedge has none.
-        label_format: the value of `--format`; "" if kpedge cannot read the labels as they come.
-        folder: where the labels are in what `fetch` unpacks; "" for the top.
-        note: what else there is to know.
-        archives: how many files its page offers, if that is known and `files` is empty.
-        files: what `fetch` downloads; empty if it needs an account, a form or a browser.
-    """
-
-    name: str
-    title: str
-    page: str
-    terms: str
+    name: str  # what the commands call it
+    title: str  # its own name
+    page: str  # where people get it and read its terms
+    terms: str  # its terms, in one line
+    # photos, faces: how many; None if that is not known for certain
     photos: int | None = None
     faces: int | None = None
-    points: int = 0
-    boxes: bool = False
-    scheme: str = ""
-    label_format: str = ""
-    folder: str = ""
-    note: str = ""
-    archives: int = 0
-    files: tuple[RemoteFile, ...] = ()
+    points: int = 0  # keypoints per face; 0 if it has none
+    boxes: bool = False  # whether faces have boxes
+    scheme: str = ""  # the keypoint scheme of its points; "" if kpedge has none
+    label_format: str = ""  # the value of `--format`; "" if kpedge cannot read the labels as they come
+    folder: str = ""  # where the labels are in what `fetch` unpacks; "" for the top
+    note: str = ""  # what else there is to know
+    archives: int = 0  # how many files its page offers, if that is known and `files` is empty
+    files: tuple[RemoteFile, ...] = ()  # what `fetch` downloads; empty if it needs an account, a form or a browser
 
     @property
     def verified(self) -> bool:

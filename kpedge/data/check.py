@@ -21,14 +21,10 @@ from kpedge.data.leaks import Thumbnail, find_pairs, report_pairs, splits_of, th
 from kpedge.data.photos import open_photo
 from kpedge.data.source import Progress, read_source
 
-SAME_FACE = 0.9
-"""Two boxes of one photo that overlap by more than this label the same face twice."""
-SIDE, SIDE_OF_MANY = 240, 420
-"""Side of a face's tile on the preview, pixels; of one with more than `MANY_POINTS`."""
-MANY_POINTS = 30
-"""From this many on only some points are numbered, and lines join them."""
-NUMBER_AWAY, NUMBER_SCALE = 11.0, 0.34
-"""How far from its point a number stands, pixels, and its size."""
+SAME_FACE = 0.9  # two boxes of one photo that overlap by more than this label the same face twice
+SIDE, SIDE_OF_MANY = 240, 420  # side of a face's tile on the preview, pixels; of one with more than `MANY_POINTS`
+MANY_POINTS = 30  # from this many on only some points are numbered, and lines join them
+NUMBER_AWAY, NUMBER_SCALE = 11.0, 0.34  # how far from its point a number stands, pixels, and its size
 OF_POINTS = (
     "faces with a point beyond the photo",
     "faces with a point outside their box",
@@ -37,52 +33,34 @@ OF_POINTS = (
     "faces unlike a face",
 )
 """Notes that do not apply to faces with boxes alone."""
-FACES_A_PHOTO = (1, 2, 3, 5, 10)
-"""Lower bounds of the groups in which faces per photo are counted."""
+FACES_A_PHOTO = (1, 2, 3, 5, 10)  # lower bounds of the groups in which faces per photo are counted
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What `check` found.
+    """What `check` found."""
 
-    Attributes:
-        root: the folder.
-        format: of the labels.
-        scheme: name of the keypoint scheme; empty where faces have boxes alone.
-        points: how many points it has.
-        convention: what the boxes hold, of `kpedge.core.boxes.CONVENTIONS`.
-        label_files, rows, photos: how many there are; `photos` counts those that labels name, or that show no face.
-        faces: rows that can be used.
-        background: readable photos that show no face.
-        problems: rows and photos that cannot be used, each with its place.
-        remarks: what is unusual about rows that can be used: faces labelled twice, points beyond the photo, points
-            that do not lie like a face.
-        findings: what is implausible about the set as a whole, each with advice.
-        reading: notes on how the files were read.
-        notes: kind -> count, of what is unusual but no error.
-        faces_a_photo: "1", "2", "3-4", ... -> photos.
-        box_px: minimum, quartiles and maximum of the boxes' size, pixels.
-        roll_deg: 5th, 50th and 95th percentile of the faces' roll, and the largest, degrees.
-    """
-
-    root: Path
-    format: str
-    scheme: str
-    points: int
-    convention: str
+    root: Path  # the folder
+    format: str  # of the labels
+    scheme: str  # name of the keypoint scheme; empty where faces have boxes alone
+    points: int  # how many points it has
+    convention: str  # what the boxes hold, of `kpedge.core.boxes.CONVENTIONS`
+    # label_files, rows, photos: how many there are; `photos` counts those that labels name, or that show no face
     label_files: int
     rows: int
     photos: int
-    faces: int
-    background: int
-    problems: tuple[LabelProblem, ...]
+    faces: int  # rows that can be used
+    background: int  # readable photos that show no face
+    problems: tuple[LabelProblem, ...]  # rows and photos that cannot be used, each with its place
+    # what is unusual about rows that can be used: faces labelled twice, points beyond the photo, points that do not lie
+    # like a face
     remarks: tuple[LabelProblem, ...]
-    findings: tuple[Finding, ...]
-    reading: tuple[str, ...]
-    notes: dict[str, int]
-    faces_a_photo: dict[str, int]
-    box_px: dict[str, float]
-    roll_deg: dict[str, float]
+    findings: tuple[Finding, ...]  # what is implausible about the set as a whole, each with advice
+    reading: tuple[str, ...]  # notes on how the files were read
+    notes: dict[str, int]  # kind -> count, of what is unusual but no error
+    faces_a_photo: dict[str, int]  # "1", "2", "3-4", ... -> photos.
+    box_px: dict[str, float]  # minimum, quartiles and maximum of the boxes' size, pixels
+    roll_deg: dict[str, float]  # 5th, 50th and 95th percentile of the faces' roll, and the largest, degrees
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON types."""

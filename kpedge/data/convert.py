@@ -26,43 +26,32 @@ from kpedge.data.rows import format_csv_row, format_number, is_file, is_number
 from kpedge.data.source import Progress, Source, read_source
 
 _CAN = FormatCapabilities
-PHOTOS = ("copy", "link", "none")
-"""What becomes of the photos: copied, linked to where they are, or left there."""
+PHOTOS = ("copy", "link", "none")  # what becomes of the photos: copied, linked to where they are, or left there
 BOXES_OF = {
     FACE: "faces from the brows to the chin",
     HEAD: "heads",
     POINTS: "something else, so that the boxes that follow from the points are used instead",
 }
 """What boxes of each of `kpedge.core.boxes.CONVENTIONS` hold, in words."""
-SAME = 1e-4
-"""Coordinates that differ by less than this are the same, pixels."""
+SAME = 1e-4  # coordinates that differ by less than this are the same, pixels
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertReport:
-    """What `convert` did.
+    """What `convert` did."""
 
-    Attributes:
-        path: the folder that was written.
-        source_format, target_format: names of the formats.
-        scheme: name of the keypoint scheme that was written; empty for boxes alone.
-        photos, faces: how many were written.
-        dropped: kind -> how many of what the source has and the target does not hold.
-        problems: rows and photos of the source that cannot be used.
-        remarks: notes on reading and on using the result.
-        findings: what is implausible about the labels.
-    """
-
-    path: Path
+    path: Path  # the folder that was written
+    # source_format, target_format: names of the formats
     source_format: str
     target_format: str
-    scheme: str
+    scheme: str  # name of the keypoint scheme that was written; empty for boxes alone
+    # photos, faces: how many were written
     photos: int
     faces: int
-    dropped: dict[str, int]
-    problems: tuple[LabelProblem, ...]
-    remarks: tuple[str, ...]
-    findings: tuple[Finding, ...] = ()
+    dropped: dict[str, int]  # kind -> how many of what the source has and the target does not hold
+    problems: tuple[LabelProblem, ...]  # rows and photos of the source that cannot be used
+    remarks: tuple[str, ...]  # notes on reading and on using the result
+    findings: tuple[Finding, ...] = ()  # what is implausible about the labels
 
 
 def convert(

@@ -20,12 +20,9 @@ pooch: Any = importable("pooch", "data")
 requests: Any = importable("requests", "data")
 pooch.get_logger().setLevel("WARNING")
 
-MAX_SIZE = 4_000_000_000
-"""Bytes of a file whose size is not known, at most."""
-CHUNK = 1 << 14
-"""Bytes read at once."""
-TEMPORARY = (408, 416, 425, 429, 500, 502, 503, 504)
-"""HTTP status codes after which another try may succeed."""
+MAX_SIZE = 4_000_000_000  # bytes of a file whose size is not known, at most
+CHUNK = 1 << 14  # bytes read at once
+TEMPORARY = (408, 416, 425, 429, 500, 502, 503, 504)  # HTTP status codes after which another try may succeed
 
 Progress = Callable[[str, int, "int | None"], None]
 """Called with what is being done, how many bytes are done, and how many there are (None if unknown)."""

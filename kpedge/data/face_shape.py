@@ -17,39 +17,25 @@ from kpedge.data.formats import FORMATS
 from kpedge.data.formats.format import FormatCapabilities
 from kpedge.data.labels import LabelProblem, LabelRow, Labels
 
-MOST = 0.5
-"""The share of the faces from which on the set is reported."""
-MANY = 0.05
-"""The same, of what a few faces may have."""
-SCRAMBLED = 0.6
-"""What is left, in the median, of points that are certainly in another order."""
+MOST = 0.5  # the share of the faces from which on the set is reported
+MANY = 0.05  # the same, of what a few faces may have
+SCRAMBLED = 0.6  # what is left, in the median, of points that are certainly in another order
 ODD = 0.45
 """What is left of an odd face after the fit, in the spread of its points; of a set in another order, in the median."""
-FEWEST_POINTS = 4
-"""Points of the mean face that are needed for a judgement: three fit too well."""
-FEWEST_FACES = 10
-"""Faces that are needed to judge a set as a whole."""
-OVERLAP = 0.6
-"""Median overlap with the boxes that follow from the points under which boxes follow a rule of their own."""
-ORDER = ("brows", "eyes", "nose", "mouth")
-"""Parts of an upright face from above."""
+FEWEST_POINTS = 4  # points of the mean face that are needed for a judgement: three fit too well
+FEWEST_FACES = 10  # faces that are needed to judge a set as a whole
+OVERLAP = 0.6  # median overlap with the boxes that follow from the points under which boxes follow a rule of their own
+ORDER = ("brows", "eyes", "nose", "mouth")  # parts of an upright face from above
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is implausible about a set.
+    """Something that is implausible about a set."""
 
-    Attributes:
-        kind: a short fixed word for counting.
-        message: what is implausible, with numbers.
-        advice: how to correct it, if it is wrong.
-        certain: the labels are wrong, not just unusual: nothing is made from them unless the user insists.
-    """
-
-    kind: str
-    message: str
-    advice: str
-    certain: bool = False
+    kind: str  # a short fixed word for counting
+    message: str  # what is implausible, with numbers
+    advice: str  # how to correct it, if it is wrong
+    certain: bool = False  # the labels are wrong, not just unusual: nothing is made from them unless the user insists
 
     def __str__(self) -> str:
         return f"{self.message} — {self.advice}"
@@ -57,17 +43,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fits:
-    """How the mean face fits faces; NaN where too few points are known.
+    """How the mean face fits faces; NaN where too few points are known."""
 
-    Attributes:
-        residual: (N,), what is left of the points after the fit, as a share of their spread.
-        mirrored: (N,), the same for the mirrored mean face.
-        roll: (N,), by how much the better of the two was turned, radians.
-    """
-
-    residual: NDArray[np.float64]
-    mirrored: NDArray[np.float64]
-    roll: NDArray[np.float64]
+    residual: NDArray[np.float64]  # (N,), what is left of the points after the fit, as a share of their spread
+    mirrored: NDArray[np.float64]  # (N,), the same for the mirrored mean face
+    roll: NDArray[np.float64]  # (N,), by how much the better of the two was turned, radians
 
     @property
     def are_known(self) -> bool:

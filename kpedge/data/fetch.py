@@ -27,21 +27,13 @@ RECORD = "fetched.json"
 
 @dataclass(frozen=True, slots=True)
 class FetchedFile:
-    """A file that was downloaded, or given with `--archive`.
+    """A file that was downloaded, or given with `--archive`."""
 
-    Attributes:
-        name: what it is called in the catalogue, or its own name.
-        url: where it came from; `file:` for an archive that was given.
-        size: bytes.
-        sha256: of its content.
-        checked: the kind of checksum that was verified; "" if none was known.
-    """
-
-    name: str
-    url: str
-    size: int
-    sha256: str
-    checked: str
+    name: str  # what it is called in the catalogue, or its own name
+    url: str  # where it came from; `file:` for an archive that was given
+    size: int  # bytes
+    sha256: str  # of its content
+    checked: str  # the kind of checksum that was verified; "" if none was known
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,9 @@ from kpedge.data.face_shape import (
 from kpedge.data.labels import LabelProblem, LabelRow, Labels
 from kpedge.data.photos import ON_ITS_SIDE, UPRIGHT, PhotoHead
 
-FEWEST_PHOTOS = 10
-"""Photos that are needed to judge where points lie in them."""
-FEWEST_TURNED = 3
-"""Faces that are labelled upright in turned photos from which on they are a mistake."""
-UPPER_LEFT = 0.6
-"""A set whose labels all lie nearer to the upper left corner than this, in its photos' sides, is odd."""
+FEWEST_PHOTOS = 10  # photos that are needed to judge where points lie in them
+FEWEST_TURNED = 3  # faces that are labelled upright in turned photos from which on they are a mistake
+UPPER_LEFT = 0.6  # a set whose labels all lie nearer to the upper left corner than this, in its photos' sides, is odd
 
 
 def find_implausible(

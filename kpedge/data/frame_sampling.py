@@ -21,78 +21,49 @@ from kpedge.data.sampling import concentrate
 
 SMALLEST = 6.0
 """Side of the smallest box that is learnt, pixels of the view; smaller ones are neither face nor background."""
-VISIBLE = 0.5
-"""Part of a box that a view has to show for the face to be learnt."""
+VISIBLE = 0.5  # part of a box that a view has to show for the face to be learnt
 FACE_SIDES = (8.0, 0.85)
 """Sides that a face is given where a view is laid around one: from so many pixels to this part of the view."""
-LARGEST_ZOOM = 2.0
-"""Largest enlargement of a frame's pixels; beyond it a face is only blurred."""
-WHOLE = (0.75, 1.2)
-"""Longer side of a frame, in the view's, where the whole frame is shown."""
-LEAST = 0.6
-"""Longer side of a frame, in the view's, that is left at least: views are not to be empty."""
-HIDDEN = 0.3
-"""Part of a box that a painted rectangle may cover; behind more a face is neither face nor background."""
+LARGEST_ZOOM = 2.0  # largest enlargement of a frame's pixels; beyond it a face is only blurred
+WHOLE = (0.75, 1.2)  # longer side of a frame, in the view's, where the whole frame is shown
+LEAST = 0.6  # longer side of a frame, in the view's, that is left at least: views are not to be empty
+HIDDEN = 0.3  # part of a box that a painted rectangle may cover; behind more a face is neither face nor background
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """One training sample.
+    """One training sample."""
 
-    Attributes:
-        image: uint8 (S, S, 3), blue-green-red.
-        boxes: float32 (G, 4), pixels of the view.
-        points: float32 (G, 5, 2), pixels of the view; NaN if not labelled.
-        ignore: bool (G,): neither face nor background.
-    """
-
-    image: Image
-    boxes: NDArray[np.float32]
-    points: NDArray[np.float32]
-    ignore: NDArray[np.bool_]
+    image: Image  # uint8 (S, S, 3), blue-green-red
+    boxes: NDArray[np.float32]  # float32 (G, 4), pixels of the view
+    points: NDArray[np.float32]  # float32 (G, 5, 2), pixels of the view; NaN if not labelled
+    ignore: NDArray[np.bool_]  # bool (G,): neither face nor background
 
 
 @dataclass(frozen=True, slots=True)
 class FrameJitter:
-    """How views are laid over frames, and what is done to their pixels.
+    """How views are laid over frames, and what is done to their pixels."""
 
-    Attributes:
-        whole: probability that a view shows the whole frame; otherwise it is laid around one of its faces.
-        mosaic: probability that a sample is made of four views of half the side.
-        mirror: swap left and right for half of the views.
-        roll: largest turn either way, degrees.
-        blanks: probability of black rectangles with a white border, as they hide people in some photos: they are
-            also painted where nobody is, so that they give nothing away.
-        photometric: how the pixels are disturbed.
-        roll_exponent: of the distribution of rotations; above 1, small ones are the more frequent.
-    """
-
-    whole: float = 0.4
-    mosaic: float = 0.25
-    mirror: bool = True
-    roll: float = 12.0
+    whole: float = 0.4  # probability that a view shows the whole frame; otherwise it is laid around one of its faces
+    mosaic: float = 0.25  # probability that a sample is made of four views of half the side
+    mirror: bool = True  # swap left and right for half of the views
+    roll: float = 12.0  # largest turn either way, degrees
+    # probability of black rectangles with a white border, as they hide people in some photos: they are also painted
+    # where nobody is, so that they give nothing away
     blanks: float = 0.15
-    photometric: Photometric = UNDISTURBED
-    roll_exponent: float = 1.0
+    photometric: Photometric = UNDISTURBED  # how the pixels are disturbed
+    roll_exponent: float = 1.0  # of the distribution of rotations; above 1, small ones are the more frequent
 
 
 @dataclass(frozen=True, slots=True)
 class FrameSampler:
-    """Cuts views out of frame sets.
+    """Cuts views out of frame sets."""
 
-    Attributes:
-        sets: where frames come from.
-        size: side of a view, pixels.
-        jitter: how views are laid.
-        seed: of all that is drawn.
-        background: how often a frame without a face is shown an epoch, on average.
-    """
-
-    sets: Sequence[FrameSet]
-    size: int
-    jitter: FrameJitter
-    seed: int = 0
-    background: float = 1.0
+    sets: Sequence[FrameSet]  # where frames come from
+    size: int  # side of a view, pixels
+    jitter: FrameJitter  # how views are laid
+    seed: int = 0  # of all that is drawn
+    background: float = 1.0  # how often a frame without a face is shown an epoch, on average
 
     def order(self, epoch: int) -> NDArray[np.intp]:
         """The samples of an epoch, (M, 2): number of the set and of the frame, shuffled.

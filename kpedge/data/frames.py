@@ -34,39 +34,26 @@ LAYOUT = Layout(
     points="points",
     flags=" --frames",
 )
-MAX_SIDE = 640
-"""Longer side of a kept frame, pixels; smaller photos stay as they are."""
+MAX_SIDE = 640  # longer side of a kept frame, pixels; smaller photos stay as they are
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameSet:
-    """A frame set, opened for reading.
+    """A frame set, opened for reading."""
 
-    Attributes:
-        path: its folder.
-        info: the content of `set.json`.
-        split: uint8 (N,), index into `SPLITS`, of each frame.
-        offset, height, width: int (N,), where its pixels lie, and its size.
-        first: int (N + 1,): faces `first[i]` to `first[i + 1]` belong to frame i.
-        boxes: float64 (M, 4), in our convention.
-        labelled: float64 (M, 4), as the set has them.
-        points: float64 (M, 5, 2), of `FACES5`; NaN if not labelled.
-        ignore: bool (M,), neither face nor background.
-        pixels: uint8, all frames, memory-mapped.
-    """
-
-    path: Path
-    info: dict[str, Any]
-    split: NDArray[np.uint8]
+    path: Path  # its folder
+    info: dict[str, Any]  # the content of `set.json`
+    split: NDArray[np.uint8]  # uint8 (N,), index into `SPLITS`, of each frame
+    # offset, height, width: int (N,), where its pixels lie, and its size
     offset: NDArray[np.int64]
     height: NDArray[np.int32]
     width: NDArray[np.int32]
-    first: NDArray[np.intp]
-    boxes: NDArray[np.float64]
-    labelled: NDArray[np.float64]
-    points: NDArray[np.float64]
-    ignore: NDArray[np.bool_]
-    pixels: NDArray[np.uint8]
+    first: NDArray[np.intp]  # int (N + 1,): faces `first[i]` to `first[i + 1]` belong to frame i
+    boxes: NDArray[np.float64]  # float64 (M, 4), in our convention
+    labelled: NDArray[np.float64]  # float64 (M, 4), as the set has them
+    points: NDArray[np.float64]  # float64 (M, 5, 2), of `FACES5`; NaN if not labelled
+    ignore: NDArray[np.bool_]  # bool (M,), neither face nor background
+    pixels: NDArray[np.uint8]  # uint8, all frames, memory-mapped
 
     def __len__(self) -> int:
         """Frames."""

@@ -20,8 +20,7 @@ from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
 from kpedge.data.rows import is_file, split_row, text_lines, trailing_numbers, where_in
 
-TEST_LIST = "test_images.txt"
-"""In a data folder: the photos of the test split, one path a line."""
+TEST_LIST = "test_images.txt"  # in a data folder: the photos of the test split, one path a line
 
 SAME_BOX = 1e-3
 """Boxes that differ by less than this from those that follow from the points are these, as a fraction of their side."""
@@ -29,26 +28,18 @@ SAME_BOX = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelRow:
-    """One labelled face.
+    """One labelled face."""
 
-    Attributes:
-        photo: path of the photo, relative to the data folder, with forward slashes.
-        box: float64 (4,), x1 y1 x2 y2, pixels of the stored photo.
-        keypoints: float64 (K, 2), pixels of the stored photo; negative or beyond its edge where the face is cut, NaN
-            where the set does not label a point.
-        file: the label file, relative to the data folder.
-        line: its line, from 1; in a file without lines of its own the number of the face.
-        visible: bool (K,), False for points that are labelled though hidden; None if all are visible, or unknown.
-        place: where it is in a file without lines, in words, such as `annotation 7`.
-    """
-
-    photo: str
-    box: NDArray[np.float64]
+    photo: str  # path of the photo, relative to the data folder, with forward slashes
+    box: NDArray[np.float64]  # float64 (4,), x1 y1 x2 y2, pixels of the stored photo
+    # float64 (K, 2), pixels of the stored photo; negative or beyond its edge where the face is cut, NaN where the set
+    # does not label a point
     keypoints: NDArray[np.float64]
-    file: str
-    line: int
+    file: str  # the label file, relative to the data folder
+    line: int  # its line, from 1; in a file without lines of its own the number of the face
+    # bool (K,), False for points that are labelled though hidden; None if all are visible, or unknown
     visible: NDArray[np.bool_] | None = None
-    place: str = ""
+    place: str = ""  # where it is in a file without lines, in words, such as `annotation 7`
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -69,19 +60,12 @@ class LabelRow:
 
 @dataclass(frozen=True, slots=True)
 class LabelProblem:
-    """Something wrong with a row or a photo.
+    """Something wrong with a row or a photo."""
 
-    Attributes:
-        kind: what sort of problem, a short fixed word for counting.
-        where: file and place (`kpedge.data.rows.where_in`), or the photo.
-        message: what is wrong.
-        photo: the photo whose face cannot be used, relative to the data folder; empty if unknown.
-    """
-
-    kind: str
-    where: str
-    message: str
-    photo: str = ""
+    kind: str  # what sort of problem, a short fixed word for counting
+    where: str  # file and place (`kpedge.data.rows.where_in`), or the photo
+    message: str  # what is wrong
+    photo: str = ""  # the photo whose face cannot be used, relative to the data folder; empty if unknown
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"
@@ -89,43 +73,27 @@ class LabelProblem:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """All labels of a data folder.
+    """All labels of a data folder."""
 
-    Attributes:
-        root: the folder.
-        scheme: the keypoint scheme of the rows.
-        rows: the rows that could be read, in file and line order.
-        problems: the rows that could not.
-        files: the label files, relative to the folder.
-        background: photos that show no face at all.
-        test: the photos of the set's own test split; None if it has none.
-        boxes_only: the rows have boxes and no points.
-        convention: what the boxes hold, of `kpedge.core.boxes.CONVENTIONS`.
-        ignored: photo -> boxes (4,) of faces that are neither face nor background.
-        crowds: photos with a region full of faces: no crop of them is known to show none.
-        remarks: notes on how the files were read.
-        dropped: kind -> count, of what the files hold and the rows do not.
-        sizes: photo -> width and height, pixels, as the label files say.
-        pixels: reads a photo's pixels if photos are not files of their own.
-        format: the format's name.
-    """
-
-    root: Path
-    scheme: KeypointScheme
-    rows: tuple[LabelRow, ...]
-    problems: tuple[LabelProblem, ...]
-    files: tuple[str, ...]
-    background: tuple[str, ...] = ()
-    test: tuple[str, ...] | None = None
-    boxes_only: bool = False
-    convention: str = FACE
+    root: Path  # the folder
+    scheme: KeypointScheme  # the keypoint scheme of the rows
+    rows: tuple[LabelRow, ...]  # the rows that could be read, in file and line order
+    problems: tuple[LabelProblem, ...]  # the rows that could not
+    files: tuple[str, ...]  # the label files, relative to the folder
+    background: tuple[str, ...] = ()  # photos that show no face at all
+    test: tuple[str, ...] | None = None  # the photos of the set's own test split; None if it has none
+    boxes_only: bool = False  # the rows have boxes and no points
+    convention: str = FACE  # what the boxes hold, of `kpedge.core.boxes.CONVENTIONS`
+    # photo -> boxes (4,) of faces that are neither face nor background
     ignored: Mapping[str, Sequence[Box]] = field(default_factory=dict)
-    crowds: frozenset[str] = frozenset()
-    remarks: tuple[str, ...] = ()
+    crowds: frozenset[str] = frozenset()  # photos with a region full of faces: no crop of them is known to show none
+    remarks: tuple[str, ...] = ()  # notes on how the files were read
+    # kind -> count, of what the files hold and the rows do not
     dropped: Mapping[str, int] = field(default_factory=dict)
+    # photo -> width and height, pixels, as the label files say
     sizes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    pixels: Callable[[str], Image] | None = None
-    format: str = "label"
+    pixels: Callable[[str], Image] | None = None  # reads a photo's pixels if photos are not files of their own
+    format: str = "label"  # the format's name
 
     def by_photo(self) -> dict[str, list[LabelRow]]:
         """The rows of each photo, photos in order of first mention; last those that show no face, with no row."""

@@ -19,14 +19,10 @@ from kpedge.core.text import format_count
 from kpedge.data.face_shape import Finding
 from kpedge.data.labels import LabelProblem, Labels
 
-SIDE = 32
-"""Side of a thumbnail, pixels."""
-NEAR = 14
-"""Bits of 64 in which the hashes of two near-duplicates differ, at most."""
-BLOCK = 512
-"""Photos that are compared with all others at a time."""
-ALIKE = 0.93
-"""Correlation of two thumbnails from which on they show the same."""
+SIDE = 32  # side of a thumbnail, pixels
+NEAR = 14  # bits of 64 in which the hashes of two near-duplicates differ, at most
+BLOCK = 512  # photos that are compared with all others at a time
+ALIKE = 0.93  # correlation of two thumbnails from which on they show the same
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -43,18 +39,13 @@ Thumbnail = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two photos that show the same.
+    """Two photos that show the same."""
 
-    Attributes:
-        photo, other: the photos; the same one where it is listed in two splits.
-        splits: the split of each.
-        kind: "same photo", "near-duplicate" or "mirrored near-duplicate".
-    """
-
+    # photo, other: the photos; the same one where it is listed in two splits
     photo: str
     other: str
-    splits: tuple[str, str]
-    kind: str
+    splits: tuple[str, str]  # the split of each
+    kind: str  # "same photo", "near-duplicate" or "mirrored near-duplicate"
 
     @property
     def leaks(self) -> bool:

@@ -17,19 +17,13 @@ from kpedge.data.sampling import CropSampler
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """What a training step is fed with.
+    """What a training step is fed with."""
 
-    Attributes:
-        crops: uint8 (B, size, size, channels).
-        keypoints: float32 (B, K, 2), fractions of the crop; NaN where a point is not labelled, as all of a negative's.
-        face: float32 (B,), 1 for a face, 0 for a negative.
-        source: int64 (B,), the set that each sample comes from; 0 is the main one.
-    """
-
-    crops: NDArray[np.uint8]
+    crops: NDArray[np.uint8]  # uint8 (B, size, size, channels)
+    # float32 (B, K, 2), fractions of the crop; NaN where a point is not labelled, as all of a negative's
     keypoints: NDArray[np.float32]
-    face: NDArray[np.float32]
-    source: NDArray[np.int64]
+    face: NDArray[np.float32]  # float32 (B,), 1 for a face, 0 for a negative
+    source: NDArray[np.int64]  # int64 (B,), the set that each sample comes from; 0 is the main one
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -40,19 +34,13 @@ class Mixture:
     """Which samples an epoch consists of, and in what order: a function of seed and epoch alone.
 
     Every epoch shows each face of the main set once.
-
-    Attributes:
-        samplers: of the sets, the main one first; all give crops of one size and colour.
-        negatives: negatives per face of the epoch, drawn for each epoch from those of all sets.
-        others: faces of the other sets for each face of the main set, drawn for each epoch; fewer if they have
-            fewer.
-        seed: of order and choice.
     """
 
-    samplers: Sequence[CropSampler]
-    negatives: float
+    samplers: Sequence[CropSampler]  # of the sets, the main one first; all give crops of one size and colour
+    negatives: float  # negatives per face of the epoch, drawn for each epoch from those of all sets
+    # faces of the other sets for each face of the main set, drawn for each epoch; fewer if they have fewer
     others: float
-    seed: int
+    seed: int  # of order and choice
 
     def __post_init__(self) -> None:
         first = self.samplers[0].source

@@ -23,28 +23,20 @@ from kpedge.data.rows import check_box, parse_csv_row, parse_numbers, text_lines
 
 UNLABELLED_LIST = "unlabelled_faces.csv"
 """In a data folder: `image,x1,y1,x2,y2,score`, faces to ignore: neither face nor background."""
-MAX_IOU = 0.3
-"""Crops that overlap by this, or more, show the same thing."""
-MIN_SIDE = 16.0
-"""Side of the smallest crop, pixels of the photo."""
-MAX_SIDE = 0.95
-"""Side of the largest crop of background, in the photo's shorter side."""
-TRIES = 50
-"""Attempts to place a negative before it is skipped."""
-NEAR_SHIFT = (0.5, 1.2)
-"""How far a near miss is moved away from its face, in sides of the face's box."""
-NEAR_SMALLER, NEAR_LARGER = (0.3, 0.55), (1.9, 3.5)
-"""Side of a near miss, in that of its face."""
-SNAP = 0.25
-"""How far a near miss is moved, in sides of its crop, to get the overhang that was drawn."""
+MAX_IOU = 0.3  # crops that overlap by this, or more, show the same thing
+MIN_SIDE = 16.0  # side of the smallest crop, pixels of the photo
+MAX_SIDE = 0.95  # side of the largest crop of background, in the photo's shorter side
+TRIES = 50  # attempts to place a negative before it is skipped
+NEAR_SHIFT = (0.5, 1.2)  # how far a near miss is moved away from its face, in sides of the face's box
+NEAR_SMALLER, NEAR_LARGER = (0.3, 0.55), (1.9, 3.5)  # side of a near miss, in that of its face
+SNAP = 0.25  # how far a near miss is moved, in sides of its crop, to get the overhang that was drawn
 LEAVE, LEAVE_BY = 0.18, 0.25
 """Where a set has no face to take overhangs from: the share of crops that leave the photo, at one side, and by how much
 of their side at most. Of faces21's faces about as many do."""
 
 Overhang = tuple[float, float, float, float]
 """How far a crop leaves the photo left, above, right and below, in sides of the crop; 0 where it does not."""
-Square = tuple[float, float, float]
-"""Left edge, upper edge and side of a crop, pixels."""
+Square = tuple[float, float, float]  # left edge, upper edge and side of a crop, pixels
 
 
 def overhang(box: Box, rule: CropRule, width: int, height: int) -> Overhang:
@@ -111,10 +103,8 @@ class _Photo:
 
     width: int
     height: int
-    faces: NDArray[np.float64]
-    """Crops (N, 4) of all faces, ignored ones last."""
-    middles: NDArray[np.float64]
-    """Middles (M, 2) of faces to ignore: neither face nor background."""
+    faces: NDArray[np.float64]  # crops (N, 4) of all faces, ignored ones last
+    middles: NDArray[np.float64]  # middles (M, 2) of faces to ignore: neither face nor background
 
     def allows(self, square: Square) -> bool:
         """Whether a crop shows no face."""

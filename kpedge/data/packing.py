@@ -20,33 +20,23 @@ from kpedge.data.source import NOT_STATED, Progress, Source
 from kpedge.data.split import split_photos
 from kpedge.data.storage import Layout
 
-Counts = dict[str, dict[str, int]]
-"""Split -> {"photos": ..., "faces": ...}, of crops with "negatives"."""
+Counts = dict[str, dict[str, int]]  # split -> {"photos": ..., "faces": ...}, of crops with "negatives"
 
 
 @dataclass(frozen=True, slots=True)
 class SetOptions(ABC):
-    """How a set is prepared; all of it goes into the set's hash.
-
-    Attributes:
-        scheme: the requested keypoint scheme; the set's own when None.
-        seed: of the split.
-        validation: fraction of the photos outside the test split that go to validation.
-        test: fraction of the photos that go to test, if no test list is given and the set keeps none for testing;
-            0 trains on those too that a set keeps.
-        boxes: how the labelled boxes are used; as the format says when empty.
-        name: what the set is called in model cards; the folder's name when empty.
-        terms: the terms of the photos, as model cards state them.
-    """
+    """How a set is prepared; all of it goes into the set's hash."""
 
     layout: ClassVar[Layout]
-    scheme: KeypointScheme | None = None
-    seed: int = 0
-    validation: float = 0.1
+    scheme: KeypointScheme | None = None  # the requested keypoint scheme; the set's own when None
+    seed: int = 0  # of the split
+    validation: float = 0.1  # fraction of the photos outside the test split that go to validation
+    # fraction of the photos that go to test, if no test list is given and the set keeps none for testing; 0 trains on
+    # those too that a set keeps
     test: float = 0.1
-    boxes: str = ""
-    name: str = ""
-    terms: str = NOT_STATED
+    boxes: str = ""  # how the labelled boxes are used; as the format says when empty
+    name: str = ""  # what the set is called in model cards; the folder's name when empty
+    terms: str = NOT_STATED  # the terms of the photos, as model cards state them
 
     @abstractmethod
     def complete(self, read: Source) -> Any:

@@ -13,8 +13,7 @@ from kpedge.core.geometry import Image
 from kpedge.core.images import MAX_BYTES, decode_image, read_image
 from kpedge.data.labels import Labels
 
-UPRIGHT = 1
-"""The EXIF orientation of an image that is stored as it is shown."""
+UPRIGHT = 1  # the EXIF orientation of an image that is stored as it is shown
 ON_ITS_SIDE = (5, 6, 7, 8)
 """Those of images whose width and height change places when they are shown (EXIF 2.32, tag 0112)."""
 _ORIENTATION = 0x0112
@@ -22,16 +21,12 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True, slots=True)
 class PhotoHead:
-    """What an image file says before its pixels.
+    """What an image file says before its pixels."""
 
-    Attributes:
-        width, height: as it is stored, pixels.
-        orientation: how viewers turn it, of EXIF; 1 if it does not say.
-    """
-
+    # width, height: as it is stored, pixels
     width: int
     height: int
-    orientation: int = UPRIGHT
+    orientation: int = UPRIGHT  # how viewers turn it, of EXIF; 1 if it does not say
 
 
 def open_photo(labels: Labels, photo: str) -> Image:

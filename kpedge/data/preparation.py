@@ -22,23 +22,14 @@ __all__ = ["FrameOptions", "PrepareOptions", "PrepareReport", "prepare"]
 
 @dataclass(frozen=True, slots=True)
 class PrepareReport:
-    """What `prepare` did.
+    """What `prepare` did."""
 
-    Attributes:
-        path: the prepared set.
-        written: False if it existed already and still fits its source.
-        counts: split -> {"photos": ..., "faces": ...}, of crops also "negatives".
-        problems: rows and photos that were left out, each named.
-        remarks: notes on how the files were read.
-        findings: what is implausible about the labels.
-    """
-
-    path: Path
-    written: bool
-    counts: Counts
-    problems: tuple[LabelProblem, ...]
-    remarks: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    path: Path  # the prepared set
+    written: bool  # False if it existed already and still fits its source
+    counts: Counts  # split -> {"photos": ..., "faces": ...}, of crops also "negatives"
+    problems: tuple[LabelProblem, ...]  # rows and photos that were left out, each named
+    remarks: tuple[str, ...] = ()  # notes on how the files were read
+    findings: tuple[Finding, ...] = ()  # what is implausible about the labels
 
 
 def prepare(

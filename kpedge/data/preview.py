@@ -12,8 +12,7 @@ from kpedge.core.errors import DataError
 from kpedge.core.geometry import Image, fractions_to_pixels
 from kpedge.data.sampling import CropSampler
 
-TILE = 192
-"""Crops are enlarged by a whole factor to at least this many pixels."""
+TILE = 192  # crops are enlarged by a whole factor to at least this many pixels
 
 
 def spread(indices: NDArray[np.intp], count: int) -> NDArray[np.intp]:

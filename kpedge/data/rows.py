@@ -13,8 +13,7 @@ from kpedge.core.files import decode_text, read_bytes, read_text, text_encoding
 from kpedge.core.geometry import MAX_COORDINATE, MIN_SIDE, as_box
 
 _DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+\s*")
-_COLUMNS = 4
-"""Separators in a row from which on it is a table's row in another dialect."""
+_COLUMNS = 4  # separators in a row from which on it is a table's row in another dialect
 
 
 class RowError(DataError):

@@ -29,34 +29,25 @@ from kpedge.data.augmentation import UNDISTURBED, Photometric
 from kpedge.data.packed import PreparedSet
 from kpedge.data.transforms import Transforms
 
-_DRAWS = 5
-"""Random numbers that a face's square takes: mirror, roll, scale, shift x, shift y."""
+_DRAWS = 5  # random numbers that a face's square takes: mirror, roll, scale, shift x, shift y
 
 
 @dataclass(frozen=True, slots=True)
 class Jitter:
-    """How the square that is cut out of a photo is disturbed in training, as a detector's box would be.
+    """How the square that is cut out of a photo is disturbed in training, as a detector's box would be."""
 
-    Attributes:
-        mirror: swap left and right for half of the samples, of sets whose scheme knows which points swap.
-        roll: largest turn either way, degrees.
-        scale: largest change of the square's side either way, as a fraction.
-        shift: largest move either way, along x and along y, as a fraction of the side.
-        peak: power to which the draws of scale and shift, from 0 to 1, are raised. 1 draws evenly. Above it small
-            disturbances are more frequent, large ones still occur: labelled boxes follow from the points, so a box that
-            is almost exact reveals where they are, and a model may learn to use that without relying on it.
-        roll_exponent: the same for rotations. Above 1 the square is where the box of a rotated face lies
-            (`kpedge.core.boxes.rotated_box`): below the middle of its points along the crop, not the face.
-        accessories: probability of a mask or dark glasses drawn onto a face (`kpedge.data.accessories`).
-    """
-
-    mirror: bool = False
-    roll: float = 0.0
-    scale: float = 0.0
-    shift: float = 0.0
+    mirror: bool = False  # swap left and right for half of the samples, of sets whose scheme knows which points swap
+    roll: float = 0.0  # largest turn either way, degrees
+    scale: float = 0.0  # largest change of the square's side either way, as a fraction
+    shift: float = 0.0  # largest move either way, along x and along y, as a fraction of the side
+    # power to which the draws of scale and shift, from 0 to 1, are raised. 1 draws evenly. Above it small disturbances
+    # are more frequent, large ones still occur: labelled boxes follow from the points, so a box that is almost exact
+    # reveals where they are, and a model may learn to use that without relying on it.
     peak: float = 1.0
+    # the same for rotations. Above 1 the square is where the box of a rotated face lies
+    # (`kpedge.core.boxes.rotated_box`): below the middle of its points along the crop, not the face.
     roll_exponent: float = 1.0
-    accessories: float = 0.0
+    accessories: float = 0.0  # probability of a mask or dark glasses drawn onto a face (`kpedge.data.accessories`)
 
     def __post_init__(self) -> None:
         limits = (("roll", self.roll, 0, 180), ("scale", self.scale, 0, 0.9), ("shift", self.shift, 0, 1))
@@ -83,27 +74,16 @@ def labelled_fractions(source: PreparedSet, indices: NDArray[np.intp], rule: Cro
 
 @dataclass(frozen=True, slots=True)
 class CropSampler:
-    """Cuts model inputs out of a prepared set.
+    """Cuts model inputs out of a prepared set."""
 
-    Attributes:
-        source: the prepared set.
-        size: side of the crops, pixels.
-        colour: a key of `kpedge.core.card.COLOURS`.
-        rule: how a box becomes a crop.
-        jitter: how the square is disturbed; not at all by default.
-        seed: of the disturbance.
-        photometric: how the pixels are disturbed; not at all by default.
-        transforms: further ones, of torchvision; none by default.
-    """
-
-    source: PreparedSet
-    size: int
-    colour: str
-    rule: CropRule
-    jitter: Jitter = Jitter()
-    seed: int = 0
-    photometric: Photometric = UNDISTURBED
-    transforms: Transforms | None = None
+    source: PreparedSet  # the prepared set
+    size: int  # side of the crops, pixels
+    colour: str  # a key of `kpedge.core.card.COLOURS`
+    rule: CropRule  # how a box becomes a crop
+    jitter: Jitter = Jitter()  # how the square is disturbed; not at all by default
+    seed: int = 0  # of the disturbance
+    photometric: Photometric = UNDISTURBED  # how the pixels are disturbed; not at all by default
+    transforms: Transforms | None = None  # further ones, of torchvision; none by default
 
     def sample(self, index: int, epoch: int = 0) -> tuple[Image, NDArray[np.float64]]:
         """One crop and its keypoints.

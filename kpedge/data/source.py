@@ -24,14 +24,10 @@ from kpedge.data.negatives import ignored_boxes
 from kpedge.data.photos import PhotoHead, read_photo
 from kpedge.data.rows import is_file
 
-NOT_STATED = "not stated"
-"""Terms of photos if none are stated."""
-RECORD = "synthetic.json"
-"""File in a folder of photos that kpedge rendered."""
-BACKGROUND_FOLDER = "background"
-"""Folder of rendered photos without a face, in a folder of rendered photos."""
-Progress = Callable[[int, int], None]
-"""Called with (photos done, photos in all)."""
+NOT_STATED = "not stated"  # terms of photos if none are stated
+RECORD = "synthetic.json"  # file in a folder of photos that kpedge rendered
+BACKGROUND_FOLDER = "background"  # folder of rendered photos without a face, in a folder of rendered photos
+Progress = Callable[[int, int], None]  # called with (photos done, photos in all)
 
 
 def terms_of(source: Path, terms: str) -> str:
@@ -42,29 +38,17 @@ def terms_of(source: Path, terms: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A folder of photos with their labels.
+    """A folder of photos with their labels."""
 
-    Attributes:
-        labels: all that could be read.
-        by_photo: photo -> its rows.
-        digests: photo -> hash of its content; without photos that cannot be read.
-        heads: photo -> its size and orientation, of the same photos.
-        listed: the photos of the test split, if a list or the set itself says which.
-        ignored: photo -> boxes of faces that are neither face nor background.
-        problems: rows and photos that cannot be used.
-        findings: what is implausible about the set as a whole.
-        odd_faces: a remark for each face that is unlike the others.
-    """
-
-    labels: Labels
-    by_photo: dict[str, list[LabelRow]]
-    digests: dict[str, str]
-    heads: dict[str, PhotoHead]
-    listed: list[str] | None
-    ignored: dict[str, list[Box]]
-    problems: list[LabelProblem]
-    findings: list[Finding]
-    odd_faces: list[LabelProblem]
+    labels: Labels  # all that could be read
+    by_photo: dict[str, list[LabelRow]]  # photo -> its rows
+    digests: dict[str, str]  # photo -> hash of its content; without photos that cannot be read
+    heads: dict[str, PhotoHead]  # photo -> its size and orientation, of the same photos
+    listed: list[str] | None  # the photos of the test split, if a list or the set itself says which
+    ignored: dict[str, list[Box]]  # photo -> boxes of faces that are neither face nor background
+    problems: list[LabelProblem]  # rows and photos that cannot be used
+    findings: list[Finding]  # what is implausible about the set as a whole
+    odd_faces: list[LabelProblem]  # a remark for each face that is unlike the others
 
     def sha256(self, form: int, settings: dict[str, Any]) -> str:
         """Hash of all that a set depends on: the format it is written in, photos, labels and settings."""

@@ -27,37 +27,25 @@ from kpedge.data.split import SPLITS
 
 SET_FILE = "set.json"
 PIXELS_FILE = "pixels.bin"
-Columns = dict[str, tuple[Any, ...]]
-"""Name -> dtype, then the shape of a row's entry; None where any size is right."""
+Columns = dict[str, tuple[Any, ...]]  # name -> dtype, then the shape of a row's entry; None where any size is right
 PIXEL_COLUMNS: Columns = {"split": ("u1",), "offset": ("i8",), "height": ("i4",), "width": ("i4",)}
 """What every row with an image has: the index of its split in `SPLITS`, and where its pixels are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A kind of prepared set.
+    """A kind of prepared set."""
 
-    Attributes:
-        noun: in messages.
-        kind: in `set.json`; None where it is not written.
-        version: of the format.
-        table: name of the file with the columns.
-        images: columns with an entry for each image.
-        parts: columns with an entry for each part of an image, such as the faces of a frame.
-        boxes: names of the columns (N, 4) with boxes.
-        points: name of the column (N, K, 2) with points.
-        flags: of the command that makes one.
-    """
-
-    noun: str
-    kind: str | None
-    version: int
-    table: str
-    images: Columns
-    points: str
-    boxes: tuple[str, ...] = ("boxes",)
+    noun: str  # in messages
+    kind: str | None  # in `set.json`; None where it is not written
+    version: int  # of the format
+    table: str  # name of the file with the columns
+    images: Columns  # columns with an entry for each image
+    points: str  # name of the column (N, K, 2) with points
+    boxes: tuple[str, ...] = ("boxes",)  # names of the columns (N, 4) with boxes
+    # columns with an entry for each part of an image, such as the faces of a frame
     parts: Columns = field(default_factory=dict)
-    flags: str = ""
+    flags: str = ""  # of the command that makes one
 
     def require(self, condition: object, path: Path, what: str) -> None:
         """Stop at a damaged set.

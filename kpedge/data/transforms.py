@@ -14,10 +14,8 @@ from kpedge.core.registry import Registry, parse_arguments
 
 FLAG = "--transforms"
 TRANSFORMS: Registry[Any] = Registry(FLAG, {}, library="torchvision.transforms.v2")
-NO_FLIPS = ("RandomHorizontalFlip", "RandomVerticalFlip")
-"""They leave left and right keypoints in place."""
-_LOCK = threading.Lock()
-"""Transforms draw from PyTorch's one generator."""
+NO_FLIPS = ("RandomHorizontalFlip", "RandomVerticalFlip")  # they leave left and right keypoints in place
+_LOCK = threading.Lock()  # transforms draw from PyTorch's one generator
 
 
 class Transforms:

@@ -17,12 +17,9 @@ from kpedge.core.errors import ArchiveError
 from kpedge.core.files import output_error, refuse_full_disk
 
 MAX_FILES = 1_000_000
-MAX_RATIO = 40
-"""Bytes that may come out for each byte of the archive; photos hardly shrink, text by 10 or so."""
-SMALL = 256_000_000
-"""Bytes that may come out of any archive."""
-CHUNK = MAX_HEADER = 1 << 20
-"""Bytes of an extended tar header, which `tarfile` reads into memory."""
+MAX_RATIO = 40  # bytes that may come out for each byte of the archive; photos hardly shrink, text by 10 or so
+SMALL = 256_000_000  # bytes that may come out of any archive
+CHUNK = MAX_HEADER = 1 << 20  # bytes of an extended tar header, which `tarfile` reads into memory
 SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".rar", ".7z")
 """Files with these names should be archives, whether or not they can be unpacked here."""
 UNSAFE = "the archive may be made to do harm: do not use it"

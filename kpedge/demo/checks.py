@@ -6,11 +6,9 @@ from kpedge.core.errors import MissingExtraError, OutputError
 from kpedge.core.extras import EXTRAS, installed, pip_line
 from kpedge.core.files import is_own_output, parse_json
 
-FORM = 2
-"""Version of `report.json`."""
+FORM = 2  # version of `report.json`
 REPORT, PAGE = "report.json", "index.html"
-NEEDED = ("train", "export")
-"""Extras without which there is no story."""
+NEEDED = ("train", "export")  # extras without which there is no story
 
 
 def check_extras() -> None:

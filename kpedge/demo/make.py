@@ -32,8 +32,7 @@ from kpedge.runtime.sessions import OnnxModel
 from kpedge.training.loop import train
 from kpedge.training.task import TrainResult
 
-Progress = Callable[..., None]
-"""Called with (done, of how many) and, optionally, a line to show next to them."""
+Progress = Callable[..., None]  # called with (done, of how many) and, optionally, a line to show next to them
 
 
 def prepare_faces(photos: Path, out: Path, settings: DemoSettings, progress: Progress) -> PreparedSet:
@@ -63,17 +62,11 @@ def export_and_check(checkpoint: Path, source: PreparedSet, out: Path) -> tuple[
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """A model measured on some faces.
+    """A model measured on some faces."""
 
-    Attributes:
-        model: how it is called.
-        faces: they.
-        evaluation: the figures.
-    """
-
-    model: str
-    faces: TestFaces
-    evaluation: Evaluation
+    model: str  # how it is called
+    faces: TestFaces  # they
+    evaluation: Evaluation  # the figures
 
     def to_dict(self) -> dict[str, Any]:
         """The headline figures as plain JSON types."""
@@ -104,8 +97,7 @@ def measure_accuracy(trained: Path, source: PreparedSet) -> tuple[dict[str, Meas
     return synthetic, {name: measured(name, sample_folder(), None) for name in models}
 
 
-SHOWN = 12
-"""Most faces on a preview of predictions."""
+SHOWN = 12  # most faces on a preview of predictions
 
 
 def predictions(one: Measured, *, count: int = SHOWN, columns: int = 6, side: int = 224) -> Image:

@@ -17,8 +17,7 @@ from kpedge.demo.make import RELEASED, SHOWN, TRAINED
 
 PAGE_FOLDER = Path(__file__).resolve().parent / "page"
 KINDS = {".jpg": "image/jpeg", ".png": "image/png", ".webm": "video/webm"}
-Row = Sequence[str]
-"""Cells of a table, HTML."""
+Row = Sequence[str]  # cells of a table, HTML
 
 
 def page(folder: Path, out: Path, document: dict[str, Any]) -> str:

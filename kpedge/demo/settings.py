@@ -7,8 +7,7 @@ from kpedge.training.config import TrainConfig
 from kpedge.training.recipes import RECIPES
 
 RECIPE = "stage3"
-NAME = "demo"
-"""Of the model that is trained, and of its files."""
+NAME = "demo"  # of the model that is trained, and of its files
 FACES_FROM = 1_000_000
 """The seeds of the demo's synthetic faces start here: the released models were trained on `kpedge data synth --seed 1`,
 and are measured on faces that they have not seen."""
@@ -18,25 +17,15 @@ QUICK: dict[str, Any] = {"photos": 200, "epochs": 8, "rounds": 3, "seconds": 4.2
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """What a demo is made of.
+    """What a demo is made of."""
 
-    Attributes:
-        photos: synthetic photos; a tenth validates, a tenth tests.
-        epochs: of the training.
-        rounds: in which every form of the model has a turn when it is timed.
-        calls: timed calls in a turn.
-        seconds: of the video.
-        threads: of the training; one gives the same model everywhere.
-        seed: of faces, above `FACES_FROM`, of training and noise.
-    """
-
-    photos: int = 1000
-    epochs: int = 20
-    rounds: int = 20
-    calls: int = 30
-    seconds: float = 9.6
-    threads: int = 1
-    seed: int = 0
+    photos: int = 1000  # synthetic photos; a tenth validates, a tenth tests
+    epochs: int = 20  # of the training
+    rounds: int = 20  # in which every form of the model has a turn when it is timed
+    calls: int = 30  # timed calls in a turn
+    seconds: float = 9.6  # of the video
+    threads: int = 1  # of the training; one gives the same model everywhere
+    seed: int = 0  # of faces, above `FACES_FROM`, of training and noise
 
     @property
     def face_seed(self) -> int:

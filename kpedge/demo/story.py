@@ -33,20 +33,16 @@ from kpedge.runtime.overlay import Layers
 from kpedge.synthetic import write_synthetic
 from kpedge.synthetic.preview import synthetic_preview
 
-SCRATCH = "prepared"
-"""Folder of the prepared set: it is large, soon made again, and removed in the end."""
+SCRATCH = "prepared"  # folder of the prepared set: it is large, soon made again, and removed in the end
 
 PLAIN_VIDEO = "scene.mp4"
 VIDEOS = ("faces.mp4", "faces.webm")
 """The annotated video, for players and for browsers; the page shows stills where OpenCV cannot write the second."""
 
-PREVIEW = 24
-"""Faces on the preview of synthetic ones."""
+PREVIEW = 24  # faces on the preview of synthetic ones
 
-Watch = Callable[[str], AbstractContextManager[Progress]]
-"""Shows the progress of a step with that title."""
-Say = Callable[[str], None]
-"""Takes one line for people."""
+Watch = Callable[[str], AbstractContextManager[Progress]]  # shows the progress of a step with that title
+Say = Callable[[str], None]  # takes one line for people
 
 
 TITLES = (

@@ -23,17 +23,12 @@ from kpedge.runtime.sources.source import Frame
 from kpedge.runtime.tracker import FaceTracker
 from kpedge.runtime.video import track
 
-Progress = Callable[[int, int], None]
-"""Called with (frames done, frames in all)."""
-RATE = 25.0
-"""Frames a second."""
+Progress = Callable[[int, int], None]  # called with (frames done, frames in all)
+RATE = 25.0  # frames a second
 SWAY = Sway(shift=0.3, zoom=0.3, roll=20, frequency=0.3)
-SIDE = 130.0
-"""Side of a face's box, pixels, before it is zoomed."""
-NOISE = 2.5
-"""Standard deviation of the sensor's noise on every pixel, grey levels."""
-NEAR = 0.25
-"""Mean distance, in sides of its box, up to which the points that were found are those of a face."""
+SIDE = 130.0  # side of a face's box, pixels, before it is zoomed
+NOISE = 2.5  # standard deviation of the sensor's noise on every pixel, grey levels
+NEAR = 0.25  # mean distance, in sides of its box, up to which the points that were found are those of a face
 
 
 def face_clip(seed: int) -> FaceClip:
@@ -43,31 +38,19 @@ def face_clip(seed: int) -> FaceClip:
 
 @dataclass(frozen=True, slots=True)
 class Tracking:
-    """How well the faces of the video were tracked.
+    """How well the faces of the video were tracked."""
 
-    Attributes:
-        frames: of the video.
-        rate: its frames a second.
-        shown: faces, counted in every frame.
-        tracked: how many of those were found.
-        strays: faces that were given and are none, counted in every frame.
-        ids: different ids that were given to faces.
-        error: mean distance of a face's points from the labels, mean over faces and frames; fraction of the box.
-        error_p95: 95 % of the faces are at or under it.
-        stages_ms: stage -> mean time a frame, milliseconds, on one thread.
-        frames_per_second: that could be processed.
-    """
-
-    frames: int
-    rate: float
-    shown: int
-    tracked: int
-    strays: int
-    ids: int
+    frames: int  # of the video
+    rate: float  # its frames a second
+    shown: int  # faces, counted in every frame
+    tracked: int  # how many of those were found
+    strays: int  # faces that were given and are none, counted in every frame
+    ids: int  # different ids that were given to faces
+    # mean distance of a face's points from the labels, mean over faces and frames; fraction of the box
     error: float | None
-    error_p95: float | None
-    stages_ms: dict[str, float]
-    frames_per_second: float
+    error_p95: float | None  # 95 % of the faces are at or under it
+    stages_ms: dict[str, float]  # stage -> mean time a frame, milliseconds, on one thread
+    frames_per_second: float  # that could be processed
 
 
 def track_video(

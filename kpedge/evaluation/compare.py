@@ -16,38 +16,27 @@ from kpedge.core.files import parse_json, read_bytes, real_path
 from kpedge.core.images import figure_png
 from kpedge.core.text import flag
 
-Record = dict[str, float]
-"""One epoch: figure -> value, a row of `metrics.csv`."""
+Record = dict[str, float]  # one epoch: figure -> value, a row of `metrics.csv`
 
 
-FEWEST, MOST = 2, 12
-"""Runs in one comparison: more curves than that are hard to distinguish."""
+FEWEST, MOST = 2, 12  # runs in one comparison: more curves than that are hard to distinguish
 ALWAYS = ("epoch", "train_loss", "seconds")
-NEEDED = (*ALWAYS, "val_nme", "val_failure")
-"""Columns of `metrics.csv` of every epoch, and of one that was validated."""
+NEEDED = (*ALWAYS, "val_nme", "val_failure")  # columns of `metrics.csv` of every epoch, and of one that was validated
 LOSS_KINDS = ("loss", "head", "keypoint_weight", "face_weight")
 """Settings that decide whether training losses can be compared."""
-SHOWN = 2.5
-"""Validation errors above this many times the best one are cut off."""
+SHOWN = 2.5  # validation errors above this many times the best one are cut off
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Okabe & Ito 2008, without black and yellow: for readers who confuse red and green."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunRecord:
-    """A run, as its folder records it.
+    """A run, as its folder records it."""
 
-    Attributes:
-        name: its name in the comparison.
-        path: the folder.
-        settings: `config.json`: recipe, sets, and every field of the configuration.
-        history: a record for each epoch, in their order.
-    """
-
-    name: str
-    path: Path
-    settings: dict[str, Any]
-    history: tuple[Record, ...]
+    name: str  # its name in the comparison
+    path: Path  # the folder
+    settings: dict[str, Any]  # `config.json`: recipe, sets, and every field of the configuration
+    history: tuple[Record, ...]  # a record for each epoch, in their order
 
     @property
     def best(self) -> Record:
@@ -91,17 +80,11 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeedGroup:
-    """Runs that differ in nothing but their seed.
+    """Runs that differ in nothing but their seed."""
 
-    Attributes:
-        runs: one or more.
-        mean: of their best errors, fraction of the box.
-        deviation: standard deviation of these, with one degree of freedom taken off; None of a single run.
-    """
-
-    runs: tuple[RunRecord, ...]
-    mean: float
-    deviation: float | None
+    runs: tuple[RunRecord, ...]  # one or more
+    mean: float  # of their best errors, fraction of the box
+    deviation: float | None  # standard deviation of these, with one degree of freedom taken off; None of a single run
 
     @property
     def name(self) -> str:

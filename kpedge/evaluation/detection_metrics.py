@@ -16,54 +16,34 @@ from numpy.typing import NDArray
 from kpedge.core.geometry import box_size, iou
 
 IOU = 0.5
-SMALLEST = 16.0
-"""Side of the smallest face that counts, pixels of the frame as the network sees it."""
-SIZES = (16.0, 32.0, 64.0, 128.0)
-"""Sides at which faces are grouped by size, in the same unit."""
+SMALLEST = 16.0  # side of the smallest face that counts, pixels of the frame as the network sees it
+SIZES = (16.0, 32.0, 64.0, 128.0)  # sides at which faces are grouped by size, in the same unit
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameDetections:
-    """What was found in one frame, and what is there; all in pixels of the frame as the network sees it.
+    """What was found in one frame, and what is there; all in pixels of the frame as the network sees it."""
 
-    Attributes:
-        boxes: float64 (D, 4), found.
-        scores: float64 (D,).
-        truth: float64 (G, 4), labelled.
-        ignore: bool (G,), faces that do not count.
-    """
-
-    boxes: Floats
-    scores: Floats
-    truth: Floats
-    ignore: NDArray[np.bool_]
+    boxes: Floats  # float64 (D, 4), found
+    scores: Floats  # float64 (D,)
+    truth: Floats  # float64 (G, 4), labelled
+    ignore: NDArray[np.bool_]  # bool (G,), faces that do not count
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """Every found box that counts, over all frames, by falling score.
+    """Every found box that counts, over all frames, by falling score."""
 
-    Attributes:
-        scores: float64 (D,).
-        hit: bool (D,), whether it found a face.
-        frame: int (D,), number of its frame.
-        box: int (D,), its number in that frame.
-        face: int (D,), number of the face that it hit in that frame; -1 of none.
-        missed: (frame, face) of each face that no box found.
-        faces: faces that count.
-        frames: frames, with and without faces.
-    """
-
-    scores: Floats
-    hit: NDArray[np.bool_]
-    frame: NDArray[np.intp]
-    box: NDArray[np.intp]
-    face: NDArray[np.intp]
-    missed: tuple[tuple[int, int], ...]
-    faces: int
-    frames: int
+    scores: Floats  # float64 (D,)
+    hit: NDArray[np.bool_]  # bool (D,), whether it found a face
+    frame: NDArray[np.intp]  # int (D,), number of its frame
+    box: NDArray[np.intp]  # int (D,), its number in that frame
+    face: NDArray[np.intp]  # int (D,), number of the face that it hit in that frame; -1 of none
+    missed: tuple[tuple[int, int], ...]  # (frame, face) of each face that no box found
+    faces: int  # faces that count
+    frames: int  # frames, with and without faces
 
     def at(self, threshold: float) -> tuple[float, float]:
         """Precision and recall of the boxes from a score on; a precision of 1 where there is none."""
@@ -144,31 +124,23 @@ def average_precision(matches: Matches) -> float:
 
 @dataclass(frozen=True, slots=True)
 class DetectionAccuracy:
-    """The figures of one set at one resolution.
+    """The figures of one set at one resolution."""
 
-    Attributes:
-        frames, faces: how many; faces are those that count.
-        average_precision: at an IoU of `IOU`; None where no face counts.
-        threshold: score from which on a box is taken for a face.
-        precision, recall: at the threshold; None where no face counts.
-        false_alarms: a frame, at the threshold.
-        faceless_frames: frames without a labelled face.
-        faceless_alarms: false alarms of any size in each of these, at the threshold; None where there are none.
-        by_size: a row for each range of sides: from_px, to_px (None: and more), faces, average precision.
-        smallest_px: side of the smallest face that counts.
-    """
-
+    # frames, faces: how many; faces are those that count
     frames: int
     faces: int
-    average_precision: float | None
-    threshold: float
+    average_precision: float | None  # at an IoU of `IOU`; None where no face counts
+    threshold: float  # score from which on a box is taken for a face
+    # precision, recall: at the threshold; None where no face counts
     precision: float | None
     recall: float | None
-    false_alarms: float
-    faceless_frames: int
+    false_alarms: float  # a frame, at the threshold
+    faceless_frames: int  # frames without a labelled face
+    # false alarms of any size in each of these, at the threshold; None where there are none
     faceless_alarms: float | None
+    # a row for each range of sides: from_px, to_px (None: and more), faces, average precision
     by_size: tuple[dict[str, Any], ...]
-    smallest_px: float
+    smallest_px: float  # side of the smallest face that counts
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain JSON types."""

@@ -34,26 +34,18 @@ from kpedge.runtime.detector import FaceDetector, FrameModel
 
 LABELLED, FOUND, ALARM = (255, 255, 255), (120, 255, 120), (80, 80, 255)
 """Colours of boxes on a preview, blue-green-red: labelled, found, and found where there is none."""
-AROUND = 1.5
-"""How far a tile of a preview reaches beyond its box on each side, in sides of the box."""
+AROUND = 1.5  # how far a tile of a preview reaches beyond its box on each side, in sides of the box
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledFrame:
-    """A photo to look for faces in.
+    """A photo to look for faces in."""
 
-    Attributes:
-        name: what to call it.
-        read: gives its pixels, uint8 (H, W, 3).
-        boxes: float64 (G, 4), all its faces, pixels of it.
-        ignore: bool (G,), faces that do not count.
-        lines: label file, relative to the data folder, and line of its first faces; empty where they are not known.
-    """
-
-    name: str
-    read: Callable[[], Image]
-    boxes: NDArray[np.float64]
-    ignore: NDArray[np.bool_]
+    name: str  # what to call it
+    read: Callable[[], Image]  # gives its pixels, uint8 (H, W, 3)
+    boxes: NDArray[np.float64]  # float64 (G, 4), all its faces, pixels of it
+    ignore: NDArray[np.bool_]  # bool (G,), faces that do not count
+    # label file, relative to the data folder, and line of its first faces; empty where they are not known
     lines: tuple[tuple[str, int], ...] = ()
 
 
@@ -146,10 +138,8 @@ def find_in(
     return used, found, problems
 
 
-SIDES = (320, 640)
-"""Longer sides, pixels, at which a card states the accuracy."""
-PROBES = 16
-"""Frames that forms of a detector are compared on."""
+SIDES = (320, 640)  # longer sides, pixels, at which a card states the accuracy
+PROBES = 16  # frames that forms of a detector are compared on
 
 
 def measure_sets(

@@ -10,10 +10,8 @@ from kpedge.data.frames import FrameSet
 from kpedge.evaluation.detection_metrics import FrameDetections
 from kpedge.runtime.detector import FaceDetector, FrameModel
 
-LOWEST = 0.02
-"""Score of the lowest boxes that count for average precision."""
-SIDE = 640
-"""Longer side, pixels, at which frames are looked at unless the user asks for another."""
+LOWEST = 0.02  # score of the lowest boxes that count for average precision
+SIDE = 640  # longer side, pixels, at which frames are looked at unless the user asks for another
 
 
 def find_in_frames(

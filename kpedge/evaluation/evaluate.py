@@ -19,31 +19,23 @@ from kpedge.evaluation.score_metrics import FaceAccuracy, measure_faces
 from kpedge.runtime.keypoints import keypoint_model
 from kpedge.runtime.sessions import Model
 
-Predict = Callable[[NDArray[np.uint8]], Outputs]
-"""Crops, uint8 (N, H, W, C), to the outputs of a model."""
+Predict = Callable[[NDArray[np.uint8]], Outputs]  # crops, uint8 (N, H, W, C), to the outputs of a model
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TestFaces:
-    """Undisturbed crops of labelled faces.
-
-    Attributes:
-        crops: uint8 (N, H, W, C).
-        truth: their labels.
-        where: for each face the photo it comes from.
-        lines: for each face the label file, relative to the data folder, and its line there; empty where they are not
-            known.
-        negatives: crops that show no face, uint8 (M, H, W, C); None where the data has none.
-        converted: whether the labels are of another scheme than the model, so that only the points that follow count.
-    """
+    """Undisturbed crops of labelled faces."""
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
-    crops: NDArray[np.uint8]
-    truth: KeypointTruth
-    where: tuple[str, ...]
+    crops: NDArray[np.uint8]  # uint8 (N, H, W, C)
+    truth: KeypointTruth  # their labels
+    where: tuple[str, ...]  # for each face the photo it comes from
+    # for each face the label file, relative to the data folder, and its line there; empty where they are not known
     lines: tuple[tuple[str, int], ...] = ()
+    # crops that show no face, uint8 (M, H, W, C); None where the data has none
     negatives: NDArray[np.uint8] | None = None
+    # whether the labels are of another scheme than the model, so that only the points that follow count
     converted: bool = False
 
     def __len__(self) -> int:
@@ -134,21 +126,13 @@ def predict_all(predict: Predict, crops: NDArray[np.uint8], batch_size: int = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ErrorForecast:
-    """How well the errors that a model expects of its points fit those that it makes.
+    """How well the errors that a model expects of its points fit those that it makes."""
 
-    Attributes:
-        rank_correlation: Spearman's, over all points of all faces; 0 for a forecast that knows nothing.
-        rank_correlation_faces: the same over faces, with the mean of their points.
-        kept_half_nme: mean error of the half of the points that are trusted most, fraction of the box.
-        dropped_half_nme: that of the other half.
-        ratio: mean of the expected errors over mean of the errors made; 1 is calibrated.
-    """
-
-    rank_correlation: float
-    rank_correlation_faces: float
-    kept_half_nme: float
-    dropped_half_nme: float
-    ratio: float
+    rank_correlation: float  # Spearman's, over all points of all faces; 0 for a forecast that knows nothing
+    rank_correlation_faces: float  # the same over faces, with the mean of their points
+    kept_half_nme: float  # mean error of the half of the points that are trusted most, fraction of the box
+    dropped_half_nme: float  # that of the other half
+    ratio: float  # mean of the expected errors over mean of the errors made; 1 is calibrated
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain JSON types."""
@@ -209,8 +193,7 @@ class Evaluation:
         }
 
 
-LARGE = 60
-"""Faces of this size, pixels of the photo, and more are reported by themselves too; a bound of `SIZE_EDGES`."""
+LARGE = 60  # faces of this size, pixels of the photo, and more are reported by themselves too; a bound of `SIZE_EDGES`
 
 
 def evaluate(predict: Predict, faces: TestFaces, card: ModelCard) -> Evaluation:

@@ -17,37 +17,23 @@ from kpedge.core.geometry import fractions_to_pixels
 from kpedge.evaluation.evaluate import TestFaces
 from kpedge.runtime.pose import head_poses
 
-FEW = 30
-"""Groups of fewer faces are marked: their figures are hardly more than chance."""
-BANDS = 4
-"""Bands, of about as many faces each, into which a column with many different numbers is cut."""
-MANY_VALUES = 12
-"""A column of more different numbers than this is cut into bands."""
-UNKNOWN = "not given"
-"""Group of the faces for which the column has no value."""
-Z95 = 1.96
-"""Standard errors on each side of a 95 % interval."""
+FEW = 30  # groups of fewer faces are marked: their figures are hardly more than chance
+BANDS = 4  # bands, of about as many faces each, into which a column with many different numbers is cut
+MANY_VALUES = 12  # a column of more different numbers than this is cut into bands
+UNKNOWN = "not given"  # group of the faces for which the column has no value
+Z95 = 1.96  # standard errors on each side of a 95 % interval
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The figures of a group of faces.
+    """The figures of a group of faces."""
 
-    Attributes:
-        name: the value of the column.
-        faces: how many there are.
-        nme_box: mean error, fraction of the box; None of a detector.
-        nme_box_95: its 95 % confidence interval (normal); None for a single face.
-        recall: share of the faces that were found; None where the model has no face score.
-        recall_95: its 95 % confidence interval (Wilson, 1927).
-    """
-
-    name: str
-    faces: int
-    nme_box: float | None = None
-    nme_box_95: tuple[float, float] | None = None
-    recall: float | None = None
-    recall_95: tuple[float, float] | None = None
+    name: str  # the value of the column
+    faces: int  # how many there are
+    nme_box: float | None = None  # mean error, fraction of the box; None of a detector
+    nme_box_95: tuple[float, float] | None = None  # its 95 % confidence interval (normal); None for a single face
+    recall: float | None = None  # share of the faces that were found; None where the model has no face score
+    recall_95: tuple[float, float] | None = None  # its 95 % confidence interval (Wilson, 1927)
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain JSON types."""
@@ -56,19 +42,13 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a CSV file with a header.
+    """A column of a CSV file with a header."""
 
-    Attributes:
-        name: its name.
-        bounds: where the numbers in it are cut into bands; empty to choose these, or to take the values as they are.
-        by_line: line of the file, from 1 -> value.
-        by_photo: photo, as the first column names it -> value.
-    """
-
-    name: str
+    name: str  # its name
+    # where the numbers in it are cut into bands; empty to choose these, or to take the values as they are
     bounds: tuple[float, ...]
-    by_line: Mapping[int, str]
-    by_photo: Mapping[str, str]
+    by_line: Mapping[int, str]  # line of the file, from 1 -> value
+    by_photo: Mapping[str, str]  # photo, as the first column names it -> value
 
     def of_photo(self, photo: str) -> str:
         """The value for a photo, by its path or by its file name."""

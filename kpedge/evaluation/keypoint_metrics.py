@@ -16,10 +16,8 @@ FloatArray = NDArray[np.floating[Any]]
 
 MSE_SIZE = 112
 """Side of the crop, pixels, in whose units the mean squared error is given, whatever the model's input size."""
-FAILURE = 0.10
-"""A face whose mean error exceeds this fraction of its box has failed; also the end of the error curve."""
-NO_BETTER = 0.98
-"""A mean error above this fraction of the mean shape's means that the model learned nothing."""
+FAILURE = 0.10  # a face whose mean error exceeds this fraction of its box has failed; also the end of the error curve
+NO_BETTER = 0.98  # a mean error above this fraction of the mean shape's means that the model learned nothing
 PUPIL_LIMIT = 0.1
 """Faces whose pupils are closer than this fraction of the box (profiles) are left out of the inter-ocular error."""
 SIZE_EDGES = (0.0, 30.0, 60.0, 120.0, float("inf"))
@@ -28,19 +26,12 @@ SIZE_EDGES = (0.0, 30.0, 60.0, 120.0, float("inf"))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeypointTruth:
-    """Labelled faces to measure against.
+    """Labelled faces to measure against."""
 
-    Attributes:
-        keypoints: (N, K, 2), fractions of the crop; NaN where a point is not labelled.
-        crop_side: (N,), side of the crop in pixels of the photo.
-        boxes: (N, 4), the labelled boxes, pixels of the photo.
-        scheme: the keypoint scheme.
-    """
-
-    keypoints: FloatArray
-    crop_side: NDArray[np.float64]
-    boxes: NDArray[np.float64]
-    scheme: KeypointScheme
+    keypoints: FloatArray  # (N, K, 2), fractions of the crop; NaN where a point is not labelled
+    crop_side: NDArray[np.float64]  # (N,), side of the crop in pixels of the photo
+    boxes: NDArray[np.float64]  # (N, 4), the labelled boxes, pixels of the photo
+    scheme: KeypointScheme  # the keypoint scheme
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -48,31 +39,20 @@ class KeypointTruth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeypointAccuracy:
-    """How well predictions fit.
+    """How well predictions fit."""
 
-    Attributes:
-        faces: number of faces N.
-        mse_112: mean squared distance of a point, dx^2 + dy^2, in pixels of a crop of 112 x 112.
-        nme_box: mean over faces of the mean distance, as a fraction of the square root of the box's area.
-        nme_pupil: the same as a fraction of the distance of the pupils; None where the scheme has no pupils.
-        pupil_left_out: faces left out of `nme_pupil` because their pupils are too close.
-        failure_rate: fraction of faces whose error exceeds `FAILURE` of the box.
-        auc: area under the cumulative error curve up to `FAILURE`, 1 for a perfect model.
-        by_point: (K,), mean distance of each point as a fraction of the box; NaN where it is never labelled.
-        by_size: for each range of `SIZE_EDGES`: bounds, faces, nme_box (None where there is no face).
-        face_errors: (N,), each face's mean distance as a fraction of its box.
-    """
-
-    faces: int
-    mse_112: float
-    nme_box: float
-    nme_pupil: float | None
-    pupil_left_out: int
-    failure_rate: float
-    auc: float
+    faces: int  # number of faces N
+    mse_112: float  # mean squared distance of a point, dx^2 + dy^2, in pixels of a crop of 112 x 112
+    nme_box: float  # mean over faces of the mean distance, as a fraction of the square root of the box's area
+    nme_pupil: float | None  # the same as a fraction of the distance of the pupils; None where the scheme has no pupils
+    pupil_left_out: int  # faces left out of `nme_pupil` because their pupils are too close
+    failure_rate: float  # fraction of faces whose error exceeds `FAILURE` of the box
+    auc: float  # area under the cumulative error curve up to `FAILURE`, 1 for a perfect model
+    # (K,), mean distance of each point as a fraction of the box; NaN where it is never labelled
     by_point: NDArray[np.float64]
+    # for each range of `SIZE_EDGES`: bounds, faces, nme_box (None where there is no face)
     by_size: tuple[dict[str, Any], ...]
-    face_errors: NDArray[np.float64]
+    face_errors: NDArray[np.float64]  # (N,), each face's mean distance as a fraction of its box
 
     def beats(self, baseline: KeypointAccuracy) -> bool:
         """Whether the mean error is clearly below that of a baseline, such as the mean shape (`NO_BETTER`)."""

@@ -30,8 +30,7 @@ from kpedge.evaluation.keypoint_metrics import FAILURE, KeypointAccuracy, Keypoi
 from kpedge.evaluation.score_metrics import FaceAccuracy, precision_recall_curve, roc_curve
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor
 
-SHOWN_CORNER = 0.1
-"""Part of the ROC and of precision and recall that is shown for a model whose threshold lies in it."""
+SHOWN_CORNER = 0.1  # part of the ROC and of precision and recall that is shown for a model whose threshold lies in it
 
 
 def faces_of_folder(

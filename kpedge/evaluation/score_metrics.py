@@ -11,31 +11,20 @@ FloatArray = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceAccuracy:
-    """Scores of faces and of negatives, held against a threshold.
+    """Scores of faces and of negatives, held against a threshold."""
 
-    Attributes:
-        faces: number of faces.
-        negatives: number of negatives.
-        threshold: score from which on a crop counts as a face.
-        face_accuracy: fraction of the faces that do.
-        negative_accuracy: fraction of the negatives that do not.
-        accuracy: fraction of all that are classified correctly.
-        auc: area under the ROC curve.
-        average_precision: area under the precision-recall curve, with as many negatives a face as measured.
-        calibration_error: mean distance of score and share of faces over ten equally filled bins, faces and negatives
-            counting alike as groups, as `calibrate` has it.
-        face_scores, negative_scores: the scores themselves.
-    """
-
-    faces: int
-    negatives: int
-    threshold: float
-    face_accuracy: float
-    negative_accuracy: float
-    accuracy: float
-    auc: float
-    average_precision: float
+    faces: int  # number of faces
+    negatives: int  # number of negatives
+    threshold: float  # score from which on a crop counts as a face
+    face_accuracy: float  # fraction of the faces that do
+    negative_accuracy: float  # fraction of the negatives that do not
+    accuracy: float  # fraction of all that are classified correctly
+    auc: float  # area under the ROC curve
+    average_precision: float  # area under the precision-recall curve, with as many negatives a face as measured
+    # mean distance of score and share of faces over ten equally filled bins, faces and negatives counting alike as
+    # groups, as `calibrate` has it
     calibration_error: float
+    # face_scores, negative_scores: the scores themselves
     face_scores: FloatArray
     negative_scores: FloatArray
 

@@ -15,10 +15,8 @@ from kpedge.export.export_format import AccuracyLimits
 from kpedge.runtime.detector import FaceDetector, FrameModel
 from kpedge.runtime.sessions import Model
 
-FAILED = 0.1
-"""A face whose mean error is beyond this fraction of its box counts as failed."""
-DECISIONS = 0.001
-"""Fraction of samples on which the decision between face and no face may change."""
+FAILED = 0.1  # a face whose mean error is beyond this fraction of its box counts as failed
+DECISIONS = 0.001  # fraction of samples on which the decision between face and no face may change
 ADVICE = "give more data like yours with --calibration, or export another format"
 
 

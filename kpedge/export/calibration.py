@@ -29,8 +29,7 @@ from kpedge.export.test_inputs import random_crops
 from kpedge.synthetic import SyntheticPhoto, render_photo
 
 CALIBRATION_FACES, CALIBRATION_FRAMES, NOISE = 96, 24, 8
-CHECKED_FACES, CHECKED_FRAMES = 200, 40
-"""Synthetic samples that an accuracy is measured on."""
+CHECKED_FACES, CHECKED_FRAMES = 200, 40  # synthetic samples that an accuracy is measured on
 CALIBRATION_SEED, CHECK_SEED = 1001, 1002
 
 

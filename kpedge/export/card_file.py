@@ -21,23 +21,14 @@ from kpedge.runtime.timing import time_calls
 
 @dataclass(frozen=True, slots=True)
 class CardFile:
-    """What the JSON file says.
+    """What the JSON file says."""
 
-    Attributes:
-        card: of the model.
-        files: format -> its file.
-        rows: comparisons with PyTorch.
-        tolerance: of these, as a fraction of an output's extent.
-        latency: format -> figures.
-        accuracy: format of reduced precision -> figures.
-    """
-
-    card: Card
-    files: Mapping[str, Path]
-    rows: Sequence[ParityRow]
-    tolerance: float
-    latency: Mapping[str, Any]
-    accuracy: Mapping[str, Any]
+    card: Card  # of the model
+    files: Mapping[str, Path]  # format -> its file
+    rows: Sequence[ParityRow]  # comparisons with PyTorch
+    tolerance: float  # of these, as a fraction of an output's extent
+    latency: Mapping[str, Any]  # format -> figures
+    accuracy: Mapping[str, Any]  # format of reduced precision -> figures
 
     def text(self, others: Mapping[str, Any]) -> str:
         """The content. Differences are fractions of an output's extent: of a frame of 100 pixels, where an output is in

@@ -11,36 +11,23 @@ from kpedge.core.card import Card, Outputs
 from kpedge.core.errors import ParityError
 from kpedge.export.test_inputs import BATCH_SIZES, TOLERANCE
 
-BATCHES = 16
-"""Most batches of one size that are compared."""
+BATCHES = 16  # most batches of one size that are compared
 
-Runner = Callable[[NDArray[np.uint8]], Outputs]
-"""Crops, uint8 (N, H, W, C), to named outputs."""
+Runner = Callable[[NDArray[np.uint8]], Outputs]  # crops, uint8 (N, H, W, C), to named outputs
 
 
 @dataclass(frozen=True, slots=True)
 class ParityRow:
-    """One comparison that held.
+    """One comparison that held."""
 
-    Attributes:
-        candidate: what was compared with PyTorch, or with the recorded answers.
-        inputs: what it was fed.
-        batch: batch size.
-        crops: how many different crops were compared.
-        output: name of the output.
-        shape: its shape.
-        largest: largest absolute difference.
-        tolerance: what was allowed.
-    """
-
-    candidate: str
-    inputs: str
-    batch: int
-    crops: int
-    output: str
-    shape: tuple[int, ...]
-    largest: float
-    tolerance: float
+    candidate: str  # what was compared with PyTorch, or with the recorded answers
+    inputs: str  # what it was fed
+    batch: int  # batch size
+    crops: int  # how many different crops were compared
+    output: str  # name of the output
+    shape: tuple[int, ...]  # its shape
+    largest: float  # largest absolute difference
+    tolerance: float  # what was allowed
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON types."""

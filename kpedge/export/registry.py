@@ -30,8 +30,7 @@ FORMATS: Registry[ExportFormat] = Registry(
         "tensorrt": "kpedge.export.formats.tensorrt:FORMAT",
     },
 )
-WEB = "web"
-"""A web page with its models, which is no model file: `kpedge.export.web`."""
+WEB = "web"  # a web page with its models, which is no model file: `kpedge.export.web`
 DEFAULT_FORMATS = ("onnx", "torchscript")
 ALL = "all"
 

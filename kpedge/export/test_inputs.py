@@ -17,17 +17,12 @@ from kpedge.core.errors import CorruptModelError
 
 TOLERANCE = 1e-5
 """Largest difference of an output of a float32 file, in fractions of the crop: a thousandth of a pixel at 112 px."""
-MOST_TOLERANCE = 1e-4
-"""The same for networks whose own float32 rounding is larger; no card can ask for more."""
-BATCH_SIZES = (1, 2, 7, 64)
-"""Batch sizes at which two files of a model are compared."""
+MOST_TOLERANCE = 1e-4  # the same for networks whose own float32 rounding is larger; no card can ask for more
+BATCH_SIZES = (1, 2, 7, 64)  # batch sizes at which two files of a model are compared
 SELF_TEST_CROPS = 4
-SELF_TEST_FRAMES = 1
-"""Fewer of them: a detector gives two thousand numbers for a small frame."""
-MOST_CELLS = 300
-"""Of a large frame only every so many cells are kept, as many as this at most."""
-DIGITS = 7
-"""Decimals to which a card keeps answers."""
+SELF_TEST_FRAMES = 1  # fewer of them: a detector gives two thousand numbers for a small frame
+MOST_CELLS = 300  # of a large frame only every so many cells are kept, as many as this at most
+DIGITS = 7  # decimals to which a card keeps answers
 _CELLS = (1, 4, 14, 56)
 
 

@@ -22,23 +22,14 @@ from kpedge.runtime.sessions import Model
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """What was checked of one file.
+    """What was checked of one file."""
 
-    Attributes:
-        path: the file.
-        kind: its format.
-        sha256: its hash.
-        card_matches: True when the card next to the file names this hash; None when there is no such card.
-        rows: the comparisons; all held.
-        skipped: checks that could not be made, and why.
-    """
-
-    path: Path
-    kind: str
-    sha256: str
-    card_matches: bool | None
-    rows: tuple[ParityRow, ...]
-    skipped: tuple[str, ...]
+    path: Path  # the file
+    kind: str  # its format
+    sha256: str  # its hash
+    card_matches: bool | None  # True when the card next to the file names this hash; None when there is no such card
+    rows: tuple[ParityRow, ...]  # the comparisons; all held
+    skipped: tuple[str, ...]  # checks that could not be made, and why
 
 
 def verify(paths: Sequence[str | Path], real: dict[str, NDArray[np.uint8]] | None = None) -> list[FileCheck]:

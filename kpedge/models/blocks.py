@@ -4,8 +4,7 @@ from torch import Tensor, nn
 
 from kpedge.models.registry import NORMS
 
-GROUPS = 8
-"""Groups of a group normalisation (Wu & He 2018); every width used here can be divided by it."""
+GROUPS = 8  # groups of a group normalisation (Wu & He 2018); every width used here can be divided by it
 
 
 def group_norm(channels: int) -> nn.Module:

@@ -8,8 +8,7 @@ from kpedge.models.detector import Detector, DetectorModel
 from kpedge.models.fold import fold
 from kpedge.models.keypoint_model import KeypointModel, empty_model
 
-KpedgeModel = KeypointModel | DetectorModel
-"""Whatever is trained here."""
+KpedgeModel = KeypointModel | DetectorModel  # whatever is trained here
 
 
 def new_detector(card: DetectorCard) -> DetectorModel:

@@ -24,20 +24,13 @@ OWN = "use a checkpoint that kpedge wrote"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """What a `.pt` file of a run holds.
+    """What a `.pt` file of a run holds."""
 
-    Attributes:
-        card: what the model expects and promises.
-        state: name -> tensor, of the model that the card describes.
-        config: the configuration that made it.
-        progress: epochs done, history, best figure so far.
-        resume: optimiser and random state; empty in a checkpoint that is only for use.
-    """
-
-    card: Card
-    state: dict[str, Tensor]
-    config: dict[str, Any]
-    progress: dict[str, Any]
+    card: Card  # what the model expects and promises
+    state: dict[str, Tensor]  # name -> tensor, of the model that the card describes
+    config: dict[str, Any]  # the configuration that made it
+    progress: dict[str, Any]  # epochs done, history, best figure so far
+    # optimiser and random state; empty in a checkpoint that is only for use
     resume: dict[str, Any] = field(default_factory=dict)
 
     def model(self, source: str = "checkpoint") -> KpedgeModel:

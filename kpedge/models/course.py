@@ -33,8 +33,7 @@ SHAPES = {
 """Layer of stage 1 -> shape of its weight, in the network's order. The course's students call them as they like."""
 PRELUS = [f"prelu{name}" for name in ("1_1", "2_1", "2_2", "3_1", "3_2", "4_1", "4_2", "_ip1", "_ip2")]
 PARTS = ("weight", "bias")
-SPREAD = 0.03
-"""Unit of the outputs: about the standard deviation of the points, fractions of the crop."""
+SPREAD = 0.03  # unit of the outputs: about the standard deviation of the points, fractions of the crop
 
 
 def read_course(state: Mapping[str, Tensor]) -> tuple[ModelCard, dict[str, Tensor]] | None:

@@ -19,22 +19,17 @@ from kpedge.core.keypoints import FACES5
 from kpedge.models.blocks import ConvBlock
 from kpedge.models.fold import fold
 
-STRIDES = (8, 16, 32)
-"""Pixels between neighbouring cells, on each level."""
+STRIDES = (8, 16, 32)  # pixels between neighbouring cells, on each level
 POINTS = len(FACES5)
 OUTPUTS = 16
 """Numbers a cell gives: logits of a face and of its box's quality, the box's middle (2), five points (10), half the
 box's side. The last is not used: PyTorch 2.15 fails to train 1x1 convolutions whose channels are no multiple of 16.
 """
-LARGEST = 6.0
-"""Largest logarithm of half a box's side, in strides: beyond any frame, and finite."""
-BRIGHT = 72.0
-"""Mean grey level to which darker frames are brightened, by a detector that does so."""
+LARGEST = 6.0  # largest logarithm of half a box's side, in strides: beyond any frame, and finite
+BRIGHT = 72.0  # mean grey level to which darker frames are brightened, by a detector that does so
 MAX_GAIN = 16.0
-GAIN_STEP = 8
-"""The mean is that of every eighth pixel along x and y."""
-RARE = -4.0
-"""Where the logit of a face starts: most cells show none (Lin et al. 2017, focal loss)."""
+GAIN_STEP = 8  # the mean is that of every eighth pixel along x and y
+RARE = -4.0  # Where the logit of a face starts: most cells show none (Lin et al. 2017, focal loss).
 
 
 class Separable(nn.Module):

@@ -14,80 +14,49 @@ from kpedge.core.geometry import Image
 from kpedge.models.keypoint_model import KeypointModel
 from kpedge.models.stage2 import RawOutput
 
-NO_STAGE = (nn.AvgPool2d, nn.MaxPool2d, nn.ReplicationPad2d, nn.Dropout)
-"""Layers that only pass maps on."""
-BEHIND = ("neck", "head")
-"""Parts of a network behind its backbone: they read maps off."""
-COARSER = 0.6
-"""A stage ends where the maps' side falls to this fraction, or rises by as much."""
+NO_STAGE = (nn.AvgPool2d, nn.MaxPool2d, nn.ReplicationPad2d, nn.Dropout)  # layers that only pass maps on
+BEHIND = ("neck", "head")  # parts of a network behind its backbone: they read maps off
+COARSER = 0.6  # a stage ends where the maps' side falls to this fraction, or rises by as much
 
 
 @dataclass(frozen=True, slots=True)
 class CellGrid:
-    """Where the cells of a feature map lie in the crop, the same along x and y.
+    """Where the cells of a feature map lie in the crop, the same along x and y."""
 
-    Attributes:
-        pitch: pixels of the crop from one cell to the next.
-        start: pixel of the crop in the middle of what the first cell sees.
-    """
-
-    pitch: float
-    start: float
+    pitch: float  # pixels of the crop from one cell to the next
+    start: float  # pixel of the crop in the middle of what the first cell sees
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureMaps:
-    """What a layer made of one crop.
+    """What a layer made of one crop."""
 
-    Attributes:
-        name: the layer's.
-        values: float32 (C, h, w).
-        grid: where its cells lie.
-    """
-
-    name: str
-    values: NDArray[np.float32]
-    grid: CellGrid
+    name: str  # the layer's
+    values: NDArray[np.float32]  # float32 (C, h, w)
+    grid: CellGrid  # where its cells lie
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heat:
-    """How much each cell of a layer has to do with an output.
+    """How much each cell of a layer has to do with an output."""
 
-    Attributes:
-        layer: its name.
-        values: float32 (h, w), from 0 to 1, the largest being 1 unless all are 0.
-        grid: where its cells lie.
-    """
-
-    layer: str
-    values: NDArray[np.float32]
-    grid: CellGrid
+    layer: str  # its name
+    values: NDArray[np.float32]  # float32 (h, w), from 0 to 1, the largest being 1 unless all are 0
+    grid: CellGrid  # where its cells lie
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """What a model made of one crop.
+    """What a model made of one crop."""
 
-    Attributes:
-        crop: uint8 (H, W, C).
-        keypoints: what it found, float64 (K, 2), fractions of the crop.
-        score: the probability of a face; None where the model has no score.
-        points: index of a point -> what moves it.
-        face: what speaks for a face; None where the model has no score.
-        stages: the last maps of each resolution, in the network's order.
-        kernels: weights of the first convolution, float32 (N, C, k, k).
-        averaged: whether gradients were averaged over the map.
-    """
-
-    crop: Image
-    keypoints: NDArray[np.float64]
-    score: float | None
-    points: dict[int, Heat]
-    face: Heat | None
-    stages: tuple[FeatureMaps, ...]
-    kernels: NDArray[np.float32]
-    averaged: bool
+    crop: Image  # uint8 (H, W, C)
+    keypoints: NDArray[np.float64]  # what it found, float64 (K, 2), fractions of the crop
+    score: float | None  # the probability of a face; None where the model has no score
+    points: dict[int, Heat]  # index of a point -> what moves it
+    face: Heat | None  # what speaks for a face; None where the model has no score
+    stages: tuple[FeatureMaps, ...]  # the last maps of each resolution, in the network's order
+    kernels: NDArray[np.float32]  # weights of the first convolution, float32 (N, C, k, k)
+    averaged: bool  # whether gradients were averaged over the map
 
 
 @dataclass(frozen=True, slots=True, eq=False)

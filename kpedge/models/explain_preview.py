@@ -12,14 +12,10 @@ from kpedge.core.geometry import Image, fractions_to_pixels
 from kpedge.core.scheme import KeypointScheme
 from kpedge.models.explain import Explanation, FeatureMaps, Heat
 
-LARGE, MIDDLE, SMALL = 560, 144, 168
-"""Sides of tiles, pixels: alone, in a grid, on the overview."""
-GRID = (8, 4)
-"""Columns and rows of a grid of maps or kernels: the strongest are shown."""
-COLUMNS = 8
-"""Of the overview."""
-OPAQUE = 0.8
-"""How much of the crop the strongest heat covers."""
+LARGE, MIDDLE, SMALL = 560, 144, 168  # sides of tiles, pixels: alone, in a grid, on the overview
+GRID = (8, 4)  # columns and rows of a grid of maps or kernels: the strongest are shown
+COLUMNS = 8  # of the overview
+OPAQUE = 0.8  # how much of the crop the strongest heat covers
 _BAR = 26
 _FONT, _LETTERS = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 _GREY = (32, 32, 32)

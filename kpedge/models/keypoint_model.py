@@ -38,10 +38,8 @@ class KeypointModel(nn.Module):
 
     mean_shape: Tensor
     spread: Tensor
-    scaled_output: bool
-    """Whether the last layers hold mean shape, spread and calibration, as in exported files."""
-    calibration: Tensor
-    """(2,): slope and offset that turn the network's logit into one whose sigmoid is a probability."""
+    scaled_output: bool  # whether the last layers hold mean shape, spread and calibration, as in exported files
+    calibration: Tensor  # (2,): slope and offset that turn the network's logit into one whose sigmoid is a probability
 
     def __init__(
         self, network: nn.Module, mean_shape: Tensor, spread: float, *, face: bool = False, normalise: str = "crop"

@@ -24,11 +24,9 @@ class Stage1(nn.Module):
         pooling: instead of the average, a name of `kpedge.models.registry.POOLINGS`.
     """
 
-    size = 112
-    """Side of the crop unless another is asked for."""
+    size = 112  # side of the crop unless another is asked for
     relative = True
-    outputs = ("landmarks",)
-    """Layers whose output is read: they start small."""
+    outputs = ("landmarks",)  # layers whose output is read: they start small
 
     def __init__(
         self,

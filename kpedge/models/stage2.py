@@ -13,20 +13,14 @@ from kpedge.models.replace import replace_layers
 
 
 class RawOutput(TypedDict, total=False):
-    """What a network gives for N crops, before the model around it turns it into keypoints.
+    """What a network gives for N crops, before the model around it turns it into keypoints."""
 
-    Attributes:
-        points: float32 (N, K, 2); of a head with `relative`, in units of the training shapes' deviation from their
-            mean, else fractions of the crop.
-        bins: logits of the distributions of a heatmap or SimCC head.
-        logit: (N,), above 0 for a face, where the network has a face score.
-        error: (N, K), how far each point is expected to be off, in the units of the points.
-    """
-
+    # float32 (N, K, 2); of a head with `relative`, in units of the training shapes' deviation from their mean, else
+    # fractions of the crop
     points: Tensor
-    bins: Tensor
-    logit: Tensor
-    error: Tensor
+    bins: Tensor  # logits of the distributions of a heatmap or SimCC head
+    logit: Tensor  # (N,), above 0 for a face, where the network has a face score
+    error: Tensor  # (N, K), how far each point is expected to be off, in the units of the points
 
 
 class Stage2(nn.Module):
@@ -45,13 +39,10 @@ class Stage2(nn.Module):
         pooling: instead of the network's own, a name of `kpedge.models.registry.POOLINGS`.
     """
 
-    size = 112
-    """Side of the crop unless another is asked for."""
+    size = 112  # side of the crop unless another is asked for
     features = 128
-    scores: ClassVar[bool] = False
-    """Whether more than the head reads the neck's vector."""
-    outputs: tuple[str, ...] = ()
-    """Layers whose output is read, not rectified: they start small."""
+    scores: ClassVar[bool] = False  # whether more than the head reads the neck's vector
+    outputs: tuple[str, ...] = ()  # layers whose output is read, not rectified: they start small
 
     def __init__(
         self,

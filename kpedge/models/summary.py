@@ -8,21 +8,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class LayerSummary:
-    """One layer.
+    """One layer."""
 
-    Attributes:
-        name: its name in the network.
-        kind: its class.
-        output: shape of its output for one crop, without the batch.
-        parameters: number of its own parameters.
-        flops: floating-point operations for one crop, a multiplication and an addition counted as two.
-    """
-
-    name: str
-    kind: str
-    output: tuple[int, ...]
-    parameters: int
-    flops: int
+    name: str  # its name in the network
+    kind: str  # its class
+    output: tuple[int, ...]  # shape of its output for one crop, without the batch
+    parameters: int  # number of its own parameters
+    flops: int  # floating-point operations for one crop, a multiplication and an addition counted as two
 
 
 def layer_flops(layer: nn.Module, output: Tensor) -> int:

@@ -21,14 +21,12 @@ faces than fit into one are found in the smaller image.
 ASPECT = 4.0
 """Longer images, in their shorter side, are searched as if they were this long: shrunk to one view, a panorama's faces
 would vanish."""
-LARGEST_ZOOM = 2.0
-"""Images are enlarged by at most this."""
+LARGEST_ZOOM = 2.0  # images are enlarged by at most this
 TILE = 1280
 """Longest side, pixels, of what the network sees at once; larger images are seen in tiles: memory is bounded."""
 OVERLAP = 192
 """By how much neighbouring tiles overlap: a face at a seam is whole in one of them, or found in a smaller image."""
-SEAM = 4.0
-"""A box that comes this near to a seam is that of a face cut in two, pixels."""
+SEAM = 4.0  # a box that comes this near to a seam is that of a face cut in two, pixels
 
 
 class FrameModel(Protocol):

@@ -40,16 +40,13 @@ REST = {"brow": 0.315, "lips": 0.25, "pupil": -0.022}
 """At rest, in distances between the eyes: brows over the line of an eye's corners, height of closed lips, and pupils
 below that line.
 """
-EYE_OPEN = 0.3
-"""Usual openness of an eye."""
-EYE_RADIUS = 0.22
-"""From the middle of an eyeball to its pupil, in distances between the eyes."""
+EYE_OPEN = 0.3  # usual openness of an eye
+EYE_RADIUS = 0.22  # from the middle of an eyeball to its pupil, in distances between the eyes
 SMILE = (5.0, 1.5, -0.95)
 """Of the corners over the mouth's centre, of the mouth's width, and of 1: least squares to the strength of the smile of
 synthetic heads, from points that stage 3 predicts, and rounded. 0 is a neutral face, 1 a broad smile.
 """
-EYES = np.array([0.0, -0.29, 0.1])
-"""The middle between the eyes on the generic head: its place is the face's position."""
+EYES = np.array([0.0, -0.29, 0.1])  # the middle between the eyes on the generic head: its place is the face's position
 FARTHEST = math.cos(math.radians(70))
 """Cosine of the angle to the camera beyond which half of the face is hidden, and nothing but position is measured."""
 

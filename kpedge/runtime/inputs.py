@@ -10,8 +10,7 @@ from kpedge.core.errors import ImageError, UsageError
 from kpedge.core.geometry import Image
 from kpedge.core.images import read_image
 
-COLOURS = ("bgr", "rgb")
-"""Order of the channels of arrays."""
+COLOURS = ("bgr", "rgb")  # order of the channels of arrays
 
 
 def to_image(image: Any, colour: str = "bgr") -> Image:

@@ -25,8 +25,7 @@ Floats = NDArray[np.float64]
 SAME_CONVENTION = 0.08
 """How far the box that follows from a model's mean face may be from that of its crops, in sides, for the model to count
 as trained on boxes of our convention. The released ones are 0.035 off."""
-MIN_CONTRAST = 2.0
-"""Standard deviation of a crop's grey levels below which nothing can be seen in it."""
+MIN_CONTRAST = 2.0  # standard deviation of a crop's grey levels below which nothing can be seen in it
 SCALES = (1.0, 0.8, 1.25)
 """Sides, in that of a detected box, at which a face is looked for where nothing says how a model's boxes relate to
 it.
@@ -165,21 +164,13 @@ def scaled_boxes(boxes: Floats) -> Floats:
 
 @dataclass(slots=True, eq=False)
 class Candidates:
-    """What a keypoint model finds in N crops.
+    """What a keypoint model finds in N crops."""
 
-    Attributes:
-        points: float64 (N, K, 2), pixels of the image.
-        boxes: float64 (N, 4), those of the points.
-        rolls: N rolls, radians.
-        scores: float (N,), of a face, 0 to 1; 1 where the model does not give them.
-        errors: float64 (N, K), expected errors of the points, pixels; 0 where the model does not give them.
-    """
-
-    points: Floats
-    boxes: Floats
-    rolls: list[float]
-    scores: NDArray[np.floating[Any]]
-    errors: Floats
+    points: Floats  # float64 (N, K, 2), pixels of the image
+    boxes: Floats  # float64 (N, 4), those of the points
+    rolls: list[float]  # N rolls, radians
+    scores: NDArray[np.floating[Any]]  # float (N,), of a face, 0 to 1; 1 where the model does not give them
+    errors: Floats  # float64 (N, K), expected errors of the points, pixels; 0 where the model does not give them
 
     @classmethod
     def none(cls, count: int, points: int) -> Candidates:

@@ -15,31 +15,20 @@ from kpedge.runtime.sinks.snapshots import SnapshotSink
 from kpedge.runtime.sources.source import Frame, Source
 from kpedge.runtime.tracker import FaceTracker
 
-RATE_OVER = 1.0
-"""Seconds over which the displayed frame rate is averaged."""
-POLL = 0.03
-"""Seconds between two polls of a window's keys while no frame comes."""
-JOIN = 2.0
-"""Seconds in which a source should close; a driver that hangs is left behind."""
+RATE_OVER = 1.0  # seconds over which the displayed frame rate is averaged
+POLL = 0.03  # seconds between two polls of a window's keys while no frame comes
+JOIN = 2.0  # seconds in which a source should close; a driver that hangs is left behind
 
 
 @dataclass(slots=True)
 class LiveReport:
-    """What a run did.
+    """What a run did."""
 
-    Attributes:
-        frames: that were processed.
-        faces: in these frames.
-        seconds: from the first frame to the end.
-        steps: step -> seconds spent in it, in all.
-        broken: errors of outputs that failed.
-    """
-
-    frames: int = 0
-    faces: int = 0
-    seconds: float = 0.0
-    steps: dict[str, float] = field(default_factory=dict)
-    broken: list[OutputError] = field(default_factory=list)
+    frames: int = 0  # that were processed
+    faces: int = 0  # in these frames
+    seconds: float = 0.0  # from the first frame to the end
+    steps: dict[str, float] = field(default_factory=dict)  # step -> seconds spent in it, in all
+    broken: list[OutputError] = field(default_factory=list)  # errors of outputs that failed
 
     def add(self, steps: dict[str, float], faces: int) -> None:
         """Take a frame into account."""

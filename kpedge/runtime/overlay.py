@@ -15,27 +15,18 @@ from kpedge.core.scheme import KeypointScheme
 
 AXES: tuple[Colour, ...] = ((70, 70, 255), (90, 230, 90), (255, 150, 70))
 """Colours of a head's axes, blue-green-red: across to the image's right, up, and out of the face."""
-AXIS = 0.45
-"""Length of an axis, in sides of the face's box."""
+AXIS = 0.45  # length of an axis, in sides of the face's box
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """What of the faces is drawn.
+    """What of the faces is drawn."""
 
-    Attributes:
-        boxes: the box.
-        points: keypoints and the lines between them.
-        ids: number of the person, and the score.
-        pose: the head's axes.
-        mirror: the image as a mirror shows it.
-    """
-
-    boxes: bool = True
-    points: bool = True
-    ids: bool = True
-    pose: bool = False
-    mirror: bool = False
+    boxes: bool = True  # the box
+    points: bool = True  # keypoints and the lines between them
+    ids: bool = True  # number of the person, and the score
+    pose: bool = False  # the head's axes
+    mirror: bool = False  # the image as a mirror shows it
 
 
 def draw_overlay(image: Image, faces: Sequence[Face], scheme: KeypointScheme, layers: Layers) -> Image:

@@ -22,12 +22,9 @@ if TYPE_CHECKING:
 VIDEOS = frozenset({".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"})
 """File name endings of videos."""
 STDIN = "-"
-ANSWER_S = 15.0
-"""Seconds that a server may take to answer."""
-HEAD_BYTES = 1 << 25
-"""Bytes of standard input that are read to see whether it is an image."""
-LISTED = 5
-"""File names in a message, at most."""
+ANSWER_S = 15.0  # seconds that a server may take to answer
+HEAD_BYTES = 1 << 25  # bytes of standard input that are read to see whether it is an image
+LISTED = 5  # file names in a message, at most
 
 
 def find_inputs(named: Sequence[str], skipped: Path | None) -> tuple[list[str], list[Path]]:

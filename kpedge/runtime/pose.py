@@ -26,16 +26,13 @@ from kpedge.core.scheme import KeypointScheme
 
 Floats = NDArray[np.float64]
 
-FIELD = 60.0
-"""Degrees that the longer side of an image is assumed to span: usual for webcams and phones."""
-FEWEST = 5
-"""Fewest points that give a pose."""
+FIELD = 60.0  # degrees that the longer side of an image is assumed to span: usual for webcams and phones
+FEWEST = 5  # fewest points that give a pose
 FLAT = 0.05
 """Least spread of the known points in depth, distances between the pupils (root mean square): with less, that is
 without a point of the nose, a rotation to one side looks like one to the other.
 """
-NARROW = 0.03
-"""Least ratio of the spread of a face's points across to that along them: with less they are collinear."""
+NARROW = 0.03  # least ratio of the spread of a face's points across to that along them: with less they are collinear
 STEPS = 4
 """Gauss-Newton steps, each with the perspective of the one before: more change no angle by more than 0.01 degrees,
 up to 70 degrees of yaw and 45 of pitch.
@@ -67,8 +64,7 @@ down, z away from the camera, in distances between the pupils. docs/coordinates.
 Mouth centre and lower lip are left out: they depend on whether the mouth is open.
 """
 
-SPREAD = 0.03
-"""Standard deviation of a point's own difference from the generic head, same unit."""
+SPREAD = 0.03  # standard deviation of a point's own difference from the generic head, same unit
 MODES: tuple[tuple[float, dict[str, float]], ...] = (
     (0.06, {name: y for name, (_, y, _) in HEAD.items()}),
     (0.05, {name: 1.0 for name in HEAD if "brow" in name}),
@@ -84,21 +80,15 @@ face; brows; their inner ends; nose; mouth; its corners.
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fit:
-    """What the fit needs for the M points that are known.
+    """What the fit needs for the M points that are known."""
 
-    Attributes:
-        size: sum of the squares of x and y of the head that looks straight at the camera, from their mean.
-        mean: (M,), weights of a mean.
-        targets: (M, 26), takes measured x and y to three targets of y and three of x, each with how it grows with the
-            three numbers of the depth row of the rotation; the last two columns are x and y of the head, from their
-            mean.
-        slope: (24, 4): times a quaternion it is, as (6, 4), the slope of the targets, x first, which are half the slope
-            times the quaternion.
-    """
-
-    size: float
-    mean: Floats
+    size: float  # sum of the squares of x and y of the head that looks straight at the camera, from their mean
+    mean: Floats  # (M,), weights of a mean
+    # (M, 26), takes measured x and y to three targets of y and three of x, each with how it grows with the three
+    # numbers of the depth row of the rotation; the last two columns are x and y of the head, from their mean
     targets: Floats
+    # (24, 4): times a quaternion it is, as (6, 4), the slope of the targets, x first, which are half the slope times
+    # the quaternion
     slope: Floats
 
 

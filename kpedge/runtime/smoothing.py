@@ -27,14 +27,10 @@ Floats = NDArray[np.float64]
 
 MAX_GAP = 0.5
 """Seconds without a face's points after which the filter restarts: what was before does not predict where it is."""
-MIN_STEP = 1e-3
-"""Seconds; time steps below this come from broken time stamps (all equal, or running backwards)."""
-DEFAULT_STEP = 1 / 30
-"""Replaces a step below `MIN_STEP`; with the step as given the filter would never move."""
-MAX_AHEAD = 0.1
-"""Seconds for which a face is predicted to move on as before."""
-SMALLEST = 1e-3
-"""Least size of a face, pixels: speeds are divided by it."""
+MIN_STEP = 1e-3  # seconds; time steps below this come from broken time stamps (all equal, or running backwards)
+DEFAULT_STEP = 1 / 30  # replaces a step below `MIN_STEP`; with the step as given the filter would never move
+MAX_AHEAD = 0.1  # seconds for which a face is predicted to move on as before
+SMALLEST = 1e-3  # least size of a face, pixels: speeds are divided by it
 TURN_SHARE = 0.5
 """Share of rotation and scale in the prediction. They are small and known less well than the shift: with all of it the
 crops of a face that only shifts shake, without it those of a face that comes nearer lag behind.
@@ -46,21 +42,16 @@ class Smoothing:
     """Parameters of the filter. Speeds are in face sides per second; of the common motion, the root mean square over
     the points.
 
-    Attributes:
-        min_cutoff: cutoff frequency at rest, Hz; lower gives less jitter and a slower approach.
-        beta: how much the cutoff rises with the common speed, Hz for one face side per second. At constant speed the
-            points lag by at most 1 / (2 pi beta) face sides.
-        local_beta: the same for each point's local motion and its own speed.
-        d_cutoff: cutoff frequency of the speeds, Hz; higher reacts sooner to a start, and to noise.
-
     Raises:
         UsageError: a value is negative, not finite, or a cutoff of 0.
     """
 
-    min_cutoff: float = 0.4
+    min_cutoff: float = 0.4  # cutoff frequency at rest, Hz; lower gives less jitter and a slower approach
+    # how much the cutoff rises with the common speed, Hz for one face side per second. At constant speed the points lag
+    # by at most 1 / (2 pi beta) face sides.
     beta: float = 80.0
-    local_beta: float = 60.0
-    d_cutoff: float = 1.5
+    local_beta: float = 60.0  # the same for each point's local motion and its own speed
+    d_cutoff: float = 1.5  # cutoff frequency of the speeds, Hz; higher reacts sooner to a start, and to noise
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -72,17 +63,12 @@ class Smoothing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SmoothState:
-    """What the filter remembers of F faces of K points.
+    """What the filter remembers of F faces of K points."""
 
-    Attributes:
-        points: float64 (F, K, 2), the smoothed points, pixels.
-        speeds: float64 (2, F, K, 2), of each point by the common motion and by its local one, face sides per second.
-        velocity: float64 (F, K, 2), by which the points are predicted to move on, pixels per second.
-    """
-
-    points: Floats
+    points: Floats  # float64 (F, K, 2), the smoothed points, pixels
+    # float64 (2, F, K, 2), of each point by the common motion and by its local one, face sides per second
     speeds: Floats
-    velocity: Floats
+    velocity: Floats  # float64 (F, K, 2), by which the points are predicted to move on, pixels per second
 
     @classmethod
     def start(cls, points: Floats) -> SmoothState:

@@ -54,16 +54,12 @@ from kpedge.runtime.tracks import (
 
 Floats = NDArray[np.float64]
 
-SIDE = 320
-"""Longer side, pixels, at which a video's frames are searched unless the user asks for another."""
+SIDE = 320  # longer side, pixels, at which a video's frames are searched unless the user asks for another
 MAX_FACES = 10
-DETECTION_INTERVAL = 1.0
-"""Seconds between searches for new faces while others are tracked."""
-SHORT_INTERVAL = 0.1
-"""The same while there is no face, or one is missing or doubtful."""
+DETECTION_INTERVAL = 1.0  # seconds between searches for new faces while others are tracked
+SHORT_INTERVAL = 0.1  # the same while there is no face, or one is missing or doubtful
 DEFAULT_SMOOTHING = Smoothing()
-STAGES = ("detect", "crop", "keypoints", "track", "smooth", "pose")
-"""What a tracker times, in order."""
+STAGES = ("detect", "crop", "keypoints", "track", "smooth", "pose")  # what a tracker times, in order
 
 
 class FaceTracker:

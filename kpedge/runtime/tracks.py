@@ -21,12 +21,9 @@ from kpedge.runtime.keypoints import Candidates
 
 Floats = NDArray[np.float64]
 
-KEEP_THRESHOLD = 0.5
-"""Share of the score threshold above which a tracked face stays one."""
-MAX_SCALE_CHANGE = 1.6
-"""Ratio of a face's sides in two consecutive frames, up to which it is the same."""
-SMALLEST = 8.0
-"""Side of the smallest face that is tracked, pixels."""
+KEEP_THRESHOLD = 0.5  # share of the score threshold above which a tracked face stays one
+MAX_SCALE_CHANGE = 1.6  # ratio of a face's sides in two consecutive frames, up to which it is the same
+SMALLEST = 8.0  # side of the smallest face that is tracked, pixels
 MAX_ERROR = 0.04
 """Mean expected error of a face, in its side, above which a search checks it: a crop that is too small shows features
 that the model takes for others. In good videos it is about 0.02."""
@@ -35,20 +32,16 @@ MAX_ERROR_RATIO = 1.5
 JOINT_SEARCH = 0.5
 """Share of the detector's threshold from which on the joint score decides: on validation photos at 320 px recall was
 93.5 %, with a face in one of 134 background photos; with two thresholds in three."""
-BETTER = 0.9
-"""Share of the expected error of a tracked face below which a competing candidate takes its place."""
+BETTER = 0.9  # share of the expected error of a tracked face below which a competing candidate takes its place
 SAME = 0.5
 """Part of the smaller of two boxes that both share, from which on they are one face's: a box that has shrunk onto the
 middle of a face has little overlap with the face's own, but lies in it.
 """
-NEAR = 0.05
-"""Part of the smaller of two boxes that both share, from which on one may hide the other."""
+NEAR = 0.05  # part of the smaller of two boxes that both share, from which on one may hide the other
 RETURN_NEAR = 1.0
 """How far from where it is predicted, or on the way there, a face may return as itself, in sides of its box."""
-RETURN_SIZE = 1.6
-"""Ratio of its sides up to which it may."""
-PATCH = 6
-"""Pixels along a side of the appearance patch."""
+RETURN_SIZE = 1.6  # ratio of its sides up to which it may
+PATCH = 6  # pixels along a side of the appearance patch
 PATCH_SIDE = 0.75
 """Side of the patch, in that of the face's box: inside of the face, as what is around it changes with every step."""
 DIFFERENT = 0.17
@@ -57,71 +50,46 @@ videos differ from themselves by 0.136 or less in 99 % of cases; 98.7 % of pairs
 """
 MOVED_DIFFERENT = 0.6
 """The same for a face that returns where a moving one was predicted: it may still be partly hidden."""
-HIDDEN_DIFFERENT = 1.0
-"""The same for one that returns near another face, which hides a part of it."""
-MOVED = 0.4
-"""How far a face is predicted to have moved, in its side, for that to say who it is."""
-UPDATE = 0.3
-"""Share of the newest patch in a track's appearance."""
-AGREED_IOU = 0.7
-"""Overlap of a found box with a tracked one below which the keypoint model tries both."""
-LOOK_INTERVAL = 0.15
-"""Seconds between measurements of a face's appearance."""
+HIDDEN_DIFFERENT = 1.0  # the same for one that returns near another face, which hides a part of it
+MOVED = 0.4  # how far a face is predicted to have moved, in its side, for that to say who it is
+UPDATE = 0.3  # share of the newest patch in a track's appearance
+AGREED_IOU = 0.7  # overlap of a found box with a tracked one below which the keypoint model tries both
+LOOK_INTERVAL = 0.15  # seconds between measurements of a face's appearance
 JUMPED = 0.04
 """How far a face may be from where it was predicted, in its side, before its appearance is checked at once."""
-CHANGED = 0.4
-"""Difference of appearance within `LOOK_INTERVAL` from which on a face is another person's."""
-JUMPED_DIFFERENT = 0.2
-"""The same for a face that is not where it was predicted."""
-SETTLED = 0.3
-"""Seconds that a track has its id before its appearance may end it."""
+CHANGED = 0.4  # difference of appearance within `LOOK_INTERVAL` from which on a face is another person's
+JUMPED_DIFFERENT = 0.2  # the same for a face that is not where it was predicted
+SETTLED = 0.3  # seconds that a track has its id before its appearance may end it
 CLEAR = 1.4
 """Expected error, in that of a track as it was, up to which a face is taken to be seen as clearly as before, not partly
 hidden: only then does a change of its appearance say that it is another person's."""
-INCUMBENT = 1.2
-"""Factor of preference for a face that is tracked already, where there are more than are tracked."""
-MAX_AGE = 1.5
-"""Seconds for which a lost face keeps its id."""
-VELOCITY_S = 0.25
-"""Seconds over which a track's velocity is averaged."""
+INCUMBENT = 1.2  # factor of preference for a face that is tracked already, where there are more than are tracked
+MAX_AGE = 1.5  # seconds for which a lost face keeps its id
+VELOCITY_S = 0.25  # seconds over which a track's velocity is averaged
 
 
 @dataclass(slots=True, eq=False)
 class Track:
-    """A face that is tracked, or was until a moment ago.
+    """A face that is tracked, or was until a moment ago."""
 
-    Attributes:
-        id: number of the person, from 1.
-        box: float64 (4,), pixels of the frame: that of its last points.
-        seen_s: when it was last seen, seconds.
-        lost: whether it has not been found since.
-        side: of its box, pixels.
-        x, y, free_s: middle of its box when no other face was near, pixels, and the time of that, seconds.
-        vx, vy: its velocity then, pixels per second.
-        look: its appearance, averaged; None before it was measured.
-        last_look: the last measurement.
-        born_s: when the first one was, seconds.
-        look_s: when that was, seconds.
-        doubt: its expected error then, in its side.
-        near: whether another face was near in the last frame.
-    """
-
-    id: int
-    box: Floats
-    seen_s: float
-    lost: bool = False
-    side: float = 0.0
+    id: int  # number of the person, from 1
+    box: Floats  # float64 (4,), pixels of the frame: that of its last points
+    seen_s: float  # when it was last seen, seconds
+    lost: bool = False  # whether it has not been found since
+    side: float = 0.0  # of its box, pixels
+    # x, y, free_s: middle of its box when no other face was near, pixels, and the time of that, seconds
     x: float = 0.0
     y: float = 0.0
     free_s: float = -math.inf
+    # vx, vy: its velocity then, pixels per second
     vx: float = 0.0
     vy: float = 0.0
-    look: Floats | None = None
-    last_look: Floats | None = None
-    born_s: float = math.inf
-    look_s: float = -math.inf
-    doubt: float = 0.0
-    near: bool = False
+    look: Floats | None = None  # its appearance, averaged; None before it was measured
+    last_look: Floats | None = None  # the last measurement
+    born_s: float = math.inf  # when the first one was, seconds
+    look_s: float = -math.inf  # when that was, seconds
+    doubt: float = 0.0  # its expected error then, in its side
+    near: bool = False  # whether another face was near in the last frame
 
     def unlike(self, look: Floats) -> float:
         """How far an appearance is from this face's: from its average or its last, whichever is nearer."""

@@ -21,29 +21,19 @@ from kpedge.runtime.photos import STDIN, is_video, read_input
 from kpedge.runtime.sources.addresses import scheme_of
 from kpedge.runtime.sources.reader import Notify
 
-Find = Callable[[str, Image], tuple[Face, ...]]
-"""From what the user named, and an image of it, to its faces."""
-Found = tuple[ImageFrame, tuple[Face, ...], tuple[int, int]]
-"""An image, its faces, and its width and height."""
-AHEAD = 2
-"""Photos per process that are submitted before their results are asked for."""
+Find = Callable[[str, Image], tuple[Face, ...]]  # from what the user named, and an image of it, to its faces
+Found = tuple[ImageFrame, tuple[Face, ...], tuple[int, int]]  # an image, its faces, and its width and height
+AHEAD = 2  # photos per process that are submitted before their results are asked for
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoReader:
-    """How a photo is read and searched.
+    """How a photo is read and searched."""
 
-    Attributes:
-        open_find: opens the models; for several processes it has to be picklable.
-        stored: as `read_input` takes it.
-        every: as `read_input` takes it, too.
-        pixels: whether results keep the pixels.
-    """
-
-    open_find: Callable[[], Find]
-    stored: bool = False
-    every: int = 1
-    pixels: bool = True
+    open_find: Callable[[], Find]  # opens the models; for several processes it has to be picklable
+    stored: bool = False  # as `read_input` takes it
+    every: int = 1  # as `read_input` takes it, too
+    pixels: bool = True  # whether results keep the pixels
 
     def read(self, text: str, find: Find, notify: Notify = lambda _: None) -> Iterable[Found]:
         """The images of an input and their faces."""
@@ -52,8 +42,7 @@ class PhotoReader:
             yield image if self.pixels else replace(image, image=np.empty((0, 0, 3), np.uint8)), faces, size
 
 
-_worker: tuple[PhotoReader, Find] | None = None
-"""Of a worker process."""
+_worker: tuple[PhotoReader, Find] | None = None  # of a worker process
 
 
 def _start(reader: PhotoReader) -> None:

@@ -12,35 +12,22 @@ from kpedge.synthetic.pose import View, project, rotate
 from kpedge.synthetic.raster import Drawn
 from kpedge.synthetic.shape import Floats, Points
 
-_BEFORE = 0.10
-"""How much nearer than the glasses a surface has to be to hide them, pupil distances."""
+_BEFORE = 0.10  # how much nearer than the glasses a surface has to be to hide them, pupil distances
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Glasses:
-    """Glasses.
+    """Glasses."""
 
-    Attributes:
-        half: half-width and half-height of a lens, pupil distances.
-        square: power of its outline: 2 is an ellipse, more is squarer.
-        drop: how far its middle lies below the pupil.
-        rim: thickness of the frame, pupil distances; a rimless lens has a faint one.
-        colour: float32 (3,), of the frame, linear.
-        tint: how much light the lenses take away, 0 to 1.
-        tint_colour: float32 (3,), of dark lenses.
-        glare: strength of the reflections on them, linear.
-        lower: whether the frame runs along the lower edge too.
-    """
-
-    half: tuple[float, float]
-    square: float
-    drop: float
-    rim: float
-    colour: Floats
-    tint: float
-    tint_colour: Floats
-    glare: float
-    lower: bool
+    half: tuple[float, float]  # half-width and half-height of a lens, pupil distances
+    square: float  # power of its outline: 2 is an ellipse, more is squarer
+    drop: float  # how far its middle lies below the pupil
+    rim: float  # thickness of the frame, pupil distances; a rimless lens has a faint one
+    colour: Floats  # float32 (3,), of the frame, linear
+    tint: float  # how much light the lenses take away, 0 to 1
+    tint_colour: Floats  # float32 (3,), of dark lenses
+    glare: float  # strength of the reflections on them, linear
+    lower: bool  # whether the frame runs along the lower edge too
 
 
 def draw_glasses(rng: np.random.Generator) -> Glasses:

@@ -26,25 +26,18 @@ from kpedge.synthetic.shape import (
     texels,
 )
 
-LEAST = 0.004
-"""Gap of closed lids: the edge that is drawn there must not vanish."""
+LEAST = 0.004  # gap of closed lids: the edge that is drawn there must not vanish
 
 
 @dataclass(frozen=True, slots=True)
 class Lids:
-    """How the lids of one eye lie.
+    """How the lids of one eye lie."""
 
-    Attributes:
-        upper: height of the upper lid's edge over the line between the corners, at its highest; negative when closed.
-        lower: depth of the lower lid's edge below it.
-        skew: where the upper edge is highest: below 0 towards the nose.
-        round: power of the edge's curve: low is round and full, high is pointed.
-    """
-
+    # height of the upper lid's edge over the line between the corners, at its highest; negative when closed
     upper: float
-    lower: float
-    skew: float
-    round: float
+    lower: float  # depth of the lower lid's edge below it
+    skew: float  # where the upper edge is highest: below 0 towards the nose
+    round: float  # power of the edge's curve: low is round and full, high is pointed
 
 
 @dataclass(frozen=True, slots=True)

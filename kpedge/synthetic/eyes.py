@@ -9,33 +9,21 @@ from kpedge.synthetic.light import Light
 from kpedge.synthetic.raster import Drawn
 from kpedge.synthetic.shape import EYE_MIDDLE, MOUTH_LINE, Floats, Points, upsample
 
-EYE_RADIUS = 0.195
-"""Of the eyeball, some 12 mm."""
-EYE_DEPTH = 0.155
-"""How far its middle lies behind the origin."""
-IRIS = 0.475
-"""Radius of the iris, in radii of the eyeball (11.7 mm across)."""
+EYE_RADIUS = 0.195  # of the eyeball, some 12 mm
+EYE_DEPTH = 0.155  # how far its middle lies behind the origin
+IRIS = 0.475  # radius of the iris, in radii of the eyeball (11.7 mm across)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Eyes:
-    """What both eyes share.
+    """What both eyes share."""
 
-    Attributes:
-        iris: float32 (3,), its colour.
-        white: float32 (3,), of the eyeball.
-        pupil: radius of the pupil, in radii of the iris.
-        gaze: how far the eyes are turned, degrees: to the image's right, and up.
-        glint: strength of the lamp's reflection.
-        glint_size: its radius, in radii of the eyeball.
-    """
-
-    iris: Floats
-    white: Floats
-    pupil: float
-    gaze: tuple[float, float]
-    glint: float
-    glint_size: float
+    iris: Floats  # float32 (3,), its colour
+    white: Floats  # float32 (3,), of the eyeball
+    pupil: float  # radius of the pupil, in radii of the iris
+    gaze: tuple[float, float]  # how far the eyes are turned, degrees: to the image's right, and up
+    glint: float  # strength of the lamp's reflection
+    glint_size: float  # its radius, in radii of the eyeball
 
 
 def draw_eyes(rng: np.random.Generator, melanin: float) -> Eyes:

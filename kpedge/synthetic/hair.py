@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from kpedge.synthetic.shape import Floats, head
 
 _ROWS, _COLUMNS = 54, 98
-_ARC = 1.9
-"""From the crown to where the sides begin, pupil distances along the surface."""
+_ARC = 1.9  # from the crown to where the sides begin, pupil distances along the surface
 _BROW = -0.60
 _KNOTS = np.array([0, 18, 36, 50, 62, 74, 90, 110, 130, 155])
 """Directions for which a style says where it ends, degrees from the front."""
@@ -36,54 +35,34 @@ _STYLES: dict[str, tuple[float, ...]] = {
     "hat": (-0.70, -0.69, -0.66, -0.62, -0.58, -0.53, -0.48, -0.42, -0.36, -0.32),
     "scarf": (-0.88, -0.86, -0.76, -0.55, -0.05, 0.95, 1.95, 2.50, 2.50, 2.50),
 }
-CLOTH = ("beanie", "cap", "hat", "scarf")
-"""Styles that are no hair."""
-BRIMMED = ("cap", "hat")
-"""Styles with a brim: before the forehead, or all round."""
+CLOTH = ("beanie", "cap", "hat", "scarf")  # styles that are no hair
+BRIMMED = ("cap", "hat")  # styles with a brim: before the forehead, or all round
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hair:
-    """What covers a skull.
+    """What covers a skull."""
 
-    Attributes:
-        style: a key of the styles.
-        ends: float64 (2, knots), where it ends on the left and on the right.
-        volume: how far it stands off the skull at the crown, the front, the sides, in pupil distances.
-        colour: float32 (3,), linear light.
-        ragged: how uneven its ends are, pupil distances.
-        gaps: how far strands part near their ends, 0 to 1.
-        wave: amplitude of waves along the sides, pupil distances.
-        contrast: how much strands differ.
-        shine: strength of reflections.
-    """
-
-    style: str
-    ends: NDArray[np.float64]
+    style: str  # a key of the styles
+    ends: NDArray[np.float64]  # float64 (2, knots), where it ends on the left and on the right
+    # how far it stands off the skull at the crown, the front, the sides, in pupil distances
     volume: tuple[float, float, float]
-    colour: Floats
-    ragged: float
-    gaps: float
-    wave: float
-    contrast: float
-    shine: float
+    colour: Floats  # float32 (3,), linear light
+    ragged: float  # how uneven its ends are, pupil distances
+    gaps: float  # how far strands part near their ends, 0 to 1
+    wave: float  # amplitude of waves along the sides, pupil distances
+    contrast: float  # how much strands differ
+    shine: float  # strength of reflections
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sheet:
-    """A sheet around the skull.
+    """A sheet around the skull."""
 
-    Attributes:
-        vertices: float32 (R, C, 3), as the head's, before it is turned.
-        colour: float32 (dense R, dense C, 3), linear light.
-        keep: bool (dense R, dense C), which samples are there.
-        both: whether its inside can be seen everywhere.
-    """
-
-    vertices: Floats
-    colour: Floats
-    keep: NDArray[np.bool_]
-    both: bool = False
+    vertices: Floats  # float32 (R, C, 3), as the head's, before it is turned
+    colour: Floats  # float32 (dense R, dense C, 3), linear light
+    keep: NDArray[np.bool_]  # bool (dense R, dense C), which samples are there
+    both: bool = False  # whether its inside can be seen everywhere
 
 
 def draw_hair(rng: np.random.Generator, base: Floats, *, man: bool) -> Hair | None:

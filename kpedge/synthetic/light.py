@@ -12,37 +12,23 @@ import numpy as np
 
 from kpedge.synthetic.shape import Floats
 
-_CELLS = 44
-"""Side of the shadow map, cells: about as coarse as the vertices are far apart."""
-_REACH = 1.9
-"""Half of what the shadow map spans, in pupil distances."""
-_WRAP = np.array([0.12, 0.2, 0.34], np.float32)
-"""How far light goes round the edge, blue, green, red."""
+_CELLS = 44  # side of the shadow map, cells: about as coarse as the vertices are far apart
+_REACH = 1.9  # half of what the shadow map spans, in pupil distances
+_WRAP = np.array([0.12, 0.2, 0.34], np.float32)  # how far light goes round the edge, blue, green, red
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Light:
-    """What lights a head.
+    """What lights a head."""
 
-    Attributes:
-        main: float32 (3,), direction towards the main lamp, unit length.
-        colour: float32 (3,), its light, blue-green-red.
-        second: float32 (3,), direction towards the weaker lamp.
-        second_colour: float32 (3,), its light.
-        around: float32 (3,), light from everywhere.
-        above: float32 (3, 3), how much more comes from x, y and z, a row a colour.
-        shadow: how dark shadows are, 0 to 1.
-        soft: half-width of a shadow's edge, pupil distances.
-    """
-
-    main: Floats
-    colour: Floats
-    second: Floats
-    second_colour: Floats
-    around: Floats
-    above: Floats
-    shadow: float
-    soft: float
+    main: Floats  # float32 (3,), direction towards the main lamp, unit length
+    colour: Floats  # float32 (3,), its light, blue-green-red
+    second: Floats  # float32 (3,), direction towards the weaker lamp
+    second_colour: Floats  # float32 (3,), its light
+    around: Floats  # float32 (3,), light from everywhere
+    above: Floats  # float32 (3, 3), how much more comes from x, y and z, a row a colour
+    shadow: float  # how dark shadows are, 0 to 1
+    soft: float  # half-width of a shadow's edge, pupil distances
 
 
 def direction(azimuth: float, elevation: float) -> Floats:

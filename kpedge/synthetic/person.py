@@ -14,43 +14,30 @@ from kpedge.synthetic.skin import Skin, draw_skin
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Expression:
-    """What a face does.
+    """What a face does."""
 
-    Attributes:
-        modes: mode of expression -> strength.
-        sides: mode -> how much stronger on the right.
-        lids: left and right eye.
-        lips: how far the edges of the upper and the lower lip part, and the power of the opening's outline.
-    """
-
-    modes: dict[str, float]
-    sides: dict[str, float]
-    lids: tuple[Lids, Lids]
+    modes: dict[str, float]  # mode of expression -> strength
+    sides: dict[str, float]  # mode -> how much stronger on the right
+    lids: tuple[Lids, Lids]  # left and right eye
+    # how far the edges of the upper and the lower lip part, and the power of the opening's outline
     lips: tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Person:
-    """A person: shape, surface, hair and expression.
+    """A person: shape, surface, hair and expression."""
 
-    Attributes:
-        shape: mode of identity -> strength.
-        skin, eyes, hair: their looks; no hair when None.
-        face: the expression.
-        ears: size of the ears, 1 is usual, and how far they stand off, degrees.
-        man, child: whose styles and clothes.
-        glasses: what is on the nose; nothing when None.
-    """
-
-    shape: dict[str, float]
+    shape: dict[str, float]  # mode of identity -> strength
+    # skin, eyes, hair: their looks; no hair when None
     skin: Skin
     eyes: Eyes
     hair: Hair | None
-    face: Expression
-    ears: tuple[float, float]
+    face: Expression  # the expression
+    ears: tuple[float, float]  # size of the ears, 1 is usual, and how far they stand off, degrees
+    # man, child: whose styles and clothes
     man: bool
     child: bool
-    glasses: Glasses | None
+    glasses: Glasses | None  # what is on the nose; nothing when None
 
 
 def draw_person(rng: np.random.Generator) -> Person:

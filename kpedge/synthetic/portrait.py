@@ -15,41 +15,27 @@ from kpedge.synthetic.pose import View, project, rotate, rotation
 from kpedge.synthetic.raster import Drawn, Surface, draw, normals
 from kpedge.synthetic.shape import STEP, Floats, Points, head, upsample
 
-_HALF = 2.75
-"""Half of the image's side, in pupil distances: from over the hair to the bottom of the neck."""
+_HALF = 2.75  # half of the image's side, in pupil distances: from over the hair to the bottom of the neck
 
 
-_EYE_COLUMNS = (28, 54)
-"""Columns of the head in the middle of the eyes."""
+_EYE_COLUMNS = (28, 54)  # columns of the head in the middle of the eyes
 _MEAN = np.full(3, 1 / 3, np.float32)
 """Weights of the mean of three colours: a product is faster than NumPy's mean of a short axis."""
-_SCALP = 12
-"""Rows of the head that hair always covers."""
+_SCALP = 12  # rows of the head that hair always covers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Portrait:
-    """A drawn head.
+    """A drawn head."""
 
-    Attributes:
-        colour: float32 (H, W, 3), linear light, blue-green-red.
-        alpha: float32 (H, W), 1 where the head is.
-        points: float64 (21, 2), pixels, in the order of `FACES21`.
-        neck: float64 (2,), where the front of the neck is, halfway down, pixels.
-        scale: pixels per pupil distance.
-        vertices: float32 (R, C, 3), column, row and distance of the head's vertices, for what is put before it.
-        drawn: which surface each pixel shows.
-        skin_level: the colour of lit skin, linear, (3,).
-    """
-
-    colour: Floats
-    alpha: Floats
-    points: Points
-    neck: Points
-    scale: float
-    vertices: Floats
-    drawn: Drawn
-    skin_level: Floats
+    colour: Floats  # float32 (H, W, 3), linear light, blue-green-red
+    alpha: Floats  # float32 (H, W), 1 where the head is
+    points: Points  # float64 (21, 2), pixels, in the order of `FACES21`
+    neck: Points  # float64 (2,), where the front of the neck is, halfway down, pixels
+    scale: float  # pixels per pupil distance
+    vertices: Floats  # float32 (R, C, 3), column, row and distance of the head's vertices, for what is put before it
+    drawn: Drawn  # which surface each pixel shows
+    skin_level: Floats  # the colour of lit skin, linear, (3,)
 
 
 def vertices_of(person: Person) -> Floats:

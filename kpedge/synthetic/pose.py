@@ -12,25 +12,19 @@ import numpy as np
 
 from kpedge.synthetic.shape import Floats, Points
 
-PIVOT = np.array([0.0, 0.45, 0.9])
-"""What a head turns about: between the ears, a little above the neck."""
+PIVOT = np.array([0.0, 0.45, 0.9])  # what a head turns about: between the ears, a little above the neck
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A head before a camera.
+    """A head before a camera."""
 
-    Attributes:
-        yaw, pitch, roll: of the head, degrees.
-        body: yaw, pitch and roll of the body, to which the neck leads, degrees.
-        distance: of the camera from the head, pupil distances.
-    """
-
+    # yaw, pitch, roll: of the head, degrees
     yaw: float
     pitch: float
     roll: float
-    body: tuple[float, float, float]
-    distance: float
+    body: tuple[float, float, float]  # yaw, pitch and roll of the body, to which the neck leads, degrees
+    distance: float  # of the camera from the head, pupil distances
 
 
 @functools.lru_cache(maxsize=64)

@@ -16,47 +16,31 @@ from kpedge.synthetic.shape import Floats, upsample
 
 _LEVELS = 65535
 _FAR = 1e6
-_STEP = 0.06
-"""How much farther than its surroundings a spot is that counts as a hole, in the unit of the grids."""
+_STEP = 0.06  # how much farther than its surroundings a spot is that counts as a hole, in the unit of the grids
 _OPEN = np.ones((3, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surface:
-    """A grid to draw.
+    """A grid to draw."""
 
-    Attributes:
-        screen: float32 (R, C, 3): column and row in pixels, and distance, of the vertices.
-        colour: float32 (dense R, dense C, 3), linear light, of the samples.
-        keep: bool (dense R, dense C), which samples are there at all; all when None.
-        facing: float32 (R, C), above 0 where the vertex is visible; both sides of the surface are drawn when None.
-        kind: int8 (dense R, dense C), a mark of the sample; 0 when None.
-    """
-
-    screen: Floats
-    colour: Floats
-    keep: NDArray[np.bool_] | None = None
+    screen: Floats  # float32 (R, C, 3): column and row in pixels, and distance, of the vertices
+    colour: Floats  # float32 (dense R, dense C, 3), linear light, of the samples
+    keep: NDArray[np.bool_] | None = None  # bool (dense R, dense C), which samples are there at all; all when None
+    # float32 (R, C), above 0 where the vertex is visible; both sides of the surface are drawn when None
     facing: Floats | None = None
-    kind: NDArray[np.int8] | None = None
+    kind: NDArray[np.int8] | None = None  # int8 (dense R, dense C), a mark of the sample; 0 when None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """What the camera sees of some surfaces.
+    """What the camera sees of some surfaces."""
 
-    Attributes:
-        colour: float32 (H, W, 3), linear light; 0 where nothing is.
-        alpha: float32 (H, W), 1 where a surface is.
-        kind: int8 (H, W), the marks of the samples; -1 where nothing is.
-        distance: float32 (H, W), of the nearest surface, in the unit of the grids; infinite where nothing is.
-        order: int8 (H, W), which surface it is; -1 where none.
-    """
-
-    colour: Floats
-    alpha: Floats
-    kind: NDArray[np.int8]
-    distance: Floats
-    order: NDArray[np.int8]
+    colour: Floats  # float32 (H, W, 3), linear light; 0 where nothing is
+    alpha: Floats  # float32 (H, W), 1 where a surface is
+    kind: NDArray[np.int8]  # int8 (H, W), the marks of the samples; -1 where nothing is
+    distance: Floats  # float32 (H, W), of the nearest surface, in the unit of the grids; infinite where nothing is
+    order: NDArray[np.int8]  # int8 (H, W), which surface it is; -1 where none
 
 
 def normals(grid: Floats) -> Floats:

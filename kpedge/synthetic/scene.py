@@ -22,8 +22,7 @@ from kpedge.synthetic.person import draw_person
 from kpedge.synthetic.portrait import Portrait, draw_portrait
 from kpedge.synthetic.pose import View, draw_view
 
-BOX_SIDE = 2.24
-"""Side of a face's box in distances between the pupils, of the mean face."""
+BOX_SIDE = 2.24  # side of a face's box in distances between the pupils, of the mean face
 SMALLEST, LARGEST = 22.0, 46.0
 """Pixels per pupil distance at which heads are drawn: smaller ones are shrunk, larger ones enlarged. A crop for the
 networks shows 33.
@@ -32,36 +31,24 @@ networks shows 33.
 
 TURNED, COVERED = 0.3, 0.3
 """Share of heads in the wild that are turned by any angle, and of those with a mask or dark glasses."""
-LEVEL = 2.0
-"""Pitch, degrees, that `kpedge.runtime.pose` gives for this head when it is not turned: 0 is a definition."""
+LEVEL = 2.0  # pitch, degrees, that `kpedge.runtime.pose` gives for this head when it is not turned: 0 is a definition
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SyntheticFace:
-    """A face in a synthetic photo.
+    """A face in a synthetic photo."""
 
-    Attributes:
-        box: float64 (4,), x1 y1 x2 y2, pixels: that of `kpedge.core.boxes.box_of_points`.
-        points: float64 (21, 2), pixels, in the order of `FACES21`; those that are hidden lie at the outline.
-        pose: how the head is turned, degrees, as docs/coordinates.md counts.
-    """
-
-    box: Points
-    points: Points
-    pose: Pose
+    box: Points  # float64 (4,), x1 y1 x2 y2, pixels: that of `kpedge.core.boxes.box_of_points`
+    points: Points  # float64 (21, 2), pixels, in the order of `FACES21`; those that are hidden lie at the outline
+    pose: Pose  # how the head is turned, degrees, as docs/coordinates.md counts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SyntheticPhoto:
-    """A synthetic photo.
+    """A synthetic photo."""
 
-    Attributes:
-        image: uint8 (H, W, 3), blue-green-red.
-        faces: its faces, from far to near.
-    """
-
-    image: Image
-    faces: tuple[SyntheticFace, ...]
+    image: Image  # uint8 (H, W, 3), blue-green-red
+    faces: tuple[SyntheticFace, ...]  # its faces, from far to near
 
 
 def render_photo(

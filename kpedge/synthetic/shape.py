@@ -22,16 +22,13 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Points = NDArray[np.float64]
 
-STEP = 0.042
-"""From one vertex to the next where a face has detail, pupil distances."""
-EYE_MIDDLE, EYE_HALF = 0.5, 0.212
-"""Middle and half-width of an eye's opening, along x."""
+STEP = 0.042  # from one vertex to the next where a face has detail, pupil distances
+EYE_MIDDLE, EYE_HALF = 0.5, 0.212  # middle and half-width of an eye's opening, along x
 LID_UPPER, LID_LOWER = 0.125, 0.085
 """How far the lids are open at rest, from the line between the corners: further than in any face, for the texture."""
 MOUTH_LINE, MOUTH_HALF, MOUTH_OPEN = 1.085, 0.38, 0.05
 """Height, half-width and half-opening of the mouth at rest, which is parted a little for the texture."""
-UNDER_CHIN = 1.80
-"""Where the front of the chin ends."""
+UNDER_CHIN = 1.80  # where the front of the chin ends
 
 # Sections of the head below the cranium: y in front, depth in front (towards the camera) without nose and lips,
 # half-width, y at the side, depth of the middle of the section, and how pointed it is (0.5 is an ellipse).
@@ -68,37 +65,26 @@ _NECK = np.array(
         (2.990, -0.66, 1.05, 3.00, -1.28, 0.50),
     ]
 )
-_CRANIUM = 26
-"""Rows of the cranium, at even angles."""
+_CRANIUM = 26  # rows of the cranium, at even angles
 _CRANIUM_HEIGHT = 1.16
 _TILT = 2.1
 """How a row leaves the height of its front for that of its side: the power of the fraction of the half-width."""
 
 
 _TABLE_STEP = 0.02
-_TABLE_X, _TABLE_Y = 1.0, (-1.1, 2.0)
-"""Step and extent of the table that leads from places on the face to the grid."""
+_TABLE_X, _TABLE_Y = 1.0, (-1.1, 2.0)  # step and extent of the table that leads from places on the face to the grid
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """The grid of R rows and C columns.
+    """The grid of R rows and C columns."""
 
-    Attributes:
-        rest: float32 (R, C, 3), x, y, z of the vertices, with all bumps.
-        smooth: float32 (R, C, 3), the same without bumps: a bald skull with a mask over it.
-        front: float32 (R, C), 1 where the head faces the front, 0 behind the ears.
-        sections: float64 (R, 6), as the tables above, of every row.
-        angles: float64 (C,), direction of every column, radians; 0 is the front.
-        neck: float32 (R, 1), from 0 at the chin to 1 at the bottom of the neck.
-    """
-
-    rest: Floats
-    smooth: Floats
-    front: Floats
-    sections: Points
-    angles: Points
-    neck: Floats
+    rest: Floats  # float32 (R, C, 3), x, y, z of the vertices, with all bumps
+    smooth: Floats  # float32 (R, C, 3), the same without bumps: a bald skull with a mask over it
+    front: Floats  # float32 (R, C), 1 where the head faces the front, 0 behind the ears
+    sections: Points  # float64 (R, 6), as the tables above, of every row
+    angles: Points  # float64 (C,), direction of every column, radians; 0 is the front
+    neck: Floats  # float32 (R, 1), from 0 at the chin to 1 at the bottom of the neck
 
 
 def bump(x: Floats, y: Floats, middle: tuple[float, float], size: tuple[float, float]) -> Floats:

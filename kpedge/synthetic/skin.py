@@ -17,14 +17,12 @@ from kpedge.synthetic.shape import (
     rise,
 )
 
-LIP_TOP, LIP_BOTTOM = 0.945, 1.252
-"""Where the red of the lips begins and ends on the middle line of the resting face."""
+LIP_TOP, LIP_BOTTOM = 0.945, 1.252  # where the red of the lips begins and ends on the middle line of the resting face
 _PALE = np.log(np.array([0.42, 0.53, 0.78], np.float32))
 _DARK = np.log(np.array([0.035, 0.060, 0.125], np.float32))
 _BLOOD = np.array([-0.26, -0.30, -0.04], np.float32)
 DETAILS = ("nostrils", "alar", "mouth_corner")
-GRAIN = (1, 2, 4, 9, 22)
-"""Sizes of the spots of noise, in thirds of what lies between vertices."""
+GRAIN = (1, 2, 4, 9, 22)  # sizes of the spots of noise, in thirds of what lies between vertices
 
 BROW_REST = np.array([(0.255, -0.270), (0.40, -0.315), (0.561, -0.338), (0.71, -0.325), (0.848, -0.280)])
 """The middle line of a brow at rest, from its inner to its outer end, (5, 2)."""
@@ -32,62 +30,35 @@ BROW_REST = np.array([(0.255, -0.270), (0.40, -0.315), (0.561, -0.338), (0.71, -
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Brow:
-    """One brow as it is drawn on the resting face.
+    """One brow as it is drawn on the resting face."""
 
-    Attributes:
-        line: (5, 2), its middle line from the inner to the outer end; x is positive for either side.
-        thick: its thickness at the middle.
-        dense: how many hairs it has, 0 to 1.
-    """
-
-    line: Points
-    thick: float
-    dense: float
+    line: Points  # (5, 2), its middle line from the inner to the outer end; x is positive for either side
+    thick: float  # its thickness at the middle
+    dense: float  # how many hairs it has, 0 to 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Skin:
-    """What a face's surface looks like.
+    """What a face's surface looks like."""
 
-    Attributes:
-        base: float32 (3,), logarithm of the skin's colour.
-        hair: float32 (3,), colour of brows, lashes and beard.
-        weights: float32 (fields, 3), how strong each field of `fields` is, a column a colour.
-        detail_weights: float32 (details + noises,), how strong each field of `details` is.
-        lips: float32 (3,), added to the logarithm on the lips.
-        brow: what both brows share.
-        lash: how dark the edge of the upper lid is, 0 to 1.
-        liner: thickness of that edge, pupil distances.
-        crease: how dark the fold of the upper lid is.
-        crease_height: how high over the resting lid's edge it lies.
-        beard: how dense moustache, chin beard and cheek beard are, 0 to 1.
-        mouth_line: how dark the lips' edges are where they meet.
-        bag: how dark the fold under the eye is.
-        fold: how dark the fold from nose to mouth is.
-        shine: strength of reflections.
-        gloss: their exponent.
-        spots: number of moles and freckles.
-        lid: float32 (3,), make-up on the upper lid, added to the logarithm.
-    """
-
-    base: Floats
-    hair: Floats
-    weights: Floats
-    detail_weights: Floats
-    lips: Floats
-    brow: Brow
-    lash: float
-    liner: float
-    crease: float
-    crease_height: float
-    beard: tuple[float, float, float]
-    mouth_line: float
-    bag: float
-    fold: float
-    shine: float
-    gloss: float
-    spots: int
-    lid: Floats
+    base: Floats  # float32 (3,), logarithm of the skin's colour
+    hair: Floats  # float32 (3,), colour of brows, lashes and beard
+    weights: Floats  # float32 (fields, 3), how strong each field of `fields` is, a column a colour
+    detail_weights: Floats  # float32 (details + noises,), how strong each field of `details` is
+    lips: Floats  # float32 (3,), added to the logarithm on the lips
+    brow: Brow  # what both brows share
+    lash: float  # how dark the edge of the upper lid is, 0 to 1
+    liner: float  # thickness of that edge, pupil distances
+    crease: float  # how dark the fold of the upper lid is
+    crease_height: float  # how high over the resting lid's edge it lies
+    beard: tuple[float, float, float]  # how dense moustache, chin beard and cheek beard are, 0 to 1
+    mouth_line: float  # how dark the lips' edges are where they meet
+    bag: float  # how dark the fold under the eye is
+    fold: float  # how dark the fold from nose to mouth is
+    shine: float  # strength of reflections
+    gloss: float  # their exponent
+    spots: int  # number of moles and freckles
+    lid: Floats  # float32 (3,), make-up on the upper lid, added to the logarithm
 
 
 @functools.cache

@@ -27,33 +27,21 @@ from kpedge.data.formats.label import LABEL_FILE, format_row
 from kpedge.data.source import BACKGROUND_FOLDER, RECORD
 from kpedge.synthetic.scene import render_photo
 
-SYNTHETIC_FORM = 2
-"""Version of what the renderer draws: another one draws other images from the same seed."""
-JOURNAL = "journal.jsonl"
-"""File of an unfinished set: what is being made, then a line for each photo."""
-QUALITIES = (40, 96)
-"""JPEG qualities, drawn for every photo."""
-_BACKGROUND_FROM = 10**9
-"""Numbers of photos without faces begin here, so that they share none with the others."""
+SYNTHETIC_FORM = 2  # version of what the renderer draws: another one draws other images from the same seed
+JOURNAL = "journal.jsonl"  # file of an unfinished set: what is being made, then a line for each photo
+QUALITIES = (40, 96)  # JPEG qualities, drawn for every photo
+_BACKGROUND_FROM = 10**9  # numbers of photos without faces begin here, so that they share none with the others
 
 
 @dataclass(frozen=True, slots=True)
 class SyntheticReport:
-    """What was written.
+    """What was written."""
 
-    Attributes:
-        path: the folder.
-        photos: photos with labels, or with `frames` all frames.
-        faces: labelled faces.
-        background: photos without a face in the folder `background`.
-        boxes_px: least, median and largest side of the faces' boxes; zeros without faces.
-    """
-
-    path: Path
-    photos: int
-    faces: int
-    background: int
-    boxes_px: tuple[float, float, float]
+    path: Path  # the folder
+    photos: int  # photos with labels, or with `frames` all frames
+    faces: int  # labelled faces
+    background: int  # photos without a face in the folder `background`
+    boxes_px: tuple[float, float, float]  # least, median and largest side of the faces' boxes; zeros without faces
 
 
 def write_synthetic(

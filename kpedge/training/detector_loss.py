@@ -13,8 +13,7 @@ from kpedge.training.config import DetectorConfig
 
 RADIUS = 1.5
 """Cells within this many strides of a face's centre may be assigned to it, even if the face is smaller than a cell."""
-CANDIDATES = 10
-"""Most cells assigned to one face."""
+CANDIDATES = 10  # most cells assigned to one face
 COST_IOU = 3.0
 COST_OUTSIDE = 1e5
 """Weights of the cost of a cell, as in YOLOX (Ge et al. 2021): of the box's fit against the score, and of lying outside
@@ -25,19 +24,12 @@ LOSSES = ("face", "quality", "box", "points")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Targets:
-    """Faces of a batch of views, padded to the same number.
+    """Faces of a batch of views, padded to the same number."""
 
-    Attributes:
-        boxes: float32 (N, G, 4), pixels of the view.
-        points: float32 (N, G, 5, 2); NaN where not labelled.
-        real: bool (N, G): a face to learn.
-        ignore: bool (N, G): a region to ignore, neither face nor background.
-    """
-
-    boxes: Tensor
-    points: Tensor
-    real: Tensor
-    ignore: Tensor
+    boxes: Tensor  # float32 (N, G, 4), pixels of the view
+    points: Tensor  # float32 (N, G, 5, 2); NaN where not labelled
+    real: Tensor  # bool (N, G): a face to learn
+    ignore: Tensor  # bool (N, G): a region to ignore, neither face nor background
 
 
 class DetectorLoss(nn.Module):

@@ -27,8 +27,7 @@ from kpedge.training.distributed import World
 from kpedge.training.task import TrainResult
 from kpedge.training.weights import InitWeights, Notify, parameter_groups
 
-SUPPRESSION = 0.45
-"""IoU above which the lower of two boxes is suppressed; faces in crowds overlap by less."""
+SUPPRESSION = 0.45  # IoU above which the lower of two boxes is suppressed; faces in crowds overlap by less
 
 
 class DetectorTask:

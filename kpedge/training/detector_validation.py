@@ -26,8 +26,7 @@ from kpedge.models.detector import DetectorModel
 from kpedge.runtime.detector import LARGEST_ZOOM
 from kpedge.training.distributed import World
 
-VALIDATION_SIDE = 320
-"""Longer side of validation frames, pixels: the smaller the frame, the harder its faces."""
+VALIDATION_SIDE = 320  # longer side of validation frames, pixels: the smaller the frame, the harder its faces
 ALARMS = 0.005
 """Most false positives per background photo at the chosen threshold, at either side: half of what the docs promise."""
 
@@ -44,17 +43,11 @@ def faces_to_find(source: FrameSet) -> int:
 
 @dataclass(frozen=True, slots=True)
 class DetectorValidation:
-    """What was measured on the validation splits.
+    """What was measured on the validation splits."""
 
-    Attributes:
-        threshold: the best operating point.
-        by_set: name of a set -> its figures.
-        average_precision: over the frames of all sets together.
-    """
-
-    threshold: float
-    by_set: dict[str, DetectionAccuracy]
-    average_precision: float
+    threshold: float  # the best operating point
+    by_set: dict[str, DetectionAccuracy]  # name of a set -> its figures
+    average_precision: float  # over the frames of all sets together
 
     @property
     def criterion(self) -> float:

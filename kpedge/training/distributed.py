@@ -17,17 +17,11 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The processes of a run, and the device of this one.
+    """The processes of a run, and the device of this one."""
 
-    Attributes:
-        device: where this process computes: "cpu", "cuda:0".
-        rank: number of this process.
-        world_size: number of processes.
-    """
-
-    device: str = "cpu"
-    rank: int = 0
-    world_size: int = 1
+    device: str = "cpu"  # where this process computes: "cpu", "cuda:0"
+    rank: int = 0  # number of this process
+    world_size: int = 1  # number of processes
 
     @property
     def is_main_process(self) -> bool:

@@ -26,40 +26,25 @@ from kpedge.training.optimizers import new_optimizer, phases
 from kpedge.training.task import Task
 from kpedge.training.weights import read_init_weights, train_mode
 
-LOWEST, HIGHEST = 1e-6, 10.0
-"""Range of rates."""
-STEPS = 150
-"""Steps from one to the other: 21 for each factor of ten."""
-DECAY = 0.9
-"""Decay of the running average: it looks back over about ten steps."""
-TOO_HIGH = 4.0
-"""The search ends when the smoothed loss is this many times its lowest value."""
-WINDOW = 11
-"""Steps over which a slope is measured: half a decade."""
-FALLEN = 0.98
-"""A smoothed loss that stays above this does not fall; 1 is that of the initial weights."""
-MARGIN = 10.0
-"""Factor by which the suggestion stays below the rate of the lowest loss."""
+LOWEST, HIGHEST = 1e-6, 10.0  # range of rates
+STEPS = 150  # steps from one to the other: 21 for each factor of ten
+DECAY = 0.9  # decay of the running average: it looks back over about ten steps
+TOO_HIGH = 4.0  # the search ends when the smoothed loss is this many times its lowest value
+WINDOW = 11  # steps over which a slope is measured: half a decade
+FALLEN = 0.98  # a smoothed loss that stays above this does not fall; 1 is that of the initial weights
+MARGIN = 10.0  # factor by which the suggestion stays below the rate of the lowest loss
 CHART, TABLE = "find_lr.png", "find_lr.csv"
 
 
 @dataclass(frozen=True, slots=True)
 class FoundLearningRate:
-    """What a search found.
+    """What a search found."""
 
-    Attributes:
-        chart: the curve, a PNG.
-        table: its numbers, a CSV: step, lr, loss, loss of the initial weights, smoothed.
-        steepest: the rate at which the smoothed loss falls fastest, against the rate's logarithm.
-        highest: the rate at which it is lowest: from there on it rises; the end of the search where it never does.
-        suggested: the rate to train with.
-    """
-
-    chart: Path
-    table: Path
-    steepest: float
-    highest: float
-    suggested: float
+    chart: Path  # the curve, a PNG
+    table: Path  # its numbers, a CSV: step, lr, loss, loss of the initial weights, smoothed
+    steepest: float  # the rate at which the smoothed loss falls fastest, against the rate's logarithm
+    highest: float  # the rate at which it is lowest: from there on it rises; the end of the search where it never does
+    suggested: float  # the rate to train with
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,16 +53,11 @@ class LossCurve:
 
     Batches differ more than a step changes: a single one of stage 1 may have twice the loss of the next. So each loss
     is divided by that of the initial weights on the same batch.
-
-    Attributes:
-        rates: learning rates, float64 (N,).
-        losses: float64 (N,), each computed before the step that was taken with its rate.
-        start: the initial weights' losses on the same batches, float64 (N,).
     """
 
-    rates: NDArray[np.float64]
-    losses: NDArray[np.float64]
-    start: NDArray[np.float64]
+    rates: NDArray[np.float64]  # learning rates, float64 (N,)
+    losses: NDArray[np.float64]  # float64 (N,), each computed before the step that was taken with its rate
+    start: NDArray[np.float64]  # the initial weights' losses on the same batches, float64 (N,)
 
     @property
     def relative(self) -> NDArray[np.float64]:

@@ -32,8 +32,7 @@ from kpedge.training.recipes import network_options
 from kpedge.training.task import TrainResult
 from kpedge.training.weights import InitWeights, Notify, parameter_groups
 
-PREVIEW_FACES, PREVIEW_SIDE = 16, 168
-"""Faces of a validation preview, and the side of each, pixels."""
+PREVIEW_FACES, PREVIEW_SIDE = 16, 168  # faces of a validation preview, and the side of each, pixels
 
 
 class KeypointTask:

@@ -25,38 +25,24 @@ SCORE_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ValidationData:
-    """Validation crops: the main set's faces, the other sets' faces, all sets' negatives, in this order.
+    """Validation crops: the main set's faces, the other sets' faces, all sets' negatives, in this order."""
 
-    Attributes:
-        faces: the main set's.
-        crops: uint8 (N, H, W, C).
-        keypoints: float32 (N, K, 2), fractions of the crop; NaN for all but the main set, whose annotation counts.
-        face: float32 (N,), 1 or 0.
-    """
-
-    faces: TestFaces
-    crops: NDArray[np.uint8]
+    faces: TestFaces  # the main set's
+    crops: NDArray[np.uint8]  # uint8 (N, H, W, C)
+    # float32 (N, K, 2), fractions of the crop; NaN for all but the main set, whose annotation counts
     keypoints: NDArray[np.float32]
-    face: NDArray[np.float32]
+    face: NDArray[np.float32]  # float32 (N,), 1 or 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Validation:
-    """What was measured.
+    """What was measured."""
 
-    Attributes:
-        predicted: keypoints of the main set's faces, float32 (N, K, 2), fractions of the crop.
-        accuracy: of the keypoints.
-        face: of the scores, at the best threshold; None without a score.
-        calibration: slope and offset of the logit; (1, 0) without a score.
-        losses: name -> loss, in the unit of the training losses.
-    """
-
-    predicted: NDArray[np.float32]
-    accuracy: KeypointAccuracy
-    face: FaceAccuracy | None
-    calibration: tuple[float, float]
-    losses: dict[str, float]
+    predicted: NDArray[np.float32]  # keypoints of the main set's faces, float32 (N, K, 2), fractions of the crop
+    accuracy: KeypointAccuracy  # of the keypoints
+    face: FaceAccuracy | None  # of the scores, at the best threshold; None without a score
+    calibration: tuple[float, float]  # slope and offset of the logit; (1, 0) without a score
+    losses: dict[str, float]  # name -> loss, in the unit of the training losses
 
     @property
     def criterion(self) -> float:

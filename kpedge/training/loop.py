@@ -48,8 +48,7 @@ TASKS: dict[str, Callable[..., Any]] = {
 GPU_WORKERS = 8
 OnStep = Callable[[int, int, int, float], None]
 """Called after each step with the epoch, the step in it, both from 1, the steps of an epoch, and the loss."""
-OnEpoch = Callable[[Record, int], None]
-"""Called after each epoch with its figures and the number of epochs."""
+OnEpoch = Callable[[Record, int], None]  # called after each epoch with its figures and the number of epochs
 
 
 def ignore(*_arguments: object) -> None:

@@ -11,8 +11,7 @@ from kpedge.core.registry import parse_arguments
 from kpedge.training.config import RunConfig
 from kpedge.training.registry import OPTIMIZERS
 
-Groups = list[dict[str, Any]]
-"""Parameters with their learning rate and weight decay."""
+Groups = list[dict[str, Any]]  # parameters with their learning rate and weight decay
 ADAM_SGD = "adam-sgd"
 
 
@@ -49,19 +48,12 @@ def adamw(groups: Groups, momentum: float, **arguments: Any) -> torch.optim.Opti
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Epochs that one optimizer trains, with a schedule of their own.
+    """Epochs that one optimizer trains, with a schedule of their own."""
 
-    Attributes:
-        optimizer: its name.
-        lr: highest learning rate.
-        first: first epoch, from 1.
-        epochs: how many.
-    """
-
-    optimizer: str
-    lr: float
-    first: int
-    epochs: int
+    optimizer: str  # its name
+    lr: float  # highest learning rate
+    first: int  # first epoch, from 1
+    epochs: int  # how many
 
 
 def phases(config: RunConfig) -> list[Phase]:

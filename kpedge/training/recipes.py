@@ -53,8 +53,7 @@ DETECTOR = DetectorConfig(
     grey=0.1,
 )
 """The detector's configuration."""
-FIXED_NETWORKS = {"stage1": ("backbone", "head", "width", "dropout")}
-"""Recipe -> fields that its network does not have."""
+FIXED_NETWORKS = {"stage1": ("backbone", "head", "width", "dropout")}  # recipe -> fields that its network does not have
 
 
 def network_options(recipe: str, config: TrainConfig) -> dict[str, Any]:

@@ -17,8 +17,7 @@ from kpedge.training.config import RunConfig
 from kpedge.training.schedules import lasts_longer
 
 FILES = ("last.pt", "best.pt", "metrics.csv", "curves.png", "config.json")
-BOARD = "tensorboard"
-"""What a run writes into its folder."""
+BOARD = "tensorboard"  # what a run writes into its folder
 
 
 class Run:

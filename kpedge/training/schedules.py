@@ -51,8 +51,7 @@ def plateau(optimizer: Optimizer, _steps: int, config: RunConfig) -> LRScheduler
     return lr_scheduler.ReduceLROnPlateau(optimizer, factor=config.gamma, patience=config.plateau - 1, threshold=0.0)
 
 
-ENDLESS = ("constant", "plateau")
-"""Schedules that do not depend on the length of the run."""
+ENDLESS = ("constant", "plateau")  # schedules that do not depend on the length of the run
 
 
 def lasts_longer(config: RunConfig) -> bool:

@@ -43,25 +43,15 @@ class TrainResult:
 
 
 class Task(Protocol):
-    """A task that `kpedge.training.loop.train` trains: `KeypointTask`, `DetectorTask`.
+    """A task that `kpedge.training.loop.train` trains: `KeypointTask`, `DetectorTask`."""
 
-    Attributes:
-        config: of the run, as far as the data allow it.
-        card: of the model.
-        settings: recipe and data, for `config.json`.
-        model: on its device.
-        loss: the model with its loss.
-        groups: parameters with learning rate and weight decay, for an optimizer.
-        baseline: validation error of a model that has learned nothing.
-    """
-
-    config: Any
-    card: Any
-    settings: dict[str, Any]
-    model: nn.Module
-    loss: Any
-    groups: list[dict[str, Any]]
-    baseline: float
+    config: Any  # of the run, as far as the data allow it
+    card: Any  # of the model
+    settings: dict[str, Any]  # recipe and data, for `config.json`
+    model: nn.Module  # on its device
+    loss: Any  # the model with its loss
+    groups: list[dict[str, Any]]  # parameters with learning rate and weight decay, for an optimizer
+    baseline: float  # validation error of a model that has learned nothing
 
     def steps_per_epoch(self, world: World) -> int:
         """Steps of every epoch."""

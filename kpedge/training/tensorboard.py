@@ -12,10 +12,8 @@ from kpedge.core.files import make_folder
 from kpedge.evaluation.compare import Record
 from kpedge.training.task import Task
 
-SNAPSHOTS = 12
-"""Times that histograms and images are written over a run, in addition to the first and the last epoch."""
-BEST = ("val_nme", "val_failure", "val_accuracy", "val_ap")
-"""Figures that are shown with the hyperparameters."""
+SNAPSHOTS = 12  # times that histograms and images are written over a run, in addition to the first and the last epoch
+BEST = ("val_nme", "val_failure", "val_accuracy", "val_ap")  # figures that are shown with the hyperparameters
 
 
 class Board:

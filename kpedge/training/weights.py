@@ -17,29 +17,19 @@ from kpedge.models.checkpoint import load_weights
 from kpedge.models.keypoint_model import state_hash
 from kpedge.training.config import RunConfig
 
-Notify = Callable[[str], None]
-"""Takes one line for the user."""
+Notify = Callable[[str], None]  # takes one line for the user
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InitWeights:
-    """Weights that training starts from.
+    """Weights that training starts from."""
 
-    Attributes:
-        source: the file, for messages.
-        state: name -> tensor.
-        sha256: hash of the weights.
-        training: how they were trained, where the file says so.
-        bias: annotation bias of the run's sets but the first (`DatasetBias`), where the file has it.
-        foreign: whether another program wrote them.
-    """
-
-    source: str
-    state: dict[str, Tensor]
-    sha256: str
-    training: dict[str, Any]
-    bias: Tensor | None = None
-    foreign: bool = False
+    source: str  # the file, for messages
+    state: dict[str, Tensor]  # name -> tensor
+    sha256: str  # hash of the weights
+    training: dict[str, Any]  # how they were trained, where the file says so
+    bias: Tensor | None = None  # annotation bias of the run's sets but the first (`DatasetBias`), where the file has it
+    foreign: bool = False  # whether another program wrote them
 
     def to_dict(self) -> dict[str, Any]:
         """The record for a model card."""

@@ -57,8 +57,7 @@ _ENDINGS = {
     ".pts": ("pts", "pts0"),
 }
 """Formats that need not be loaded for a folder without any file of that ending; the others have `.txt` files."""
-_SNIFFED = 20
-"""Files of a folder that are looked into."""
+_SNIFFED = 20  # files of a folder that are looked into
 
 
 def _label_files(root: Path, form: LabelFormat, scheme: KeypointScheme | None) -> list[Path]:

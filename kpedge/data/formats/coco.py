@@ -30,8 +30,7 @@ from kpedge.data.formats.schemes import Names, generic_scheme, numeric_order, sc
 from kpedge.data.labels import LabelRow, Labels
 from kpedge.data.rows import RowError, check_box, check_points, glob_any_case, sample_text, where_in
 
-_VISIBILITIES = (0, 1, 2)
-"""Not labelled; labelled though hidden; visible."""
+_VISIBILITIES = (0, 1, 2)  # not labelled; labelled though hidden; visible
 _FOLDERS = ("", "annotations", "train", "valid", "val", "test", "labels")
 _PHOTO_FOLDERS = ("images", "data", "photos")
 
@@ -58,20 +57,14 @@ def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
 
 @dataclass(slots=True)
 class _File:
-    """A COCO file, its parts in the types that they have to have.
+    """A COCO file, its parts in the types that they have to have."""
 
-    Attributes:
-        name: in messages, relative to the data folder.
-        images, annotations: as they are written.
-        categories: id -> category.
-        own: what kpedge wrote into it.
-    """
-
-    name: str
+    name: str  # in messages, relative to the data folder
+    # images, annotations: as they are written
     images: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
-    categories: dict[str, dict[str, Any]]
-    own: dict[str, Any] = field(default_factory=dict)
+    categories: dict[str, dict[str, Any]]  # id -> category
+    own: dict[str, Any] = field(default_factory=dict)  # what kpedge wrote into it
 
     def category(self, annotation: dict[str, Any]) -> dict[str, Any]:
         """The category of an annotation; empty if it has none."""

@@ -19,8 +19,7 @@ from kpedge.data.labels import Labels
 from kpedge.data.rows import check_box, check_points, first_lines, parse_numbers, text_lines, trailing_numbers
 
 LISTS = ("train.txt", "validation.txt", "test.txt")
-WIDEN = 0.25
-"""How far the boxes are widened on each side, as a fraction of their width and height."""
+WIDEN = 0.25  # how far the boxes are widened on each side, as a fraction of their width and height
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:

@@ -20,53 +20,32 @@ class FormatCapabilities(Flag):
     """What a label format can hold. What it cannot is counted when labels are converted to it."""
 
     NONE = 0
-    BOXES = auto()
-    """Boxes of its own; without them, boxes follow from the points."""
+    BOXES = auto()  # boxes of its own; without them, boxes follow from the points
     POINTS = auto()
-    PARTIAL_POINTS = auto()
-    """Single points may be missing."""
-    VISIBILITY = auto()
-    """Points may be marked as hidden."""
-    BOXES_ONLY = auto()
-    """Faces may have a box and no points."""
-    MANY_FACES = auto()
-    """A photo may have several faces."""
-    IGNORED = auto()
-    """Faces that are neither face nor background."""
-    BACKGROUND = auto()
-    """Photos without a face."""
+    PARTIAL_POINTS = auto()  # single points may be missing
+    VISIBILITY = auto()  # points may be marked as hidden
+    BOXES_ONLY = auto()  # faces may have a box and no points
+    MANY_FACES = auto()  # a photo may have several faces
+    IGNORED = auto()  # faces that are neither face nor background
+    BACKGROUND = auto()  # photos without a face
     TEST_SPLIT = auto()
-    NAMES = auto()
-    """Objects have names, among which `--label` chooses."""
-    SIZES = auto()
-    """Writing needs the size of every photo."""
-    WHOLE_PIXELS = auto()
-    """Coordinates are whole numbers."""
-    FILE_PER_PHOTO = auto()
-    """Label files have the names of the photos, with another ending."""
-    BLANK_SEPARATED = auto()
-    """The name of a photo stands between blanks, so it cannot hold a number by itself."""
-    HEADS = BOXES | BOXES_ONLY | MANY_FACES
-    """Boxes without points."""
-    FACES = HEADS | POINTS | PARTIAL_POINTS
-    """Boxes, points, or both, of any number of faces."""
+    NAMES = auto()  # objects have names, among which `--label` chooses
+    SIZES = auto()  # writing needs the size of every photo
+    WHOLE_PIXELS = auto()  # coordinates are whole numbers
+    FILE_PER_PHOTO = auto()  # label files have the names of the photos, with another ending
+    BLANK_SEPARATED = auto()  # the name of a photo stands between blanks, so it cannot hold a number by itself
+    HEADS = BOXES | BOXES_ONLY | MANY_FACES  # boxes without points
+    FACES = HEADS | POINTS | PARTIAL_POINTS  # boxes, points, or both, of any number of faces
 
 
 @dataclass(frozen=True, slots=True)
 class WriteJob:
-    """What a writer gets.
+    """What a writer gets."""
 
-    Attributes:
-        folder: where to write.
-        labels: nothing in them exceeds the format's capabilities.
-        paths: photo -> its path in the folder.
-        sizes: photo -> width and height, pixels; only for formats with `SIZES`.
-    """
-
-    folder: Path
-    labels: Labels
-    paths: Mapping[str, str]
-    sizes: Mapping[str, tuple[int, int]]
+    folder: Path  # where to write
+    labels: Labels  # nothing in them exceeds the format's capabilities
+    paths: Mapping[str, str]  # photo -> its path in the folder
+    sizes: Mapping[str, tuple[int, int]]  # photo -> width and height, pixels; only for formats with `SIZES`
 
     def is_test(self, photo: str) -> bool:
         """Whether a photo belongs to the test split."""
@@ -106,33 +85,20 @@ def _same_path(photo: str, _is_test: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LabelFormat:
-    """A label format. Its module defines one as `FORMAT`; `kpedge.data.formats` registers it.
+    """A label format. Its module defines one as `FORMAT`; `kpedge.data.formats` registers it."""
 
-    Attributes:
-        name: for `--format` and `--to`.
-        description: what a folder of it holds, in one line.
-        find: the files of a folder that may hold its labels, whatever is in them.
-        sniff: whether one of these files looks like it, for a requested scheme or None.
-        read: reads the files that `find` gave.
-        capabilities: what it holds, and what writing it needs.
-        write: writes labels; None for a format that is only read.
-        image_path: where a photo goes, by its name and whether it belongs to the test split.
-        scheme: the points that it always has; None for any.
-        label_folders: names of the folders for label files, which lie in the data folder.
-        auto: whether it is recognised by its files; others must be asked for.
-    """
-
-    name: str
-    description: str
-    find: Callable[[Path], list[Path]]
-    sniff: Sniff
-    read: Callable[[LabelReader], Labels]
-    capabilities: FormatCapabilities
-    write: Callable[[WriteJob], None] | None = None
+    name: str  # for `--format` and `--to`
+    description: str  # what a folder of it holds, in one line
+    find: Callable[[Path], list[Path]]  # the files of a folder that may hold its labels, whatever is in them
+    sniff: Sniff  # whether one of these files looks like it, for a requested scheme or None
+    read: Callable[[LabelReader], Labels]  # reads the files that `find` gave
+    capabilities: FormatCapabilities  # what it holds, and what writing it needs
+    write: Callable[[WriteJob], None] | None = None  # writes labels; None for a format that is only read
+    # where a photo goes, by its name and whether it belongs to the test split
     image_path: Callable[[str, bool], str] = _same_path
-    scheme: KeypointScheme | None = None
-    label_folders: tuple[str, ...] = ()
-    auto: bool = True
+    scheme: KeypointScheme | None = None  # the points that it always has; None for any
+    label_folders: tuple[str, ...] = ()  # names of the folders for label files, which lie in the data folder
+    auto: bool = True  # whether it is recognised by its files; others must be asked for
 
     @property
     def points(self) -> str:

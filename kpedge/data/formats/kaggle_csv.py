@@ -23,8 +23,7 @@ from kpedge.data.labels import LabelRow, Labels, PixelsError
 from kpedge.data.rows import RowError, check_points, first_lines, glob_any_case, parse_csv_row, parse_numbers, where_in
 
 SCHEME = scheme_named("kaggle15")
-SIDE = 96
-"""Of an image, pixels."""
+SIDE = 96  # of an image, pixels
 FILES = ("training.csv", "train.csv")
 PIXELS = "Image"
 COLUMNS = {
@@ -45,8 +44,7 @@ COLUMNS = {
     "mouth_center_bottom_lip": "lower_lip_bottom",
 }
 """Its names, without `_x` and `_y`, and ours."""
-_LONGEST_HEADER = 10_000
-"""Letters of a first line from which on it is not a header."""
+_LONGEST_HEADER = 10_000  # letters of a first line from which on it is not a header
 
 
 def find(root: Path) -> list[Path]:

@@ -34,8 +34,7 @@ from kpedge.data.rows import (
 )
 
 LABEL_FILE = "label.txt"
-FEWEST_ROWS = 0.1
-"""A number of points that a smaller share of the rows has is a mistake."""
+FEWEST_ROWS = 0.1  # a number of points that a smaller share of the rows has is a mistake
 
 
 find = files(f"**/{LABEL_FILE}")

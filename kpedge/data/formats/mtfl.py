@@ -34,10 +34,8 @@ from kpedge.data.rows import (
 
 TRAINING, TESTING = "training.txt", "testing.txt"
 _NUMBERS = 2 * len(FACES5)
-_ATTRIBUTES = 4
-"""Gender, smile, glasses and pose, whole numbers up to 5."""
-_SAMPLE = 50
-"""Rows from which the order is guessed."""
+_ATTRIBUTES = 4  # gender, smile, glasses and pose, whole numbers up to 5
+_SAMPLE = 50  # rows from which the order is guessed
 
 
 def find(root: Path) -> list[Path]:

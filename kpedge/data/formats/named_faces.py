@@ -18,27 +18,18 @@ from kpedge.data.formats.schemes import known_scheme, numeric_order, scheme_of_p
 from kpedge.data.labels import LabelRow, Labels
 from kpedge.data.rows import RowError, check_points, where_in
 
-NamedPoint = tuple[float, float, bool]
-"""x, y, and whether it is visible."""
+NamedPoint = tuple[float, float, bool]  # x, y, and whether it is visible
 
 
 @dataclass(slots=True)
 class Shape:
-    """Something that was drawn in a photo: a box, points, or both.
+    """Something that was drawn in a photo: a box, points, or both."""
 
-    Attributes:
-        name: of the object; "" for points by themselves.
-        box: (4,), or None.
-        points: name -> point.
-        group: shapes with the same one are a face; None if the tool does not say.
-        place: number and words, for messages.
-    """
-
-    name: str = ""
-    box: Box | None = None
-    points: dict[str, NamedPoint] = field(default_factory=dict)
-    group: Any = None
-    place: tuple[int, str] = (1, "")
+    name: str = ""  # of the object; "" for points by themselves
+    box: Box | None = None  # (4,), or None
+    points: dict[str, NamedPoint] = field(default_factory=dict)  # name -> point
+    group: Any = None  # shapes with the same one are a face; None if the tool does not say
+    place: tuple[int, str] = (1, "")  # number and words, for messages
 
     def take(self, other: Shape) -> None:
         """Make another shape part of this one.

@@ -21,23 +21,18 @@ from kpedge.core.text import format_count
 from kpedge.data.labels import LabelProblem, LabelRow, Labels, photos_below
 from kpedge.data.rows import RowError, check_box, check_name, is_file, is_folder, where_in
 
-Parsed = tuple[str, Box, NDArray[np.float64]]
-"""A parsed row: photo, box (4,), and points (K, 2)."""
+Parsed = tuple[str, Box, NDArray[np.float64]]  # a parsed row: photo, box (4,), and points (K, 2)
 
 TEST_FOLDERS = ("test", "testset")
 """Names of folders with test photos, in sets without a list of these; Helen and LFPW have a `testset`."""
 _QUOTED = re.compile(r"""(?P<mark>["'])(?P<name>.+)(?P=mark)""")
 """A name between quotation marks, where they mean nothing in the format."""
-_UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")
-"""What Label Studio puts before the names of uploaded files."""
+_UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")  # what Label Studio puts before the names of uploaded files
 TEST_FILE = re.compile(r"(?<![a-z])test(?:ing)?(?![a-z])")
 """In the path of a file of the test split: test.json, instances_test2017.json, testing.xml, not latest.json."""
-EDGE = 0.5
-"""From the edge of the first pixel, where the boxes of many formats count from, to its centre."""
-NO_POINTS = np.full((len(FACES21), 2), np.nan)
-"""The points of a face with a box alone."""
-NAME_PARTS = 8
-"""How many parts at most are tried as the name of the photo in a row that cannot be read."""
+EDGE = 0.5  # from the edge of the first pixel, where the boxes of many formats count from, to its centre
+NO_POINTS = np.full((len(FACES21), 2), np.nan)  # the points of a face with a box alone
+NAME_PARTS = 8  # how many parts at most are tried as the name of the photo in a row that cannot be read
 
 
 def in_test_folder(photo: str) -> bool:

@@ -17,8 +17,7 @@ from kpedge.data.formats.reader import LabelReader, columns_error, corners
 from kpedge.data.labels import LabelRow, Labels
 from kpedge.data.rows import RowError, check_points, first_lines, is_number, parse_numbers, text_lines, where_in
 
-_COUNTS = (4, 19, 20)
-"""Numbers of a row: a box, with points, with the blur score."""
+_COUNTS = (4, 19, 20)  # numbers of a row: a box, with points, with the blur score
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:

@@ -10,8 +10,7 @@ from kpedge.core.scheme import KeypointScheme, read_scheme, scheme_of_names
 from kpedge.core.text import format_count
 from kpedge.data.rows import is_file
 
-SCHEME_FILE = "scheme.toml"
-"""In a data folder: what the points of its labels are, in formats without names for them."""
+SCHEME_FILE = "scheme.toml"  # in a data folder: what the points of its labels are, in formats without names for them
 Names = tuple[str, ...]
 
 

@@ -14,14 +14,12 @@ from kpedge.data.formats.record import RECORD
 from kpedge.data.labels import photos_below
 from kpedge.data.rows import is_file
 
-_NO_LABELS = (RECORD, "fetched.json", "set.json")
-"""Files of kpedge's own that look like labels and are not."""
+_NO_LABELS = (RECORD, "fetched.json", "set.json")  # files of kpedge's own that look like labels and are not
 _LABEL_ENDINGS = (
     *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".pts", ".mat", ".yaml", ".yml"),
     *(".npy", ".npz", ".h5", ".hdf5", ".pkl", ".parquet", ".dat", ".lst", ".xlsx"),
 )
-_TRIED = 20
-"""JSON files that are searched for what is wrong with them."""
+_TRIED = 20  # JSON files that are searched for what is wrong with them
 
 
 def unrecognised(root: Path, formats: Collection[str]) -> DataError:

@@ -31,10 +31,8 @@ from kpedge.data.rows import (
 )
 
 ANNOTATIONS, PHOTOS, TEST_SET = "Annotations", "JPEGImages", "ImageSets/Main/test.txt"
-LABEL_MAP = "labelmap.txt"
-"""The names of objects: CVAT and Datumaro refuse names that VOC did not have without it."""
-_SHIFT = np.array([1.5, 1.5, 0.5, 0.5])
-"""What is subtracted from xmin, ymin, xmax, ymax."""
+LABEL_MAP = "labelmap.txt"  # the names of objects: CVAT and Datumaro refuse names that VOC did not have without it
+_SHIFT = np.array([1.5, 1.5, 0.5, 0.5])  # what is subtracted from xmin, ymin, xmax, ymax
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 

@@ -20,10 +20,8 @@ from kpedge.data.rows import RowError, first_lines, is_number, parse_numbers, te
 _LISTS = "wider_face_*_bbx_gt.txt"
 _VALIDATION = "_val_bbx_gt.txt"
 _PHOTOS = ("WIDER_train/images", "WIDER_val/images")
-_INVALID = 7
-"""The number of a row that is 1 where its authors take the face for too blurred or small to count."""
-_SMALLEST = 1.0
-"""Least width and height, pixels, of an ignored face whose box has none."""
+_INVALID = 7  # the number of a row that is 1 where its authors take the face for too blurred or small to count
+_SMALLEST = 1.0  # least width and height, pixels, of an ignored face whose box has none
 
 
 def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:

@@ -7,8 +7,7 @@ from kpedge.core.errors import DataError
 from kpedge.core.files import decode_text, read_bytes, text_encoding
 from kpedge.data.rows import RowError, first_lines
 
-LARGEST = 1 << 28
-"""Bytes of the largest file that is read."""
+LARGEST = 1 << 28  # bytes of the largest file that is read
 
 
 class _Builder(TreeBuilder):

@@ -24,17 +24,11 @@ _MOST_POINTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the rows hold.
+    """What the rows hold."""
 
-    Attributes:
-        names: number of a class, as in the rows -> its name.
-        shape: how many points a row has, and how many numbers each; (0, 0) for boxes alone.
-        points: names of the points; empty if nothing names them.
-    """
-
-    names: dict[str, str]
-    shape: tuple[int, int] = (0, 0)
-    points: tuple[str, ...] = ()
+    names: dict[str, str]  # number of a class, as in the rows -> its name
+    shape: tuple[int, int] = (0, 0)  # how many points a row has, and how many numbers each; (0, 0) for boxes alone
+    points: tuple[str, ...] = ()  # names of the points; empty if nothing names them
 
 
 def read_settings(root: Path) -> Settings:

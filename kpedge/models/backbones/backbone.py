@@ -7,20 +7,12 @@ from torch import Tensor, nn
 from kpedge.core.errors import UsageError
 from kpedge.models.registry import BACKBONES
 
-Maps = list[Tensor]
-"""Feature maps, each (N, C, H, W), the finest first."""
-ONLY_BATCH = ("group", "layer", "instance", "none")
-"""Norms that a backbone built on batch normalisation excludes."""
+Maps = list[Tensor]  # feature maps, each (N, C, H, W), the finest first
+ONLY_BATCH = ("group", "layer", "instance", "none")  # norms that a backbone built on batch normalisation excludes
 
 
 class Backbone(nn.Module):
     """Pixels, float32 (N, C, H, W), to feature maps at strides 4, 8, 16, …
-
-    Attributes:
-        channels: of the maps that `forward` returns.
-        excludes: flag -> values that the backbone cannot be combined with.
-        scalable: whether `--width` scales its channels.
-        merged: whether each map already holds what the coarser ones say, as a pyramid's do.
 
     Args of every backbone's constructor:
         inputs: channels of the image.
@@ -28,11 +20,11 @@ class Backbone(nn.Module):
         width: factor of all channels.
     """
 
-    excludes: ClassVar[dict[str, tuple[str, ...]]] = {}
-    scalable: ClassVar[bool] = True
-    merged: ClassVar[bool] = False
+    excludes: ClassVar[dict[str, tuple[str, ...]]] = {}  # flag -> values that the backbone cannot be combined with
+    scalable: ClassVar[bool] = True  # whether `--width` scales its channels
+    merged: ClassVar[bool] = False  # whether each map already holds what the coarser ones say, as a pyramid's do
 
-    channels: list[int]
+    channels: list[int]  # of the maps that `forward` returns
 
     def __init__(self, inputs: int, *, norm: str = "batch", width: float = 1.0) -> None:
         super().__init__()

@@ -6,8 +6,7 @@ from kpedge.models.backbones.backbone import Backbone, Maps
 from kpedge.models.backbones.plain import Plain
 from kpedge.models.blocks import ConvBlock
 
-CHANNELS = 48
-"""Of every map."""
+CHANNELS = 48  # of every map
 
 
 class Pyramid(Backbone):

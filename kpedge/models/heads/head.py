@@ -8,33 +8,20 @@ from torch import Tensor, fx, nn
 
 from kpedge.models.backbones.backbone import Maps
 
-SIGMA = 1.0
-"""Standard deviation of the target distributions, in cells."""
+SIGMA = 1.0  # standard deviation of the target distributions, in cells
 
 
 @dataclass(frozen=True, slots=True)
 class MapShapes:
-    """The feature maps that a head reads.
+    """The feature maps that a head reads."""
 
-    Attributes:
-        channels: of each map.
-        sides: of each map, cells, the finest first.
-        merged: whether each map already holds what the coarser ones say.
-    """
-
-    channels: list[int]
-    sides: list[int]
-    merged: bool
+    channels: list[int]  # of each map
+    sides: list[int]  # of each map, cells, the finest first
+    merged: bool  # whether each map already holds what the coarser ones say
 
 
 class Head(nn.Module):
     """Feature maps to keypoints.
-
-    Attributes:
-        relative: whether points are in units of the training shapes' deviation from their mean, else fractions of the
-            crop.
-        reads_maps: whether it reads the maps, and not the neck's vector.
-        output: name of the layer whose output is read, not rectified: it starts small.
 
     Args of every head's constructor:
         maps: the backbone's.
@@ -43,9 +30,10 @@ class Head(nn.Module):
         norm: a name of `kpedge.models.registry.NORMS`.
     """
 
+    # whether points are in units of the training shapes' deviation from their mean, else fractions of the crop
     relative: ClassVar[bool] = False
-    reads_maps: ClassVar[bool] = False
-    output: ClassVar[str] = "linear"
+    reads_maps: ClassVar[bool] = False  # whether it reads the maps, and not the neck's vector
+    output: ClassVar[str] = "linear"  # name of the layer whose output is read, not rectified: it starts small
 
     def __init__(self, maps: MapShapes, features: int, keypoints: int, *, norm: str) -> None:
         super().__init__()

@@ -7,8 +7,7 @@ from kpedge.models.backbones.backbone import Maps
 from kpedge.models.blocks import ConvBlock
 from kpedge.models.heads.head import Head, MapShapes, cell_centres
 
-WIDTH = 48
-"""Channels in between."""
+WIDTH = 48  # channels in between
 
 
 class HeatmapHead(Head):

@@ -7,8 +7,7 @@ from kpedge.models.backbones.backbone import Maps
 from kpedge.models.blocks import ConvBlock
 from kpedge.models.heads.head import MapShapes
 
-REDUCED = 32
-"""Channels that are kept."""
+REDUCED = 32  # channels that are kept
 
 
 class Neck(nn.Module):

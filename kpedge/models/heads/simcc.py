@@ -11,8 +11,7 @@ from kpedge.models.heads.head import Head, MapShapes, cell_centres
 class SimccHead(Head):
     """Two distributions a point, over columns and over rows, read at their mean (SimCC, Li et al. 2022)."""
 
-    bins: ClassVar[int] = 112
-    """Cells along each axis."""
+    bins: ClassVar[int] = 112  # cells along each axis
 
     def __init__(self, maps: MapShapes, features: int, keypoints: int, *, norm: str) -> None:
         super().__init__(maps, features, keypoints, norm=norm)

@@ -11,8 +11,7 @@ from kpedge.core.errors import CorruptModelError
 from kpedge.core.extras import importable
 from kpedge.runtime.backends.card_of import card_of
 
-GRAPH_FILE = "model.xml"
-"""Name of the graph in a model's folder; its weights are in `model.bin`."""
+GRAPH_FILE = "model.xml"  # name of the graph in a model's folder; its weights are in `model.bin`
 
 
 class OpenVinoModel:

@@ -11,13 +11,9 @@ from kpedge.core.card import Card, Outputs
 
 
 class SingleInputModel(ABC):
-    """A model whose file takes a batch of one.
+    """A model whose file takes a batch of one."""
 
-    Attributes:
-        card: what the model expects and promises.
-    """
-
-    card: Card
+    card: Card  # what the model expects and promises
 
     @abstractmethod
     def run(self, one: NDArray[np.uint8]) -> Sequence[Any]:

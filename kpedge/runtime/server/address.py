@@ -17,15 +17,10 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen.
+    """Where to listen."""
 
-    Attributes:
-        host: an IP address (without brackets) or a host's name.
-        port: 0 to 65535; 0 takes any that is free.
-    """
-
-    host: str = DEFAULT_HOST
-    port: int = DEFAULT_PORT
+    host: str = DEFAULT_HOST  # an IP address (without brackets) or a host's name
+    port: int = DEFAULT_PORT  # 0 to 65535; 0 takes any that is free
 
     @property
     def loopback(self) -> bool:

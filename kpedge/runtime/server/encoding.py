@@ -14,10 +14,8 @@ from kpedge.core.geometry import Image
 from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
-SIDE = 960
-"""Longer side of a preview at most, pixels."""
-QUALITY = 80
-"""JPEG quality, 0 to 100."""
+SIDE = 960  # longer side of a preview at most, pixels
+QUALITY = 80  # JPEG quality, 0 to 100
 
 
 def shrink(image: Image, side: int = SIDE) -> Image:
@@ -43,17 +41,11 @@ def encode(live: LiveFrame, layers: Layers) -> bytes:
 
 @dataclass(slots=True)
 class CpuMeter:
-    """Processor time of this process, in percent of one core.
+    """Processor time of this process, in percent of one core."""
 
-    Attributes:
-        interval: seconds over which it is averaged.
-        clock: wall time, seconds.
-        used: processor time of the process, seconds.
-    """
-
-    interval: float = 1.0
-    clock: Callable[[], float] = time.monotonic
-    used: Callable[[], float] = time.process_time
+    interval: float = 1.0  # seconds over which it is averaged
+    clock: Callable[[], float] = time.monotonic  # wall time, seconds
+    used: Callable[[], float] = time.process_time  # processor time of the process, seconds
     _since: tuple[float, float] = field(init=False)
     _percent: float | None = field(default=None, init=False)
 

@@ -20,14 +20,10 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 MAX_CONNECTIONS = 128
-REQUEST_TIMEOUT = 5.0
-"""Seconds in which a request must be complete."""
-SEND_TIMEOUT = 20.0
-"""Seconds in which a client must take what it is sent."""
-MAX_HEAD, MAX_BODY = 16_384, 4096
-"""Bytes of a request."""
-BACKLOG = 256
-"""Connections that the kernel keeps until they are accepted."""
+REQUEST_TIMEOUT = 5.0  # seconds in which a request must be complete
+SEND_TIMEOUT = 20.0  # seconds in which a client must take what it is sent
+MAX_HEAD, MAX_BODY = 16_384, 4096  # bytes of a request
+BACKLOG = 256  # connections that the kernel keeps until they are accepted
 FAILURES = (
     *(asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError),
     asyncio.CancelledError,

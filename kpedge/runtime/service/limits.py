@@ -5,29 +5,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-ADDRESSES = 10_000
-"""Addresses that a rate limit remembers."""
+ADDRESSES = 10_000  # addresses that a rate limit remembers
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the service accepts.
+    """What the service accepts."""
 
-    Attributes:
-        max_bytes: of a request's body.
-        max_pixels: of a photo.
-        queue: requests that are read, waiting or computed at a time; more get status 503.
-        rate: requests per second from one address, and how many may come at once; 0 for any number.
-        workers: photos that are computed at a time, each in a thread with models of its own.
-        body_s: seconds that a client may take to send a body.
-    """
-
-    max_bytes: int = 10_000_000
-    max_pixels: int = 50_000_000
-    queue: int = 64
-    rate: float = 50.0
-    workers: int = 1
-    body_s: float = 15.0
+    max_bytes: int = 10_000_000  # of a request's body
+    max_pixels: int = 50_000_000  # of a photo
+    queue: int = 64  # requests that are read, waiting or computed at a time; more get status 503
+    rate: float = 50.0  # requests per second from one address, and how many may come at once; 0 for any number
+    workers: int = 1  # photos that are computed at a time, each in a thread with models of its own
+    body_s: float = 15.0  # seconds that a client may take to send a body
 
 
 class RateLimit:

@@ -11,8 +11,7 @@ from kpedge.core.errors import OutputError
 
 ADVICE = "leave the window out, or watch in a browser with --serve; --record writes a video"
 PROBE = "import cv2; cv2.namedWindow('kpedge'); cv2.destroyAllWindows()"
-PROBE_S = 30.0
-"""Seconds that a window may take to open on a slow board."""
+PROBE_S = 30.0  # seconds that a window may take to open on a slow board
 
 
 def toolkit() -> str:

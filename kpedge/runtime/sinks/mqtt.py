@@ -12,8 +12,7 @@ from kpedge.runtime.sinks.lines import encode
 from kpedge.runtime.sinks.sink import LiveFrame
 
 PORT = 1883
-CONNECT_S = 5.0
-"""Seconds that the broker may take to answer."""
+CONNECT_S = 5.0  # seconds that the broker may take to answer
 
 
 class MqttSink:

@@ -19,55 +19,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OutputContext:
-    """What an output may need to open.
+    """What an output may need to open."""
 
-    Attributes:
-        source: of the frames.
-        scheme: of the keypoints.
-        controls: what people at the output may change.
-        notify: called with one line for people.
-        features: whether the faces have features.
-        force: replace files.
-        token: that browsers have to show; None makes one.
-    """
-
-    source: Source
-    scheme: KeypointScheme
-    controls: Controls
-    notify: Callable[[str], None]
-    features: bool = False
-    force: bool = False
-    token: str | None = None
+    source: Source  # of the frames
+    scheme: KeypointScheme  # of the keypoints
+    controls: Controls  # what people at the output may change
+    notify: Callable[[str], None]  # called with one line for people
+    features: bool = False  # whether the faces have features
+    force: bool = False  # replace files
+    token: str | None = None  # that browsers have to show; None makes one
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An output and its flag.
+    """An output and its flag."""
 
-    Attributes:
-        flag: of `kpedge webcam`.
-        value: type of the flag's value; `bool` for none.
-        help: of the flag.
-        summary: for the table in docs/live.md.
-        sink: `module:Class`.
-        make: makes a sink of the class, the flag's value and an `OutputContext`. It raises `UsageError`, or
-            `OutputError` for a reason that leaves other outputs untouched.
-        pose: whether it needs the head pose of every face.
-        features: whether it needs the features of every face.
-        photos: whether `kpedge predict` has it, too.
-        metavar: of the value in the help; None for the type's.
-    """
-
-    flag: str
-    value: type
-    help: str
-    summary: str
-    sink: str
+    flag: str  # of `kpedge webcam`
+    value: type  # type of the flag's value; `bool` for none
+    help: str  # of the flag
+    summary: str  # for the table in docs/live.md
+    sink: str  # `module:Class`
+    # makes a sink of the class, the flag's value and an `OutputContext`. It raises `UsageError`, or `OutputError` for a
+    # reason that leaves other outputs untouched.
     make: Callable[[Any, Any, OutputContext], Sink] = lambda sink, value, _: sink(value)
-    pose: bool = False
-    features: bool = False
-    photos: bool = False
-    metavar: str | None = None
+    pose: bool = False  # whether it needs the head pose of every face
+    features: bool = False  # whether it needs the features of every face
+    photos: bool = False  # whether `kpedge predict` has it, too
+    metavar: str | None = None  # of the value in the help; None for the type's
 
     @property
     def name(self) -> str:
@@ -85,8 +63,7 @@ def _make_table(sink: Any, path: Path, context: OutputContext) -> Sink:
     return table
 
 
-DEFAULT_ADDRESS = "127.0.0.1:8000"
-"""Where the preview listens if `--serve` has no address."""
+DEFAULT_ADDRESS = "127.0.0.1:8000"  # where the preview listens if `--serve` has no address
 OUTPUTS = (
     Output(
         "--json",

@@ -7,10 +7,8 @@ import numpy as np
 
 SLOWEST, FASTEST = 1.0, 240.0
 """Bounds of a file's rate, frames per second; a slower source has frames that last for several ticks."""
-UNKNOWN_RATE = 25.0
-"""Frames per second of a recording of a single frame."""
-TRUSTED = 0.05
-"""Relative error up to which a declared rate is taken for the measured one."""
+UNKNOWN_RATE = 25.0  # frames per second of a recording of a single frame
+TRUSTED = 0.05  # relative error up to which a declared rate is taken for the measured one
 SLACK = 0.75
 """Ticks by which a frame may come early or late before another is repeated or left out. With one half, frames that come
 with a little jitter between two ticks would be repeated and left out in turn.

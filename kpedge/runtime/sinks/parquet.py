@@ -12,8 +12,7 @@ from kpedge.runtime.sinks.partial import PartialFile
 from kpedge.runtime.sinks.rows import FRAME, face_columns, frame_rows
 from kpedge.runtime.sinks.sink import LiveFrame
 
-GROUP = 4096
-"""Rows that are written at a time, as a row group."""
+GROUP = 4096  # rows that are written at a time, as a row group
 
 
 class ParquetSink:

@@ -21,18 +21,12 @@ from kpedge.runtime.sinks.partial import PartialFile
 from kpedge.runtime.sinks.sink import LiveFrame
 from kpedge.runtime.sinks.writers import FORMATS, Writer, count_frames, open_writer
 
-MEASURE_S = 1.0
-"""Seconds of frames that are held back to measure their rate."""
-HELD_BYTES = 64 * 2**20
-"""Most memory that frames held back, or waiting to be written, may take; two of them always may."""
-MOST_WAITING = 32
-"""Frames that may wait to be written."""
-LIVE_GAP_S, FILE_GAP_S = 2.0, 60.0
-"""A longer gap between frames is cut to this: a live source was paused or unplugged."""
-MARGIN_BYTES = 16 * 2**20
-"""Free disk space at which a recording ends: what it takes to finish the file must fit, too."""
-FINISH_S = 60.0
-"""Seconds that finishing the file may take."""
+MEASURE_S = 1.0  # seconds of frames that are held back to measure their rate
+HELD_BYTES = 64 * 2**20  # most memory that frames held back, or waiting to be written, may take; two of them always may
+MOST_WAITING = 32  # frames that may wait to be written
+LIVE_GAP_S, FILE_GAP_S = 2.0, 60.0  # a longer gap between frames is cut to this: a live source was paused or unplugged
+MARGIN_BYTES = 16 * 2**20  # free disk space at which a recording ends: what it takes to finish the file must fit, too
+FINISH_S = 60.0  # seconds that finishing the file may take
 DISK_ADVICE = "check the disk's space and quota"
 
 
@@ -90,8 +84,7 @@ class Recorder:
         self.path = path
         self.saved: Path | None = None
         """The finished file: another name than `path` if another program has taken that meanwhile."""
-        self.dropped = 0
-        """Frames that were left out because the disk, or the encoder, was too slow."""
+        self.dropped = 0  # frames that were left out because the disk, or the encoder, was too slow
         self._rate, self._force, self._live, self._free = rate, force, live, free
         self._frames: queue.Queue[tuple[Image, float] | None] | None = None
         self._thread: threading.Thread | None = None
@@ -210,8 +203,7 @@ class _RecordedFile:
     def __init__(self, path: Path, first: Image, rate: float, longest_s: float, *, force: bool) -> None:
         self._path, self._timeline = path, Timeline(rate, longest_s)
         self._height, self._width = first.shape[:2]
-        self.saved: Path | None = None
-        """The finished file."""
+        self.saved: Path | None = None  # the finished file
         self._out = PartialFile(path, force=force)
         try:
             self._writer: Writer = open_writer(self._out.file, self._out.part, rate, (self._width, self._height))

@@ -14,29 +14,17 @@ from kpedge.runtime.sources.source import Frame
 
 @dataclass(slots=True, eq=False)
 class LiveFrame:
-    """A frame, its faces, and how long finding them took.
+    """A frame, its faces, and how long finding them took."""
 
-    Attributes:
-        source: what the user called the source.
-        frame: the frame.
-        faces: in the frame.
-        scheme: of their keypoints.
-        steps: step of the pipeline -> seconds that it took for this frame.
-        rate: frames per second processed at present.
-        layers: what is drawn of the faces.
-        names: whether the keypoints' names are part of `to_dict`.
-        still: whether it is a photo, which has neither number nor time.
-    """
-
-    source: str
-    frame: Frame
-    faces: tuple[Face, ...]
-    scheme: KeypointScheme
-    steps: Mapping[str, float]
-    rate: float
-    layers: Layers
-    names: bool = False
-    still: bool = False
+    source: str  # what the user called the source
+    frame: Frame  # the frame
+    faces: tuple[Face, ...]  # in the frame
+    scheme: KeypointScheme  # of their keypoints
+    steps: Mapping[str, float]  # step of the pipeline -> seconds that it took for this frame
+    rate: float  # frames per second processed at present
+    layers: Layers  # what is drawn of the faces
+    names: bool = False  # whether the keypoints' names are part of `to_dict`
+    still: bool = False  # whether it is a photo, which has neither number nor time
     _drawn: Image | None = field(default=None, init=False)
 
     def drawn(self, layers: Layers | None = None) -> Image:

@@ -11,8 +11,7 @@ from kpedge.runtime.server.address import parse_address
 from kpedge.runtime.sinks.lines import encode
 from kpedge.runtime.sinks.sink import LiveFrame
 
-LONGEST_DATAGRAM = 65507
-"""Bytes that a UDP datagram can hold over IPv4; some systems allow less."""
+LONGEST_DATAGRAM = 65507  # bytes that a UDP datagram can hold over IPv4; some systems allow less
 
 
 class Datagrams:

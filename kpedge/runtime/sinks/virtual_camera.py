@@ -7,8 +7,7 @@ from kpedge.core.extras import importable
 from kpedge.runtime.sinks.record import fit
 from kpedge.runtime.sinks.sink import LiveFrame
 
-RATE = 30.0
-"""Frames per second that a source without a rate is declared to have."""
+RATE = 30.0  # frames per second that a source without a rate is declared to have
 
 
 class VirtualCameraSink:

@@ -16,8 +16,7 @@ from kpedge.runtime.features import EYE_OPEN, rotation_matrix
 from kpedge.runtime.sinks.osc import OscSink
 from kpedge.runtime.sinks.sink import LiveFrame
 
-MOUTH_WIDE_OPEN, BROW_RAISED = 0.4, 0.12
-"""Features at which a blend shape is at its end."""
+MOUTH_WIDE_OPEN, BROW_RAISED = 0.4, 0.12  # features at which a blend shape is at its end
 
 
 class VmcSink(OscSink):

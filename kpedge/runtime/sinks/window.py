@@ -12,8 +12,7 @@ from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.display import ADVICE, check_display
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
-TOGGLES = {"b": "boxes", "p": "points", "i": "ids", "o": "pose", "m": "mirror"}
-"""Key -> the layer that it switches."""
+TOGGLES = {"b": "boxes", "p": "points", "i": "ids", "o": "pose", "m": "mirror"}  # key -> the layer that it switches
 HELP = {
     "space": "pause",
     "s": "save a snapshot",
@@ -26,10 +25,8 @@ HELP = {
     "q, Esc": "quit",
 }
 """Key -> what it does."""
-LARGEST = (1280, 720)
-"""Largest initial width and height of a window; it can be enlarged."""
-ESCAPE = (27, 0xFF1B)
-"""Its code as a character, and as a key of X11."""
+LARGEST = (1280, 720)  # largest initial width and height of a window; it can be enlarged
+ESCAPE = (27, 0xFF1B)  # its code as a character, and as a key of X11
 
 
 class WindowSink:

@@ -29,15 +29,13 @@ OPTIONS: dict[str, dict[str, str]] = {
     "mp4": {"movflags": "hybrid_fragmented+default_base_moof"},
 }
 """Options of encoders and containers. A fragmented MP4 plays up to where it was cut off."""
-BITRATE = 4_000_000
-"""Bits per second at which VP8 is bounded."""
+BITRATE = 4_000_000  # bits per second at which VP8 is bounded
 
 
 class Writer(Protocol):
     """Encodes frames into a file."""
 
-    written: int
-    """Frames in the file."""
+    written: int  # frames in the file
 
     def write(self, image: Image, tick: int) -> None:
         """Add a frame, shown from `tick` / rate seconds on; ticks rise."""

@@ -5,8 +5,7 @@ import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp")
-"""Protocols of streams."""
+SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp")  # protocols of streams
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 SECRET = re.compile(r"(?i)([?&;](?:[^=&#]*(?:user|usr|login|pass|pwd|token|key|auth|secret)[^=&#]*)=)[^&;#]*")
 HIDDEN = "***"

@@ -39,17 +39,11 @@ def open_capture(device: int | Path) -> Capture:
 
 @dataclass(frozen=True, slots=True)
 class CameraSystem:
-    """Where cameras are found, and how they are opened.
+    """Where cameras are found, and how they are opened."""
 
-    Attributes:
-        sys: folder in which the kernel describes video devices.
-        dev: folder of the devices; where it does not exist, cameras have an index only.
-        open_capture: opens a camera by its index or device.
-    """
-
-    sys: Path = SYS
-    dev: Path = DEV
-    open_capture: Callable[[int | Path], Capture] = open_capture
+    sys: Path = SYS  # folder in which the kernel describes video devices
+    dev: Path = DEV  # folder of the devices; where it does not exist, cameras have an index only
+    open_capture: Callable[[int | Path], Capture] = open_capture  # opens a camera by its index or device
 
     def list_cameras(self) -> list[CameraDevice]:
         """The cameras of this computer."""
@@ -95,16 +89,11 @@ class CameraOpener:
     """Opens a camera, at first and after each loss.
 
     A camera that was found by its index is known by its name from then on: plugged in again, it may get another index.
-
-    Attributes:
-        request: what the user asks for.
-        system: where cameras are found.
-        label: what messages call it.
     """
 
-    request: SourceRequest
-    system: CameraSystem
-    label: str
+    request: SourceRequest  # what the user asks for
+    system: CameraSystem  # where cameras are found
+    label: str  # what messages call it
     _known_name: str = field(default="", init=False)
     _reported: bool = field(default=False, init=False)
 

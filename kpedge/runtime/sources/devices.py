@@ -9,27 +9,18 @@ from pathlib import Path
 from kpedge.core.errors import SourceError, UsageError
 from kpedge.core.model_zoo import sample_photo
 
-SYS = Path("/sys/class/video4linux")
-"""Folder in which Linux describes video devices."""
-DEV = Path("/dev")
-"""Folder of the devices."""
+SYS = Path("/sys/class/video4linux")  # folder in which Linux describes video devices
+DEV = Path("/dev")  # folder of the devices
 
 
 @dataclass(frozen=True, slots=True)
 class CameraDevice:
-    """A camera that the system lists.
+    """A camera that the system lists."""
 
-    Attributes:
-        index: N of `/dev/videoN`.
-        path: of the device.
-        name: given by its driver; cameras of one make share it.
-        node: number among the devices of one camera; those above 0 may carry metadata instead of images.
-    """
-
-    index: int
-    path: Path
-    name: str
-    node: int = 0
+    index: int  # N of `/dev/videoN`
+    path: Path  # of the device
+    name: str  # given by its driver; cameras of one make share it
+    node: int = 0  # number among the devices of one camera; those above 0 may carry metadata instead of images
 
 
 def _read(path: Path) -> str:

@@ -11,36 +11,23 @@ from kpedge.core.geometry import Image
 from kpedge.runtime.sources.reader import Notify, Reader
 from kpedge.runtime.sources.source import Frame
 
-FAILURES = 5
-"""Frames in a row that may fail: some cameras start with a few."""
+FAILURES = 5  # frames in a row that may fail: some cameras start with a few
 FAILURE_WAIT_S = 0.02
-HANGING = 3
-"""Reads that may hang at a time before the source counts as broken."""
-WATCHDOG = 1.5
-"""Times `stall_s`: the reader's own time limit, which is `stall_s`, should come first."""
-CLOSE_S = 1.0
-"""How long `close` waits for the thread."""
+HANGING = 3  # reads that may hang at a time before the source counts as broken
+WATCHDOG = 1.5  # times `stall_s`: the reader's own time limit, which is `stall_s`, should come first
+CLOSE_S = 1.0  # how long `close` waits for the thread
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long a live source waits, and how often it reconnects.
+    """How long a live source waits, and how often it reconnects."""
 
-    Attributes:
-        open_s: for its first frame, seconds.
-        stall_s: for the next frame, before it reconnects, seconds.
-        first_wait_s: before the first attempt to reconnect, seconds; the wait doubles with each attempt.
-        longest_wait_s: between two attempts, seconds.
-        attempts: to reconnect before it fails; None for no limit.
-        steady_s: after which a connection counts as good, so that attempts are counted from 0 again.
-    """
-
-    open_s: float = 15.0
-    stall_s: float = 10.0
-    first_wait_s: float = 0.5
-    longest_wait_s: float = 8.0
-    attempts: int | None = None
-    steady_s: float = 10.0
+    open_s: float = 15.0  # for its first frame, seconds
+    stall_s: float = 10.0  # for the next frame, before it reconnects, seconds
+    first_wait_s: float = 0.5  # before the first attempt to reconnect, seconds; the wait doubles with each attempt
+    longest_wait_s: float = 8.0  # between two attempts, seconds
+    attempts: int | None = None  # to reconnect before it fails; None for no limit
+    steady_s: float = 10.0  # after which a connection counts as good, so that attempts are counted from 0 again
 
 
 @dataclass(frozen=True, slots=True)

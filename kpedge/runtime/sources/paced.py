@@ -9,16 +9,13 @@ from kpedge.core.errors import SourceError
 from kpedge.runtime.sources.reader import Notify, Reader
 from kpedge.runtime.sources.source import Frame
 
-DEFAULT_RATE = 25.0
-"""Frames per second if neither the file nor the user gives a rate."""
-CATCH_UP_S = 1.0
-"""Longest time for which frames are dropped, seconds: a file too slow to decode should show some, too."""
+DEFAULT_RATE = 25.0  # frames per second if neither the file nor the user gives a rate
+CATCH_UP_S = 1.0  # longest time for which frames are dropped, seconds: a file too slow to decode should show some, too
 JUMP_S, JUMP_FRAMES = 60.0, 20.0
 """A gap of so many seconds, and of so many times the usual, is a jump of the clock: the camera's clock was set, or
 recordings were joined."""
 COPY_ADVICE = "copy or download it again"
-MISSING = 0.05
-"""Part of the declared duration that a whole file may lack: edit lists cut off some."""
+MISSING = 0.05  # part of the declared duration that a whole file may lack: edit lists cut off some
 
 
 class Timer:

@@ -14,8 +14,7 @@ from kpedge.runtime.sources.reader import Reader
 from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
 
 SYNTAX = re.compile(r"picamera(?::(\d+))?")
-SIZE = (640, 480)
-"""Width and height unless the user asks for others."""
+SIZE = (640, 480)  # width and height unless the user asks for others
 
 
 def _open(request: SourceRequest) -> Source:

@@ -16,8 +16,7 @@ from kpedge.runtime.sources.video import has_pyav
 
 NAME = "standard input"
 JPEG = b"\xff\xd8"
-PATIENCE_S = 1e6
-"""Seconds to wait for another program's first frame."""
+PATIENCE_S = 1e6  # seconds to wait for another program's first frame
 EXAMPLE = "send a video or JPEGs, for example: ffmpeg -i clip.mp4 -f mjpeg - | kpedge webcam -"
 
 

@@ -15,12 +15,10 @@ from kpedge.core.geometry import Image
 from kpedge.runtime.sources.addresses import mask_address
 from kpedge.runtime.sources.reader import Notify, Reader, to_square_pixels, valid_rate
 
-UNDECODABLE = 1000
-"""Packets in a row that may fail before a file counts as broken to its end."""
+UNDECODABLE = 1000  # packets in a row that may fail before a file counts as broken to its end
 COVER_ONLY = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
 """Streams that hold images about the content."""
-UNREADABLE = (av.FFmpegError, OSError, ValueError, IndexError)
-"""What opening a damaged file may raise."""
+UNREADABLE = (av.FFmpegError, OSError, ValueError, IndexError)  # what opening a damaged file may raise
 
 
 class AvReader(Reader):

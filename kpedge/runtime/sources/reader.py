@@ -8,30 +8,19 @@ import numpy as np
 
 from kpedge.core.geometry import Image
 
-Notify = Callable[[str], None]
-"""Called with one line for people, from any thread."""
-MAX_RATE = 1000.0
-"""Frames per second above which a declared rate is the unit of a clock instead (RTSP's is 90,000)."""
+Notify = Callable[[str], None]  # called with one line for people, from any thread
+MAX_RATE = 1000.0  # frames per second above which a declared rate is the unit of a clock instead (RTSP's is 90,000)
 
 
 class Reader(abc.ABC):
-    """Decodes the frames of a camera, file or stream in order; used by one thread at a time.
+    """Decodes the frames of a camera, file or stream in order; used by one thread at a time."""
 
-    Attributes:
-        rate: frames per second as declared; None if unknown.
-        declared_s: duration that a file declares, seconds; None if unknown.
-        codec: short name of the codec or pixel format; empty if unknown.
-        time_s: time stamp of the current frame, seconds from any origin; None if it has none.
-        arrival: whether time stamps are the times of arrival, since the frames have none of their own.
-        name: file of the current frame, in a folder of images; empty otherwise.
-    """
-
-    rate: float | None = None
-    declared_s: float | None = None
-    codec: str = ""
-    time_s: float | None = None
-    arrival: bool = False
-    name: str = ""
+    rate: float | None = None  # frames per second as declared; None if unknown
+    declared_s: float | None = None  # duration that a file declares, seconds; None if unknown
+    codec: str = ""  # short name of the codec or pixel format; empty if unknown
+    time_s: float | None = None  # time stamp of the current frame, seconds from any origin; None if it has none
+    arrival: bool = False  # whether time stamps are the times of arrival, since the frames have none of their own
+    name: str = ""  # file of the current frame, in a folder of images; empty otherwise
 
     @abc.abstractmethod
     def grab(self) -> bool:

@@ -13,8 +13,7 @@ from kpedge.runtime.sources.polled import PolledReader
 from kpedge.runtime.sources.reader import Reader
 from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
 
-RATE = 15.0
-"""Images per second unless the user asks for another rate."""
+RATE = 15.0  # images per second unless the user asks for another rate
 SYNTAX = re.compile(r"screen(?::(\d+)(?:@(\d+),(\d+),(\d+),(\d+))?)?")
 
 

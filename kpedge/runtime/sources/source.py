@@ -70,31 +70,18 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SourceRequest:
-    """What the user asks for; None leaves the choice to the source.
+    """What the user asks for; None leaves the choice to the source."""
 
-    Attributes:
-        text: path, address, or name of a camera.
-        size: width and height, pixels.
-        rate: frames per second.
-        pixel_format: four characters, such as `MJPG` or `YUYV`.
-        stream: which of several video streams, from 0.
-        realtime: keep to the time stamps of a file, and to the newest frame of a pipe.
-        notify: called with one line for people.
-        retry: when to give up waiting (`RetryPolicy`).
-        stdin: in place of the process's own.
-        cameras: where cameras are found (`CameraSystem`).
-    """
-
-    text: str
-    size: tuple[int, int] | None = None
-    rate: float | None = None
-    pixel_format: str | None = None
-    stream: int | None = None
-    realtime: bool = False
-    notify: Notify = lambda _: None
-    retry: Any = None
-    stdin: BinaryIO | None = None
-    cameras: Any = None
+    text: str  # path, address, or name of a camera
+    size: tuple[int, int] | None = None  # width and height, pixels
+    rate: float | None = None  # frames per second
+    pixel_format: str | None = None  # four characters, such as `MJPG` or `YUYV`
+    stream: int | None = None  # which of several video streams, from 0
+    realtime: bool = False  # keep to the time stamps of a file, and to the newest frame of a pipe
+    notify: Notify = lambda _: None  # called with one line for people
+    retry: Any = None  # when to give up waiting (`RetryPolicy`)
+    stdin: BinaryIO | None = None  # in place of the process's own
+    cameras: Any = None  # where cameras are found (`CameraSystem`)
 
     @property
     def path(self) -> Path:
@@ -109,20 +96,11 @@ class SourceRequest:
 
 @dataclass(frozen=True, slots=True)
 class SourceKind:
-    """A kind of source; `kpedge.runtime.sources.open.KINDS` lists them.
+    """A kind of source; `kpedge.runtime.sources.open.KINDS` lists them."""
 
-    Attributes:
-        name: for error messages, such as `a video file`.
-        syntax: what the user writes, for the table in docs/live.md.
-        summary: what it does, for the same table.
-        options: names of the fields of `SourceRequest` that it takes.
-        matches: whether a request asks for this kind.
-        open: opens it.
-    """
-
-    name: str
-    syntax: str
-    summary: str
-    options: frozenset[str]
-    matches: Callable[[SourceRequest], bool]
-    open: Callable[[SourceRequest], Source]
+    name: str  # for error messages, such as `a video file`
+    syntax: str  # what the user writes, for the table in docs/live.md
+    summary: str  # what it does, for the same table
+    options: frozenset[str]  # names of the fields of `SourceRequest` that it takes
+    matches: Callable[[SourceRequest], bool]  # whether a request asks for this kind
+    open: Callable[[SourceRequest], Source]  # opens it

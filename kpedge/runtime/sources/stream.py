@@ -10,8 +10,7 @@ from kpedge.runtime.sources.reader import Reader
 from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
 from kpedge.runtime.sources.video import has_pyav
 
-ATTEMPTS = 10
-"""Attempts to reconnect, about a minute's, before a stream counts as gone."""
+ATTEMPTS = 10  # attempts to reconnect, about a minute's, before a stream counts as gone
 
 
 def _open(request: SourceRequest) -> Source:
