@@ -65,17 +65,11 @@ def convention_centre(means: NDArray[np.float64], sides: NDArray[np.float64]) ->
 
 
 def box_of_points(keypoints: NDArray[np.float64], scheme: KeypointScheme = FACES21) -> NDArray[np.float64]:
-    """The box that faces21 would give a face.
+    """The box that faces21 would give a face of points (K, 2), pixels, NaN where not labelled, at least two labelled:
+    float64 (4,), a square, without area when all points are one.
 
     Where points are missing, the mean face, fitted to the others (moved, turned, scaled; least squares), stands in.
     Where fewer than `FEWEST` points of faces21 follow from those of the scheme, it is a square around the points.
-
-    Args:
-        keypoints: (K, 2), pixels; NaN where a point is not labelled, but at least two labelled.
-        scheme: of the points.
-
-    Returns:
-        float64 (4,), a square; without area when all points are one.
     """
     anatomy = keypoints if scheme is FACES21 else conversion(scheme, FACES21)(keypoints)
     known = np.isfinite(anatomy).all(axis=1)

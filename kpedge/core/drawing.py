@@ -98,27 +98,14 @@ def _fixed(points: Sequence[Any] | NDArray[np.floating[Any]]) -> NDArray[np.int3
 
 
 def draw_dots(image: Image, points: NDArray[np.floating[Any]], radius: float, colours: Sequence[Colour]) -> None:
-    """Draw filled circles into an image.
-
-    Args:
-        image: uint8 (H, W, 3), blue-green-red; drawn into.
-        points: centres (N, 2), pixels.
-        radius: pixels.
-        colours: one a point.
-    """
+    """Draw filled circles with centres (N, 2) and a radius in pixels, each in its colour, into an image."""
     for outline, colour in zip(_fixed(points[:, None] + radius * _CIRCLE), colours, strict=True):
         cv2.fillConvexPoly(image, outline, colour, cv2.LINE_AA, SHIFT)
 
 
 def draw_lines(image: Image, lines: Sequence[Any], colours: Sequence[Colour], width: int, rim: float) -> None:
-    """Draw lines through points, with a dark rim under all of them.
-
-    Args:
-        image: uint8 (H, W, 3), blue-green-red; drawn into.
-        lines: points (N, 2) each, pixels.
-        colours: one a line.
-        width: of the lines, pixels.
-        rim: how far the rim reaches beyond them, pixels.
+    """Draw lines through points (N, 2) each, pixels, with a dark rim under all of them that reaches `rim` pixels beyond
+    them.
     """
     if not len(lines):
         return
@@ -139,15 +126,8 @@ def draw_keypoints(
     skeleton: bool = True,
     numbers: bool = False,
 ) -> None:
-    """Draw keypoints into an image: a dot each in the colour of its part, with a dark rim.
-
-    Args:
-        image: uint8 (H, W, 3), blue-green-red; drawn into.
-        keypoints: (K, 2), pixels of the image; those that are NaN are not drawn.
-        scheme: names the parts and the skeleton.
-        size: size of the face in pixels, which sets that of the dots; the extent of the points when None.
-        skeleton: join the points.
-        numbers: write each point's index next to it.
+    """Draw keypoints (K, 2), pixels, into an image: a dot each in the colour of its part, with a dark rim; none for
+    NaN. The size of the dots follows the face's, `size` pixels; the extent of the points when None.
     """
     known = np.isfinite(keypoints).all(axis=1)
     if not known.any():
@@ -196,14 +176,9 @@ def label_of(face: Face) -> str:
 def draw_label(
     image: Image, text: str, box: NDArray[np.floating[Any]], capital: float, taken: list[Rectangle] | None = None
 ) -> None:
-    """Write text on a dark chip above a box, or where there is room below or in it, and never beyond the image.
-
-    Args:
-        image: uint8 (H, W, 3), blue-green-red; drawn into.
-        text: one line; nothing is drawn where it is empty.
-        box: (4,), pixels of the image.
-        capital: height of a capital, pixels; less where the text would be wider than the image.
-        taken: where labels lie already, which this one avoids if it can; its own place is added.
+    """Write a line of text on a dark chip above a box, or where there is room below or in it, and never beyond the
+    image. Capitals are `capital` pixels high, less where the text would be wider than the image. The label avoids
+    the places `taken` if it can, and adds its own.
     """
     if not text:
         return
@@ -240,14 +215,8 @@ def chip_size(text: str, capital: float) -> tuple[int, int]:
 
 
 def draw_chip(image: Image, text: str, at: tuple[float, float], capital: float, colour: Colour = WHITE) -> None:
-    """Write text on a dark chip with rounded corners, its upper left corner x y at `at`.
-
-    Args:
-        image: uint8 (H, W, 3), blue-green-red; drawn into.
-        text: lines, with a line break between them.
-        at: pixels of the image.
-        capital: height of a capital, pixels.
-        colour: of the text.
+    """Write lines of text with capitals of so many pixels on a dark chip with rounded corners, whose upper left corner
+    is `at`.
     """
     x, y = (round(value) for value in at)
     wide, high = chip_size(text, capital)
@@ -271,15 +240,8 @@ def draw_chip(image: Image, text: str, at: tuple[float, float], capital: float, 
 def draw_face(
     image: Image, face: Face, scheme: KeypointScheme, *, box: bool = True, points: bool = True, label: bool = True
 ) -> None:
-    """Draw a face into an image; a box that shows no face is grey, has no points, and says so.
-
-    Args:
-        image: uint8 (H, W, 3), blue-green-red; drawn into.
-        face: in pixels of the image.
-        scheme: of its keypoints.
-        box: draw the box.
-        points: draw the keypoints and the lines between them.
-        label: write id and score.
+    """Draw a face into an image, uint8 (H, W, 3), blue-green-red; a box that shows no face is grey, has no points, and
+    says so.
     """
     size = float(box_size(face.box))
     if box:
@@ -301,16 +263,7 @@ def write(image: Image, text: str, at: tuple[int, int], scale: float) -> None:
 
 
 def contact_sheet(tiles: Sequence[Image], captions: Sequence[str], columns: int) -> Image:
-    """Lay tiles of one size out in rows, each with a caption under it.
-
-    Args:
-        tiles: uint8 (H, W, 3) each.
-        captions: one a tile; cut to fit.
-        columns: tiles in a row.
-
-    Returns:
-        uint8 (H, W, 3).
-    """
+    """Lay tiles of one size out in rows, each with a caption under it, cut to fit."""
     (height, width), gap, line = tiles[0].shape[:2], 6, 16
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -335,16 +288,8 @@ def face_grid(
     columns: int,
     side: int,
 ) -> Image:
-    """A preview of crops: predicted points in colour, labelled points as white rings.
-
-    Args:
-        crops: uint8 (N, H, W, C).
-        truth: (N, K, 2), fractions of the crop; NaN is not drawn.
-        predicted: (N, K, 2), fractions of the crop.
-        scheme: of the keypoints.
-        captions: one a crop.
-        columns: crops in a row.
-        side: of a crop on the preview, pixels.
+    """A preview of crops (N, H, W, C), `side` pixels each: predicted points in colour, labelled points as white rings;
+    both (N, K, 2), fractions of the crop, NaN where not labelled.
     """
     tiles, ring = [], max(2, round(4 * min(1.0, math.sqrt(MANY / len(scheme)))))
     for crop, labelled, found in zip(crops, truth, predicted, strict=True):

@@ -42,14 +42,8 @@ def real_path(path: Path) -> Path:
 def read_bytes(
     path: Path, problem: type[KpedgeError], missing: str = "no such file", *, limit: int = -1, largest: int = 0
 ) -> bytes:
-    """The content of a regular file; a pipe or a device, which may never end, is an error.
-
-    Args:
-        path: the file.
-        problem: the error to raise when it cannot be read.
-        missing: what to say when it does not exist.
-        limit: how many bytes to read; all when negative.
-        largest: a file with more bytes is an error; 0 for no limit.
+    """The content of a regular file, of which `limit` bytes are read, all when negative; a pipe or a device, which may
+    never end, is an error of type `problem`, as is a file of more than `largest` bytes, if that is not 0.
     """
     try:
         state = path.stat()
@@ -92,12 +86,8 @@ def decode_text(data: bytes, errors: str = "strict") -> str:
 
 
 def read_text(path: Path, problem: type[KpedgeError], advice: str = "save it as UTF-8, or give another file") -> str:
-    """The content of a text file, as `decode_text` decodes it.
-
-    Args:
-        path: the file.
-        problem: the error to raise when it cannot be read or is not text.
-        advice: what to do then.
+    """The content of a text file, as `decode_text` decodes it; `problem` is raised where it cannot be read or is not
+    text.
     """
     try:
         return decode_text(read_bytes(path, problem))
@@ -107,12 +97,7 @@ def read_text(path: Path, problem: type[KpedgeError], advice: str = "save it as 
 
 
 def read_json(path: Path, problem: type[KpedgeError]) -> Any:
-    """The document of a JSON file, in any encoding of `decode_text`.
-
-    Args:
-        path: the file.
-        problem: the error to raise when it cannot be read, or is not JSON; the message says where.
-    """
+    """The document of a JSON file, in any encoding of `decode_text`; `problem` says where it is not JSON."""
     advice = "export or copy the file again"
     text = read_text(path, problem, advice)
     try:
@@ -226,12 +211,8 @@ def make_folder(path: Path) -> Path:
 
 
 def refuse_full_disk(folder: Path, needed: int, what: str) -> None:
-    """Stop before files are written for which there is no room.
-
-    Args:
-        folder: where they go; it exists.
-        needed: bytes.
-        what: what these bytes are, such as "are still to come".
+    """Stop before files of `needed` bytes are written into a folder for which there is no room; `what` says what they
+    are.
 
     Raises:
         OutputError: there are too few left on its disk.

@@ -231,19 +231,11 @@ def shrink_transform(factor: int, origin: tuple[int, int] = (0, 0)) -> Transform
 def shrunk_region(
     image: Image, low: tuple[int, int], high: tuple[int, int], factor: int
 ) -> tuple[Image, tuple[int, int]]:
-    """A part of an image, averaged down by `factor`.
+    """The cells from `low` up to `high` (x, y), clipped to the image, of an image averaged down by `factor`, and the
+    first cell.
 
-    A cell at the right or lower edge that the image does not fill is filled by repeating the last pixels, so every
-    cell equals that of the whole image averaged down, whatever part is asked for.
-
-    Args:
-        image: uint8 (H, W) or (H, W, C).
-        low: the first cell (x, y); clipped to the image.
-        high: the cell (x, y) behind the last; clipped, too, but at least one cell is kept.
-        factor: 1 leaves the pixels as they are.
-
-    Returns:
-        The region, and its first cell (x, y).
+    A cell at the right or lower edge that the image does not fill is filled by repeating the last pixels, so every cell
+    equals that of the whole image averaged down, whatever part is asked for. At least one cell is kept.
     """
     across, down = -(-image.shape[1] // factor), -(-image.shape[0] // factor)
     x1, y1 = min(max(low[0], 0), across - 1), min(max(low[1], 0), down - 1)

@@ -6,12 +6,7 @@ from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package.
-
-    Args:
-        package: its `__name__`.
-        homes: public name -> the module that defines it.
-    """
+    """`__getattr__` and `__dir__` of a package; `homes` says which module defines each public name."""
 
     def get(name: str) -> Any:
         if name not in homes:

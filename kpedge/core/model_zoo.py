@@ -69,10 +69,6 @@ def is_free(name: str) -> bool:
 def licensed(name: str | Path, licence: str) -> str:
     """The name of the model to use in place of `name` where only free ones may be: its own, where it is a file or free.
 
-    Args:
-        name: as of `resolve_model`.
-        licence: one of `LICENCES`.
-
     Raises:
         UsageError: there is no such licence, or no free model to use instead.
     """
@@ -93,11 +89,8 @@ def _card(name: str) -> dict[str, Any]:
 
 
 def resolve_model(name: str | Path, suffix: str = ".onnx") -> Path:
-    """The file of a model: a path as it is, the best checkpoint of a run folder, or a released model's file.
-
-    Args:
-        name: a path, or a released model's name.
-        suffix: of the released model's file.
+    """The file of a model: a path as it is, the best checkpoint of a run folder, or a released model's file with this
+    suffix.
 
     Raises:
         ModelError: it is none of these.

@@ -76,10 +76,6 @@ class Registry(Mapping[str, T], Generic[T]):
 def parse_arguments(text: str, flag: str) -> dict[str, Any]:
     """Keyword arguments as one writes them in Python: `momentum=0.9, betas=(0.9, 0.99), mode=max`.
 
-    Args:
-        text: the arguments.
-        flag: what errors call them.
-
     Raises:
         UsageError: the text is something else.
     """

@@ -21,17 +21,8 @@ Floats = NDArray[np.float64]
 def draw_accessory(
     image: Image, points: Floats, scheme: KeypointScheme, rng: np.random.Generator, kind: str | None = None
 ) -> Image:
-    """A crop with a mask or dark glasses on its face.
-
-    Args:
-        image: uint8 (S, S, 3); not written to.
-        points: (K, 2), pixels of the crop; NaN if not labelled.
-        scheme: of the points.
-        rng: where the random numbers come from.
-        kind: `MASK` or `GLASSES`; drawn when None.
-
-    Returns:
-        uint8 (S, S, 3); `image` itself if eyes or mouth are not labelled.
+    """A crop, uint8 (S, S, 3), with a mask or dark glasses on its face, as `kind` says or at random; itself if eyes or
+    mouth are not labelled by the points (K, 2), pixels.
     """
     if any(name not in scheme.points for name in _NAMES):
         return image

@@ -100,14 +100,8 @@ class Photometric:
         return any(getattr(self, item.name) for item in fields(self))
 
     def apply(self, image: Image, rng: np.random.Generator) -> Image:
-        """Disturb a crop: a pure function of the settings, the crop and the state of the generator.
-
-        Args:
-            image: uint8 (S, S, 3), blue-green-red; not written to.
-            rng: where the random numbers come from.
-
-        Returns:
-            uint8 (S, S, 3); `image` itself when nothing is on.
+        """Disturb a crop, uint8 (S, S, 3), blue-green-red, which is not written to: a pure function of the settings,
+        the crop and the state of the generator. Gives the crop itself when nothing is on.
         """
         if not self:
             return image

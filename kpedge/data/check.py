@@ -76,15 +76,7 @@ def check(
     test_list: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[CheckReport, Labels]:
-    """Read all labels of a folder and decode all photos.
-
-    Args:
-        root: the folder.
-        scheme: the requested keypoints; the set's own when None.
-        label_format: a key of `kpedge.data.formats.FORMATS`, or "auto".
-        only: names of the objects that are faces, in formats with names; all when empty.
-        test_list: photos of the test split, one per line; `test_images.txt` in the folder, if it exists, when None.
-        progress: called with the number of photos decoded, and of all.
+    """Read all labels of a folder and decode all photos; the arguments are those of `read_source`.
 
     Returns:
         The report, and the labels that can be used.
@@ -196,13 +188,8 @@ def _grouped(counts: Iterable[int]) -> dict[str, int]:
 
 
 def label_preview(labels: Labels, *, count: int = 24, columns: int = 6, side: int = 0) -> Image:
-    """A contact sheet of labelled faces, spread evenly over the rows, with points and their indices.
-
-    Args:
-        labels: of a folder.
-        count: faces on the preview, at most.
-        columns: faces in a row.
-        side: of a face's tile, pixels; when 0, enough to distinguish its points.
+    """A contact sheet of at most `count` labelled faces, spread evenly over the rows, with points and their indices; a
+    tile has `side` pixels, when 0 enough to distinguish its points.
 
     Raises:
         DataError: there is no face to draw.

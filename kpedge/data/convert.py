@@ -66,18 +66,9 @@ def convert(
     force: bool = False,
     progress: Progress | None = None,
 ) -> ConvertReport:
-    """Write the labels of a folder in another format, and read them back to verify that they are the same.
-
-    Args:
-        source: folder of labelled photos, or a label file.
-        out: folder to write; it appears whole or not at all.
-        target_format: one of `WRITABLE`.
-        scheme: the requested points; the set's own when None.
-        label_format: of the source, a key of `FORMATS`, or "auto".
-        only: names of the objects that are faces, in formats with names; all when empty.
-        photos: of `PHOTOS`.
-        force: replace a folder that an earlier conversion wrote, and convert labels that look wrong.
-        progress: called with the number of photos done, and of all.
+    """Write the labels of a folder in a format of `WRITABLE`, and read them back to verify that they are the same.
+    `photos` is of `PHOTOS`; `force` replaces a folder that an earlier conversion wrote, and converts labels that
+    look wrong; other arguments are those of `read_source`.
 
     Raises:
         DataError: there is nothing to read, or nothing is left to write, or the labels are certainly wrong.

@@ -91,19 +91,9 @@ def fetch(
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> Fetched:
-    """Download, or take from archives, what a set consists of, verify it and unpack it.
-
-    Args:
-        source: the set.
-        out: the folder to make.
-        archives: the set's files, already downloaded; they are only read. None downloads.
-        unverified: download a file whose checksum is not known.
-        force: replace a folder that was fetched before.
-        max_size: see `download`.
-        timeout: see `download`.
-        tries: see `download`.
-        progress: called with what is being done, and bytes.
-        notify: see `download`.
+    """Download what a set consists of, or take it from archives, which are only read, verify it and unpack it into the
+    folder `out`. `unverified` accepts a file whose checksum is not known, `force` replaces a folder that was fetched
+    before; further arguments are those of `download`.
 
     Raises:
         UsageError: the set cannot be downloaded, or archives do not fit it.

@@ -35,16 +35,8 @@ def find_implausible(
     heads: Mapping[str, PhotoHead],
     problems: Sequence[LabelProblem],
 ) -> tuple[list[Finding], list[LabelProblem]]:
-    """What is implausible about labels as a whole.
-
-    Args:
-        labels: as they were read.
-        rows: those that can be used, of photos in `heads`.
-        heads: photo -> its size and orientation.
-        problems: all rows and photos that cannot be used.
-
-    Returns:
-        What is implausible about the set, and a remark for each face that is unlike the others.
+    """What is implausible about labels as a whole, and a remark for each face that is unlike the others. `rows` are
+    those that can be used, of photos in `heads`; `problems` those and the photos that cannot.
     """
     found = [*_of_sizes(labels, heads), *_of_problems(labels, problems, len(rows))]
     if not rows:

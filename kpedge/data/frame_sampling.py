@@ -83,13 +83,8 @@ class FrameSampler:
         return np.asarray(rng.permutation(np.concatenate(chosen)), dtype=np.intp)
 
     def sample(self, number: int, frame: int, epoch: int, place: int) -> View:
-        """One sample: of the frame and, in a mosaic, of three others drawn at random.
-
-        Args:
-            number: of the set.
-            frame: of the set's frames.
-            epoch: from 1.
-            place: in the order of the epoch.
+        """One sample: of a frame of a set and, in a mosaic, of three others drawn at random. `place` is its own in the
+        order of the epoch, which counts from 1.
         """
         rng = np.random.default_rng((self.seed, epoch, 1 + place))
         jitter = self.jitter

@@ -77,15 +77,11 @@ class Mixture:
     def batches(
         self, epoch: int, batch_size: int, *, rank: int = 0, world: int = 1, workers: int = 0
     ) -> Iterator[Batch]:
-        """One epoch, a last part batch kept.
+        """One epoch, from 1, a last part batch kept.
 
-        Args:
-            epoch: from 1.
-            batch_size: samples of each process.
-            rank: number of this process.
-            world: number of processes: a step takes `batch_size * world` samples of the plan and splits them evenly; a
-                last part batch with fewer samples than processes is left out.
-            workers: threads that prepare batches ahead; 0 prepares each when it is asked for. The batches are the same.
+        Of several processes (`world`) each gets `batch_size` samples of a step, split evenly; a last part batch with
+        fewer samples than processes is left out. So many worker threads prepare batches ahead, none with 0; the batches
+        are the same.
         """
         plan, step = self.plan(epoch), batch_size * world
         plan = plan[: self.steps(batch_size, world) * step]

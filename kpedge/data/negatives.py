@@ -168,20 +168,11 @@ def choose_negatives(
     count: int,
     rule: CropRule,
 ) -> list[Box]:
-    """Boxes of a photo that show no face: half background at all scales, half near misses of its faces.
+    """Boxes (4,) of a photo that show no face, squares: half background at all scales, half near misses of its faces;
+    fewer than `count` where there is no room. A function of its arguments and the generator's state.
 
-    Args:
-        rng: what is drawn from; the choice is a function of it and the other arguments.
-        size: width and height of the photo, pixels.
-        faces: boxes (4,) of the photo's faces.
-        ignored: boxes (4,) of the faces in it to ignore.
-        overhangs: those of the set's faces; none for the fixed distribution.
-        owed: overhangs that earlier photos had no room for; they come first, and what finds no room is added.
-        count: how many negatives are wanted.
-        rule: how a box becomes a crop.
-
-    Returns:
-        float64 (4,) each, squares; fewer than `count` where there is no room.
+    Overhangs are those of the set's faces, none for the fixed distribution. Those that earlier photos had no room for
+    (`owed`) come first, and what finds no room is added to them.
     """
     squares = [crop_square(box, rule) for box in (*faces, *ignored)]
     photo = _Photo(

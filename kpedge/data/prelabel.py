@@ -34,16 +34,11 @@ NEXT = {
 
 
 class Prelabels:
-    """Collects predictions, and writes photos and labels when it is left without an error.
+    """Collects predictions, and writes photos and labels when it is left without an error, into a folder that appears
+    whole or not at all; with `force` it may replace one that kpedge wrote.
 
     Photos are copied as they are if that is how viewers show them; others (rotated by EXIF, HEIC, frames of videos,
     downloads) are written upright, so that every tool and `kpedge data prepare` count the same pixels.
-
-    Args:
-        scheme: of the points.
-        out: folder to write; it appears whole or not at all.
-        to: a writable key of `kpedge.data.formats.FORMATS`.
-        force: replace a folder that kpedge wrote before.
 
     Raises:
         OutputError: the folder exists.

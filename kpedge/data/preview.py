@@ -42,16 +42,7 @@ def sample_tile(sampler: CropSampler, index: int, epoch: int) -> Image:
 def augmented_preview(
     plain: CropSampler, augmented: CropSampler, indices: NDArray[np.intp], epochs: Iterable[int]
 ) -> Image:
-    """Training samples, one row a face: the undisturbed crop, then the face as each epoch shows it.
-
-    Args:
-        plain: cuts the undisturbed crops.
-        augmented: cuts the disturbed ones, of the same set and size.
-        indices: rows of the set, faces or negatives.
-        epochs: what to show next to the undisturbed crop.
-
-    Returns:
-        uint8 (H, W, 3).
+    """Training samples of some rows of a set, one row each: the undisturbed crop, then the face as each epoch shows it.
 
     Raises:
         DataError: there is no face to draw.

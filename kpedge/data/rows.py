@@ -25,22 +25,13 @@ class RowError(DataError):
 
 
 def where_in(file: str, place: int | str) -> str:
-    """A place in a label file, for messages: `label.txt:7`, or `instances.json, annotation 7` in files without lines.
-
-    Args:
-        file: its name.
-        place: a line, from 1; or words.
-    """
+    """A place in a label file, for messages: `label.txt:7`; in files without lines `instances.json, annotation 7`."""
     return f"{file}:{place}" if isinstance(place, int) else f"{file}, {place}"
 
 
 def parse_numbers(values: Sequence[str], first: int, *, nan_pairs: bool = False) -> NDArray[np.float64]:
-    """The numbers of a row, the first of which is in column `first`, counted from 1.
-
-    Args:
-        values: the cells.
-        first: the column of the first, for messages.
-        nan_pairs: two cells `nan nan` where an x and y are expected are a point that is not labelled.
+    """The numbers of a row, the first of which is in column `first`, counted from 1. With `nan_pairs`, two cells `nan
+    nan` where an x and y are expected are a point that is not labelled.
 
     Raises:
         RowError: a cell is not a finite number.

@@ -86,14 +86,8 @@ class CropSampler:
     transforms: Transforms | None = None  # further ones, of torchvision; none by default
 
     def sample(self, index: int, epoch: int = 0) -> tuple[Image, NDArray[np.float64]]:
-        """One crop and its keypoints.
-
-        Args:
-            index: row of the set.
-            epoch: which disturbance to apply; where there is none it makes no difference.
-
-        Returns:
-            uint8 (size, size, channels), and float64 (K, 2), fractions of the crop; what the set does not know is NaN.
+        """The crop of a row of the set, uint8 (size, size, channels), as an epoch disturbs it, and its keypoints,
+        float64 (K, 2), fractions of the crop; what the set does not know is NaN.
         """
         index = int(index)  # NumPy's own integers cannot advance a generator
         draw = None

@@ -92,7 +92,7 @@ def read_source(
     only: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Source:
-    """Read a folder's labels, the content of its photos, and compare the two.
+    """Read the labels of a folder (or a label file), the content of its photos, and compare the two.
 
     Args:
         folder: of the photos, or a label file.
@@ -129,13 +129,9 @@ def read_source(
 
 
 def our_box(row: LabelRow, labels: Labels, kind: str) -> Box:
-    """The box of a row in our convention.
-
-    Args:
-        row: of the labels.
-        labels: have the scheme, and what the boxes hold where a row has no points.
-        kind: what the boxes are taken for, of `kpedge.core.boxes.CONVENTIONS`. With `POINTS` the box follows from the
-            points; if fewer than two are labelled it is the row's own, of a head unless the set says `FACE`.
+    """The box of a row in our convention, if the labels' boxes are of `kind` (`kpedge.core.boxes.CONVENTIONS`). With
+    `POINTS` it follows from the points; if fewer than two are labelled it is the row's own, of a head unless the set
+    says `FACE`.
     """
     if kind == POINTS:
         if row.labelled.sum() >= 2:
@@ -147,12 +143,8 @@ def our_box(row: LabelRow, labels: Labels, kind: str) -> Box:
 
 
 def source_of_crops(read: Source, *, from_points: bool, pointless: bool) -> Source:
-    """A source as crops are cut from it: faces without any labelled point are ignored unless they are asked for.
-
-    Args:
-        read: as it was read.
-        from_points: boxes follow from the points; else they are those of the labels.
-        pointless: keep faces without any labelled point.
+    """A source as crops are cut from it: faces without any labelled point are ignored unless `pointless`; boxes are
+    those of the labels, or follow `from_points`.
     """
     ignored = {photo: list(boxes) for photo, boxes in read.ignored.items()}
     by_photo: dict[str, list[LabelRow]] = {}

@@ -11,23 +11,13 @@ SPLITS = ("train", "validation", "test")
 def split_photos(
     content: Mapping[str, str], *, seed: int, validation: float, test: float, test_list: Iterable[str] | None = None
 ) -> dict[str, str]:
-    """Assign every photo to train, validation or test.
+    """Assign every photo, by a hash of its content, to one of `SPLITS`; `validation` is a fraction of the photos
+    outside the test split, and `test` is not used when there is a `test_list`, whose copies under other names go
+    there too.
 
     Photos are ranked by a hash of the seed and their content, so the split is a function of the seed and the photos
-    alone: it does not depend on their order or names, and copies of a photo stay together.
-
-    Where a fraction is not 0, its split gets a photo at least, as long as one is left to train on.
-
-    Args:
-        content: photo -> hash of its content.
-        seed: another seed gives another split.
-        validation: fraction of the photos outside the test split that go to validation.
-        test: fraction that goes to test; not used when there is a `test_list`.
-        test_list: the photos of a given test split, unless they are missing. Copies of them under another name go
-            there too.
-
-    Returns:
-        photo -> one of `SPLITS`.
+    alone: it does not depend on their order or names, and copies of a photo stay together. Where a fraction is not 0,
+    its split gets a photo at least, as long as one is left to train on.
 
     Raises:
         UsageError: a fraction is out of range.

@@ -19,10 +19,8 @@ _LOCK = threading.Lock()  # transforms draw from PyTorch's one generator
 
 
 class Transforms:
-    """Some transforms, one after the other.
-
-    Args:
-        calls: each as `Name(argument=value)`, of `torchvision.transforms.v2` or `package.module.Name`.
+    """Some transforms, one after the other, each given as `Name(argument=value)`, of `torchvision.transforms.v2` or
+    `package.module.Name`.
 
     Raises:
         UsageError: there is no such transform, or it does not take the arguments.
@@ -37,15 +35,8 @@ class Transforms:
     def apply(
         self, image: Image, points: NDArray[np.float64], seed: tuple[int, ...]
     ) -> tuple[Image, NDArray[np.float64]]:
-        """Transform a crop: a function of the crop and the seed.
-
-        Args:
-            image: uint8 (S, S, 3), blue-green-red.
-            points: (K, 2), fractions of the crop.
-            seed: of all that is drawn.
-
-        Returns:
-            The crop and its points.
+        """Transform a crop, uint8 (S, S, 3), blue-green-red, and its points (K, 2), fractions of it: a function of
+        these and the seed.
 
         Raises:
             DataError: the result has another size or type.

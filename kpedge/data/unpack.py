@@ -49,14 +49,10 @@ def unpack(
     max_bytes: int | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> int:
-    """Unpack an archive into a folder, which should be a temporary one: what came out before an error stays.
-
-    Args:
-        archive: a zip or tar file.
-        folder: where its files go; it exists, and files in it are never overwritten.
-        max_files: files and folders at most.
-        max_bytes: bytes at most, by default `MAX_RATIO` times the archive or `SMALL`, whichever is more.
-        progress: called with the bytes written and their total, None for tar.
+    """Unpack a zip or tar file into a folder, which should be a temporary one: what came out before an error stays.
+    Files in it are never overwritten. At most `max_files` files and folders come out, and `max_bytes`, by default
+    `MAX_RATIO` times the archive or `SMALL`, whichever is more. `progress` gets the bytes written and their total,
+    None for tar.
 
     Returns:
         How many files came out.

@@ -128,13 +128,8 @@ def read_format(
 def read_own_points(
     root: Path, scheme: KeypointScheme | None = None, name: str = AUTO, *, only: Collection[str] = ()
 ) -> Labels:
-    """All labels of a data folder, in the set's own points.
-
-    Args:
-        root: the folder, or a label file.
-        scheme: what points without names are, if there are as many.
-        name: a key of `FORMATS`, or "auto" to recognise it by the folder's files.
-        only: names of the objects that are faces, in formats with names; all when empty.
+    """All labels of a data folder or a label file, in the set's own points; `scheme` says what points without names
+    are, if there are as many. `only` names the objects that are faces, in formats with names; all when empty.
 
     Raises:
         DataError: there is nothing to read. Broken rows do not raise: they are listed in `problems`.

@@ -106,11 +106,8 @@ def read(reader: LabelReader) -> Labels:
 
 
 def read_labels(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
-    """All labels of a data folder, or of one label file, whose scheme is known; `read_format` finds it out.
-
-    Args:
-        root: a folder that holds `label.txt` files, or one such file.
-        scheme: how many points a row has, and what they are.
+    """All labels of a folder with `label.txt` files, or of one such file, whose scheme is known; `read_format` finds it
+    out.
 
     Raises:
         DataError: there is nothing to read. Broken rows do not raise: they are listed in `problems`.

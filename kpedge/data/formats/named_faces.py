@@ -103,14 +103,8 @@ class NamedFaces:
         parse: Callable[[Any, tuple[int, str]], Shape | None],
         noun: str,
     ) -> None:
-        """Parse what was drawn in a photo, and add its faces.
-
-        Args:
-            photo: the photo.
-            file: its label file, for messages.
-            drawn: things that were drawn.
-            parse: makes a shape of one of them and its number and place; None for a kind that is not read.
-            noun: what they are called in messages, before their number.
+        """Parse what was drawn in a photo, and add its faces. `parse` makes a shape of one thing, its number and its
+        place in words, which begin with `noun`; None for a kind that is not read.
         """
         shapes = []
         for number, one in enumerate(drawn, 1):
@@ -139,12 +133,8 @@ class NamedFaces:
     def labels(
         self, name: str = "", *, by_position: bool = False, is_test: Callable[[LabelRow], bool] | None = None
     ) -> Labels:
-        """All faces, in the scheme of their names.
-
-        Args:
-            name: of the scheme, if none that is known fits.
-            by_position: names that are numbers are the positions of a known scheme with as many points.
-            is_test: whether a row belongs to the set's own test split.
+        """All faces, in the scheme of their names, which is called `name` if none that is known fits. With
+        `by_position` names that are numbers are the positions of a known scheme with as many points.
         """
         reader = self._reader
         names = list(dict.fromkeys(point for _, _, face in self._faces for point in face.points))

@@ -54,12 +54,8 @@ def _parse_points(path: Path) -> NDArray[np.float64]:
 
 
 def read(reader: LabelReader, base: float = 1.0) -> Labels:
-    """The labels of all files; most of them decide how many points a face has. Photos in a test folder, as Helen's and
-    LFPW's `testset`, are the test split.
-
-    Args:
-        reader: of the files.
-        base: the coordinate of the upper left pixel's centre.
+    """The labels of all files, whose upper left pixel is `base`, `base`; most of them decide how many points a face
+    has. Photos in a test folder, as Helen's and LFPW's `testset`, are the test split.
     """
     photos = reader.find.by_stem()
     faces: list[tuple[str, str, NDArray[np.float64]]] = []

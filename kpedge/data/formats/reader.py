@@ -86,14 +86,9 @@ class PhotoFinder:
         self._found: dict[tuple[str, tuple[str, ...], str], str] = {}
 
     def __call__(self, name: str, folders: Iterable[str] = (), below: str = "") -> str:
-        """The photo of a name, relative to the root: in one of the folders, else the only one that shares the most
-        trailing parts of its path; if there is none, the name in the first folder. If the folder in the name exists,
-        its photos are not looked for in others: they are missing.
-
-        Args:
-            name: as in the label file.
-            folders: where to look first, relative to the root.
-            below: the folder that the search is limited to, relative to the root.
+        """The photo of a name, relative to the root: in one of the folders, else the only one in the folder `below`
+        that shares the most trailing parts of its path; if there is none, the name in the first folder. If the
+        folder in the name exists, its photos are not looked for in others: they are missing.
         """
         key = (name, tuple(folders), below)
         if key not in self._found:
@@ -182,13 +177,8 @@ class LabelReader:
         parse: Callable[[str], Parsed],
         photo_of: Callable[[str], str],
     ) -> None:
-        """Add the rows of a text file.
-
-        Args:
-            file: its name in messages.
-            lines: (number, content).
-            parse: parses a row, or raises `RowError`.
-            photo_of: the photo of a row that cannot be parsed; "" if unknown.
+        """Add the numbered rows of a text file. `parse` raises `RowError` for a broken one, whose photo `photo_of`
+        finds, if any.
         """
         for line, content in lines:
             try:
@@ -237,11 +227,7 @@ class LabelReader:
         return self.find(check_name(name), folders)
 
     def labels(self, scheme: KeypointScheme, **more: Any) -> Labels:
-        """What was collected.
-
-        Args:
-            scheme: of the points.
-            more: further fields of `Labels`.
+        """What was collected, in a scheme, with further fields of `Labels`.
 
         Raises:
             DataError: nothing was found, or no object has one of the names that were asked for.

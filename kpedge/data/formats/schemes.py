@@ -54,16 +54,9 @@ def numeric_order(names: Sequence[str]) -> list[int]:
 
 
 def scheme_of_points(root: Path, name: str, names: Names, skeleton: Any) -> tuple[KeypointScheme, list[str]]:
-    """The scheme of points with names.
-
-    Args:
-        root: the data folder; its `scheme.toml` overrides all names.
-        name: of the scheme, if none that is known fits.
-        names: of the points.
-        skeleton: pairs, counted from 1, or from 0 if one is 0; whatever the file has.
-
-    Returns:
-        The scheme, and remarks.
+    """The scheme of points with names, and remarks. The `scheme.toml` of the folder overrides all names; `name` is that
+    of a scheme that is not known. The skeleton is whatever the file has: pairs, counted from 1, or from 0 if one is
+    0.
     """
     count = len(names)
     generic = all(one.isdecimal() for one in names)

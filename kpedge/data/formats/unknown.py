@@ -25,10 +25,6 @@ _TRIED = 20  # JSON files that are searched for what is wrong with them
 def unrecognised(root: Path, formats: Collection[str]) -> DataError:
     """The error for a folder or a file that exists, if no format fits.
 
-    Args:
-        root: the folder or file.
-        formats: names of the formats that can be asked for.
-
     Raises:
         DataError: a file is damaged or cannot be read.
     """
