@@ -62,16 +62,9 @@ class FaceClip:
         noise: float = 0.0,
         seed: int = 0,
     ) -> None:
-        """Lay out a clip.
-
-        Args:
-            faces: how many.
-            size: width and height of a frame, pixels.
-            side: side of a face's box, pixels; None for as large as the room allows.
-            sway: how they move; each begins at another moment.
-            rate: frames a second.
-            noise: standard deviation of the noise on every pixel, grey levels.
-            seed: of the noise.
+        """Lay out a clip of so many faces in frames of `size` pixels at `rate` frames a second. Their boxes have a side
+        of `side` pixels, None for as large as the room allows; each begins to sway at another moment. `noise` is the
+        standard deviation of the noise on every pixel, grey levels.
         """
         row = read_labels(sample_folder(), FACES21).rows[0]
         self.points: NDArray[np.float64] = row.keypoints

@@ -61,15 +61,8 @@ def bench_detection(
     warmup: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[DetectionLatency]:
-    """Time a detector from frame to faces, its network alone, stage 1, and other detectors.
-
-    Args:
-        detector: an ONNX file.
-        peers: name, of `PEERS` -> the user's model file.
-        rounds: how often each has its turn.
-        calls: timed calls in a turn.
-        warmup: calls before them.
-        progress: called with (rounds done, rounds).
+    """Time a detector from frame to faces, its network alone, stage 1, and other detectors, each a name of `PEERS` and
+    a file. `progress` gets (rounds done, rounds).
     """
     frame = sample_frame()
     model = OnnxModel(detector)

@@ -134,16 +134,9 @@ def bench_latency(
     frames: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Card, list[LatencyRow], list[str]]:
-    """Time the files of one model.
-
-    Args:
-        files: of the same model, of any format, several of one too. Eager PyTorch is built from a checkpoint, or from
-            the weights in a TorchScript file.
-        options: how to measure.
-        others: name -> ONNX file of another model, which takes its turn on the CPU in the same rounds.
-        data: labelled photos or a prepared set, on which a keypoint model's accuracy is measured, too.
-        frames: the same for a detector.
-        progress: called with (rounds done, rounds).
+    """Time the files of one model, of any format, several of one too. Eager PyTorch is built from a checkpoint, or from
+    the weights in a TorchScript file. ONNX files of other models may take their turn on the CPU in the same rounds.
+    Accuracy is measured, too, where there is `data` for a keypoint model, or `frames` for a detector.
 
     Returns:
         The model's card, a row for each contestant and setting, and what could not be measured here and why.

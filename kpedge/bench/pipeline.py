@@ -88,15 +88,8 @@ def bench_pipeline(
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[PipelineLatency]:
-    """Time the pipeline in steady state.
-
-    Args:
-        counts: faces of each clip.
-        rounds: how often each clip has its turn.
-        frames: timed frames in a turn.
-        warmup: frames before them, in which the faces are found.
-        threads: of onnxruntime, for the tracker; stage 1 has one.
-        progress: called with (turns done, turns).
+    """Time the pipeline in steady state, for clips of so many faces, each with a turn in every round: `warmup` frames,
+    in which the faces are found, then timed ones. Stage 1 has one thread. `progress` gets (turns done, turns).
     """
     small = OnnxModel(resolve_model(REFERENCE))
     crop = random_crops(1, small.card.nominal_input_shape)

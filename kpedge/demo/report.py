@@ -21,15 +21,8 @@ Row = Sequence[str]  # cells of a table, HTML
 
 
 def page(folder: Path, out: Path, document: dict[str, Any]) -> str:
-    """The page of a demo.
-
-    Args:
-        folder: where its images are now.
-        out: what the user calls the folder, for the commands.
-        document: the content of `report.json`.
-
-    Returns:
-        HTML. Images and video are part of it; links are relative to the folder.
+    """The page of a demo, HTML, whose images are now in `folder` and whose figures are those of `report.json`. Images
+    and video are part of it; links are relative to the folder, which the user calls `out`.
     """
     template = Template((PAGE_FOLDER / "page.html").read_text(encoding="utf-8"))
     machine, latency, parity = document["machine"], document["latency"], document["parity"]

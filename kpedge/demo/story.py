@@ -96,20 +96,10 @@ def run_demo(
     watch: Watch = lambda _: contextlib.nullcontext(lambda *_: None),
     say: Say = lambda _: None,
 ) -> Path:
-    """Tell the whole story, and leave a folder.
+    """Tell the whole story, and leave a folder with a page of the results, which is returned.
 
     The folder appears whole or not at all: it is made under a hidden name next to its own. The model, all images but
     those of times, and all figures but times follow from the settings, on one processor and one version of PyTorch.
-
-    Args:
-        out: the folder.
-        settings: how much of everything.
-        force: replace a demo that is there.
-        watch: shows the progress of a step.
-        say: called with the steps, and what came out.
-
-    Returns:
-        The page with the results.
     """
     check_extras()
     check_target(out, force=force)

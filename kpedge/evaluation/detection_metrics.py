@@ -65,13 +65,8 @@ class Matches:
 def match(
     found: Sequence[FrameDetections], *, smallest: float = SMALLEST, largest: float = np.inf, needed: float = IOU
 ) -> Matches:
-    """Hold found boxes against labelled ones.
-
-    Args:
-        found: a frame each.
-        smallest: side of the smallest face that counts.
-        largest: faces from this side on do not count.
-        needed: IoU of a hit.
+    """Hold found boxes against labelled ones, of faces whose side is from `smallest` to below `largest`; a hit needs
+    this IoU.
     """
     rows: list[tuple[float, int, int, int]] = []  # score, face, frame, box
     missed: list[tuple[int, int]] = []
@@ -150,13 +145,7 @@ class DetectionAccuracy:
 def measure_detections(
     found: Sequence[FrameDetections], threshold: float, *, smallest: float = SMALLEST
 ) -> tuple[DetectionAccuracy, Matches]:
-    """All figures of some frames.
-
-    Args:
-        found: a frame each, boxes down to a low score.
-        threshold: the operating point.
-        smallest: side of the smallest face that counts.
-    """
+    """All figures of some frames at a threshold; their boxes reach down to a low score."""
     matches = match(found, smallest=smallest)
     by_size = []
     for low, high in zip(SIZES, (*SIZES[1:], np.inf), strict=True):
@@ -193,14 +182,9 @@ def measure_detections(
 
 
 def choose_threshold(matches: Matches, background: Sequence[Matches], *, alarms: float) -> float:
-    """The score with the highest F1 of precision and recall among those that raise at most so many false alarms a
-    frame in frames without a face, rounded up to two decimals.
-
-    Args:
-        matches: in frames with faces.
-        background: in frames without, one for each size at which they were looked at; with no frame at all, only F1
-            counts.
-        alarms: false alarms a frame that are allowed, at each size.
+    """The score with the highest F1 of precision and recall in frames with faces among those that raise at most
+    `alarms` false alarms a frame in frames without, at each size at which these were looked at, rounded up to two
+    decimals.
     """
     candidates = [percent / 100 for percent in range(5, 100)]
 

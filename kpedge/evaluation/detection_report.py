@@ -57,14 +57,8 @@ def load_frames(
     label_format: str = AUTO,
     as_labelled: bool = False,
 ) -> tuple[list[LabelledFrame], list[LabelProblem]]:
-    """The frames to measure on: a split of a frame set ("test" when None), or a folder of photos with every face boxed.
-
-    Args:
-        data: frame set or folder.
-        split: of a frame set.
-        photo_list: only these photos of a folder, paths relative to it, one a line.
-        label_format: of a folder's labels.
-        as_labelled: hold against the set's own boxes; boxes of heads are made ours otherwise.
+    """The frames to measure on: a split of a frame set ("test" when None), or a folder of photos with every face boxed,
+    perhaps only those of a list. Boxes of heads are made ours unless `as_labelled`.
 
     Raises:
         DataError: there is no frame.

@@ -23,15 +23,8 @@ def find_in_frames(
     as_labelled: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[FrameDetections]:
-    """What a detector finds in frames of a set.
-
-    Args:
-        model: in any format.
-        source: the set.
-        frames: numbers of its frames.
-        side: longer side, pixels, at which frames are looked at; boxes are given in pixels of that size.
-        as_labelled: compare with the set's own boxes, not with ours.
-        progress: called with (frames done, frames).
+    """What a detector finds in frames of a set whose longer side has `side` pixels, as the boxes count them; compared
+    with our boxes, or with the set's own `as_labelled`. `progress` gets (frames done, frames).
     """
     detector = FaceDetector(model, threshold=LOWEST, side=side)
     found = []

@@ -81,15 +81,10 @@ def faces_of_split(
 
 
 def in_common(faces: TestFaces, scheme: KeypointScheme, source: str) -> TestFaces:
-    """Labelled faces as a model with the points of a scheme can be measured on them.
+    """Labelled faces as a model with the points of a scheme can be measured on them; `source` names them in messages.
 
     Where the labels are of another scheme, either they become points of the model's or the model's points become
     theirs, in `evaluate`: whichever way more points follow. Those that do not count as not labelled.
-
-    Args:
-        faces: with labels of any scheme.
-        scheme: of the model's points.
-        source: where they are from, for messages.
 
     Raises:
         DataError: no point of one scheme follows from the other's, or no face has a label of those that do.

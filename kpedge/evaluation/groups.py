@@ -72,11 +72,8 @@ def parse_by(text: str) -> tuple[str, tuple[float, ...]]:
 
 
 def read_column(path: Path, by: str) -> Column:
-    """A column of a CSV file whose first row names its columns.
-
-    Args:
-        path: the file; its first column names the photo.
-        by: as `parse_by` takes it.
+    """A column, as `parse_by` takes it, of a CSV file whose first row names its columns, the first of which names the
+    photo.
 
     Raises:
         DataError: there is no such file, or no such column in it.
@@ -120,16 +117,9 @@ def groups_of_faces(by: str, root: Path, faces: TestFaces, table: Path | None = 
 def read_groups(
     by: str, root: Path, rows: Sequence[tuple[str, str, int]], table: Path | None = None
 ) -> tuple[str, list[str]]:
-    """The group of each face.
-
-    Args:
-        by: as `parse_by` takes it.
-        root: folder of the label files.
-        rows: photo, label file relative to `root` (empty where it is not known) and line of each face.
-        table: CSV file with a row for each photo; the label files themselves when None.
-
-    Returns:
-        The column's name, and for each face the name of its group.
+    """A column's name, as `parse_by` takes it, and the group of each face: of its row in a table of photos, or of its
+    line in its label file. Faces are given by photo, label file relative to `root` (empty where it is not known) and
+    line.
 
     Raises:
         DataError: a file cannot be read or has no such column, or the column fits no face.
@@ -174,12 +164,8 @@ def band_names(values: Sequence[str], bounds: Sequence[float] = ()) -> list[str]
 def measure_groups(
     names: Sequence[str], errors: NDArray[np.float64] | None = None, found: NDArray[np.bool_] | None = None
 ) -> tuple[Group, ...]:
-    """The figures of each group, groups in their natural order.
-
-    Args:
-        names: the group of each of N faces.
-        errors: (N,), mean error of each face, fraction of its box; None of a detector.
-        found: (N,), whether each face was found; None where that is not known.
+    """The figures of each group, groups in their natural order, from the name of each face's group, its mean error in
+    fractions of its box (N,), and whether it was found (N,), as far as that is known.
     """
     labels = np.asarray(names)
     groups = []

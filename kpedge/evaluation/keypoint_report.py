@@ -36,16 +36,8 @@ SHOWN_CORNER = 0.1  # part of the ROC and of precision and recall that is shown 
 def faces_of_folder(
     labels: Labels, model: CropModel, photos: Iterable[str] | None, *, box_noise: float = 0.0
 ) -> tuple[TestFaces, list[LabelProblem]]:
-    """The faces of labelled photos, cropped from the photos as `kpedge predict` does.
-
-    Args:
-        labels: of the folder.
-        model: its card says how to crop; its points may be others.
-        photos: only these, relative to the folder; all when None.
-        box_noise: how far boxes are moved and scaled before the crop, as a fraction of their size.
-
-    Returns:
-        The faces, and a problem for each row or photo that cannot be used.
+    """The faces of labelled photos, cropped from the photos as `kpedge predict` does, and a problem for each row or
+    photo that cannot be used. Boxes are first moved and scaled by up to `box_noise` of their size.
 
     Raises:
         DataError: no face is left.
@@ -99,7 +91,8 @@ def load_faces(
     box_noise: float = 0.0,
     any_points: bool = False,
 ) -> tuple[TestFaces, list[LabelProblem]]:
-    """Labelled faces, cropped for a model, and a problem for each that cannot be used.
+    """Labelled faces of a prepared set or a folder of photos, cropped for a model, and a problem for each that cannot
+    be used.
 
     Args:
         data: a prepared set, or a folder of labelled photos.

@@ -23,17 +23,7 @@ def instance_norm(channels: int) -> nn.Module:
 
 
 class ConvBlock(nn.Module):
-    """Convolution, normalisation, ReLU.
-
-    Args:
-        inputs: channels in.
-        outputs: channels out.
-        kernel: side of the kernel.
-        stride: of the convolution; padding keeps an even size, divided by the stride.
-        groups: of the convolution.
-        norm: a name of `NORMS`.
-        activate: end with a ReLU.
-    """
+    """Convolution, normalisation (a name of `NORMS`), ReLU; padding keeps an even size, divided by the stride."""
 
     def __init__(
         self,

@@ -33,13 +33,8 @@ RARE = -4.0  # Where the logit of a face starts: most cells show none (Lin et al
 
 
 class Separable(nn.Module):
-    """A depthwise 3x3 convolution and a 1x1 one (MobileNet, Howard et al. 2017); the input is added where the shapes
-    allow it.
-
-    Args:
-        inputs: channels in.
-        outputs: channels out.
-        stride: of the depthwise convolution.
+    """A depthwise 3x3 convolution, with the stride, and a 1x1 one (MobileNet, Howard et al. 2017); the input is added
+    where the shapes allow it.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
@@ -58,13 +53,8 @@ class Separable(nn.Module):
 
 
 class Detector(nn.Module):
-    """The network.
-
-    Args:
-        stem: channels at half and quarter resolution.
-        widths: channels on the three levels.
-        depths: blocks on the three levels, behind the one that halves the resolution.
-        neck: channels of the merged levels and the head.
+    """The network: a stem of channels at half and quarter resolution; three levels with their channels (`widths`) and
+    blocks behind the one that halves the resolution (`depths`); merged levels and head with `neck` channels.
     """
 
     def __init__(
@@ -110,11 +100,8 @@ class Detector(nn.Module):
 class DetectorModel(nn.Module):
     """The module that is trained, checked and exported: raw uint8 frames in, decoded boxes, scores and points out.
 
-    Args:
-        network: a `Detector`, or one that is folded.
-        scale: what pixels are multiplied by; folding leaves that to the weights.
-        brighten: multiply the pixels of dark frames, by at most `MAX_GAIN`, so that their mean is `BRIGHT`. Black does
-            not count: frames are padded with it.
+    Pixels are multiplied by `scale`; folding leaves that to the weights. With `brighten` those of dark frames are first
+    multiplied, by at most `MAX_GAIN`, so that their mean is `BRIGHT`. Black does not count: frames are padded with it.
     """
 
     def __init__(self, network: nn.Module, *, scale: float = 1 / 255, brighten: bool = False) -> None:
@@ -142,14 +129,10 @@ class DetectorModel(nn.Module):
         return found
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The outputs that `kpedge.core.card.DetectorCard.outputs` names, in that order.
-
-        Args:
-            frames: uint8 (N, H, W, 3), H and W multiples of the largest stride.
-
-        Returns:
-            Boxes, float32 (N, A, 4), pixels of the frame; scores, (N, A), from 0 to 1: the geometric mean of both
-            probabilities, as in YuNet; points, (N, A, 5, 2), pixels of the frame.
+        """Frames, uint8 (N, H, W, 3), H and W multiples of the largest stride, to what
+        `kpedge.core.card.DetectorCard.outputs` names: boxes, float32 (N, A, 4), pixels of the frame; scores, (N, A),
+        from 0 to 1: the geometric mean of both probabilities, as in YuNet; points, (N, A, 5, 2), pixels of the
+        frame.
         """
         rows, cells = self.raw(frames)
         boxes, points = decode(rows, cells)

@@ -22,15 +22,8 @@ _GREY = (32, 32, 32)
 
 
 def draw_all(explanation: Explanation, scheme: KeypointScheme) -> dict[str, Image]:
-    """All images of an explanation, by the names of their files.
-
-    Args:
-        explanation: what is drawn.
-        scheme: names the points.
-
-    Returns:
-        `overview.png`, `point_NN_NAME.png` for each point, `face.png` where there is a score, `maps_N_LAYER.png` for
-        each stage, `kernels.png`: uint8 (H, W, 3) each.
+    """All images of an explanation, uint8 (H, W, 3), by the names of their files: `overview.png`, `point_NN_NAME.png`
+    for each point, `face.png` where there is a score, `maps_N_LAYER.png` for each stage, `kernels.png`.
     """
     images: dict[str, Image] = {"overview.png": overview(explanation, scheme)}
     how = "averaged" if explanation.averaged else "in place"
@@ -134,16 +127,9 @@ def map_tiles(maps: FeatureMaps, side: int, count: int, prefix: str = "") -> tup
 def kernel_tiles(
     kernels: NDArray[np.float32], side: int, count: int, prefix: str = ""
 ) -> tuple[list[Image], list[str]]:
-    """The kernels of greatest norm, the strongest first; grey is 0, and the largest weight of each is black or white.
-
-    Args:
-        kernels: float32 (N, C, k, k). Three channels are shown as blue, green and red, one as grey.
-        side: of a tile, pixels.
-        count: tiles at most.
-        prefix: of the captions.
-
-    Returns:
-        Tiles, uint8 (side, side, 3), and their captions.
+    """Tiles, uint8 (side, side, 3), and captions of at most `count` kernels (N, C, k, k) of greatest norm, the
+    strongest first; grey is 0, and the largest weight of each is black or white. Three channels are shown as blue,
+    green and red, one as grey.
     """
     tiles, captions = [], []
     for number in np.argsort(-np.linalg.norm(kernels.reshape(len(kernels), -1), axis=1), kind="stable")[:count]:

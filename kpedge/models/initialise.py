@@ -16,14 +16,11 @@ def initialise(network: nn.Module, scheme: str, arguments: str = "") -> None:
 
     PyTorch's default draws weights with variance 1 / (3 fan-in), 5.6 times less than a PReLU of slope 0.25 needs to
     pass a signal on. Over the ten layers of stage 1, which has no normalisation layers, the signal shrinks so far that
-    the output hardly depends on the image; gradient descent then learns the last bias, the mean face, and stays
-    there. Kaiming's normal initialisation for that slope (He et al. 2015) keeps the variance.
+    the output hardly depends on the image; gradient descent then learns the last bias, the mean face, and stays there.
+    Kaiming's normal initialisation for that slope (He et al. 2015) keeps the variance.
 
-    Args:
-        network: changed in place; everything but convolutions and linear layers is left.
-        scheme: a name of `INITIALISATIONS`, a function of `torch.nn.init`, or one's own; with "torch" nothing is
-            changed.
-        arguments: keyword arguments of a function that is not in `INITIALISATIONS`, as in "std=0.01".
+    The scheme is a name of `INITIALISATIONS`, a function of `torch.nn.init`, or one's own, which take keyword
+    `arguments` as in "std=0.01"; "torch" changes nothing.
 
     Raises:
         UsageError: there is no such scheme, or it does not take the arguments or a weight of the network.

@@ -23,17 +23,11 @@ ARCHITECTURES: dict[str, type[Stage1] | type[Stage2]] = {"stage1": Stage1, "stag
 
 
 class KeypointModel(nn.Module):
-    """A network with everything that belongs to using it: layout, normalisation, and the scale of its output.
+    """A network, which takes float32 (N, C, H, W), with everything that belongs to using it: layout, normalisation, and
+    the scale of its output.
 
-    Points are learnt in units of the training shapes' standard deviation around their mean: 0 is the mean face, and
-    a mean squared error of 1 is what the mean face scores.
-
-    Args:
-        network: takes float32 (N, C, H, W).
-        mean_shape: float32 (K, 2), fractions of the crop.
-        spread: standard deviation of the training shapes' coordinates, fractions of the crop.
-        face: whether the network has a face score.
-        normalise: a name of `NORMALISATIONS`.
+    Points are learnt in units of the training shapes' standard deviation (`spread`) around their mean, both in
+    fractions of the crop: 0 is the mean face, and a mean squared error of 1 is what the mean face scores.
     """
 
     mean_shape: Tensor
@@ -70,14 +64,9 @@ class KeypointModel(nn.Module):
         return output
 
     def forward(self, crops: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        """The outputs that `kpedge.core.card.ModelCard.outputs` names, in that order.
-
-        Args:
-            crops: uint8 (N, H, W, C).
-
-        Returns:
-            Keypoints, float32 (N, K, 2), fractions of the crop; with `face` also the score, (N,), from 0 to 1, and
-            the error that each point is expected to have, (N, K), fractions of the crop.
+        """Crops, uint8 (N, H, W, C), to what `kpedge.core.card.ModelCard.outputs` names: keypoints, float32 (N, K, 2),
+        fractions of the crop; with `face` also the score, (N,), from 0 to 1, and the error that each point is
+        expected to have, (N, K), fractions of the crop.
         """
         return self.from_pixels(_as_pixels(crops))
 

@@ -12,12 +12,8 @@ COLOURS = {"Conv": "#c9ddf5", "Linear": "#f5dcc0", "Norm": "#d6ecd2", "Pool": "#
 
 
 def network_svg(title: str, shape: Sequence[int], layers: Sequence[LayerSummary]) -> str:
-    """The layers as boxes, as wide as the logarithm of their outputs' size, with names, shapes and parameters.
-
-    Args:
-        title: of the drawing.
-        shape: of the input: channels, height, width.
-        layers: of `kpedge.models.summary.summarise`.
+    """The layers of `summarise` as boxes, as wide as the logarithm of their outputs' size, with names, shapes and
+    parameters, below an input of so many channels, height and width.
     """
     largest = max(math.prod(layer.output) for layer in layers)
     lines = [f"{title}: input {'×'.join(map(str, shape))}, {sum(layer.parameters for layer in layers):,} parameters"]

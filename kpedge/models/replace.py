@@ -11,12 +11,8 @@ ACTIVATION_LAYERS = (nn.ReLU, nn.PReLU, nn.Hardswish)
 
 
 def replace_layers(network: nn.Module, activation: str, pooling: str) -> None:
-    """Replace all activations, and all poolings, of a network.
-
-    Args:
-        network: changed in place.
-        activation: a name of `ACTIVATIONS`, or of any class of `torch.nn` that takes no arguments; empty: no change.
-        pooling: a name of `POOLINGS`; empty: no change.
+    """Replace all activations of a network by a name of `ACTIVATIONS` or any class of `torch.nn` that takes no
+    arguments, and all poolings by a name of `POOLINGS`; where a name is empty nothing changes.
 
     Raises:
         UsageError: there is no such layer, or it needs arguments.

@@ -36,12 +36,7 @@ def layer_flops(layer: nn.Module, output: Tensor) -> int:
 
 
 def summarise(network: nn.Module, input_shape: tuple[int, int, int]) -> list[LayerSummary]:
-    """Run a network on one crop and describe every layer that has no layers of its own.
-
-    Args:
-        network: takes float32 (1, C, H, W).
-        input_shape: C, H, W.
-    """
+    """Run a network on one crop of shape C, H, W and describe every layer that has no layers of its own."""
     rows: list[LayerSummary] = []
 
     def watch(name: str, layer: nn.Module) -> None:

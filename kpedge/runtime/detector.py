@@ -83,11 +83,7 @@ class FaceDetector:
         self.side = side or model.card.side
 
     def __call__(self, image: Image) -> tuple[Detection, ...]:
-        """The faces of an image, by falling score.
-
-        Args:
-            image: uint8 (H, W, 3), blue-green-red.
-        """
+        """The faces of an image, uint8 (H, W, 3), blue-green-red, by falling score."""
         stride, frame = self.model.card.stride, self.model.card.frame
         parts = []
         for shown, zoom in self.scaled_images(image):
@@ -103,11 +99,7 @@ class FaceDetector:
         return suppress(boxes, scores, points, self.model.card.suppression)
 
     def search_rotated(self, image: Image) -> tuple[Detection, ...]:
-        """The faces of an image in its copies rotated by 90, 180 and 270 degrees, in pixels of the image itself.
-
-        Args:
-            image: uint8 (H, W, 3), blue-green-red.
-        """
+        """The faces of an image in its copies rotated by 90, 180 and 270 degrees, in pixels of the image itself."""
         height, width = image.shape[:2]
         right, bottom = width - 1.0, height - 1.0
         ways = {

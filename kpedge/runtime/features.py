@@ -54,14 +54,9 @@ FARTHEST = math.cos(math.radians(70))
 def face_features(
     keypoints: Floats, scheme: KeypointScheme, pose: Pose | None, size: tuple[int, int], *, focal: float | None = None
 ) -> Features:
-    """The features of a face.
-
-    Args:
-        keypoints: (K, 2), pixels of the image.
-        scheme: of the keypoints. A feature is None if the scheme lacks a point of it.
-        pose: of the head; all features are None without it.
-        size: width and height of the image, pixels.
-        focal: the camera's focal length, pixels; by default that of `kpedge.runtime.pose.FIELD` degrees.
+    """The features of a face with keypoints (K, 2), pixels of an image of this width and height. A feature is None if
+    the scheme lacks a point of it; all are without the head's pose. The focal length, pixels, is by default that of
+    `kpedge.runtime.pose.FIELD` degrees.
     """
     focal = focal_length(size, focal)
     if pose is None or not len(keypoints) or not np.isfinite(keypoints).all():

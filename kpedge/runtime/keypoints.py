@@ -220,11 +220,7 @@ class KeypointPredictor:
     """
 
     def __init__(self, model: CropModel, *, threshold: float | None = None) -> None:
-        """Take a model.
-
-        Args:
-            model: in any format.
-            threshold: instead of the one that the model's card states.
+        """Take a model in any format, and a threshold instead of the one that its card states.
 
         Raises:
             UsageError: a threshold is given, but the model has no score, or it lies outside 0 to 1.
@@ -241,12 +237,8 @@ class KeypointPredictor:
     def __call__(
         self, image: Image, boxes: Sequence[ArrayLike], *, rolls: Sequence[float] | None = None
     ) -> tuple[Face, ...]:
-        """Faces for boxes.
-
-        Args:
-            image: uint8 (H, W, 3), blue-green-red.
-            boxes: each x1 y1 x2 y2, pixels of the image.
-            rolls: in-plane rotation of each face, radians, which is removed from its crop; 0 when None.
+        """Faces for boxes, each x1 y1 x2 y2, pixels of an image, uint8 (H, W, 3), blue-green-red. The in-plane rotation
+        of each face, `rolls` in radians, is removed from its crop.
 
         Raises:
             DataError: a box is not one, or lies outside the image.

@@ -30,17 +30,7 @@ class Layers:
 
 
 def draw_overlay(image: Image, faces: Sequence[Face], scheme: KeypointScheme, layers: Layers) -> Image:
-    """A copy of a frame with its faces drawn over it; the frame is left alone.
-
-    Args:
-        image: uint8 (H, W, 3), blue-green-red.
-        faces: in pixels of the image.
-        scheme: of their keypoints.
-        layers: what is drawn. In a mirrored image text can still be read.
-
-    Returns:
-        uint8 (H, W, 3).
-    """
+    """A copy of a frame, uint8 (H, W, 3), with its faces drawn over it. In a mirrored image text can still be read."""
     if layers.mirror:
         drawn = np.asarray(cv2.flip(image, 1), dtype=np.uint8)
         faces = [mirrored(face, image.shape[1]) for face in faces]
@@ -59,12 +49,8 @@ def draw_overlay(image: Image, faces: Sequence[Face], scheme: KeypointScheme, la
 
 
 def mirrored(face: Face, width: int) -> Face:
-    """A face in a mirrored image, as it is drawn: every point keeps its index, so each lies on the feature that
-    it lay on, but is named for the other side.
-
-    Args:
-        face: in pixels of the image.
-        width: of the image, pixels.
+    """A face in a mirrored image of this width, as it is drawn: every point keeps its index, so each lies on the
+    feature that it lay on, but is named for the other side.
     """
     x1, y1, x2, y2 = face.box.tolist()
     turned = None if face.pose is None else Pose(yaw=-face.pose.yaw, pitch=face.pose.pitch, roll=-face.pose.roll)
@@ -93,12 +79,8 @@ def pose_axes(pose: Pose) -> NDArray[np.float64]:
 
 
 def draw_pose(image: Image, face: Face, scheme: KeypointScheme) -> None:
-    """Draw a head's axes from the tip of its nose into an image: red to the image's right, green up, blue ahead.
-
-    Args:
-        image: uint8 (H, W, 3), blue-green-red; drawn into.
-        face: in pixels of the image; nothing is drawn without its pose, or its keypoints.
-        scheme: of its keypoints; without a `nose_tip` the axes begin at their mean.
+    """Draw a head's axes from the tip of its nose, else from the mean of its keypoints, into an image: red to the
+    image's right, green up, blue ahead; nothing without a pose.
     """
     if face.pose is None or not len(face.keypoints):
         return

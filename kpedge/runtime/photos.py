@@ -86,14 +86,8 @@ def is_video(text: str) -> bool:
 def read_input(
     text: str, *, stored: bool = False, every: int = 1, notify: Notify = lambda _: None, stdin: BinaryIO | None = None
 ) -> Iterator[ImageFrame]:
-    """The photo in an input; or the frames of an animated image or a video, or the pages of a TIFF.
-
-    Args:
-        text: what the user named.
-        stored: keep the pixels of photos as they are stored, as labels count them.
-        every: which frames: 1 is all of them, 10 every tenth.
-        notify: called with one line for people.
-        stdin: in place of the process's own.
+    """The photo in what the user named, with the pixels as they are `stored` (as labels count them) or upright; or
+    every Nth frame of an animated image or a video, or page of a TIFF. `stdin` stands in for the process's own.
     """
     if text == STDIN:
         pictures = _read_stream(stdin or sys.stdin.buffer, notify)

@@ -205,16 +205,9 @@ _estimator = functools.lru_cache(maxsize=16)(PoseEstimator)
 def head_poses(
     points: Floats, scheme: KeypointScheme, size: tuple[int, int], *, focal: float | None = None
 ) -> list[Pose | None]:
-    """The head pose of each face.
-
-    Args:
-        points: (F, K, 2), pixels of the image; NaN where a point is not known.
-        scheme: of the points.
-        size: the image's width and height, pixels.
-        focal: the camera's focal length, pixels; by default that of an image of `FIELD` degrees.
-
-    Returns:
-        A pose for each face; None where its points are too few, have none of the nose, or are collinear.
+    """The head pose of each face with points (F, K, 2), pixels of an image of this width and height, NaN where one is
+    not known; None where they are too few, have none of the nose, or are collinear. The focal length, pixels, is by
+    default that of an image of `FIELD` degrees.
     """
     return _estimator(scheme)(points, size, focal=focal)
 

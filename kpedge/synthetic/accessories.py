@@ -51,15 +51,8 @@ def draw_glasses(rng: np.random.Generator) -> Glasses:
 def render_glasses(
     drawn: Drawn, glasses: Glasses, view: View, scale: float, middle: tuple[float, float], rng: np.random.Generator
 ) -> None:
-    """Draw glasses on a head; `drawn.colour` and `drawn.alpha` are changed.
-
-    Args:
-        drawn: the head.
-        glasses: what to draw.
-        view: how the head is turned.
-        scale: pixels per pupil distance.
-        middle: where the pivot of the head appears, pixels.
-        rng: where the random numbers come from.
+    """Draw glasses on a head whose pivot appears at `middle`, pixels, with `scale` pixels per pupil distance;
+    `drawn.colour` and `drawn.alpha` are changed.
     """
     shape = drawn.alpha.shape
     frame, lens = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
@@ -136,13 +129,8 @@ def _glare(rng: np.random.Generator, lens: NDArray[np.uint8]) -> Floats:
 
 
 def occlude(image: NDArray[np.uint8], rng: np.random.Generator, points: Points, scale: float) -> None:
-    """Draw a thing that is held before a part of a face, mostly next to it; `image` is drawn into.
-
-    Args:
-        image: uint8 (H, W, 3), blue-green-red.
-        rng: where the random numbers come from.
-        points: (21, 2), of the face, pixels.
-        scale: pixels per pupil distance.
+    """Draw a thing that is held before a part of a face of 21 points, pixels, mostly next to it, into an image, uint8
+    (H, W, 3), with `scale` pixels per pupil distance.
     """
     height, width = image.shape[:2]
     mask = np.zeros((height, width), np.uint8)

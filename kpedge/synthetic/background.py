@@ -157,14 +157,8 @@ def draw_background(rng: np.random.Generator, height: int, width: int) -> Image:
 
 
 def draw_body(image: Image, rng: np.random.Generator, neck: NDArray[np.float64], scale: float, roll: float) -> None:
-    """Draw shoulders and clothes under a head; `image` is drawn into.
-
-    Args:
-        image: uint8 (H, W, 3).
-        rng: where the random numbers come from.
-        neck: (2,), the front of the neck, halfway down, pixels.
-        scale: pixels per pupil distance.
-        roll: how the body leans, degrees.
+    """Draw shoulders and clothes under a head into an image, uint8 (H, W, 3): below the middle of the front of the
+    neck, (2,), pixels, with `scale` pixels per pupil distance, leaning by `roll` degrees.
     """
     height, width = image.shape[:2]
     slope, broad = rng.uniform(0.3, 1.0), rng.uniform(2.0, 2.9)

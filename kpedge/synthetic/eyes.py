@@ -53,16 +53,9 @@ def eyeball_middles(spread: tuple[float, float], deeper: float) -> Points:
 def draw_eyeballs(
     drawn: Drawn, eyes: Eyes, middles: Points, radius: float, looks: Points, light: Light, level: tuple[Floats, Floats]
 ) -> None:
-    """Colour the pixels in the openings of the eyes; `drawn.colour` is changed.
-
-    Args:
-        drawn: the head, whose marks 1 and 2 are the openings.
-        eyes: what they look like.
-        middles: (2, 2), middles of the eyeballs, pixels.
-        radius: of an eyeball, pixels.
-        looks: (2, 3), unit vectors from the eyeballs' middles through the pupils, in the camera's frame.
-        light: for the reflection.
-        level: for each eye, the light that falls on its surroundings (3,).
+    """Colour the pixels in the openings of the eyes, marks 1 and 2 of `drawn`; `drawn.colour` is changed. Eyeballs have
+    their middles (2, 2) and radius in pixels, and look along unit vectors (2, 3) of the camera's frame; `level` is
+    the light (3,) that falls on the surroundings of each.
     """
     for eye in (0, 1):
         rows, columns = np.nonzero(drawn.kind == eye + 1)
@@ -101,15 +94,9 @@ def draw_eyeballs(
 def paint_mouth(
     colour: Floats, lights: Floats, vertices: Floats, rng: np.random.Generator, jaw: float, gap: float
 ) -> None:
-    """Colour the texels in the mouth's opening: teeth, tongue and dark; `colour` is changed.
-
-    Args:
-        colour: the head's lit texture.
-        lights: the light on it.
-        vertices: (R, C, 3), the deformed head before it is turned: where the opening's texels have gone.
-        rng: where the random numbers come from.
-        jaw: how far the lower jaw went down.
-        gap: between the lips' edges, pupil distances.
+    """Colour the texels in the mouth's opening: teeth, tongue and dark; `colour`, the head's lit texture, is changed.
+    `vertices` (R, C, 3) are those of the deformed head before it is turned; `jaw` is how far the lower jaw went
+    down, `gap` the distance between the lips' edges, in pupil distances.
     """
     dense = colour.shape[0] // vertices.shape[0]
     kind, depth = openings(dense)

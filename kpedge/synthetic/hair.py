@@ -66,13 +66,7 @@ class Sheet:
 
 
 def draw_hair(rng: np.random.Generator, base: Floats, *, man: bool) -> Hair | None:
-    """A style, or None for a bald head.
-
-    Args:
-        rng: where the random numbers come from.
-        base: (3,), colour of the person's hair.
-        man: whose styles.
-    """
+    """A style for a person with hair of the colour `base`, (3,), or None for a bald head."""
     if man:
         names: tuple[str, ...] = ("short", "crop", "fringe", "cap", "beanie", "bob", "long", "none")
         odds: tuple[float, ...] = (0.46, 0.20, 0.14, 0.06, 0.03, 0.02, 0.02, 0.07)
@@ -133,14 +127,8 @@ def _frame() -> tuple[Floats, Floats, Floats]:
 
 
 def sheet(hair: Hair, rng: np.random.Generator, dense: int, *, taller: float, wider: float) -> Sheet:
-    """The sheet of a style.
-
-    Args:
-        hair: the style.
-        rng: where the random numbers come from.
-        dense: samples from one vertex to the next.
-        taller: how much higher this skull is than the resting one, pupil distances.
-        wider: how much wider it is, as a factor.
+    """The sheet of a style, with `dense` samples from one vertex to the next, for a skull that is so many pupil
+    distances taller, and so many times wider, than the resting one.
     """
     angles, along, sections = _frame()
     degrees = np.abs(np.degrees(angles))

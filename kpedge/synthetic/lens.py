@@ -29,13 +29,8 @@ def expose(colour: Floats, gain: float) -> Floats:
 
 
 def develop(image: Image, rng: np.random.Generator, size: float, coarse: float = 0.0) -> Image:
-    """An image as a camera would store it.
-
-    Args:
-        image: uint8 (H, W, 3).
-        rng: where the random numbers come from.
-        size: typical side of a face in it, pixels: blur is counted in it.
-        coarse: probability that it was enlarged from a small one, whose faces had 14 to 42 pixels.
+    """An image, uint8 (H, W, 3), as a camera would store it. Blur is counted in the typical side of a face in it,
+    `size` pixels; with the probability `coarse` it was enlarged from a small one, whose faces had 14 to 42 pixels.
     """
     draw = rng.random(12)
     if draw[0] < 0.5:

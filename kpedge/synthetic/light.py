@@ -72,13 +72,8 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 
 def shadow_on(vertices: Floats, blockers: list[Floats], light: Light, middle: Floats) -> Floats:
-    """How much of the main lamp reaches each vertex, (R, C), 0 to 1.
-
-    Args:
-        vertices: (R, C, 3), of the surface that is lit.
-        blockers: (N, 3) each, what throws shadows; with the surface itself.
-        light: its main lamp.
-        middle: (3,), the middle of what is looked at.
+    """How much of the main lamp reaches each vertex (R, C, 3) past blockers (N, 3) each, the surface itself among them,
+    0 to 1, (R, C); `middle` is that of what is looked at.
     """
     forward = light.main
     helper = np.array([0, 1, 0], np.float32) if abs(float(forward[1])) < 0.9 else np.array([1, 0, 0], np.float32)
@@ -115,15 +110,9 @@ def ambient_occlusion(vertices: Floats, strength: float) -> Floats:
 def shade(
     normal: Floats, light: Light, reach: Floats, hollow: Floats, *, shine: float, gloss: float
 ) -> tuple[Floats, Floats]:
-    """Light on vertices.
-
-    Args:
-        normal: (R, C, 3), unit length.
-        light: the lamps.
-        reach: (R, C), how much of the main lamp arrives.
-        hollow: (R, C), how much of the light from around arrives.
-        shine: strength of reflections.
-        gloss: their exponent (Blinn and Phong).
+    """Light on vertices with unit normals (R, C, 3), of which so much of the main lamp (`reach`) and of the light from
+    around (`hollow`) arrives, (R, C); `shine` and `gloss` are strength and exponent of reflections (Blinn and
+    Phong).
 
     Returns:
         What the colour of the surface is multiplied by, (R, C, 3), and what is added, (R, C, 1).

@@ -160,11 +160,8 @@ def _stack() -> tuple[dict[str, int], Floats]:
 
 
 def deform(strengths: dict[str, float], sides: dict[str, float]) -> Floats:
-    """The resting head with modes added, (R, C, 3).
-
-    Args:
-        strengths: mode -> strength; modes left out have 0.
-        sides: mode -> how much stronger it is on the right than on the left, as a fraction, from -1 to 1.
+    """The resting head with modes of some strengths added, (R, C, 3); `sides` says how much stronger a mode is on the
+    right than on the left, as a fraction, from -1 to 1.
     """
     base = head()
     places, table = _stack()

@@ -131,17 +131,9 @@ def _brow_hairs(rng: np.random.Generator, brow: Brow, side: int, dense: int) -> 
 
 
 def paint(skin: Skin, rng: np.random.Generator, diffuse: Floats, shine: Floats, dense: int) -> tuple[Floats, Floats]:
-    """The lit colour of every texel but for those in the openings of eyes and mouth.
-
-    Args:
-        skin: what to paint.
-        rng: where the random numbers come from.
-        diffuse: (R, C, 3), light on the vertices, by which the colour is multiplied.
-        shine: (R, C, 1), what is added.
-        dense: texels from one vertex to the next.
-
-    Returns:
-        Colours, float32 (dense R, dense C, 3), and the light on the texels, of the same shape.
+    """The lit colour of every texel but for those in the openings of eyes and mouth, float32 (dense R, dense C, 3), and
+    the light on the texels, of the same shape; `dense` is texels from one vertex to the next. `diffuse` (R, C, 3) is
+    the light on the vertices by which the colour is multiplied, `shine` (R, C, 1) what is added.
     """
     grid, shape = head().front.shape, texels(dense)[0].shape
     smooth = fields()[1] @ skin.weights

@@ -51,15 +51,7 @@ def vertices_of(person: Person) -> Floats:
 
 
 def draw_portrait(person: Person, view: View, lamps: Light, scale: float, rng: np.random.Generator) -> Portrait:
-    """Draw a head.
-
-    Args:
-        person: whom to draw.
-        view: how the head is turned.
-        lamps: what lights it.
-        scale: pixels per distance between the pupils.
-        rng: where the random numbers of the finer texture come from.
-    """
+    """Draw a head with `scale` pixels per distance between the pupils; the random numbers are for the finer texture."""
     base = head()
     side = 2 * math.ceil(_HALF * scale)
     middle = (side / 2, side / 2)

@@ -52,12 +52,8 @@ def draw_view(rng: np.random.Generator) -> View:
 
 
 def rotate(points: Floats, view: View, share: Floats | float = 0.0) -> Floats:
-    """Points (..., 3) of a head at rest in the camera's frame, about `PIVOT`.
-
-    Args:
-        points: at rest.
-        view: how the head is turned.
-        share: for each point, how far it follows the body instead, 0 to 1.
+    """Points (..., 3) of a head at rest in the camera's frame, about `PIVOT`; `share` is how far each follows the body
+    instead, 0 to 1.
     """
     own = np.asarray(points - PIVOT.astype(np.float32), np.float32)
     with_head = own @ rotation(view.yaw, view.pitch, view.roll).T.astype(np.float32)
@@ -68,13 +64,8 @@ def rotate(points: Floats, view: View, share: Floats | float = 0.0) -> Floats:
 
 
 def project(points: Floats, view: View, scale: float, middle: tuple[float, float]) -> Floats:
-    """What the camera sees: column, row (pixels) and distance of points (..., 3) in its frame.
-
-    Args:
-        points: in the camera's frame, about `PIVOT`.
-        view: for the distance.
-        scale: pixels per pupil distance, at the pivot.
-        middle: where the pivot appears, pixels.
+    """What the camera sees: column, row (pixels) and distance of points (..., 3) in its frame, about `PIVOT`, which
+    appears at `middle`, pixels, with `scale` pixels per pupil distance there.
     """
     zoom = scale / np.maximum(1 + points[..., 2:] / view.distance, 0.05)
     flat = points[..., :2] * zoom + np.array(middle, np.float32)

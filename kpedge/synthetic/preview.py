@@ -17,18 +17,7 @@ def synthetic_preview(
     seed: int, count: int, *, photos: int | None = None, frames: bool = False, wild: bool = False, columns: int = 8
 ) -> Image:
     """The largest face of each of the first photos of a set, cropped as for training, every other one with its points;
-    under each its seed and its photo's number.
-
-    Args:
-        seed: of the set.
-        count: most faces.
-        photos: how many photos the set has; None for as many as it takes.
-        frames: faces of whole frames.
-        wild: see `render_photo`.
-        columns: faces a row.
-
-    Returns:
-        uint8 (H, W, 3).
+    under each its seed and its photo's number. The set has so many photos, None for as many as it takes.
 
     Raises:
         DataError: no photo shows a face.

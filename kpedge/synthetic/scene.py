@@ -54,15 +54,11 @@ class SyntheticPhoto:
 def render_photo(
     seed: int, number: int, *, frame: bool = False, background: bool = False, wild: bool = False
 ) -> SyntheticPhoto:
-    """A photo: a function of its arguments alone, whatever else is drawn before or after.
+    """Photo `number` of the set of a seed, both from 0: a function of its arguments alone, whatever else is drawn
+    before or after.
 
-    Args:
-        seed: of the set, 0 or above.
-        number: of the photo in it, 0 or above.
-        frame: a whole frame, 320x240 to 640x480, with up to six faces; otherwise a photo of one face or two that fills
-            much of it.
-        background: no face at all.
-        wild: heads turned by up to 90 degrees, masks and dark glasses, and frames with faces as high as the frame.
+    A photo shows a face or two that fill much of it, or none (`background`); a `frame`, 320x240 to 640x480, up to six.
+    `wild` ones have heads turned by up to 90 degrees, masks and dark glasses, and faces as high as the frame.
     """
     rng = np.random.default_rng((seed, number))
     if frame:

@@ -229,13 +229,8 @@ def _place_table() -> Floats:
 
 
 def grid_places(points: Points) -> Points:
-    """Where points of the resting face lie on the grid.
-
-    Args:
-        points: (N, 2), x and y at rest, on the front: x from -1 to 1, y from -1.1 to 2.
-
-    Returns:
-        float64 (N, 2): column and row, in vertices.
+    """Where points (N, 2) of the resting face lie on the grid: column and row, in vertices, (N, 2). They are x and y at
+    rest, on the front: x from -1 to 1, y from -1.1 to 2.
     """
     steps = np.stack([np.abs(points[:, 0]), points[:, 1] - _TABLE_Y[0]], axis=1) / _TABLE_STEP
     found = sample_grid(_place_table(), steps)

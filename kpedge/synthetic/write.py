@@ -55,27 +55,19 @@ def write_synthetic(
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SyntheticReport:
-    """Write synthetic photos and their `label.txt` into a folder, which appears when it is complete. An interrupted
-    call leaves a hidden folder next to it, in which the next call with the same arguments continues.
+    """Write `count` synthetic photos and their `label.txt` into a folder, which appears when it is complete. An
+    interrupted call leaves a hidden folder next to it, in which the next call with the same arguments continues.
+    `frames` and `wild` are those of `render_photo`.
 
     Photo N is the same in every set with that seed, however many photos it has. The files are the same on every run;
     another version of OpenCV or NumPy, or another processor, may round pixels or compress them differently.
 
-    Args:
-        out: the folder.
-        count: photos with faces, at least 1.
-        seed: of the set.
-        frames: whole frames, instead of photos of one face or two. Frames without any face have no row, and lie in the
-            folder `background`.
-        background: further photos without a face, in the folder `background`: a data set of its own, of the format
-            background.
-        wild: see `render_photo`.
-        force: replace a folder that is there.
-        progress: called with (done, of how many).
+    Frames without any face have no row, and lie in the folder `background`, as do further photos without a face: a data
+    set of its own, of the format background.
 
     Raises:
         UsageError: a count or a seed that is none.
-        OutputError: the folder exists, or cannot be written.
+        OutputError: the folder exists, and `force` is off, or cannot be written.
     """
     if count < 1 or background < 0:
         raise UsageError(

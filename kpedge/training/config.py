@@ -38,15 +38,8 @@ def _field(
     low: float = 0.0,
     high: float = sys.float_info.max,
 ) -> Any:
-    """A field that is a flag.
-
-    Args:
-        default: of the flag; a recipe may have another.
-        group: panel of `--help` it is shown in; empty for a field without a flag.
-        help: one sentence.
-        choices: names that it may be, or their registry.
-        low: smallest number.
-        high: largest number.
+    """A field that is a flag, shown in a panel of `--help` (empty for a field without a flag) with a sentence of help;
+    its value is one of the choices, or a number from `low` to `high`.
     """
     library = choices.library if isinstance(choices, Registry) else ""
     if choices:

@@ -24,11 +24,8 @@ def _plot(axis: Any, history: Sequence[Record], key: str, label: str, factor: fl
 
 
 def keypoint_curves(history: list[Record], baseline: float) -> Any:
-    """A keypoint model's curves, as a matplotlib figure: loss and its parts, error and, with a score, accuracy.
-
-    Args:
-        history: of the epochs, at least one.
-        baseline: validation error of the mean shape, fraction of the box.
+    """A keypoint model's curves over at least one epoch, as a matplotlib figure: loss and its parts, error next to that
+    of the mean shape (`baseline`, fraction of the box) and, with a score, accuracy.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

@@ -33,12 +33,7 @@ class Targets:
 
 
 class DetectorLoss(nn.Module):
-    """A detector with its loss.
-
-    Args:
-        model: what is trained.
-        config: weights of the losses, and the precision.
-    """
+    """A detector with its loss."""
 
     def __init__(self, model: DetectorModel, config: DetectorConfig) -> None:
         super().__init__()
@@ -48,14 +43,8 @@ class DetectorLoss(nn.Module):
     def forward(
         self, frames: Tensor, boxes: Tensor, points: Tensor, real: Tensor, ignore: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Losses and counts of a batch, each summed, as `detector_losses` gives them.
-
-        Args:
-            frames: uint8 (N, S, S, 3).
-            boxes: as the others, of `Targets`.
-            points: of `Targets`.
-            real: of `Targets`.
-            ignore: of `Targets`.
+        """Losses and counts of a batch of frames, uint8 (N, S, S, 3), and their `Targets`, each summed, as
+        `detector_losses` gives them.
         """
         precision: Any = contextlib.nullcontext()
         if self.config.precision != "float32":
@@ -84,13 +73,8 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 @torch.no_grad()
 def assign(score: Tensor, boxes: Tensor, cells: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-    """Assign cells to faces by the cost of their current predictions (SimOTA, Ge et al. 2021).
-
-    Args:
-        score: (N, A), current score of each cell, 0 to 1.
-        boxes: (N, A, 4), current boxes.
-        cells: (A, 3), x, y and stride of the cells.
-        targets: the faces.
+    """Assign cells (A, 3), x, y and stride, to faces by the cost of their current predictions (SimOTA, Ge et al. 2021):
+    scores (N, A), 0 to 1, and boxes (N, A, 4).
 
     Returns:
         Number of the face that a cell is assigned to, int64 (N, A), -1 for none; the IoU of its box with that face's;
@@ -125,12 +109,8 @@ def assign(score: Tensor, boxes: Tensor, cells: Tensor, targets: Targets) -> tup
 
 
 def detector_losses(rows: Tensor, cells: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """The four losses of a batch, each summed.
-
-    Args:
-        rows: (N, A, 16), outputs of the network.
-        cells: (A, 3), x, y and stride.
-        targets: the faces.
+    """The four losses of a batch, each summed, from the network's outputs, (N, A, 16), and the cells, (A, 3): x, y and
+    stride.
 
     Returns:
         Sums of `LOSSES`, (4,); and the counts they are divided by, (2,): cells assigned to a face, and the labelled

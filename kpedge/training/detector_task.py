@@ -31,15 +31,8 @@ SUPPRESSION = 0.45  # IoU above which the lower of two boxes is suppressed; face
 
 
 class DetectorTask:
-    """Training of the face detector on frame sets.
-
-    Args:
-        recipe: "detector".
-        sets: their train splits are trained on; their validation splits choose the best checkpoint and its threshold.
-        config: of the run.
-        world: the device and the processes.
-        init: the weights that training starts from, for the card.
-        notify: takes what is frozen and which layers have a rate of their own.
+    """Training of the face detector on the train splits of frame sets; their validation splits choose the best
+    checkpoint and its threshold. The card names the weights `init` that training starts from.
 
     Raises:
         UsageError: a pattern of `freeze` or `lr_groups` fits no layer.

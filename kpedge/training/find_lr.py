@@ -113,21 +113,12 @@ def find_learning_rate(
     force: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> FoundLearningRate:
-    """Train a throw-away model with a rising learning rate, and see where its loss falls and rises (Smith 2017).
+    """Train a throw-away model with a rising learning rate, and see where its loss falls and rises (Smith 2017). The
+    arguments are those of `kpedge.training.loop.train`.
 
     Network, batches, loss, optimizer and clipping are those of a training. The rate rises by the same factor at every
     step; layers with a rate of their own keep its ratio to the rest. It leaves a chart and a table in the folder, and
     no run.
-
-    Args:
-        recipe: as of `kpedge.training.loop.train`, as the following.
-        data: what would be trained on.
-        out: folder for `find_lr.png` and `find_lr.csv`.
-        config: of the training.
-        init_from: start from the weights of this checkpoint.
-        device: "cpu" or "cuda".
-        force: replace the two files.
-        progress: called with the steps done and their number.
 
     Raises:
         OutputError: one of the files exists and `force` is off, or cannot be written.

@@ -22,18 +22,7 @@ COUNTS = ("points", "samples", "faces", "right faces", "right negatives")
 
 
 class KeypointLoss(nn.Module):
-    """A model with its loss.
-
-    Attributes:
-        model: what is trained.
-        offsets: annotation bias of the other sets; None where there is one set.
-
-    Args:
-        model: what is trained.
-        config: names the losses and their weights.
-        sets: number of sets.
-        scheme: of the keypoints.
-    """
+    """A model with its loss, and the annotation bias of the other sets (`offsets`); None where there is one set."""
 
     def __init__(self, model: KeypointModel, config: TrainConfig, sets: int, scheme: KeypointScheme) -> None:
         super().__init__()
@@ -42,16 +31,8 @@ class KeypointLoss(nn.Module):
         self.offsets = DatasetBias(sets, scheme) if sets > 1 else None
 
     def forward(self, crops: Tensor, keypoints: Tensor, face: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses and counts of a batch, each summed.
-
-        Args:
-            crops: uint8 (N, H, W, C).
-            keypoints: (N, K, 2), fractions of the crop, NaN where not labelled.
-            face: (N,), 1 or 0.
-            source: (N,), number of the set.
-
-        Returns:
-            Sums of `LOSSES`, (3,), and `COUNTS`, (5,).
+        """Sums of `LOSSES`, (3,), and `COUNTS`, (5,), of a batch: crops, uint8 (N, H, W, C); keypoints, (N, K, 2),
+        fractions of the crop, NaN where not labelled; whether there is a face, and the number of the set, (N,).
         """
         precision: Any = contextlib.nullcontext()
         if self.config.precision != "float32":
@@ -90,14 +71,10 @@ class KeypointLoss(nn.Module):
 
 class DatasetBias(nn.Module):
     """Where other sets place their points, relative to the main set: a constant per point and set, learned in training
-    and not part of the model. Two sets never agree on where a nose wing ends; without this the model would learn a mean
-    of both annotations.
+    and not part of the model. Two sets never agree on where a nose wing ends; without this the model would learn a
+    mean of both annotations.
 
     An offset and its mirror image are the same, so mirrored samples need no care.
-
-    Args:
-        sets: number of sets with the main one; at least two.
-        scheme: of the keypoints.
     """
 
     mirror_order: Tensor
@@ -116,12 +93,8 @@ class DatasetBias(nn.Module):
 
     @torch.no_grad()
     def restore(self, bias: Tensor, known: Sequence[str], sets: Sequence[str]) -> None:
-        """Take over what another run with the same main set learned about its sets.
-
-        Args:
-            bias: that run's `values`.
-            known: hashes of that run's sets.
-            sets: hashes of this run's sets.
+        """Take over the `values` that another run with the same main set learned about its sets; sets are `known` by
+        their hashes.
         """
         if known[:1] != sets[:1] or bias.shape[1:] != self.values.shape[1:]:
             return
@@ -131,15 +104,8 @@ class DatasetBias(nn.Module):
 
 
 def keypoint_loss(name: str, output: RawOutput, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The keypoint loss summed over labelled points, and their number.
-
-    Args:
-        name: a key of `POINT_LOSSES`.
-        output: of the network, for N samples.
-        target: (N, K, 2), NaN where a point is not labelled, as all points of a negative are.
-
-    Returns:
-        Sum and number, scalars.
+    """A loss of `POINT_LOSSES`, summed over labelled points, and their number; targets are (N, K, 2), NaN where a point
+    is not labelled, as all points of a negative are.
     """
     known = target.isfinite().all(dim=-1)  # (N, K)
     error = torch.where(known[..., None], output["points"] - target, 0.0)

@@ -36,15 +36,8 @@ PREVIEW_FACES, PREVIEW_SIDE = 16, 168  # faces of a validation preview, and the 
 
 
 class KeypointTask:
-    """Training of a keypoint model on prepared sets.
-
-    Args:
-        recipe: a key of `ARCHITECTURES`.
-        sets: what it is trained on, the main one first; the others may have points of other schemes.
-        config: of the run.
-        world: the device and the processes.
-        init: the weights that training starts from, for the card.
-        notify: takes what is frozen, which layers have a rate of their own, and how points of other schemes convert.
+    """Training of a keypoint model, of a key of `ARCHITECTURES`, on prepared sets, the main one first; the others may
+    have points of other schemes. The card names the weights `init` that training starts from.
 
     Raises:
         UsageError: a pattern of `freeze` or `lr_groups` fits no layer, or the configuration fits no network.
@@ -191,13 +184,7 @@ def batch_tensors(batch: Batch, device: str) -> tuple[Tensor, ...]:
 def new_card(
     recipe: str, sets: Sequence[PreparedSet], config: TrainConfig, init: InitWeights | None = None
 ) -> ModelCard:
-    """The card of a model that is about to be trained.
-
-    Args:
-        recipe: a key of `ARCHITECTURES`.
-        sets: what it is trained on, the main one first.
-        config: of the training.
-        init: the weights that training starts from.
+    """The card of a model that is about to be trained on sets, the main one first, starting from the weights `init`.
 
     Raises:
         DataError: the main set has no face to train on, or a point that is labelled on none.

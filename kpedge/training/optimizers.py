@@ -66,12 +66,8 @@ def phases(config: RunConfig) -> list[Phase]:
 
 
 def new_optimizer(phase: Phase, groups: Groups, config: RunConfig) -> torch.optim.Optimizer:
-    """A fresh optimizer.
-
-    Args:
-        phase: names the optimizer; a rate other than `config.lr` scales those of all groups.
-        groups: as `kpedge.training.weights.parameter_groups` makes them; not changed.
-        config: of the run.
+    """A fresh optimizer of a phase, whose rate scales those of all groups where it is not `config.lr`; groups are not
+    changed.
 
     Raises:
         UsageError: there is no such optimizer, or it does not take these arguments.

@@ -60,15 +60,10 @@ def lasts_longer(config: RunConfig) -> bool:
 
 
 class Schedule:
-    """A run's schedule: one of PyTorch's, with a linear warm-up in front of it.
+    """A run's schedule over so many steps of the optimizer: one of PyTorch's, with a linear warm-up in front of it.
 
     PyTorch's own schedulers, by class name, advance once an epoch, as their documentation has it, and have the rate for
     themselves: no warm-up.
-
-    Args:
-        optimizer: whose groups' rates are set.
-        steps: of the optimizer, in all.
-        config: of the run.
 
     Raises:
         UsageError: there is no such schedule, or it does not take these arguments.

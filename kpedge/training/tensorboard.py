@@ -27,15 +27,8 @@ class Board:
         self._settings = settings
 
     def log(self, record: Record, model: Any, kept: nn.Module, task: Task, result: Any, *, of: int) -> None:
-        """Write an epoch: its figures always, histograms and images now and then, the graph once.
-
-        Args:
-            record: the figures.
-            model: what is trained, with the gradients of the last step.
-            kept: what was validated.
-            task: draws the images.
-            result: the validation; None without one.
-            of: number of epochs.
+        """Write an epoch: its figures always, histograms and images now and then, the graph once. The model has the
+        gradients of the last step; `kept` is what was validated, with this result or none; there are `of` epochs.
         """
         epoch = int(record["epoch"])
         for key, value in record.items():

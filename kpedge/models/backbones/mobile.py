@@ -7,14 +7,8 @@ from kpedge.models.blocks import ConvBlock
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel by itself, narrow (MobileNetV2, Sandler et al. 2018).
-
-    Args:
-        inputs: channels in.
-        outputs: channels out.
-        stride: of the depthwise convolution; the input is added for 1 and equal channels.
-        widen: factor of the channels in between.
-        norm: a name of `kpedge.models.registry.NORMS`.
+    """Widen the channels by a factor, filter each by itself, narrow (MobileNetV2, Sandler et al. 2018); the input is
+    added for a stride of 1 and equal channels.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, *, widen: int = 3, norm: str = "batch") -> None:

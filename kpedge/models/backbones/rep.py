@@ -9,13 +9,8 @@ from kpedge.models.backbones.plain import Plain
 
 
 class RepBlock(nn.Module):
-    """A 3x3 convolution that trains as three branches, 3x3, 1x1 and identity, each with batch normalisation, and runs
-    as one convolution (RepVGG, Ding et al. 2021).
-
-    Args:
-        inputs: channels in.
-        outputs: channels out.
-        stride: of the convolution; the identity branch exists only for 1 and equal channels.
+    """A 3x3 convolution that trains as three branches, 3x3, 1x1 and, for a stride of 1 and equal channels, identity,
+    each with batch normalisation, and runs as one convolution (RepVGG, Ding et al. 2021).
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:

@@ -13,12 +13,8 @@ SIDE = 112
 
 
 class Torchvision(Backbone):
-    """A classification network of torchvision, untrained, without its classifier: the last layer's maps of each of the
-    strides 4, 8, 16 and 32. Parameters keep torchvision's names, below `body`.
-
-    Args:
-        build: the function of `torchvision.models`.
-        inputs: channels of the image.
+    """A classification network that a function of `torchvision.models` builds, untrained, without its classifier: the
+    last layer's maps of each of the strides 4, 8, 16 and 32. Parameters keep torchvision's names, below `body`.
 
     Raises:
         UsageError: the network cannot be traced, or has no maps of these strides.

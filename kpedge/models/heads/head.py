@@ -53,14 +53,9 @@ def cell_centres(cells: Tensor) -> Tensor:
 
 
 def target_distributions(points: Tensor, logits: Tensor) -> Tensor:
-    """Gaussians of `SIGMA` cells around points, each summing to 1: what SimCC and heatmap logits are trained towards.
-
-    Args:
-        points: (N, K, 2), fractions of the crop; one outside it counts as on its edge, the nearest that a head can say.
-        logits: (N, K, 2, bins) of SimCC, or (N, K, H, W) of a heatmap.
-
-    Returns:
-        Of the shape of the logits.
+    """Gaussians of `SIGMA` cells around points, each summing to 1, in the shape of logits: what those of SimCC (N, K,
+    2, bins) and heatmaps (N, K, H, W) are trained towards. A point, in fractions of the crop, outside it counts as
+    on its edge, the nearest that a head can say.
     """
 
     def along(cells: int, position: Tensor) -> Tensor:

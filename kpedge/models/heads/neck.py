@@ -11,14 +11,9 @@ REDUCED = 32  # channels that are kept
 
 
 class Neck(nn.Module):
-    """The maps as one vector: a 1x1 convolution to few channels keeps the linear layer behind it small, and keeps
-    where things are, which pooling would throw away.
-
-    Args:
-        maps: the backbone's; merged maps are all used, averaged down to the coarsest, of others the last alone.
-        features: length of the vector.
-        dropout: probability of dropping one of its numbers in training.
-        norm: a name of `kpedge.models.registry.NORMS`.
+    """The maps as one vector: a 1x1 convolution to few channels keeps the linear layer behind it small, and keeps where
+    things are, which pooling would throw away. Merged maps are all used, averaged down to the coarsest, of others
+    the last alone.
     """
 
     def __init__(self, maps: MapShapes, features: int, *, dropout: float = 0.0, norm: str = "batch") -> None:
