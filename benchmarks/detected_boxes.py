@@ -28,7 +28,7 @@ from kpedge.data.formats import read_format
 from kpedge.data.labels import TEST_LIST, read_photo_list
 from kpedge.runtime.detector import FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
-from kpedge.runtime.pipeline import SMALL_ROLL
+from kpedge.runtime.looks import SMALL_ROLL
 from kpedge.runtime.sessions import OnnxModel
 
 SMALLEST = 32.0

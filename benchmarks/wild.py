@@ -41,8 +41,9 @@ from kpedge.evaluation.detection_metrics import FrameDetections, average_precisi
 from kpedge.export.load import open_model
 from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.keypoints import KeypointPredictor
+from kpedge.runtime.looks import relative_error
 from kpedge.runtime.models import VERIFIED
-from kpedge.runtime.pipeline import FacePipeline, relative_error
+from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.pose import head_poses
 
 POINT_SETS = ("youtube68", "helen_afw68", "utk_pseudo21", "mask_ilc-points")

@@ -21,7 +21,8 @@ from kpedge.core.model_zoo import resolve_model
 from kpedge.data.formats.label import read_labels
 from kpedge.runtime.detector import FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
-from kpedge.runtime.pipeline import FacePipeline, relative_error
+from kpedge.runtime.looks import relative_error
+from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.sessions import OnnxModel
 
 (ROW,) = read_labels(SAMPLE, FACES21).rows

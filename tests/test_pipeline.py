@@ -17,7 +17,8 @@ from kpedge.core.model_zoo import resolve_model
 from kpedge.data.formats.label import read_labels
 from kpedge.runtime.detector import TILE, FaceDetector, detector_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
-from kpedge.runtime.pipeline import BATCH, SMALL_ROLL, FacePipeline
+from kpedge.runtime.looks import BATCH, SMALL_ROLL, faces_in_boxes
+from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.sessions import OnnxModel
 
 (ROW,) = read_labels(SAMPLE, FACES21).rows
@@ -113,6 +114,38 @@ def pipeline_for(points):
     predictor = Watched(points)
     finder = Finder([box_of_points(points)], [points[FIVE]])
     return FacePipeline(predictor, FaceDetector(finder, side=320)), predictor
+
+
+@pytest.mark.parametrize("degrees", [0, 40, 100, 180])
+@pytest.mark.parametrize(("scale", "up"), [(1.0, 0.0), (1.4, 0.1), (0.75, 0.0)])
+def test_a_given_box_may_be_of_another_convention_and_its_face_rotated(pipeline, photo, degrees, scale, up):
+    way = turn(degrees, ROW.keypoints.mean(axis=0))
+    turned = cv2.warpAffine(photo, way, photo.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    points = transform_points(way, ROW.keypoints)
+    box = box_of_points(points)
+    middle, half = (box[:2] + box[2:]) / 2 - (0, up * SIDE), scale * (box[2] - box[0]) / 2
+    given = np.concatenate([middle - half, middle + half])
+    (face,) = pipeline.in_boxes(turned, [given])
+    assert face.box == pytest.approx(given)
+    assert np.linalg.norm(face.keypoints - points, axis=1).mean() < 0.05 * SIDE
+
+
+def test_a_given_box_without_a_face_has_no_points_unless_every_box_is_taken(pipeline, photo):
+    box, model = [2.0, 2.0, 42.0, 42.0], pipeline.predictor.model
+    ((empty,), (kept,)) = (
+        faces_in_boxes(KeypointPredictor(model, threshold=threshold), photo, [box]) for threshold in (None, 0.0)
+    )
+    assert len(empty.keypoints) == 0
+    assert empty.score < 0.5
+    assert len(kept.keypoints) == len(FACES21)
+
+
+def test_a_given_box_stays_with_its_face_next_to_another(pipeline, photo):
+    left, right = (ROW.keypoints + np.array([x, 0]) for x in (0, photo.shape[1]))
+    both = np.concatenate([photo, photo], axis=1)
+    faces = pipeline.in_boxes(both, [box_of_points(right), box_of_points(left)])
+    for face, points in zip(faces, (right, left), strict=True):
+        assert np.linalg.norm(face.keypoints - points, axis=1).mean() < 0.05 * SIDE
 
 
 @pytest.mark.parametrize("degrees", [-170, -90, -45, -11, 11, 30, 60, 90, 135])

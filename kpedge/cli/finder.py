@@ -54,6 +54,7 @@ class Finder:
         from kpedge.export.load import open_model
         from kpedge.runtime.detector import detector_model
         from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
+        from kpedge.runtime.looks import faces_in_boxes
         from kpedge.runtime.pipeline import FacePipeline
 
         model = keypoint_model(open_model(resolve_model(self.model), **self.settings))
@@ -72,6 +73,6 @@ class Finder:
             own = given or resolved.get(real_path(Path(photo)))
             if not own:
                 raise ImageError(f"{photo}: {self.boxes} has no box for this photo")
-            return predictor(image, own)
+            return faces_in_boxes(predictor, image, own)
 
         return scheme, find, list(map(str, by_photo))

@@ -160,8 +160,8 @@ def predict(
     """Find faces and their keypoints in photos and videos: a line of JSON per image, and an annotated copy.
 
     Without --box or --boxes faces are detected first. A detected box that turns out not to be a face is dropped; a
-    given one is listed without points. Given boxes are squares around the face, from the brows to the chin. ONNX
-    models need neither PyTorch nor a GPU.
+    given one is listed without points. Given boxes may be those of any detector: crops are corrected by the points that
+    are found in them. ONNX models need neither PyTorch nor a GPU.
     """
     from kpedge.core.errors import UsageError
 

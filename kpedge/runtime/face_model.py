@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from numpy.typing import ArrayLike
+
+from kpedge.core.errors import UsageError
 from kpedge.core.faces import Face, ImageFaces
 from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.core.scheme import KeypointScheme
@@ -43,25 +46,32 @@ class FaceModel:
     @overload
     def __call__(self, image: list[Any] | tuple[Any, ...], *, colour: str = "bgr") -> list[ImageFaces]: ...
     @overload
-    def __call__(self, image: Any, *, colour: str = "bgr") -> ImageFaces: ...
-    def __call__(self, image: Any, *, colour: str = "bgr") -> ImageFaces | list[ImageFaces]:
+    def __call__(self, image: Any, *, colour: str = "bgr", boxes: Sequence[ArrayLike] | None = None) -> ImageFaces: ...
+    def __call__(
+        self, image: Any, *, colour: str = "bgr", boxes: Sequence[ArrayLike] | None = None
+    ) -> ImageFaces | list[ImageFaces]:
         """The faces of an image, or of each of a list of images.
 
         Args:
             image: a path, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4) of uint8, or a list of these.
             colour: order of an array's channels: "bgr", as OpenCV reads images, or "rgb".
+            boxes: boxes of one image's faces, each x1 y1 x2 y2 in its pixels, as any detector gives them; None to
+                detect faces. Each gives a face in their order, without keypoints if it shows none.
 
         Raises:
+            DataError: a box is not one, or lies outside the image.
             ImageError: a file cannot be read.
             UsageError: something that is no image; the message says how to convert it.
         """
-        if isinstance(image, list | tuple):
-            return [self._find(one, colour) for one in image]
-        return self._find(image, colour)
+        if not isinstance(image, list | tuple):
+            return self._find(image, colour, boxes)
+        if boxes is not None:
+            raise UsageError("boxes are those of one image, but a list of images is given", "pass one image at a time")
+        return [self._find(one, colour) for one in image]
 
-    def _find(self, given: Any, colour: str) -> ImageFaces:
+    def _find(self, given: Any, colour: str, boxes: Sequence[ArrayLike] | None = None) -> ImageFaces:
         image = to_image(given, colour)
-        faces: Sequence[Face] = self.pipeline(image)
+        faces: Sequence[Face] = self.pipeline(image) if boxes is None else self.pipeline.in_boxes(image, boxes)
         size = (image.shape[1], image.shape[0])
         if self.pose:
             faces = add_poses(faces, self.scheme, size, focal=self.focal)

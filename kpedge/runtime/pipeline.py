@@ -1,29 +1,21 @@
 """From an image to the keypoints of all its faces: detect, rotate upright, find keypoints, reject what is no face."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from kpedge.core.boxes import rotated_box
 from kpedge.core.faces import Detection, Face
-from kpedge.core.geometry import MIN_SIDE, Box, Image, box_overlaps_image
+from kpedge.core.geometry import Image
 from kpedge.core.joint_score import JOINT_THRESHOLD, LOWEST
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector, FrameModel
 from kpedge.runtime.keypoints import SCALES, CropModel, KeypointPredictor, scaled_boxes
+from kpedge.runtime.looks import faces_in_boxes, look, relative_error
 from kpedge.runtime.models import joint_score, open_finders
-
-BATCH = 64
-"""Most crops that one run of the keypoint model is given."""
-SMALL_ROLL = math.radians(10)
-"""Faces that are turned by less are left as they are: the keypoint model is trained on them, and the five points of a
-small face give its roll less exactly than that.
-"""
-
 
 DOUBTFUL = 0.065
 """Mean expected error of a face's points, in their mean distance from their mean, above which it may be upside down."""
@@ -96,6 +88,10 @@ class FacePipeline:
             faces += [self._decide(*pair, longer, rotated=True) for pair in self.candidates(image, rotated=True)]
         return tuple(face for face in faces if self.keep_rejected or len(face.keypoints))
 
+    def in_boxes(self, image: Image, boxes: Sequence[ArrayLike]) -> tuple[Face, ...]:
+        """Faces in boxes that are given instead of detected: see `faces_in_boxes`."""
+        return faces_in_boxes(KeypointPredictor(self.predictor.model, threshold=self._threshold), image, boxes)
+
     def candidates(self, image: Image, *, rotated: bool = False) -> list[tuple[Detection, Face]]:
         """Everything that may be a face: what the detector found, and what the keypoint model makes of it.
 
@@ -108,7 +104,7 @@ class FacePipeline:
         rolls = np.array([float(scheme.roll(one.points)) for one in found])
         boxes = self._boxes.from_detector(np.array([one.box for one in found]).reshape(-1, 4), rolls)
         if self._first is None:
-            faces = self._look(image, enumerate(zip(boxes, rolls.tolist(), strict=True)), self.predictor)
+            faces = look(image, enumerate(zip(boxes, rolls.tolist(), strict=True)), self.predictor)
         else:
             faces = self._guess(image, boxes, rolls, self._first)
         faces = self._refine(image, faces)
@@ -119,7 +115,7 @@ class FacePipeline:
         }
         if doubtful:
             flipped = [(place, (box, roll + math.pi)) for place, (box, roll) in doubtful.items()]
-            other = self._refine(image, self._look(image, flipped, self.predictor))
+            other = self._refine(image, look(image, flipped, self.predictor))
             for place, face in other.items():
                 if len(face.keypoints) and relative_error(face) < CLEARER * relative_error(faces[place]):
                     faces[place] = face
@@ -132,7 +128,7 @@ class FacePipeline:
             if again:
                 boxes, turns = self._boxes(np.array([faces[place].keypoints for place in again]))
                 nearer = zip(again, zip(boxes, turns, strict=True), strict=True)
-                faces = faces | self._look(image, nearer, self.predictor)
+                faces = faces | look(image, nearer, self.predictor)
         return faces
 
     def _decide(self, detection: Detection, face: Face, longer: int, *, rotated: bool = False) -> Face:
@@ -152,33 +148,8 @@ class FacePipeline:
         """The answers for the best of several sizes of each box, by number."""
         several = zip(scaled_boxes(boxes).reshape(-1, 4), np.repeat(rolls, len(SCALES)).tolist(), strict=True)
         best: dict[int, Face] = {}
-        for number, face in self._look(image, enumerate(several), predictor).items():
+        for number, face in look(image, enumerate(several), predictor).items():
             place = number // len(SCALES)
             if place not in best or (face.score or 0) > (best[place].score or 0):
                 best[place] = face
         return best
-
-    def _look(
-        self, image: Image, boxes: Iterable[tuple[int, tuple[Box, float]]], predictor: KeypointPredictor
-    ) -> dict[int, Face]:
-        """Answers for numbered boxes and rolls; without those whose crop would lie outside the image, or is none."""
-        height, width = image.shape[:2]
-        shown: list[tuple[int, Box, float]] = []
-        for number, (box, roll) in boxes:
-            roll = roll if abs(roll) > SMALL_ROLL else 0.0
-            if box[2] - box[0] >= MIN_SIDE and box_overlaps_image(rotated_box(box, roll), width, height):
-                shown.append((number, box, roll))
-        faces: dict[int, Face] = {}
-        for start in range(0, len(shown), BATCH):
-            part: Sequence[tuple[int, Box, float]] = shown[start : start + BATCH]
-            answers = predictor(image, [box for _, box, _ in part], rolls=[roll for _, _, roll in part])
-            faces |= {number: face for (number, _, _), face in zip(part, answers, strict=True)}
-        return faces
-
-
-def relative_error(face: Face) -> float:
-    """Mean expected error of a face's points, in their mean distance from their mean; 0 where it is not known."""
-    if face.expected_errors is None or not len(face.keypoints):
-        return 0.0
-    distances = np.linalg.norm(face.keypoints - face.keypoints.mean(axis=0), axis=1)
-    return float(face.expected_errors.mean() / max(distances.mean(), 1e-6))
