@@ -23,7 +23,6 @@ from kpedge.core.model_zoo import resolve_model, sample_photo, site_folder
 from kpedge.export import web
 from kpedge.export.verification import verify
 from kpedge.runtime.face_model import load
-from kpedge.runtime.sessions import has_precision
 
 JS = web_cases.FOLDER
 NPM = shutil.which("npm")
@@ -86,7 +85,7 @@ def test_released_models_get_float16_weights_and_files_stay_as_they_are(tmp_path
     web.export_site(tmp_path / "site", str(mine))
     assert (models / "keypoints.onnx").read_bytes() == mine.read_bytes()
     (check,) = verify([models / "detector.onnx"])
-    assert has_precision(check.path, "float16")
+    assert check.kind == "onnx-fp16"
     monkeypatch.setattr(web, "installed", lambda module: False)
     web.export_site(tmp_path / "site", force=True)
     assert (models / "detector.onnx").read_bytes() == resolve_model("detector").read_bytes()

@@ -261,7 +261,7 @@ def _accuracy_line(figures: dict[str, Any]) -> str:
     if "frames" in figures:
         return (
             f"average precision {figures['average_precision']:.3f} on {figures['frames']} frames, in float32 "
-            f"{figures['average_precision_float32']:.3f}"
+            f"{figures['average_precision_float32']:.3f}; the difference is exact to {figures['standard_error']:.3f}"
         )
     return (
         f"mean error {figures['nme_box']:.3%} of the box on {figures['faces']} faces, in float32 "

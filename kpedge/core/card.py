@@ -35,7 +35,7 @@ SCORES_NAME = "scores"
 POINTS_NAME = "points"
 Outputs = Mapping[str, NDArray[np.float32]]
 """Name of each output of a model -> its values, in the card's order."""
-FLOAT32 = "float32"
+FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
 FRAME_PIXELS = "pixels of the frame"
 FRAME_EXTENT = 100.0
 """Pixels that count as the whole when two files of a detector are compared."""

@@ -3,7 +3,7 @@
 Without data of the user's they are synthetic, so an export needs nothing but the model.
 """
 
-from collections.abc import Sequence
+import functools
 from pathlib import Path
 from typing import cast
 
@@ -29,7 +29,9 @@ from kpedge.export.test_inputs import random_crops
 from kpedge.synthetic import SyntheticPhoto, render_photo
 
 CALIBRATION_FACES, CALIBRATION_FRAMES, NOISE = 96, 24, 8
-CHECKED_FACES, CHECKED_FRAMES = 200, 40  # synthetic samples that an accuracy is measured on
+# Synthetic samples that an accuracy is measured on. On 40 frames the average precision of an int8 detector was 0.023 below
+# float32's, give or take 0.024; on 200 it was 0.006, give or take 0.005.
+CHECKED_FACES, CHECKED_FRAMES = 200, 200
 CALIBRATION_SEED, CHECK_SEED = 1001, 1002
 
 
@@ -51,14 +53,10 @@ def calibration_inputs(card: Card, data: Path | None = None) -> NDArray[np.uint8
     return np.concatenate([synthetic_faces(model, CALIBRATION_FACES, CALIBRATION_SEED)[0], noise])
 
 
-def samples_to_check(
-    card: Card, labelled: TestFaces | Sequence[LabelledFrame] | None = None
-) -> TestFaces | Sequence[LabelledFrame]:
-    """What an accuracy is measured on: the labelled samples given, or synthetic faces with those points of the model's
-    scheme that follow from theirs; for a detector frames.
+def samples_to_check(card: Card) -> TestFaces | list[LabelledFrame]:
+    """What an accuracy is measured on without labelled samples: synthetic faces with those points of the model's scheme
+    that follow from theirs; for a detector frames.
     """
-    if labelled is not None:
-        return labelled
     if not isinstance(card, ModelCard):
         return [
             LabelledFrame(
@@ -92,6 +90,7 @@ def synthetic_faces(card: ModelCard, count: int, seed: int) -> tuple[NDArray[np.
     return np.array(crops[:count]), truth
 
 
+@functools.lru_cache(maxsize=2)
 def synthetic_frames(count: int, seed: int) -> list[SyntheticPhoto]:
     """Whole frames with synthetic faces."""
     return [render_photo(seed, number, frame=True) for number in range(count)]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.card import Card
+from kpedge.core.card import EXTRA_FILE, FLOAT16, FLOAT32, INT8, Card
 from kpedge.core.extras import extras_for, importable, installed, pip_line
 from kpedge.export.test_inputs import BATCH_SIZES, MOST_TOLERANCE
-from kpedge.runtime.sessions import Model
+from kpedge.runtime.registry import ONNXRUNTIME
 
 if TYPE_CHECKING:
     from kpedge.models.build import KpedgeModel
@@ -21,31 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyLimits:
-    """How much accuracy a file of reduced precision may lose on labelled faces.
+    """How much accuracy a file of reduced precision may lose on labelled faces or frames."""
 
-    Attributes:
-        error: relative growth of the mean error; no face may newly be over 10 % of its box, and face decisions may
-            change on one sample in a thousand at most.
-        average_precision: of a detector, how much it may fall.
-    """
+    error: float  # relative growth of the mean error
+    average_precision: float = 0.005  # of a detector, how much it may fall
 
-    error: float
-    average_precision: float = 0.005
+
+LIMITS = {FLOAT16: AccuracyLimits(error=0.005), INT8: AccuracyLimits(error=0.02)}  # what a file may lose
+INT8_TOLERANCE = 0.01  # processors round, and saturate, sums of 8-bit products differently
 
 
 @dataclass(frozen=True)
 class ExportSource:
-    """What files are written from.
+    """What files are written from."""
 
-    Attributes:
-        model: folded, in evaluation mode.
-        card: goes into every file.
-        calibration: returns inputs like those in use, uint8 (N, H, W, C), for formats that need them.
-    """
-
-    model: KpedgeModel
-    card: Card
-    calibration: Callable[[], NDArray[np.uint8]]
+    model: KpedgeModel  # folded, in evaluation mode
+    card: Card  # goes into every file
+    calibration: Callable[[], NDArray[np.uint8]]  # inputs like those in use, uint8 (N, H, W, C)
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
@@ -57,40 +49,34 @@ class ExportSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportFormat:
-    """A file format of models: how it is written, opened and checked.
+    """A file format of models: how it is written, recognised and checked."""
 
-    Attributes:
-        name: as `--format` takes it.
-        suffix: ending of its file, or of its folder.
-        purpose: for which devices and programs, for people.
-        modules: that writing it needs.
-        write: writes a model to a path, a new file or folder.
-        load: opens it: path, CPU threads.
-        matches: whether the beginning of a file, or the whole path, is of this format.
-        precision: of the weights; anything but float32 is stated in the card.
-        recorded_tolerance: largest difference, as a fraction of an output's extent, from the answers that the file
-            carries: PyTorch's for float32, its own for reduced precision.
-        limits: accuracy that a file of reduced precision may lose; None where PyTorch's values must be met.
-        fixed_input: whether inputs have one size; a detector's frames otherwise have any.
-        runs_here: whether this machine can run its files; otherwise they are written without a check.
-        build_line: the command that makes of a file on the device what runs there, where that is needed.
-        install_mb: what the modules take in addition to the extra `export`, megabytes.
-    """
+    name: str  # as `--format` takes it
+    suffix: str  # ending of its file, or of its folder
+    purpose: str  # for which devices and programs, for people
+    modules: tuple[str, ...]  # that writing it needs
+    write: Callable[[ExportSource, Path], None]  # to a path, a new file or folder
+    signature: Callable[
+        [Path, bytes], bool
+    ]  # whether a path, with the beginning of its file, is of it in any precision
+    backend: str = ONNXRUNTIME  # what runs it, a key of `kpedge.runtime.registry.BACKENDS`
+    precision: str = FLOAT32  # of the weights; anything but float32 is stated in the card
+    fixed_input: bool = False  # whether inputs have one size; a detector's frames otherwise have any
+    runs_here: Callable[[], bool] = lambda: True  # otherwise its files are written without a check
+    build_line: Callable[[Path], str] | None = None  # the command that makes of a file on the device what runs there
+    install_mb: int = 0  # what the modules take in addition to the extra `export`, megabytes
 
-    name: str
-    suffix: str
-    purpose: str
-    modules: tuple[str, ...]
-    write: Callable[[ExportSource, Path], None]
-    load: Callable[[Path, int], Model]
-    matches: Callable[[Path, bytes], bool]
-    precision: str = "float32"
-    recorded_tolerance: float = MOST_TOLERANCE
-    limits: AccuracyLimits | None = None
-    fixed_input: bool = False
-    runs_here: Callable[[], bool] = lambda: True
-    build_line: Callable[[Path], str] | None = None
-    install_mb: int = 0
+    @property
+    def limits(self) -> AccuracyLimits | None:
+        """Accuracy that a file of reduced precision may lose; None where PyTorch's values must be met."""
+        return LIMITS.get(self.precision)
+
+    @property
+    def recorded_tolerance(self) -> float:
+        """Largest difference, as a fraction of an output's extent, from the answers that a file carries: PyTorch's for
+        float32, its own for reduced precision.
+        """
+        return INT8_TOLERANCE if self.precision == INT8 else MOST_TOLERANCE
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
@@ -108,6 +94,13 @@ class ExportFormat:
         if self.missing():
             return f"missing: {self.install_line}"
         return "ready" if self.runs_here() else "written, not run here"
+
+    def matches(self, path: Path, start: bytes) -> bool:
+        """Whether a path, with the beginning of its file, is of this format and its card states this precision."""
+        if not self.signature(path, start):
+            return False
+        stated = f'"precision":"{self.precision}"'.encode()
+        return self.precision == FLOAT32 or stated in (path / EXTRA_FILE if path.is_dir() else path).read_bytes()
 
     def missing(self) -> list[str]:
         """Modules that are not installed here."""

@@ -19,15 +19,13 @@ from kpedge.core.files import atomic_folder, refuse_existing, write_bytes, write
 from kpedge.core.leftovers import temporary_folder
 from kpedge.core.machine import versions
 from kpedge.core.model_zoo import resolve_weights
-from kpedge.evaluation.detection_report import LabelledFrame
-from kpedge.evaluation.evaluate import TestFaces
-from kpedge.export.accuracy import check_accuracy
+from kpedge.export.accuracy import Samples, check_accuracy, run_samples
 from kpedge.export.calibration import calibration_inputs, fit_frame, samples_to_check
 from kpedge.export.card_file import CardFile, measure_latency, other_files
 from kpedge.export.export_format import ExportFormat, ExportSource
 from kpedge.export.fixed_input import EDGE
 from kpedge.export.formats.onnx import ReferenceModel
-from kpedge.export.load import ONNX
+from kpedge.export.load import ONNX, open_model
 from kpedge.export.parity import ParityRow, Runner, check_parity
 from kpedge.export.registry import FORMATS
 from kpedge.export.test_inputs import (
@@ -81,7 +79,7 @@ def export_model(
     *,
     name: str = "",
     real: NDArray[np.uint8] | None = None,
-    labelled: TestFaces | Sequence[LabelledFrame] | None = None,
+    labelled: Samples | None = None,
     calibration: Path | None = None,
     frame: tuple[int, int] = (EDGE, EDGE),
     accuracy: Mapping[str, Any] | None = None,
@@ -212,7 +210,7 @@ class _Checker:
         inputs: dict[str, NDArray[np.uint8]],
         tolerance: float,
         source: ExportSource,
-        labelled: TestFaces | Sequence[LabelledFrame] | None,
+        labelled: Samples | None,
     ) -> None:
         self.eager, self.inputs, self.tolerance, self.source, self.labelled = eager, inputs, tolerance, source, labelled
         self.rows: list[ParityRow] = []
@@ -226,18 +224,22 @@ class _Checker:
         target.write(source, draft)
         if not target.runs_here():
             return
-        model = target.load(draft, 1)
+        model = open_model(draft)
         if target.limits is None:
             self._compare(target.name, model, self.inputs, target.batch_sizes)
             if target.name == ONNX:
                 few = {kind: crops[: max(REFERENCE_BATCHES)] for kind, crops in self.inputs.items()}
                 self._compare("onnx reference", ReferenceModel(draft.read_bytes()), few, REFERENCE_BATCHES)
             return
-        samples = source.cached("samples", lambda: samples_to_check(source.card, self.labelled))
-        self.accuracy[target.name] = check_accuracy(target.name, model, self.eager, samples, target.limits)
+        samples, exact = source.cached("samples", self._samples)
+        self.accuracy[target.name] = check_accuracy(target.name, run_samples(model, samples), exact, target.limits)
         answers = record_self_test(source.card, model(self_test_inputs(source.card)), target.recorded_tolerance)
         _remove(draft)
         target.write(replace(source, card=replace(source.card, precision=target.precision, self_test=answers)), draft)
+
+    def _samples(self) -> tuple[Samples, Any]:
+        samples = samples_to_check(self.source.card) if self.labelled is None else self.labelled
+        return samples, run_samples(self.eager, samples)
 
     def _compare(
         self, name: str, model: Runner, inputs: Mapping[str, NDArray[np.uint8]], batch_sizes: tuple[int, ...]

@@ -62,12 +62,16 @@ class StepwiseNormalisation(nn.Module):
         return centred / (_mean(centred.square()).sqrt() + 1.0)
 
 
-def with_stepwise_means(model: KpedgeModel) -> KpedgeModel:
-    """A copy of a model that normalises crops by `StepwiseNormalisation`; the model itself where it does otherwise."""
-    if isinstance(model, DetectorModel) or not isinstance(model.normalise, PerCropNormalisation):
-        return model
+def for_xnnpack(model: KpedgeModel) -> KpedgeModel:
+    """A copy of a model that normalises crops by `StepwiseNormalisation`, and whose PReLUs with a single slope are the
+    LeakyReLUs that they are: ExecuTorch 1.5 fails on those PReLUs that follow a convolution.
+    """
     twin = copy.deepcopy(model)
-    twin.normalise = StepwiseNormalisation()
+    for name, layer in list(twin.named_modules()):
+        if isinstance(layer, PerCropNormalisation):
+            twin.set_submodule(name, StepwiseNormalisation())
+        elif isinstance(layer, nn.PReLU) and layer.num_parameters == 1:
+            twin.set_submodule(name, nn.LeakyReLU(layer.weight.item()))
     return twin
 
 

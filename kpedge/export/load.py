@@ -10,7 +10,7 @@ from kpedge.export.registry import FORMATS
 from kpedge.export.torch_model import TorchModel
 from kpedge.runtime.models import open_runtime_model
 from kpedge.runtime.registry import AUTO, PYTORCH_SUFFIXES
-from kpedge.runtime.sessions import Model, OnnxModel, providers_named
+from kpedge.runtime.sessions import Model
 
 CHECKPOINT, TORCHSCRIPT, ONNX = "checkpoint", "torchscript", "onnx"
 
@@ -46,24 +46,28 @@ def open_model(path: str | Path, *, threads: int = 1, provider: str = "cpu", bac
     Args:
         path: the file, the folder of a format that has several, a run folder, or a released model's name.
         threads: CPU threads.
-        provider: what onnxruntime computes with; the other formats run on the CPU.
+        provider: what onnxruntime computes with.
         backend: a key of `kpedge.runtime.registry.BACKENDS`; by the file when `AUTO`.
 
     Raises:
         ModelError: there is no such model.
         CorruptModelError: it is broken, or not from kpedge.
         MissingExtraError: the format needs a module that is not installed.
+        UsageError: what runs the format knows no such provider.
     """
     path = resolve_model(path)
     kind = format_of(path)
-    if backend != AUTO:
-        return open_runtime_model(path, threads=threads, provider=provider, backend=backend)
-    if kind == CHECKPOINT:
+    if backend == AUTO and kind in (CHECKPOINT, TORCHSCRIPT):
         importable("torch", "train").set_num_threads(threads)
-        return open_eager(path)
-    if kind.startswith((ONNX, "ort")):
-        return OnnxModel(path, threads=threads, providers=providers_named(provider))
-    return FORMATS[kind].load(path, threads)
+        return open_eager(path) if kind == CHECKPOINT else _open_torchscript(path)
+    chosen = FORMATS[kind].backend if backend == AUTO else backend
+    return open_runtime_model(path, threads=threads, provider=provider, backend=chosen)
+
+
+def _open_torchscript(path: Path) -> TorchModel:
+    from kpedge.export.formats.torchscript import load_torchscript
+
+    return TorchModel(*load_torchscript(path))
 
 
 def open_eager(path: Path) -> TorchModel:
@@ -79,10 +83,8 @@ def open_eager(path: Path) -> TorchModel:
 
     kind = format_of(path)
     if kind == TORCHSCRIPT:
-        from kpedge.export.formats.torchscript import load_torchscript
-
-        module, card = load_torchscript(path)
-        return TorchModel(model_from_state(card, dict(module.state_dict()), str(path)), card)
+        traced = _open_torchscript(path)
+        return TorchModel(model_from_state(traced.card, dict(traced.module.state_dict()), str(path)), traced.card)
     if kind != CHECKPOINT:
         raise ModelError(f"{path}: {kind} files hold no weights for PyTorch", "give its checkpoint")
     checkpoint = load_checkpoint(path)

@@ -20,7 +20,7 @@ from kpedge.core.files import atomic_folder, record_output, refuse_existing
 from kpedge.core.leftovers import temporary_folder
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL, resolve_model, site_folder
 from kpedge.export.formats.onnx import set_card
-from kpedge.export.formats.onnx_fp16 import FORMAT, PRECISION, halve_weights
+from kpedge.export.formats.onnx_fp16 import FORMAT, halve_weights
 from kpedge.export.parity import compare
 from kpedge.export.test_inputs import record_self_test, self_test_inputs
 from kpedge.runtime.sessions import OnnxModel
@@ -94,7 +94,7 @@ def write_half_weights(path: Path, target: Path) -> None:
     """
     full, proto = OnnxModel(path), importable("onnx", "export").load(path)
     halve_weights(proto)
-    card = replace(full.card, precision=PRECISION)
+    card = replace(full.card, precision=FORMAT.precision)
     target.write_bytes(set_card(proto, card))
     inputs = self_test_inputs(card)
     expected, answers = full(inputs), OnnxModel(target)(inputs)

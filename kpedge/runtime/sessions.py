@@ -134,11 +134,6 @@ def _size_fits(size: int | None, stated: int | None) -> bool:
     return stated is None or size == stated
 
 
-def has_precision(path: Path, precision: str) -> bool:
-    """Whether the card inside a model file states this precision of the weights."""
-    return f'"precision":"{precision}"'.encode() in path.read_bytes()
-
-
 class Model(Protocol):
     """A model in any format: a card, and a call that takes crops or frames."""
 

@@ -9,7 +9,6 @@ from kpedge.core.extras import importable
 from kpedge.core.model_zoo import CORE_ML_FILE
 from kpedge.export.converting import converting
 from kpedge.export.export_format import ExportFormat, ExportSource
-from kpedge.runtime.backends.coreml import CoreMlModel
 
 
 def write(source: ExportSource, path: Path) -> None:
@@ -35,19 +34,14 @@ def write(source: ExportSource, path: Path) -> None:
         package.save(str(path))
 
 
-def load(path: Path, threads: int) -> CoreMlModel:
-    """Open a package that `write` wrote."""
-    return CoreMlModel(path, threads=threads)
-
-
 FORMAT = ExportFormat(
     name="coreml",
     suffix=".mlpackage",
     purpose="iOS and macOS",
     modules=("torch", "coremltools"),
     write=write,
-    load=load,
-    matches=lambda path, _start: (path / CORE_ML_FILE).is_file(),
+    signature=lambda path, _start: (path / CORE_ML_FILE).is_file(),
+    backend="coreml",
     fixed_input=True,
     runs_here=lambda: platform.system() == "Darwin",
     install_mb=60,

@@ -2,22 +2,19 @@
 NPUs start from.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kpedge.core.card import FLOAT32
+from kpedge.core.card import FLOAT16, FLOAT32, INT8
 from kpedge.core.extras import importable
 from kpedge.core.files import write_bytes
 from kpedge.core.leftovers import temporary_folder
 from kpedge.export.converting import converting
-from kpedge.export.export_format import AccuracyLimits, ExportFormat, ExportSource
-from kpedge.export.formats.onnx_int8 import PRECISION as INT8
+from kpedge.export.export_format import ExportFormat, ExportSource
 from kpedge.runtime.backends.card_of import with_card
-from kpedge.runtime.backends.litert import LitertModel
-from kpedge.runtime.sessions import has_precision
 
-FLOAT16 = "float16"
 INTEGER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "PAD")
 NETWORK = ".*_network/.*"
 """Scope of the layers between normalisation and decoding."""
@@ -94,45 +91,31 @@ def _reduce(source: ExportSource, content: bytes, precision: str) -> bytes:
         return bytes(tool.quantize(ranges).quantized_model)
 
 
-def load(path: Path, threads: int) -> LitertModel:
-    """Open a file that `_write` wrote."""
-    return LitertModel(path, threads=threads)
-
-
-def _matches(path: Path, start: bytes, *, precision: str) -> bool:
-    return start[4:8] == b"TFL3" and (precision == FLOAT32 or has_precision(path, precision))
-
-
-_COMMON: dict[str, Any] = {"load": load, "fixed_input": True, "install_mb": 900}
 FORMAT = ExportFormat(
     name="litert",
     suffix=".tflite",
     purpose="Android, Raspberry Pi, and what compilers for NPUs start from",
     modules=("torch", "litert_torch", "ai_edge_litert"),
     write=partial(_write, precision=FLOAT32),
-    matches=partial(_matches, precision=FLOAT32),
-    **_COMMON,
+    signature=lambda _path, start: start[4:8] == b"TFL3",
+    backend="litert",
+    fixed_input=True,
+    install_mb=900,
 )
-FP16 = ExportFormat(
+FP16 = replace(
+    FORMAT,
     name="litert-fp16",
     suffix=".fp16.tflite",
     purpose="the same, half the size; mobile GPUs",
-    modules=("torch", "litert_torch", "ai_edge_quantizer", "ai_edge_litert"),
+    modules=(*FORMAT.modules, "ai_edge_quantizer"),
     write=partial(_write, precision=FLOAT16),
-    matches=partial(_matches, precision=FLOAT16),
     precision=FLOAT16,
-    limits=AccuracyLimits(error=0.005),
-    **_COMMON,
 )
-INT8_FORMAT = ExportFormat(
+INT8_FORMAT = replace(
+    FP16,
     name="litert-int8",
     suffix=".int8.tflite",
     purpose="ARM processors with 8-bit instructions, microcontrollers",
-    modules=("torch", "litert_torch", "ai_edge_quantizer", "ai_edge_litert"),
     write=partial(_write, precision=INT8),
-    matches=partial(_matches, precision=INT8),
     precision=INT8,
-    recorded_tolerance=0.01,  # as onnx-int8
-    limits=AccuracyLimits(error=0.02),
-    **_COMMON,
 )

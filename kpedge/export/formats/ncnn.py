@@ -2,20 +2,19 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kpedge.core.card import EXTRA_FILE, FLOAT32
+from kpedge.core.card import EXTRA_FILE, FLOAT16
 from kpedge.core.errors import ModelError
 from kpedge.core.extras import importable
 from kpedge.core.files import write_text
 from kpedge.core.leftovers import temporary_folder
 from kpedge.export.converting import failure
-from kpedge.export.export_format import AccuracyLimits, ExportFormat, ExportSource
-from kpedge.runtime.backends.ncnn import PARAM_FILE, WEIGHTS_FILE, NcnnModel
-
-FLOAT16 = "float16"
+from kpedge.export.export_format import ExportFormat, ExportSource
+from kpedge.runtime.backends.ncnn import PARAM_FILE, WEIGHTS_FILE
 
 
 def _write(source: ExportSource, path: Path, *, half: bool) -> None:
@@ -49,33 +48,22 @@ def _write(source: ExportSource, path: Path, *, half: bool) -> None:
     write_text(path / EXTRA_FILE, source.card.to_json())
 
 
-def load(path: Path, threads: int) -> NcnnModel:
-    """Open a folder that `_write` wrote."""
-    return NcnnModel(path, threads=threads)
-
-
-def _matches(path: Path, _start: bytes, *, precision: str) -> bool:
-    card = path / EXTRA_FILE
-    stated = f'"precision":"{precision}"'.encode() if precision != FLOAT32 else b""
-    return (path / PARAM_FILE).is_file() and card.is_file() and stated in card.read_bytes()
-
-
-_COMMON: dict[str, Any] = {"modules": ("torch", "ncnn", "pnnx"), "load": load, "fixed_input": True, "install_mb": 110}
 FORMAT = ExportFormat(
     name="ncnn",
     suffix=".ncnn",
     purpose="phones and small boards, ARM first",
+    modules=("torch", "ncnn", "pnnx"),
     write=partial(_write, half=False),
-    matches=partial(_matches, precision=FLOAT32),
-    **_COMMON,
+    signature=lambda path, _start: (path / PARAM_FILE).is_file(),
+    backend="ncnn",
+    fixed_input=True,
+    install_mb=110,
 )
-FP16 = ExportFormat(
+FP16 = replace(
+    FORMAT,
     name="ncnn-fp16",
     suffix=".fp16.ncnn",
     purpose="the same, half the size",
     write=partial(_write, half=True),
-    matches=partial(_matches, precision=FLOAT16),
     precision=FLOAT16,
-    limits=AccuracyLimits(error=0.005),
-    **_COMMON,
 )

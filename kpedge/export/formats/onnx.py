@@ -12,7 +12,6 @@ from kpedge.core.extras import importable
 from kpedge.core.files import write_bytes
 from kpedge.export.converting import converting
 from kpedge.export.export_format import ExportFormat, ExportSource
-from kpedge.runtime.sessions import OnnxModel
 
 OPSET = 18
 """The lowest opset that the exporter writes without converting: a device's older onnxruntime still reads it."""
@@ -41,11 +40,6 @@ def set_card(proto: Any, card: Card) -> bytes:
     proto.ir_version = IR_VERSION
     onnx.checker.check_model(proto, full_check=True)
     return bytes(proto.SerializeToString(deterministic=True))
-
-
-def load(path: Path, threads: int) -> OnnxModel:
-    """Open an ONNX file, or one in onnxruntime's own format."""
-    return OnnxModel(path, threads=threads)
 
 
 def onnx_bytes(model: Any, card: Card) -> bytes:
@@ -156,6 +150,5 @@ FORMAT = ExportFormat(
     purpose="onnxruntime on any processor or GPU; converters to other runtimes",
     modules=MODULES,
     write=write,
-    load=load,
-    matches=lambda path, _start: path.suffix == ".onnx",
+    signature=lambda path, _start: path.suffix == ".onnx",
 )

@@ -1,18 +1,19 @@
 """ONNX with weights of half the size: stored as float16, computed in float32."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kpedge.core.card import FLOAT16
 from kpedge.core.errors import ModelError
 from kpedge.core.extras import importable
 from kpedge.core.files import write_bytes
-from kpedge.export.export_format import AccuracyLimits, ExportFormat, ExportSource
-from kpedge.export.formats.onnx import MODULES, float32_proto, load, set_card
-from kpedge.runtime.sessions import has_precision
+from kpedge.export.export_format import ExportSource
+from kpedge.export.formats.onnx import FORMAT as ONNX_FORMAT
+from kpedge.export.formats.onnx import float32_proto, set_card
 
-PRECISION = "float16"
 FEWEST = 16
 """Numbers in a tensor from which on halving it saves more than a node costs."""
 
@@ -53,14 +54,11 @@ def halve_weights(proto: Any) -> None:
     proto.graph.node.extend(nodes)
 
 
-FORMAT = ExportFormat(
+FORMAT = replace(
+    ONNX_FORMAT,
     name="onnx-fp16",
     suffix=".fp16.onnx",
     purpose="onnxruntime, half the size of onnx, as fast",
-    modules=MODULES,
     write=write,
-    load=load,
-    matches=lambda path, _start: path.suffix == ".onnx" and has_precision(path, PRECISION),
-    precision=PRECISION,
-    limits=AccuracyLimits(error=0.005),
+    precision=FLOAT16,
 )

@@ -1,20 +1,20 @@
 """ONNX with convolutions in 8-bit integers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.core.card import INT8
 from kpedge.core.extras import importable
 from kpedge.core.files import write_bytes
 from kpedge.core.leftovers import temporary_folder
 from kpedge.export.converting import converting
-from kpedge.export.export_format import AccuracyLimits, ExportFormat, ExportSource
-from kpedge.export.formats.onnx import MODULES, float32_proto, load, set_card
-from kpedge.runtime.sessions import has_precision
-
-PRECISION = "int8"
+from kpedge.export.export_format import ExportSource
+from kpedge.export.formats.onnx import FORMAT as ONNX_FORMAT
+from kpedge.export.formats.onnx import float32_proto, set_card
 
 
 class _Inputs:
@@ -39,7 +39,7 @@ def quantised_proto(source: ExportSource) -> Any:
     are read from, stay in float32, as do linear layers: there 8 bits cost the most accuracy.
     """
     onnx: Any = importable("onnx", "export")
-    return onnx.load_from_string(source.cached(PRECISION, lambda: _quantise(source)))
+    return onnx.load_from_string(source.cached(INT8, lambda: _quantise(source)))
 
 
 def _quantise(source: ExportSource) -> bytes:
@@ -63,12 +63,6 @@ def _quantise(source: ExportSource) -> bytes:
         return quantised.read_bytes()
 
 
-def matches(path: Path, start: bytes) -> bool:
-    """Whether an ONNX file has integer weights, and its card says so."""
-    del start
-    return path.suffix == ".onnx" and b"DequantizeLinear" in path.read_bytes() and has_precision(path, PRECISION)
-
-
 def _edges(proto: Any) -> list[str]:
     """Names of the first convolution and of those that no other convolution follows."""
     convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
@@ -83,15 +77,12 @@ def _edges(proto: Any) -> list[str]:
     return [convolutions[0].name, *last] if convolutions else []
 
 
-FORMAT = ExportFormat(
+FORMAT = replace(
+    ONNX_FORMAT,
     name="onnx-int8",
     suffix=".int8.onnx",
     purpose="onnxruntime on processors with 8-bit instructions (VNNI, ARM dot product)",
-    modules=MODULES,
     write=write,
-    load=load,
-    matches=matches,
-    precision=PRECISION,
-    recorded_tolerance=0.01,  # processors round, and saturate, sums of 8-bit products differently
-    limits=AccuracyLimits(error=0.02),
+    signature=lambda path, _start: path.suffix == ".onnx" and b"DequantizeLinear" in path.read_bytes(),
+    precision=INT8,
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 from kpedge.core.files import write_bytes
 from kpedge.core.leftovers import temporary_folder
 from kpedge.export.export_format import ExportFormat, ExportSource
-from kpedge.export.formats.onnx import MODULES, float32_proto, load, set_card
+from kpedge.export.formats.onnx import MODULES, float32_proto, set_card
 from kpedge.runtime.sessions import save_ort
 
 
@@ -23,6 +23,5 @@ FORMAT = ExportFormat(
     purpose="onnxruntime mobile and minimal builds",
     modules=MODULES,
     write=write,
-    load=load,
-    matches=lambda _path, start: start[4:8] == b"ORTM",
+    signature=lambda _path, start: start[4:8] == b"ORTM",
 )

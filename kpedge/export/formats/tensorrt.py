@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kpedge.core.files import write_bytes
 from kpedge.export.export_format import ExportFormat, ExportSource
-from kpedge.export.formats.onnx import MODULES, load, onnx_bytes
+from kpedge.export.formats.onnx import MODULES, onnx_bytes
 from kpedge.runtime.backends.card_of import card_of
 
 
@@ -33,8 +33,7 @@ FORMAT = ExportFormat(
     purpose="Jetson and NVIDIA GPUs: trtexec builds the engine there, or --provider tensorrt",
     modules=MODULES,
     write=write,
-    load=load,
-    matches=lambda path, _start: path.name.endswith(".tensorrt.onnx"),
+    signature=lambda path, _start: path.name.endswith(".tensorrt.onnx"),
     fixed_input=True,
     build_line=build_line,
 )

@@ -18,7 +18,6 @@ from kpedge.core.errors import CorruptModelError
 from kpedge.core.extras import importable
 from kpedge.core.files import write_bytes
 from kpedge.export.export_format import ExportFormat, ExportSource
-from kpedge.export.torch_model import TorchModel
 
 T = TypeVar("T")
 
@@ -36,13 +35,7 @@ def write(source: ExportSource, path: Path) -> None:
     write_bytes(path, torchscript_bytes(source.model, source.card))
 
 
-def load(path: Path, threads: int) -> TorchModel:
-    """Open a TorchScript file."""
-    importable("torch", "train").set_num_threads(threads)
-    return TorchModel(*load_torchscript(path))
-
-
-def matches(path: Path, start: bytes) -> bool:
+def is_torchscript(path: Path, start: bytes) -> bool:
     """Whether a file is a TorchScript archive."""
     if start[:2] != b"PK":
         return False
@@ -141,6 +134,5 @@ FORMAT = ExportFormat(
     purpose="programs, often in C++, that load it today; deprecated by PyTorch",
     modules=("torch",),
     write=write,
-    load=load,
-    matches=matches,
+    signature=is_torchscript,
 )
