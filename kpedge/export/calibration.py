@@ -29,8 +29,8 @@ from kpedge.export.test_inputs import random_crops
 from kpedge.synthetic import SyntheticPhoto, render_photo
 
 CALIBRATION_FACES, CALIBRATION_FRAMES, NOISE = 96, 24, 8
-# Synthetic samples that an accuracy is measured on. On 40 frames the average precision of an int8 detector was 0.023 below
-# float32's, give or take 0.024; on 200 it was 0.006, give or take 0.005.
+# Synthetic samples that an accuracy is measured on. On 40 frames the average precision of an int8 detector was 0.023
+# below float32's, give or take 0.024; on 200 it was 0.006, give or take 0.005.
 CHECKED_FACES, CHECKED_FRAMES = 200, 200
 CALIBRATION_SEED, CHECK_SEED = 1001, 1002
 

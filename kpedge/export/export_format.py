@@ -56,9 +56,7 @@ class ExportFormat:
     purpose: str  # for which devices and programs, for people
     modules: tuple[str, ...]  # that writing it needs
     write: Callable[[ExportSource, Path], None]  # to a path, a new file or folder
-    signature: Callable[
-        [Path, bytes], bool
-    ]  # whether a path, with the beginning of its file, is of it in any precision
+    signature: Callable[[Path, bytes], bool]  # whether a path, and the beginning of its file, are of it
     backend: str = ONNXRUNTIME  # what runs it, a key of `kpedge.runtime.registry.BACKENDS`
     precision: str = FLOAT32  # of the weights; anything but float32 is stated in the card
     fixed_input: bool = False  # whether inputs have one size; a detector's frames otherwise have any
