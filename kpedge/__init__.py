@@ -47,6 +47,8 @@ PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
 OpenCV reads it when it is imported, and would decode 2^30.
 """
 os.environ.setdefault(PIXEL_LIMIT, str(1 << 28))
+# Or else onnxruntime, as soon as it is imported, writes an identifier of this machine into the home folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

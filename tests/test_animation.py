@@ -97,7 +97,7 @@ def test_pixels_that_cannot_be_seen_are_white(tmp_path, suffix):
     assert (shown[:, 20:] == 90).all()
 
 
-@pytest.mark.parametrize("suffix", [".avif", ".jfif", ".jp2"])
+@pytest.mark.parametrize("suffix", [".avif", ".jfif", ".jp2", ".ppm"])
 def test_less_common_images_of_a_folder_are_read(tmp_path, suffix):
     encoder = {".jfif": ".jpg"}.get(suffix, suffix)
     try:

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import subprocess
 import sys
 import types
 
@@ -7,11 +9,13 @@ import pytest
 
 from kpedge.cli.main import main
 from kpedge.core import environment
-from kpedge.core.errors import UsageError
+from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.extras import pip_line
 from kpedge.core.machine import ONNXRUNTIME, OPENCV
+from kpedge.core.model_zoo import sample_photo
 from kpedge.runtime import sessions
 from kpedge.runtime.sessions import CPU, TINY_MODEL, new_session, provider_problem, providers_named
+from kpedge.runtime.sinks import display
 
 CUDA = "CUDAExecutionProvider"
 
@@ -72,7 +76,7 @@ def test_any_two_packages_with_the_same_files_are_a_problem(packages, second):
     assert first in problem.what
     assert second in problem.what
     kept = problem.fix.split()[-1]
-    assert kept == (environment.best_opencv() if second in OPENCV else second)
+    assert kept == (environment.opencv_fix().split()[-1] if second in OPENCV else second)
 
 
 @pytest.mark.parametrize("display", [False, True])
@@ -83,8 +87,36 @@ def test_the_fix_names_the_opencv_for_this_machine(packages, monkeypatch, displa
     monkeypatch.setattr(environment.ctypes.util, "find_library", lambda _: "libGL.so.1")
     monkeypatch.setenv("DISPLAY", ":0" if display else "")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert environment.best_opencv().endswith("-headless") is not display
-    assert ("contrib" in environment.best_opencv()) is contrib
+    assert environment.opencv_fix().endswith("-headless") is not display
+    assert ("contrib" in environment.opencv_fix().split()[-1]) is contrib
+
+
+@pytest.mark.parametrize("installed", OPENCV)
+def test_the_package_with_windows_replaces_the_one_installed(packages, monkeypatch, installed):
+    packages(**{installed.replace("-", "_"): "5"})
+    monkeypatch.setattr(display, "toolkit", lambda: "")
+    with pytest.raises(OutputError) as caught:
+        display.check_display()
+    uninstall, _, install = caught.value.advice.partition(" && ")
+    assert uninstall.split()[-1] == installed
+    assert install.split()[2].removesuffix(";") == installed.removesuffix("-headless")
+
+
+@pytest.mark.parametrize("command", [["env"], ["predict", "x.jpg"]], ids=lambda command: command[0])
+@pytest.mark.parametrize("content", ["", "raise ImportError('libGL.so.1: cannot open')"], ids=["emptied", "libGL"])
+def test_an_opencv_that_cannot_be_used_is_named_by_every_command(tmp_path, content, command):
+    (tmp_path / "cv2.py").write_text(content)
+    done = subprocess.run(
+        [sys.executable, "-m", "kpedge", *command],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "cv2" in done.stderr or "OpenCV cannot be used" in done.stderr or "libGL" in done.stderr
+    assert ("pip uninstall" if command == ["env"] else "kpedge env") in done.stderr
 
 
 @pytest.mark.parametrize("module", ["cv2", "onnxruntime"])
@@ -124,6 +156,23 @@ def test_a_broken_library_is_explained(monkeypatch, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: this installation is broken: libGL.so.1: cannot open shared object file")
     assert "kpedge env" in line
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a stream in the shell")
+def test_a_closed_stream_goes_nowhere_and_nothing_is_written_into_the_home_folder(tmp_path):
+    home, table = tmp_path / "home", tmp_path / "faces.csv"
+    home.mkdir()
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))}
+    command = [sys.executable, "-m", "kpedge", "predict", str(sample_photo()), "--json", "--csv", str(table)]
+    done = subprocess.run(
+        ["sh", "-c", '"$@" 2>&-', "sh", *command],
+        env=variables | {"HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert len(json.loads(done.stdout)["faces"]) == 1
+    assert len(table.read_bytes().splitlines()) == 2
+    assert list(home.iterdir()) == []
 
 
 class Session:

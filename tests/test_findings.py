@@ -51,6 +51,13 @@ def test_labels_that_are_right_are_not_complained_about(folder):
         assert kinds(folder.parent / target) == [], target
 
 
+def test_copies_of_rows(folder):
+    lines = (folder / "label.txt").read_text().splitlines()
+    (folder / "label.txt").write_text("\n".join([*lines, lines[0], lines[3]]) + "\n")
+    (finding,) = check(folder)[0].findings
+    assert (finding.kind, finding.message[0], finding.certain) == ("copies", "2", False)
+
+
 def test_left_and_right_of_the_person(folder):
     rewrite(folder, lambda box, points, *_: (box, swapped(points)))
     (finding,) = check(folder)[0].findings

@@ -79,7 +79,7 @@ def test_a_name_may_contain_blanks():
 def test_broken_rows_are_named_with_file_and_line_and_the_rest_is_kept(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "label.txt").write_bytes(
-        f"\ufeffa.jpg {NUMBERS}\r\n\r\nb.jpg 1 2\r\nc.jpg {NUMBERS}\r\n".encode()
+        f"\ufeffa.jpg {NUMBERS}\r\n\r\nb.jpg 1 2\r\n\ufeffc.jpg {NUMBERS}\r\n".encode()
     )
     labels = read_labels(tmp_path, FACES21)
     assert [row.photo for row in labels.rows] == ["b/a.jpg", "b/c.jpg"]

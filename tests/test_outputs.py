@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from kpedge.core.faces import Features, Pose
 from kpedge.core.keypoints import FACES21
 from kpedge.runtime.features import rotation_matrix
 from kpedge.runtime.sinks.csv_file import CsvSink
+from kpedge.runtime.sinks.outputs import OUTPUTS, OutputContext, open_outputs
 from kpedge.runtime.sinks.rows import FRAME, face_columns
 from kpedge.runtime.sinks.vmc import quaternion
 
@@ -315,6 +317,19 @@ def test_csv_rows_hold_the_faces(tmp_path):
     assert rows[1]["nose_tip_x"] == rows[2]["x1"] == ""
     with pytest.raises(OutputError, match=r"faces\.csv exists already"):
         CsvSink(path, FACES21)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [({"csv": Path("a.x"), "parquet": Path("b/../a.x")}, "--csv"), ({"record": Path("in.mp4")}, "in.mp4")],
+    ids=["two outputs", "the source"],
+)
+def test_no_output_replaces_another_or_the_source(values, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    context = OutputContext(None, FACES21, None, print, force=True)
+    with pytest.raises(UsageError, match=named):
+        list(open_outputs(OUTPUTS, dict.fromkeys(one.name for one in OUTPUTS) | values, context, "in.mp4"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_parquet_holds_the_same_table(tmp_path, monkeypatch):

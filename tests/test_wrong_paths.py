@@ -8,7 +8,7 @@ import pytest
 from conftest import make_photos
 
 from kpedge.cli.main import main
-from kpedge.core.model_zoo import models_folder
+from kpedge.core.model_zoo import models_folder, sample_photo
 
 
 @pytest.fixture
@@ -55,6 +55,20 @@ def test_a_run_is_refused_before_photos_are_prepared_for_it(said, tmp_path, stag
     text = said("train", stage, "--data", photos, "--out", run, "--resume", "--force")
     assert f"{run} holds best.pt already" in text
     assert sorted(path.name for path in run.parent.iterdir()) == ["one"]
+
+
+def test_an_empty_name_is_not_the_current_folder(said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(sample_photo(), tmp_path)
+    for command in ("predict", "webcam"):
+        assert "empty" in said(command, "", code=2)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_export_into_a_file_is_refused_before_it_is_made(said, tmp_path, monkeypatch):
+    monkeypatch.setattr("kpedge.export.exporter.rounding_tolerance", None)
+    (tmp_path / "file").touch()
+    assert f"{tmp_path / 'file'} is a file, not a folder" in said("export", "stage1", "--out", tmp_path / "file")
 
 
 def test_a_folder_that_is_no_synthetic_set_is_never_replaced(said, tmp_path):

@@ -32,7 +32,7 @@ def environment(
 
     problems, missing = installation.find_problems(imports=imports), installation.missing_extras()
     providers: dict[str, str] = {}
-    if not installation.import_error("onnxruntime"):
+    if not any(installation.import_error(module) for module in installation.NEEDED):
         from kpedge.runtime.sessions import offered_providers, provider_problem
 
         providers = {short: provider_problem(name) for short, name in offered_providers().items()}

@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from kpedge import __version__
 from kpedge.cli import output
 from kpedge.cli.renamed import current_arguments
+from kpedge.core.environment import NEEDED, import_error
 from kpedge.core.errors import KpedgeError
 
 COMMANDS = {
@@ -113,8 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KpedgeError as problem:
         output.error(problem)
         return problem.exit_code
-    except ImportError as problem:
-        output.error(KpedgeError(f"this installation is broken: {problem}", "see: kpedge env --imports"))
+    except (ImportError, AttributeError) as problem:
+        if isinstance(problem, AttributeError) and not any(map(import_error, NEEDED)):
+            raise
+        output.error(KpedgeError(f"this installation is broken: {problem}", "see: kpedge env"))
         return KpedgeError.exit_code
     except OSError as problem:
         output.error(

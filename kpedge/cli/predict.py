@@ -29,7 +29,7 @@ from kpedge.cli.options import (
 )
 from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.core.text import format_count
-from kpedge.runtime.sinks.outputs import OUTPUTS, OutputContext
+from kpedge.runtime.sinks.outputs import OUTPUTS, OutputContext, open_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -208,7 +208,7 @@ def predict(
     with contextlib.ExitStack() as closing, output.progress("photos", streams=True) as update:
         nothing: Any = None  # photos have neither a source nor controls
         context = OutputContext(nothing, scheme, nothing, output.say, features, force)
-        sinks = [one.open(outputs[one.name], context) for one in PHOTO_OUTPUTS if outputs[one.name]]
+        sinks = list(open_outputs(PHOTO_OUTPUTS, outputs, context))
         for sink in sinks:
             closing.callback(sink.close)
         labels = None

@@ -28,7 +28,7 @@ from kpedge.cli.options import (
     with_outputs,
 )
 from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
-from kpedge.runtime.sinks.outputs import DEFAULT_ADDRESS, OUTPUTS, OutputContext
+from kpedge.runtime.sinks.outputs import DEFAULT_ADDRESS, OUTPUTS, OutputContext, open_outputs
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -257,8 +257,8 @@ def webcam(
         needs_features = features or any(one.features for one in requested)
         token = find_token(serve_token, serve_token_file)
         context = OutputContext(frames, scheme, controls, output.say, needs_features, force, token)
-        for one in requested:
-            add(one.open(outputs[one.name], context))
+        for sink in open_outputs(OUTPUTS, outputs, context, source):
+            add(sink)
         polls: list[Callable[[], None]] = []
         if window or (window is None and not sinks):
             shown = _open_window(f"kpedge: {frames.name}", controls, broken if sinks else None)

@@ -50,33 +50,34 @@ def import_error(module: str) -> str:
     return f"it is empty: it has no {missing[0]}" if missing else ""
 
 
-def best_opencv() -> str:
-    """The OpenCV package for this machine: headless if there is no display, with contrib if that is installed."""
-    contrib = any("contrib" in name for name in OPENCV if version_of(name))
-    windows = sys.platform != "linux" or (
-        ctypes.util.find_library("GL") is not None
-        and bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    )
-    return f"opencv-{'contrib-' if contrib else ''}python{'' if windows else '-headless'}"
+def opencv_fix(*, windows: bool | None = None) -> str:
+    """The command that replaces what is installed by the one OpenCV package for this machine.
 
-
-def _reinstall(names: list[str], best: str) -> str:
-    return f"pip uninstall -y {' '.join(names)} && pip install {best}"
+    With contrib if that is installed; headless without `windows`, by default if there is no display.
+    """
+    names = [name for name in OPENCV if version_of(name)]
+    contrib = any("contrib" in name for name in names)
+    if windows is None:
+        windows = sys.platform != "linux" or (
+            ctypes.util.find_library("GL") is not None
+            and bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+        )
+    best = f"opencv-{'contrib-' if contrib else ''}python{'' if windows else '-headless'}"
+    return f"pip uninstall -y {' '.join(names or OPENCV[:1])} && pip install {best}"
 
 
 def _opencv_problems() -> list[Problem]:
-    names, best = [name for name in OPENCV if version_of(name)], best_opencv()
+    names = [name for name in OPENCV if version_of(name)]
     if len(names) > 1:
         what = f"{' and '.join(names)} are installed together and overwrite each other's files"
-        return [Problem(what, _reinstall(names, best))]
+        return [Problem(what, opencv_fix())]
     error = import_error("cv2")
     if not error:
         return []
     if "libGL" in error or "libgthread" in error or "libglib" in error:
-        headless = best.removesuffix("-headless") + "-headless"
-        fix = f"apt-get install libgl1 libglib2.0-0, or without a display: {_reinstall(names, headless)}"
+        fix = f"apt-get install libgl1 libglib2.0-0, or without a display: {opencv_fix(windows=False)}"
     else:
-        fix = _reinstall(names or ["opencv-python"], best)
+        fix = opencv_fix()
     return [Problem(f"OpenCV cannot be used: {error}", fix)]
 
 
@@ -84,7 +85,8 @@ def _onnxruntime_problems() -> list[Problem]:
     names = [name for name in ONNXRUNTIME if version_of(name)]
     if len(names) > 1:
         what = f"{' and '.join(names)} are installed together and overwrite each other's files"
-        return [Problem(what, _reinstall(names, next(name for name in names if name != "onnxruntime")))]
+        best = next(name for name in names if name != "onnxruntime")
+        return [Problem(what, f"pip uninstall -y {' '.join(names)} && pip install {best}")]
     error = import_error("onnxruntime")
     fix = f"pip install --force-reinstall {(names or ['onnxruntime'])[0]}"
     return [Problem(f"onnxruntime cannot be used: {error}", fix)] if error else []

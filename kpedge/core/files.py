@@ -76,12 +76,13 @@ def text_encoding(data: bytes) -> str:
 
 def decode_text(data: bytes, errors: str = "strict") -> str:
     """A text in an encoding of `text_encoding`, with Unix's line ends for those of Windows and old Macs.
-    A DOS end-of-file mark, and NUL bytes that a crash left at its end, are no part of it.
+    Byte order marks, which joined files have inside, a DOS end-of-file mark, and NUL bytes that a crash left at its end
+    are no part of it.
 
     Raises:
         UnicodeDecodeError: it is no text, and `errors` is "strict".
     """
-    text = data.decode(text_encoding(data), errors).removeprefix("\ufeff").rstrip("\0\x1a")
+    text = data.decode(text_encoding(data), errors).replace("\ufeff", "").rstrip("\0\x1a")
     return text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
 
 

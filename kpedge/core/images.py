@@ -23,11 +23,13 @@ MAX_PIXELS = int(_limit) if _limit.isdecimal() else 1 << 30
 """Pixels of the largest image that OpenCV decodes; `kpedge/__init__.py` sets it where the user has not."""
 MAX_BYTES = 4 * MAX_PIXELS  # bytes of the largest image file that is read
 ANIMATED = frozenset({".gif"})  # file name endings of animated images
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".jp2"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm"}
+)
 """File name endings of the images that OpenCV reads."""
 HEIC = frozenset({".heic", ".heif"})  # those of an iPhone's photos, which the extra `heic` reads
 PHOTOS = SUFFIXES | ANIMATED | HEIC  # file name endings that are taken for photos when a folder is searched
-OTHER_IMAGES = frozenset({".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".psd"})
+OTHER_IMAGES = frozenset({".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".psd", ".svg"})
 """Names of images that are not read end in these."""
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 
@@ -134,7 +136,7 @@ def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
             raise ImageError(message, f"set {PIXEL_LIMIT} to a larger number to decode it") from error
         raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
     if image is None:
-        raise ImageError(f"{name}: not an image that OpenCV can decode")
+        raise ImageError(f"{name}: not an image that OpenCV can decode", "convert it to JPEG or PNG")
     image = to_8_bits(image)
     hidden = transparent_pixels(data)
     if hidden is not None and hidden.shape == image.shape[:2]:

@@ -47,7 +47,7 @@ def find_implausible(
     fractions = _of_fractions(points, boxes, size)
     if fractions:
         return [*found, *fractions], []
-    found += _of_places(rows, points, boxes, size, labels.boxes_only)
+    found += _of_copies(rows) + _of_places(rows, points, boxes, size, labels.boxes_only)
     if labels.boxes_only:
         return found, []
     fits = fit_mean_face(convert_points(points, labels.scheme, FACES21))
@@ -56,6 +56,15 @@ def find_implausible(
     found += of_boxes(labels, points, boxes)
     found += _of_turns(labels, rows, points, fits, heads)
     return found, odd_faces(rows, fits)
+
+
+def _of_copies(rows: Sequence[LabelRow]) -> list[Finding]:
+    """Rows that are in the set twice, as joined label files have them."""
+    copies = len(rows) - len({(row.photo, row.box.tobytes(), row.keypoints.tobytes()) for row in rows})
+    if not copies:
+        return []
+    message = f"{format_count(copies, 'face')} {'is' if copies == 1 else 'are'} labelled twice with the same numbers"
+    return [Finding("copies", message, "such faces count twice in training: remove one of the two rows")]
 
 
 def _of_fractions(points: NDArray[np.float64], boxes: NDArray[np.float64], size: NDArray[np.float64]) -> list[Finding]:

@@ -36,12 +36,15 @@ def find_inputs(named: Sequence[str], skipped: Path | None) -> tuple[list[str], 
         skipped: a folder for results; below a folder that is named it is left out.
 
     Raises:
+        UsageError: a name is empty.
         ImageError: there is no photo in a folder.
     """
     found: list[str] = []
     unread: list[Path] = []
     for text in named:
         path = Path(text)
+        if not text:
+            raise UsageError("an input has an empty name", "name a photo, a folder, a video or an address")
         if text == STDIN or scheme_of(text) or not path.is_dir():
             found.append(text)
             continue

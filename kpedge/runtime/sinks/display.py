@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import cv2
 
+from kpedge.core.environment import opencv_fix
 from kpedge.core.errors import OutputError
 
 ADVICE = "leave the window out, or watch in a browser with --serve; --record writes a video"
@@ -60,10 +61,7 @@ def check_display(
     """
     framework = toolkit()
     if not framework:
-        raise OutputError(
-            "this OpenCV cannot open windows",
-            "pip uninstall opencv-python-headless opencv-python; pip install opencv-python; or use --serve",
-        )
+        raise OutputError("this OpenCV cannot open windows", f"{opencv_fix(windows=True)}; or use --serve")
     if not platform.startswith("linux"):
         return
     variables = os.environ if environment is None else environment

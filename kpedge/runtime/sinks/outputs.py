@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kpedge.core.errors import UsageError
+from kpedge.core.files import real_path
 from kpedge.runtime.server.address import parse_address
 
 if TYPE_CHECKING:
@@ -56,6 +58,31 @@ class Output:
         """Open it."""
         module, _, name = self.sink.partition(":")
         return self.make(getattr(importlib.import_module(module), name), value, context)
+
+
+def open_outputs(
+    outputs: Sequence[Output], values: Mapping[str, Any], context: OutputContext, source: str = ""
+) -> Iterator[Sink]:
+    """Open those outputs that have a value, one after another.
+
+    Args:
+        outputs: some of `OUTPUTS`.
+        values: name of an output -> value of its flag; None or False for none.
+        context: what they may need.
+        source: file that is read; no output may replace it.
+
+    Raises:
+        UsageError: two outputs would write the same file.
+        OutputError: one cannot be opened.
+    """
+    taken = {real_path(Path(source)): source}
+    requested = [one for one in outputs if values[one.name] not in (None, False)]
+    for one in requested:
+        path = values[one.name]
+        if isinstance(path, Path) and (other := taken.setdefault(real_path(path), one.flag)) != one.flag:
+            raise UsageError(f"{one.flag} {path}: would replace the file of {other}", "give another name")
+    for one in requested:
+        yield one.open(values[one.name], context)
 
 
 def _make_table(sink: Any, path: Path, context: OutputContext) -> Sink:

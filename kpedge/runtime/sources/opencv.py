@@ -69,6 +69,8 @@ class CaptureReader(Reader):
         arrival: stamp frames with the time of their arrival.
     """
 
+    unreadable = f"it is damaged, or OpenCV does not know its codec: {INSTALL}"
+
     def __init__(self, capture: Capture, name: str = "", *, arrival: bool = False) -> None:
         self._capture, self._file, self.arrival = capture, name, arrival
         self.rate = valid_rate(property_of(capture, cv2.CAP_PROP_FPS))

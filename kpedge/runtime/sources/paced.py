@@ -104,7 +104,7 @@ class PacedSource:
         try:
             began_s = time.perf_counter()
             if self._advance() is None:
-                raise SourceError(f"{self.name}: no frame of it can be read", "it is damaged, or its codec is unknown")
+                raise SourceError(f"{self.name}: no frame of it can be read", self._reader.unreadable)
             return self._decode(began_s)
         except BaseException:
             self._reader.close()

@@ -21,6 +21,7 @@ class Reader(abc.ABC):
     time_s: float | None = None  # time stamp of the current frame, seconds from any origin; None if it has none
     arrival: bool = False  # whether time stamps are the times of arrival, since the frames have none of their own
     name: str = ""  # file of the current frame, in a folder of images; empty otherwise
+    unreadable: str = "it is damaged, or its codec is unknown"  # advice for a file of which no frame can be read
 
     @abc.abstractmethod
     def grab(self) -> bool:
