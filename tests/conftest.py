@@ -75,11 +75,10 @@ def noise_photo(path: Path, seed: int = 0, size: tuple[int, int] = (160, 120)) -
     assert cv2.imwrite(str(path), pixels)
 
 
-def make_photos(folder: Path, count: int, seed: int = 0, faces: int = 1) -> Path:
-    """Write `count` photos of 320x240 with synthetic faces that are easy to learn, and their label.txt."""
+@functools.cache
+def _photo_files(count: int, seed: int, faces: int) -> dict[str, bytes]:
     rng = np.random.default_rng(seed)
-    width, rows, number = 320 // faces, [], 0
-    folder.mkdir(parents=True, exist_ok=True)
+    width, rows, files, number = 320 // faces, [], {}, 0
     for index in range(count):
         image = np.full((240, 320, 3), rng.integers(40, 200, 3), np.uint8)
         for _ in range(40):
@@ -98,8 +97,15 @@ def make_photos(folder: Path, count: int, seed: int = 0, faces: int = 1) -> Path
             rows.append(
                 format_row(f"{index:03}.png", face.box + np.array([x, y, x, y]), face.points + np.array([x, y]))
             )
-        cv2.imwrite(str(folder / f"{index:03}.png"), image)
-    (folder / "label.txt").write_text("\n".join(rows) + "\n")
+        files[f"{index:03}.png"] = cv2.imencode(".png", image)[1].tobytes()
+    return {**files, "label.txt": "".join(f"{row}\n" for row in rows).encode()}
+
+
+def make_photos(folder: Path, count: int, seed: int = 0, faces: int = 1) -> Path:
+    """Write `count` photos of 320x240 with synthetic faces that are easy to learn, and their label.txt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in _photo_files(count, seed, faces).items():
+        (folder / name).write_bytes(content)
     return folder
 
 

@@ -3,27 +3,21 @@ from dataclasses import fields, replace
 import cv2
 import numpy as np
 import pytest
-from conftest import make_photos
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_geometry import boxes, turns
 
 from kpedge.cli.main import main
 from kpedge.core.errors import DataError, UsageError
 from kpedge.core.geometry import (
     CropRule,
     compose,
-    crop,
     crop_transform,
     fractions_to_pixels,
     invert,
-    pixels_to_fractions,
-    shrink_transform,
     transform_points,
 )
 from kpedge.core.images import read_image
 from kpedge.data.augmentation import LOWRES, Photometric
-from kpedge.data.preparation import PrepareOptions, prepare
 from kpedge.data.preview import TILE, augmented_preview
 from kpedge.data.sampling import CropSampler, Jitter
 
@@ -75,17 +69,6 @@ def dotted(prepared):
             region = blank.region(index)  # a view
             region[:, :, channel] = np.round(dot(region.shape[:2], place, 2))
     return blank
-
-
-@given(boxes(), st.integers(16, 256), turns, st.integers(1, 12), st.tuples(st.integers(0, 90), st.integers(0, 90)))
-def test_the_way_from_region_to_crop_and_its_inverse_agree(box, size, turn, factor, origin):
-    to_region = shrink_transform(factor, origin)
-    way = compose(crop_transform(box, size, CropRule(), **turn), invert(to_region))
-    points = np.random.default_rng(0).uniform(-0.2, 1.2, (20, 2)) * size
-    there = transform_points(invert(way), points)
-    assert np.abs(transform_points(way, there) - points).max() < 0.01
-    photo = transform_points(invert(to_region), there)
-    assert np.abs(transform_points(crop_transform(box, size, CropRule(), **turn), photo) - points).max() < 0.01
 
 
 @given(jitters, st.integers(0, 2**40), st.integers(0, 59), st.integers(0, 1000))
@@ -215,33 +198,6 @@ def test_occluders_cover_a_part_and_leave_the_rest():
     assert 0.05 < np.mean(covered) < 0.3
 
 
-@pytest.mark.parametrize("colour", ["grey", "bgr"])
-def test_off_is_bit_for_bit_what_it_was(prepared, photos, colour):
-    """The sampler of stage 1, written out."""
-    jitter, seed, epoch = Jitter(mirror=True, roll=10, scale=0.05, shift=0.05), 4, 9
-    crops, points = CropSampler(prepared, 112, colour, CropRule(), jitter, seed).batch(np.arange(len(prepared)), epoch)
-    draws = np.random.default_rng((seed, epoch)).uniform(-1, 1, (len(prepared), 5))
-    for index, draw in enumerate(draws):
-        way = crop_transform(
-            prepared.boxes[index],
-            112,
-            CropRule(),
-            roll=float(np.deg2rad(10 * draw[1])),
-            scale=1 + 0.05 * float(draw[2]),
-            shift=(0.05 * float(draw[3]), 0.05 * float(draw[4])),
-            mirror=bool(draw[0] < 0),
-        )
-        _, to_region = prepared.photo_from_region(index)
-        cut = crop(prepared.region(index), compose(way, invert(to_region)), 112, colour=colour)
-        assert (crops[index] == cut).all()
-        expected = pixels_to_fractions(transform_points(way, prepared.keypoints[index]), 112)
-        expected = expected[prepared.scheme.mirror_order] if draw[0] < 0 else expected
-        assert np.array_equal(points[index], expected.astype(np.float32), equal_nan=True)
-    plain, _ = CropSampler(prepared, 112, colour, CropRule()).batch(np.arange(3))
-    photo = read_image(photos / prepared.photos[prepared.photo[2]])
-    assert (plain[2] == crop(photo, crop_transform(prepared.boxes[2], 112, CropRule()), 112, colour=colour)).all()
-
-
 def augmenting(source, colour="bgr", seed=1):
     return CropSampler(source, 112, colour, CropRule(), JITTER, seed, Photometric(**STRONG))
 
@@ -254,18 +210,6 @@ def test_a_sample_depends_on_no_other(prepared, order, place, epoch):
     image, alone = sampler.sample(order[place], epoch)
     assert (crops[place] == image).all()
     assert np.array_equal(points[place], alone.astype(np.float32), equal_nan=True)
-
-
-def test_a_sample_does_not_depend_on_how_many_rows_the_set_has(prepared):
-    columns = {item.name: getattr(prepared, item.name) for item in fields(prepared)}
-    rows = {
-        name: column[:20]
-        for name, column in columns.items()
-        if isinstance(column, np.ndarray) and name != "pixels" and len(column) == len(prepared)
-    }
-    short, indices = replace(prepared, **rows), np.arange(20)
-    for ours, theirs in zip(augmenting(short).batch(indices, 6), augmenting(prepared).batch(indices, 6), strict=True):
-        assert np.array_equal(ours, theirs, equal_nan=True)
 
 
 def test_an_epoch_depends_on_the_seed_and_on_no_earlier_one(prepared):
@@ -321,9 +265,3 @@ def test_the_sheet_command(prepared, tmp_path, capsys):
     before = read_image(out)
     assert main([*arguments, "--force", "--negatives"]) == 0
     assert (read_image(out) != before).any()
-
-
-def test_a_set_without_negatives_says_so(tmp_path, capsys):
-    made = prepare(make_photos(tmp_path / "photos", 8), tmp_path / "set", PrepareOptions(negatives=0)).path
-    assert main(["data", "preview", str(made), "--out", str(tmp_path / "preview.png"), "--negatives"]) == 1
-    assert "no negative in the training split — leave --negatives" in capsys.readouterr().err

@@ -1,8 +1,6 @@
 """Cameras as sources of frames, with capture objects that the tests feed."""
 
 import grp
-import os
-import signal
 import threading
 from types import SimpleNamespace
 
@@ -207,20 +205,6 @@ def test_a_camera_that_is_unplugged_and_comes_back_is_told_of_once(computer, sai
     assert cameras[0].released
 
 
-def test_waits_between_tries_double_up_to_the_longest(computer, monkeypatch):
-    waits = []
-    monkeypatch.setattr(LiveSource, "_pause", lambda self, turn, seconds: waits.append(seconds))
-    first, gone = FakeCamera(picture(1)), FakeCamera(opens=False)
-    retry = RetryPolicy(first_wait_s=0.5, longest_wait_s=4)
-    source = computer.open("0", first, *[gone] * 6, FakeCamera(picture(2)), retry=retry)
-    frames = iter(source)
-    next(frames)
-    first.items.put(END)
-    assert shade(next(frames).image) == 2
-    source.close()
-    assert [seconds for seconds in waits if seconds != live.FAILURE_WAIT_S] == [0.5, 1, 2, 4, 4, 4, 4]
-
-
 def test_a_camera_that_comes_back_under_another_number_is_found_again(computer):
     first = FakeCamera(picture(1))
     source = computer.open("2", first, FakeCamera(picture(2)))
@@ -287,25 +271,6 @@ def test_a_camera_that_hangs_again_and_again_is_given_up(computer, said, monkeyp
         camera.items.put(END)
 
 
-def test_a_source_that_does_not_come_back_is_given_up():
-    gone, said, cameras = SourceError("the door is closed"), [], [FakeCamera(picture(1), END)]
-
-    def connect():
-        if not cameras:
-            raise gone
-        return CaptureReader(cameras.pop())
-
-    retry = RetryPolicy(first_wait_s=0.001, longest_wait_s=0.001, attempts=4)
-    source = LiveSource("stream", connect, notify=said.append, retry=retry)
-    frames = iter(source)
-    next(frames)
-    with pytest.raises(SourceError, match="stream: lost, and not back after 4 attempts") as caught:
-        next(frames)
-    assert "the door is closed" in caught.value.advice
-    assert said == ["stream: lost, waiting for it"]
-    source.close()
-
-
 def test_a_source_that_ends_again_and_again_is_given_up():
     """Each connection gives a frame, and does not hold."""
     retry = RetryPolicy(first_wait_s=0.001, longest_wait_s=0.001, attempts=4)
@@ -313,18 +278,6 @@ def test_a_source_that_ends_again_and_again_is_given_up():
     with pytest.raises(SourceError, match="not back after 4 attempts"):
         list(source)
     source.close()
-
-
-def test_a_mistake_in_the_thread_ends_the_iteration(monkeypatch):
-    told = []
-    monkeypatch.setattr(threading, "excepthook", told.append)
-
-    def connect():
-        raise RuntimeError("a mistake")
-
-    with pytest.raises(SourceError, match="unknown reason"):
-        LiveSource("stream", connect, notify=print)
-    assert told[0].exc_type is RuntimeError
 
 
 # Closing
@@ -361,18 +314,4 @@ def test_closing_while_it_waits_for_a_lost_camera(computer):
     assert lost.wait(WAIT_S)
     source.close()
     assert list(source) == []
-    assert not source._thread.is_alive()
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no such signal")
-def test_a_signal_handler_may_close_it(computer):
-    source = computer.open("0", FakeCamera(picture(1)))
-    before = signal.signal(signal.SIGUSR1, lambda *_: source.close())
-    try:
-        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
-        timer.start()
-        assert len(list(source)) == 1
-        timer.join()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
     assert not source._thread.is_alive()

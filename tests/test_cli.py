@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import signal
 import subprocess
@@ -7,7 +6,7 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
-from conftest import COUNT, SAMPLE, make_photos
+from conftest import COUNT, make_photos
 from typer.main import get_command
 
 import kpedge
@@ -72,13 +71,6 @@ sys.exit(main())
 def test_ctrl_c_while_modules_load_leaves_no_traceback(module, code):
     done = subprocess.run([sys.executable, "-c", STARTING, module], capture_output=True, text=True)
     assert (done.returncode, done.stderr.strip()) == (code, "")
-
-
-def test_completion_can_be_shown():
-    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-    command = [sys.executable, "-m", "kpedge", "--show-completion", "bash"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert "complete -o default -F _kpedge_completion kpedge" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -319,24 +311,6 @@ def test_summary_of_a_model(capsys):
     assert json.loads(capsys.readouterr().out)["input"] == [3, 256, 320]
     assert main(["summary", "detector", "--head", "heatmap"]) == 2
     assert main(["summary", "stage3-68", "--scheme", "faces21"]) == 2
-
-
-def test_the_sample_is_labelled_in_the_format():
-    from kpedge.data.check import check
-
-    report, labels = check(SAMPLE, FACES21)
-    assert report.problems == ()
-    assert report.faces == 1
-    assert labels.rows[0].keypoints[16, 0] < labels.rows[0].keypoints[17, 0]
-
-
-def test_of_many_lines_the_first_are_told_and_how_many_more(capsys):
-    from kpedge.cli.output import MOST_LINES, say_some
-
-    say_some([f"line {number}" for number in range(MOST_LINES)], "elsewhere")
-    assert capsys.readouterr().err.splitlines()[-1] == f"line {MOST_LINES - 1}"
-    say_some([f"line {number}" for number in range(MOST_LINES + 3)], "elsewhere")
-    assert capsys.readouterr().err.splitlines()[MOST_LINES:] == ["… and 3 more; elsewhere"]
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then_however_long_a_step_takes(capsys, monkeypatch):

@@ -10,7 +10,6 @@ import pytest
 from conftest import SAMPLE, names_in
 from onnx import TensorProto, helper, numpy_helper
 
-from kpedge.bench.detection_latency import FRAME, sample_frame
 from kpedge.cli.main import main
 from kpedge.core.images import read_image, write_image
 from kpedge.core.keypoints import FACES21
@@ -222,14 +221,6 @@ def timed(capsys, *arguments):
     """The document that `kpedge bench --detect --json` prints."""
     assert main(["bench", *QUICK, *map(str, arguments), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
-
-
-def test_the_frame_that_is_timed_shows_the_sample():
-    frame = sample_frame()
-    assert frame.shape == (FRAME[1], FRAME[0], 3)
-    assert frame.dtype == np.uint8
-    assert frame[:, :240].any(axis=2).mean() > 0.9
-    assert not frame[:, 240:].any()
 
 
 def test_a_detector_is_timed_beside_stage_1(tmp_path, capsys):

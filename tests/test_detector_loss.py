@@ -127,20 +127,6 @@ def test_a_perfect_answer_keeps_its_cells_and_costs_nothing_in_its_box_and_point
     assert sums.max() < 1e-3
 
 
-def test_of_two_faces_each_has_its_own_cells():
-    left, right = face(36, 48, 32), face(60, 48, 32)
-    cells = new_cells()
-    rows = random_rows(seed=3)
-    nearer = (cells[:, 0] < 48)[:, None]
-    rows[0] = torch.where(nearer, perfect_rows(cells, *left[:2]), perfect_rows(cells, *right[:2]))
-    number, iou, _ = chosen(rows, targets_of([left, right]))
-    assert (number == 0).sum() >= 4
-    assert (number == 1).sum() >= 4
-    assert (cells[number[0] == 0, 0] < 48).all(), "a cell answers for the face that it fits best"
-    assert (cells[number[0] == 1, 0] > 48).all()
-    assert iou[number >= 0].min() > 0.99
-
-
 def test_of_two_faces_at_the_same_place_a_cell_takes_the_one_that_it_fits():
     cells = new_cells()
     small, large = face(48, 48, 16), face(48, 48, 64)
@@ -331,6 +317,3 @@ def test_views_become_a_batch_and_its_targets():
     assert targets.real.tolist() == [[True, False], [False, False], [True, False]]
     assert targets.ignore.tolist() == [[False, True], [False, False], [False, False]]
     assert to_tensors(views[1:2])[1].shape == (1, 1, 4)
-
-
-# Learning

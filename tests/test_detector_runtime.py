@@ -1,27 +1,19 @@
-import subprocess
-import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from fake_detector import Fake, box_of, find_bright, picture, points_in
 
-from kpedge.core.card import ModelCard
 from kpedge.core.errors import UsageError
-from kpedge.core.geometry import CropRule, iou
-from kpedge.core.keypoints import FACES21
+from kpedge.core.geometry import iou
 from kpedge.runtime.detector import (
     COARSE,
     OVERLAP,
     TILE,
     FaceDetector,
-    candidates,
-    detector_model,
     preprocess,
-    resize_to,
     suppress,
 )
-from kpedge.runtime.keypoints import keypoint_model
 
 # From the frame back to the picture
 
@@ -67,19 +59,6 @@ def test_spots_are_found_where_they_are(height, width, zoom):
     assert len(found) == 3
     for spot in spots:
         assert min(np.abs(face.box - box_of(spot)).max() for face in found) < 0.51 / zoom
-
-
-def test_resizing_gives_the_zoom_of_each_axis():
-    image = np.zeros((100, 333, 3), np.uint8)
-    same, zoom = resize_to(image, 333)
-    assert same is image
-    assert zoom.tolist() == [1, 1]
-    shrunk, zoom = resize_to(image, 64)
-    assert shrunk.shape == (19, 64, 3)
-    assert zoom.tolist() == [64 / 333, 19 / 100]
-    thin, zoom = resize_to(np.zeros((1, 500, 3), np.uint8), 100)
-    assert thin.shape == (1, 100, 3)
-    assert zoom.tolist() == [1 / 5, 1]
 
 
 # Sizes and tiles
@@ -201,19 +180,6 @@ def square(x, side=30.0):
     return [x, 0.0, x + side, side]
 
 
-def test_candidates_are_those_of_the_first_frame_from_the_threshold_on():
-    outputs = {
-        "boxes": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
-        "scores": np.array([[0.25, 0.5, 0.75], [1, 1, 1]], np.float32),
-        "points": np.arange(60, dtype=np.float32).reshape(2, 3, 5, 2),
-    }
-    boxes, scores, points = candidates(outputs, 0.5)
-    assert scores.tolist() == [0.5, 0.75]
-    assert boxes.tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
-    assert np.array_equal(points, outputs["points"][0, 1:])
-    assert boxes.dtype == scores.dtype == points.dtype == np.float64
-
-
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
 def test_a_threshold_that_cannot_be_is_refused(threshold):
     with pytest.raises(UsageError, match="threshold must be from 0 to 1"):
@@ -224,38 +190,3 @@ def test_a_threshold_that_cannot_be_is_refused(threshold):
 def test_a_side_that_is_too_small_is_refused(side):
     with pytest.raises(UsageError, match=f"--max-side must be at least 32, not {side}"):
         FaceDetector(Fake(lambda frame: ([], [])), side=side)
-
-
-# Which model does what
-
-
-def keypoint_card():
-    return ModelCard(
-        name="stage1",
-        task="keypoints",
-        architecture={"name": "stage1", "options": {}},
-        colour="grey",
-        scheme=FACES21,
-        size=112,
-        crop=CropRule(),
-        mean_shape=np.full((21, 2), 0.5),
-    )
-
-
-def test_a_keypoint_model_finds_no_faces_and_a_detector_no_keypoints():
-    detector = Fake(lambda frame: ([], []))
-    assert detector_model(detector) is detector
-    with pytest.raises(UsageError, match="detector is a detector: it finds no keypoints"):
-        keypoint_model(detector)
-    keypoints = Fake(lambda frame: ([], []))
-    keypoints.card = keypoint_card()
-    assert keypoint_model(keypoints) is keypoints
-    with pytest.raises(UsageError, match="stage1 finds keypoints, no faces") as caught:
-        detector_model(keypoints)
-    assert caught.value.advice == "give a detector"
-
-
-def test_finding_faces_needs_no_torch():
-    code = "import sys, kpedge.runtime.detector\nsys.exit(' '.join({'torch', 'onnx', 'matplotlib'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == ""

@@ -258,11 +258,6 @@ def test_without_a_face_to_validate_on_nothing_is_trained(tmp_path, why):
     assert not (tmp_path / "run").exists()
 
 
-def test_sets_of_the_same_name_are_refused(drawn, tmp_path):
-    with pytest.raises(DataError, match="two of the sets have the same name: drawn, drawn"):
-        train("detector", [drawn, write_set(tmp_path / "set", seed=1)], tmp_path / "run", SHORT)
-
-
 # More than one set, and other weights to start from
 
 

@@ -123,12 +123,6 @@ def test_a_file_without_a_known_checksum_needs_consent(web, tmp_path):
         fetch(override(source, None, sha256(TAR)), tmp_path / "other")
 
 
-def test_a_set_that_needs_a_browser_says_so(tmp_path):
-    with pytest.raises(UsageError, match="cannot be downloaded") as caught:
-        fetch(MANUAL, tmp_path / "set")
-    assert "kpedge data fetch walls --archive FILE" in caught.value.advice
-
-
 def test_a_mirror_is_held_against_the_catalogues_checksum(web, tmp_path):
     source = new_set(web, zip=ZIP)
     assert fetch(override(source, web.at("/mirror", good(ZIP)), None), tmp_path / "set").files[0].checked == "sha256"
@@ -263,6 +257,7 @@ def test_fetch_takes_your_own_archive(web, tmp_path, capsys):
     [
         ([], 2, "nothing to fetch"),
         (["none"], 2, "'none'"),
+        (["walls"], 2, "--archive FILE"),
         (["--url", "http://h/x"], 2, "--out"),
         (["--url", "file:///etc/passwd", "--out", "out"], 2, "not an http or https address"),
         (["drawn", "--sha256", "12"], 2, "'12'"),

@@ -246,15 +246,6 @@ def test_check_copes_with_boxes_without_points(heads, tmp_path, capsys):
     assert "--frames" in told
 
 
-def test_a_sets_own_test_photos_are_its_test_split(ibug, tmp_path):
-    report = prepare(ibug, tmp_path / "set")
-    assert report.counts["test"]["faces"] == 4
-    prepared = open_set(tmp_path / "set")
-    assert {prepared.photos[i][:5] for i in prepared.photo[prepared.indices("test")]} == {"test/"}
-    report = prepare(ibug, tmp_path / "all", PrepareOptions(test=0))
-    assert report.counts["test"] == {"photos": 0, "faces": 0, "negatives": 0}
-
-
 def test_points_that_are_not_labelled_are_nan_in_the_set_and_its_lists(mtfl, tmp_path):
     prepare(mtfl, tmp_path / "set", PrepareOptions(scheme=FACES21))
     prepared = open_set(tmp_path / "set")

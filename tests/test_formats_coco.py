@@ -118,13 +118,6 @@ def test_numbers_for_names_keep_their_skeleton_and_can_be_given_a_scheme(tmp_pat
         read_format(tmp_path, FACES5)
 
 
-def test_points_without_names_at_all(tmp_path):
-    write(tmp_path / "a.json", document(None))
-    labels = read_format(tmp_path)
-    assert labels.scheme.points == ("1", "2", "3")
-    assert not labels.scheme.can_mirror
-
-
 def test_names_that_repeat_or_say_nothing_of_sides(tmp_path):
     write(tmp_path / "a.json", document(["eye", "eye", ""]))
     labels = read_format(tmp_path)

@@ -247,17 +247,6 @@ def test_broken_rows_of_wflw_are_named(wflw):
     assert "205 numbers before the photo" in str(problems[0])
 
 
-def test_crops_of_wflw_are_cut_around_the_points(wflw, tmp_path):
-    prepare(wflw, tmp_path / "set", PrepareOptions(negatives=0))
-    prepared = open_set(tmp_path / "set")
-    assert prepared.info["settings"]["boxes"] == "points"
-    row = prepared.photos.index("WFLW_images/7--Cheering/1.jpg")
-    box = prepared.boxes[prepared.photo == row][0]
-    assert np.allclose(box, box_of_points(face_of(98, seed=1), scheme_named("wflw98")), atol=1e-3)
-    prepare(wflw, tmp_path / "labelled", PrepareOptions(negatives=0, boxes="labelled"))
-    assert open_set(tmp_path / "labelled").boxes[0].tolist() == [60, 50, 150, 140]
-
-
 # MTFL's own lists
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import turned_jpeg
 from PIL import Image as Pillow
 
 from kpedge import PIXEL_LIMIT
@@ -63,14 +62,6 @@ def test_what_is_no_picture_is_named(tmp_path, content, words):
     with pytest.raises(ImageError, match=words) as caught:
         read_image(path)
     assert "a.jpg" in str(caught.value)
-
-
-def test_exif_orientation_is_applied_unless_the_stored_pixels_are_wanted(tmp_path, picture):
-    data = encode(picture, ".jpg")
-    path = tmp_path / "turned.jpg"
-    path.write_bytes(turned_jpeg(data))
-    assert read_image(path).shape == (120, 90, 3)
-    assert read_image(path, stored=True).shape == (90, 120, 3)
 
 
 def test_a_name_without_a_known_format_is_refused(tmp_path, picture):

@@ -69,14 +69,6 @@ def test_an_output_is_told_all_of_a_frame(tracker, controls):
     assert last.faces[0].id == sink.shown[0].faces[0].id
 
 
-def test_the_steps_of_all_frames_are_added_up(tracker, controls):
-    sink = ListSink()
-    report = run_live(ListSource([FACE] * 6), tracker, [sink], controls)
-    for step, seconds in report.steps.items():
-        assert seconds == pytest.approx(sum(live.steps.get(step, 0.0) for live in sink.shown))
-    assert report.seconds >= sum(report.steps.values()) > 0
-
-
 def test_an_output_that_fails_is_left_out_and_told_once(tracker, controls):
     good, bad, told = ListSink(), ListSink(fails_at=2), []
     report = run_live(ListSource([FACE] * 6), tracker, [bad, good], controls, on_broken=told.append)
@@ -86,13 +78,6 @@ def test_an_output_that_fails_is_left_out_and_told_once(tracker, controls):
     assert report.broken == told
     assert bad.closed >= 1
     assert report.frames == 6
-
-
-def test_an_output_that_fails_is_closed_at_once(tracker, controls):
-    bad, closed = ListSink(fails_at=1), []
-    good = ListSink(on_show=lambda live: closed.append(bad.closed))
-    run_live(ListSource([FACE] * 4), tracker, [bad, good], controls)
-    assert closed == [0, 1, 1, 1]
 
 
 def test_when_the_last_output_fails_the_run_ends(tracker, controls, tmp_path):
@@ -167,20 +152,6 @@ def test_it_stops_after_a_time(tracker, controls, monkeypatch):
     report = run_live(ListSource([FACE] * 20), tracker, [sink], controls, duration=2.0)
     assert report.frames == 4
     assert report.seconds == 2.0
-
-
-def test_no_time_is_no_frames(tracker, controls):
-    assert run_live(ListSource([FACE] * 3), tracker, [], controls, duration=0.0).frames == 0
-
-
-def test_an_output_may_end_the_run(tracker, controls):
-    def stop(live):
-        if live.frame.number == 2:
-            controls.stopping.set()
-
-    sink = ListSink(on_show=stop)
-    assert run_live(ListSource([FACE] * 9), tracker, [sink], controls).frames == 3
-    assert sink.closed == 1
 
 
 def test_a_threshold_that_is_changed_is_the_trackers(tracker, controls):

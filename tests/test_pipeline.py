@@ -9,7 +9,7 @@ import pytest
 from conftest import SAMPLE
 from fake_detector import Fake, box_of, find_bright, picture
 
-from kpedge.core.boxes import BOX_BELOW, box_of_points, convention_middle, rotated_box
+from kpedge.core.boxes import box_of_points, rotated_box
 from kpedge.core.geometry import crop_transform, iou, transform_points
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN
@@ -175,22 +175,6 @@ def test_a_small_roll_is_left_in_the_crop(degrees):
     pipe(NOISE)
     assert predictor.rolls == [[0.0], [0.0]]
     assert np.array_equal(predictor.tried[0][0], FaceDetector(pipe.detector.model, side=320)(NOISE)[0].box)
-
-
-@pytest.mark.parametrize("degrees", [-120, -40, 15, 90, 180])
-def test_the_box_of_a_turned_face_keeps_the_mean_of_the_points_in_place(degrees):
-    box = np.array([40.0, 30.0, 100.0, 90.0])
-    roll = math.radians(degrees)
-    turned = rotated_box(box, roll)
-    assert np.allclose(turned[2:] - turned[:2], 60)
-    mean = convention_middle(box[None])[0]
-    rule = OnnxModel(resolve_model("stage3")).card.crop
-    upright = transform_points(crop_transform(box, 112, rule), mean)
-    assert np.allclose(transform_points(crop_transform(turned, 112, rule, roll=roll), mean), upright)
-    middle = (turned[:2] + turned[2:]) / 2
-    assert np.linalg.norm(middle - mean) == pytest.approx(BOX_BELOW * 60)
-    assert np.array_equal(rotated_box(box, 0.0), box)
-    assert np.allclose(rotated_box(box, 2 * math.pi), box)
 
 
 def test_a_second_look_is_cut_around_the_points_of_the_first():

@@ -97,14 +97,6 @@ def test_one_photo_that_cannot_be_read_is_one_line(tmp_path, content, capsys):
     assert len(told.splitlines()) == 1
 
 
-def test_only_copies_that_were_written_are_named(tmp_path, capsys):
-    (tmp_path / "broken.jpg").write_bytes(b"no image")
-    shutil.copy(PHOTO, tmp_path / "whole.jpg")
-    out = tmp_path / "out"
-    assert main(["predict", *map(str, sorted(tmp_path.glob("*.jpg"))), "--out", str(out)]) == 1
-    assert f"annotated copy: {out / 'whole.jpg'}" in documents(capsys)[1]
-
-
 def test_a_photo_that_is_named_twice_is_searched_once(tmp_path, capsys):
     shutil.copy(PHOTO, tmp_path / "a.jpg")
     assert main(["predict", str(tmp_path), str(tmp_path / "a.jpg"), "--json"]) == 0
@@ -224,14 +216,6 @@ def test_copies_of_photos_with_one_name_do_not_replace_each_other(tmp_path, anim
     found, told = documents(capsys)
     assert len(found) == 4, "the second time, none"
     assert f"{out / 'film'} exists already" in told
-
-
-def test_a_gif_that_is_cut_off_gives_no_line(tmp_path, animated, capsys):
-    animated.write_bytes(animated.read_bytes()[:-300])
-    assert main(["predict", str(animated), "--json"]) == 1
-    found, told = documents(capsys)
-    assert found == []
-    assert f"{animated}: the image is cut off" in told
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-import shutil
-
 import numpy as np
 import pytest
 from conftest import COUNT, make_photos
@@ -11,12 +9,10 @@ from kpedge.core.boxes import POINTS
 from kpedge.core.errors import DataError, OutputError, StaleSetError, UsageError
 from kpedge.core.geometry import CropRule, crop, crop_transform, pixels_to_fractions, transform_points
 from kpedge.core.images import read_image, write_image
-from kpedge.core.keypoints import FACES21
-from kpedge.data.formats.label import read_labels
 from kpedge.data.frames import open_frames
 from kpedge.data.packed import open_set
 from kpedge.data.preparation import FrameOptions, PrepareOptions, prepare
-from kpedge.data.sampling import CropSampler, Jitter, labelled_fractions
+from kpedge.data.sampling import CropSampler, labelled_fractions
 from kpedge.data.split import split_photos
 
 
@@ -40,22 +36,6 @@ def test_crops_from_the_set_are_those_from_the_photos_to_the_last_bit(prepared, 
         assert np.allclose(points[index], expected, atol=1e-6, equal_nan=True)
     faces = faces_of(prepared)
     assert np.allclose(points[faces], labelled_fractions(prepared, faces, CropRule()), atol=1e-6)
-
-
-def test_jittered_points_follow_their_pixels(prepared):
-    """Pupils are the darkest spots of the drawn faces: where the points say, the crop is dark."""
-    jitter = Jitter(mirror=True, roll=30, scale=0.1, shift=0.1)
-    faces = faces_of(prepared)
-    crops, points = CropSampler(prepared, 112, "grey", CropRule(), jitter, seed=5).batch(faces, epoch=3)
-    inside = ((points > 0.03) & (points < 0.97)).all(axis=(1, 2))
-    assert inside.sum() > 30
-    eyes = np.round(points[inside][:, [16, 17]] * 112 - 0.5).astype(int)
-    dark = [crops[face, y, x, 0] for face, pair in zip(np.flatnonzero(inside), eyes, strict=True) for x, y in pair]
-    assert np.median(dark) < 60
-    plain = labelled_fractions(prepared, faces, CropRule())
-    mirrored = np.sign(points[:, 17, 0] - points[:, 16, 0])
-    assert (mirrored == 1).all(), "after mirroring, the left pupil has to be the left one still"
-    assert np.abs(points - plain).max() > 0.05
 
 
 def test_the_set_says_what_it_holds(prepared):
@@ -85,43 +65,6 @@ def test_a_set_of_an_older_format_says_what_to_do(folder, tmp_path):
         assert raised.value.advice == "prepare it again with --force"
     assert prepare(folder, tmp_path / "set", force=True).written
     assert open_set(tmp_path / "set").info["format"] == 2
-
-
-def test_interchange_lists_hold_widened_boxes_and_relative_points(folder, tmp_path):
-    prepare(folder, tmp_path / "set")
-    rows = {row.photo: [] for row in read_labels(folder, FACES21).rows}
-    for row in read_labels(folder, FACES21).rows:
-        rows[row.photo].append(row)
-    seen = 0
-    for name in ("train", "validation", "test"):
-        for line in (tmp_path / "set" / f"{name}.txt").read_text().splitlines():
-            photo, *numbers = line.split()
-            *numbers, face = numbers
-            values = np.array(numbers, dtype=float)
-            assert (face, len(values)) in (("1", 46), ("0", 4))
-            if face == "0":
-                continue
-            width, height = values[2] - values[0], values[3] - values[1]
-            box = values[:4] + np.array([width, height, -width, -height]) / 6  # 1.5 boxes wide: a sixth is the margin
-            source = min(rows[photo], key=lambda row: np.abs(row.box - box).max())
-            assert np.allclose(source.box, box, atol=1e-5)
-            assert np.allclose(source.keypoints, values[4:].reshape(-1, 2) + values[:2], atol=1e-5)
-            seen += 1
-    assert seen == 24
-
-
-def test_faces_of_a_photo_and_copies_of_a_photo_stay_together(folder, tmp_path):
-    text = (folder / "label.txt").read_text()
-    for number in range(4):
-        shutil.copy(folder / f"{number:03}.png", folder / f"copy{number:03}.png")
-    copies = [f"copy{line}" for line in text.splitlines() if line[:3] in ("000", "001", "002", "003")]
-    (folder / "label.txt").write_text(text + "\n".join(copies) + "\n")
-    prepare(folder, tmp_path / "set", PrepareOptions(validation=0.3, test=0.3))
-    prepared = open_set(tmp_path / "set")
-    splits = {}
-    for photo, split in zip(prepared.photo, prepared.split, strict=True):
-        splits.setdefault(prepared.photos[photo].removeprefix("copy"), set()).add(int(split))
-    assert all(len(found) == 1 for found in splits.values())
 
 
 def test_the_crops_side_is_a_flag_and_advice_names_the_photos(folder, tmp_path, capsys):

@@ -19,7 +19,7 @@ from kpedge.runtime.overlay import Layers
 from kpedge.runtime.server.address import Address, parse_address
 from kpedge.runtime.sinks.lines import LinesSink
 from kpedge.runtime.sinks.snapshots import SnapshotSink
-from kpedge.runtime.sinks.udp import UdpSink, largest_faces
+from kpedge.runtime.sinks.udp import UdpSink
 
 
 class Stream:
@@ -158,24 +158,6 @@ def test_nobody_needs_to_listen():
     assert notices == []
 
 
-@pytest.mark.parametrize("code", [errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAGAIN, errno.EPERM])
-def test_what_the_network_does_not_take_is_lost(code):
-    sink = UdpSink("127.0.0.1:9")
-    sink._datagrams._socket.close()
-
-    class Broken:
-        sent = 0
-
-        def sendto(self, data, target):
-            self.sent += 1
-            raise OSError(code, os.strerror(code))
-
-    sink._datagrams._socket = broken = Broken()
-    for number in range(5):
-        sink.show(live(number))
-    assert broken.sent == 5
-
-
 def crowd(count):
     return tuple(face_of(side=20.0 + 7 * ((5 * place) % count), x=10.0 * place) for place in range(count))
 
@@ -217,16 +199,6 @@ def test_a_system_with_shorter_datagrams_gets_shorter_ones():
         sink.show(live(number, crowd(40)))
     assert [json.loads(data)["frame"] for data in short.taken] == [0, 1]
     assert all(4000 < len(data) <= 9216 for data in short.taken)
-
-
-def test_faces_that_fit_exactly():
-    document = live(0, crowd(5)).to_dict()
-    sizes = [face["box"][2] - face["box"][0] for face in document["faces"]]
-    whole = largest_faces(document, sizes, 10**6)
-    assert json.loads(whole) == document
-    for limit in range(len(whole) // 5, len(whole), 50):
-        assert len(largest_faces(document, sizes, limit)) <= limit
-    assert json.loads(largest_faces(document, sizes, 10))["faces"] == []
 
 
 def test_a_host_that_does_not_exist_is_told():
@@ -281,25 +253,3 @@ def test_a_snapshot_that_cannot_be_written_is_told_once(tmp_path, controls):
         sink.show(live())
     controls.snapshot.set()
     sink.show(live(1))
-
-
-def test_a_snapshot_that_fails_in_a_pause_is_told_with_the_next_frame(tmp_path, controls):
-    (tmp_path / "file").write_text("")
-    sink = SnapshotSink(tmp_path / "file", controls)
-    sink.show(live())
-    controls.snapshot.set()
-    sink.poll()
-    with pytest.raises(OutputError, match="is a file, not a folder"):
-        sink.show(live(1))
-
-
-def test_a_full_disk_leaves_no_half_of_a_snapshot(tmp_path, controls, monkeypatch):
-    def full(number):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    sink = SnapshotSink(tmp_path, controls)
-    controls.snapshot.set()
-    with pytest.raises(OutputError, match="No space left"):
-        sink.show(live())
-    assert list(tmp_path.iterdir()) == []

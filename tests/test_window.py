@@ -131,17 +131,6 @@ def test_every_key_of_the_help_does_something(windows, controls):
         assert changed or len(windows.shown) == 2, key
 
 
-def test_other_keys_do_nothing(windows, controls):
-    sink = WindowSink("kpedge", controls)
-    windows.keys = [ord("x"), 255, 0xFF51, 0x10FF53]
-    for number in range(4):
-        sink.show(live(number))
-    assert len(windows.shown) == 4
-    assert not controls.snapshot.is_set()
-    assert controls.layers == Layers()
-    assert not controls.stopping.is_set()
-
-
 def test_a_pause_says_so_and_keys_go_on_working(windows, controls):
     sink = WindowSink("kpedge", controls)
     frame = live()
@@ -189,20 +178,6 @@ def test_a_window_that_cannot_be_opened_is_told_once(windows, controls):
     assert not controls.stopping.is_set(), "the other outputs go on"
 
 
-def test_a_window_that_breaks_in_a_pause_is_told_with_the_next_frame(windows, controls, monkeypatch):
-    sink = WindowSink("kpedge", controls)
-    sink.show(live())
-
-    def fail(_):
-        raise cv2.error("gone")
-
-    monkeypatch.setattr(cv2, "waitKeyEx", fail)
-    sink.poll()
-    with pytest.raises(OutputError, match="the window cannot be shown"):
-        sink.show(live(1))
-    sink.show(live(2))
-
-
 def test_without_a_display_there_is_advice(monkeypatch):
     monkeypatch.setattr(display, "toolkit", lambda: "QT5")
 
@@ -231,11 +206,6 @@ def test_an_opencv_without_windows_is_told(monkeypatch, controls):
     with pytest.raises(OutputError, match="cannot open windows") as caught:
         open_window("kpedge", controls)
     assert "pip install opencv-python" in caught.value.advice
-
-
-def test_a_window_is_offered_where_one_can_be_opened(monkeypatch, controls):
-    monkeypatch.setattr(window, "check_display", lambda: None)
-    assert isinstance(open_window("kpedge", controls), WindowSink)
 
 
 @pytest.mark.parametrize(
