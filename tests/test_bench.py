@@ -6,10 +6,9 @@ from dataclasses import asdict
 import pytest
 from conftest import SAMPLE
 
-from kpedge.bench.latency import EAGER, RUNTIME, SCRIPT, BenchOptions, LatencyRow, bench_latency
+from kpedge.bench.latency import EAGER, RUNTIME, SCRIPT, BenchOptions, bench_latency
 from kpedge.bench.matrix import MatrixRow, bench_matrix
 from kpedge.bench.report import (
-    FAR,
     header,
     latency_figure,
     markdown,
@@ -21,7 +20,7 @@ from kpedge.bench.report import (
 )
 from kpedge.bench.worker import Contestant, Worker
 from kpedge.cli.main import main
-from kpedge.core.errors import KpedgeError, ParityError
+from kpedge.core.errors import KpedgeError
 from kpedge.core.images import figure_png
 from kpedge.core.machine import describe
 from kpedge.export.registry import FORMATS
@@ -75,16 +74,6 @@ def test_torchscript_is_traced_where_only_a_checkpoint_is_given(exported, traine
 
 
 @pytest.mark.slow
-def test_files_of_two_models_are_not_compared(exported, prepared, tmp_path):
-    from kpedge.training.config import TrainConfig
-    from kpedge.training.loop import train
-
-    other = train("stage1", prepared, tmp_path / "run", TrainConfig(epochs=1, seed=7)).best
-    with pytest.raises(ParityError, match="different weights"):
-        bench_latency([exported / "stage1.onnx", other], QUICK)
-
-
-@pytest.mark.slow
 def test_two_files_of_one_format_are_timed_side_by_side(exported, tmp_path):
     other = shutil.copy(exported / "stage1.onnx", tmp_path / "other.onnx")
     _, rows, _ = bench_latency([exported / "stage1.onnx", other], QUICK)
@@ -102,20 +91,6 @@ def test_the_header_tells_what_the_figures_depend_on(measured):
     assert text.count("\n|") == len(rows) + 2
     assert figure_png(latency_figure(head, rows))[:4] == b"\x89PNG"
     json.dumps(head)
-
-
-@pytest.mark.parametrize("tail", [1.5, 0.9 * FAR, 1.1 * FAR])
-def test_the_axis_reaches_the_95th_percentiles_or_an_arrow_says_not(tail):
-    rows = [LatencyRow(EAGER, "cpu", 1, 1, 6, 1.0, tail, 1.0), LatencyRow(RUNTIME, "cpu", 1, 1, 6, 0.25, 0.5, 4.0)]
-    head = {"model": "stage1", "machine": {"cpu": "a processor"}}
-    (axis,) = latency_figure(head, rows).axes
-    end = axis.get_xlim()[1]
-    marks = {line.get_ydata()[0]: (line.get_marker(), line.get_xdata()[0]) for line in axis.lines}
-    assert marks[0] == ("|", 0.5)
-    assert all(0 < at < end for _, at in marks.values())
-    far = tail > FAR
-    assert marks[1] == (">", marks[1][1]) if far else marks[1] == ("|", tail)
-    assert (end < tail) == far == ("arrow" in axis.get_xlabel())
 
 
 def test_a_picture_of_nothing_measured_is_empty():
@@ -172,22 +147,9 @@ def test_a_contestant_that_cannot_run_is_an_error_not_the_end(tmp_path):
         Worker(Contestant("onnx", tmp_path / "model.onnx"))
 
 
+TIMES = {1: 0.3, 2: 0.4}, {1: 0.5, 2: 0.6}
 ROWS = [
-    MatrixRow(
-        "stage9",
-        "keypoints",
-        "onnx",
-        "onnxruntime",
-        "cpu",
-        9.0,
-        {1: 0.3, 2: 0.4},
-        {1: 0.5, 2: 0.6},
-        90.0,
-        1.4,
-        99.0,
-        0.0,
-        0.02,
-    ),
+    MatrixRow("stage9", "keypoints", "onnx", "onnxruntime", "cpu", 9.0, *TIMES, 90.0, 1.4, 99.0, 0.0, 0.02),
     MatrixRow("stage9", "keypoints", "lite", "litert", "cpu", 8.0, {1: 0.2}, {1: 0.3}, None, 0.7, 9.0, 1e-4, 0.021),
     MatrixRow("detector", "detector", EAGER, "PyTorch", "cuda", 8.0, {1: 0.2}, {1: 0.3}, 80.0, 0.7, 999.0, 1e-4, 0.94),
 ]

@@ -2,7 +2,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import SAMPLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +25,6 @@ from kpedge.core.geometry import (
 )
 from kpedge.core.keypoints import BUILT_IN, FACES5, FACES21, FACES21_MEAN, conversion, convert_points, scheme_named
 from kpedge.core.scheme import scheme_of_names
-from kpedge.data.formats.label import parse_row
 from kpedge.runtime.keypoints import PointBoxes
 
 quickly = settings(deadline=None, max_examples=60)
@@ -77,16 +75,6 @@ def test_the_mean_of_the_points_is_where_their_box_says(roll, side, seed):
     assert width == pytest.approx(BOX_SIDE * spread)
     assert np.allclose(convention_centre(points.mean(axis=0)[None], np.array([width]))[0], (box[:2] + box[2:]) / 2)
     assert (box[1] + box[3]) / 2 - points[:, 1].mean() == pytest.approx(BOX_BELOW * width)
-
-
-def test_five_points_are_found_by_name():
-    _, _, points = parse_row((SAMPLE / "label.txt").read_text(), FACES21)
-    five = convert_points(points, FACES21, FACES5)
-    assert (five == points[[16, 17, 18, 19, 20]]).all()
-    assert (convert_points(np.stack([points, points + 1]), FACES21, FACES5)[1] == five + 1).all()
-    back = convert_points(five, FACES5, FACES21)
-    assert (back[16:] == five).all()
-    assert np.isnan(back[:16]).all()
 
 
 RULE = CropRule(0.25)

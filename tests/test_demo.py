@@ -17,14 +17,9 @@ from kpedge.core.files import WRITTEN
 from kpedge.core.images import read_image
 from kpedge.demo import checks
 from kpedge.demo.checks import check_extras, check_target
-from kpedge.demo.make import prepare_faces, train_model
 from kpedge.demo.settings import FACES_FROM, QUICK, DemoSettings
 from kpedge.demo.story import TITLES, run_demo
-from kpedge.demo.tracking import compare, face_clip, record, track_video
-from kpedge.models.checkpoint import load_checkpoint
-from kpedge.runtime.overlay import Layers
-from kpedge.runtime.sinks import writers
-from kpedge.synthetic import write_synthetic
+from kpedge.demo.tracking import compare, face_clip, track_video
 from kpedge.synthetic.preview import synthetic_preview
 
 pytestmark = pytest.mark.slow
@@ -67,14 +62,6 @@ def test_the_released_models_track_the_video(small):
     assert tracking.error < 0.04
 
 
-def test_a_video_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(writers, "has_pyav", lambda: False)
-    monkeypatch.setitem(writers.FORMATS, ".webm", ("webm", "libvpx", "NONE"))
-    with pytest.raises(OutputError, match=r"a\.webm"):
-        record(map(face_clip(0).frame, range(3)), [()] * 3, tmp_path / "a.webm", Layers(), nobody)
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.fixture(scope="module")
 def small(small_demo):
     """The folder of a demo in small."""
@@ -108,15 +95,6 @@ def test_the_folder_holds_what_the_report_says(small):
     assert "onnxruntime, released stage3" in forms
     assert read_image(small / "pictures" / "synthetic.jpg").shape[1] > 600
     assert str(small.parent) not in (small / "report.json").read_text(), "no path of the machine"
-
-
-def test_the_model_follows_from_the_seed(small, tmp_path):
-    write_synthetic(tmp_path / "synthetic", SMALL.photos, seed=SMALL.face_seed)
-    source = prepare_faces(tmp_path / "synthetic", tmp_path / "set", SMALL, nobody)
-    result = train_model(source, tmp_path / "run", SMALL, nobody)
-    one, other = (load_checkpoint(path).card for path in (small / "run" / "best.pt", result.best))
-    assert one.weights_sha256 == other.weights_sha256
-    assert other.training["sets"][0]["name"] == "synthetic faces"
 
 
 def test_its_faces_are_none_that_the_released_models_were_trained_on(small):

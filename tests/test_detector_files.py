@@ -169,13 +169,6 @@ def nudged(path, output):
     return proto.SerializeToString()
 
 
-@pytest.mark.parametrize("output", [0, 1, 4, 14])
-def test_a_weight_that_was_changed_is_found(exported, tmp_path, output):
-    (tmp_path / "a.onnx").write_bytes(nudged(exported / "detector.onnx", output))
-    with pytest.raises(ParityError, match=r"onnx = recorded, random, batch 1: (scores|boxes|points) differs by"):
-        verify([tmp_path / "a.onnx"])
-
-
 def test_a_byte_of_a_weight_that_was_changed_is_found(exported, tmp_path):
     """In the file as it lies there, with its card beside it and without."""
     proto = onnx.load(exported / "detector.onnx")

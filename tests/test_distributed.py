@@ -18,24 +18,9 @@ from kpedge.models.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
-FLAGS = [
-    *(
-        "--epochs",
-        "3",
-        "--lr",
-        "0.03",
-        "--warmup",
-        "0.1",
-        "--threads",
-        "1",
-        "--roll",
-        "5",
-        "--scale",
-        "0",
-        "--shift",
-        "0",
-    ),
-]
+FLAGS = ["--epochs", "3", "--lr", "0.03", "--warmup", "0.1", "--threads", "1"]
+FLAGS += ["--roll", "5", "--scale", "0", "--shift", "0"]
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
 
 
 def environment(**more):
@@ -48,8 +33,7 @@ def alone(prepared, out, *flags, recipe="stage1", batch=8):
 
 
 def together(prepared, out, *flags, recipe="stage1", batch=4):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    return [*launcher, *alone(prepared, out, *flags, recipe=recipe, batch=batch)[1:]]
+    return [*LAUNCHER, *alone(prepared, out, *flags, recipe=recipe, batch=batch)[1:]]
 
 
 def run(command):
@@ -148,26 +132,13 @@ def test_the_process_that_is_left_says_so_in_one_line(prepared, tmp_path):
     assert "--resume" in error
 
 
-@pytest.mark.slow
 def test_two_processes_train_a_detector_and_resume_to_the_same_bits(tmp_path):
     write_set(tmp_path / "set", train=9)
-    flags = ["--data", str(tmp_path / "set"), "--size", "64", "--batch-size", "2", "--validate", "1", "--threads", "1"]
+    flags = ["--size", "64", "--batch-size", "2", "--validate", "1", "--threads", "1", "--schedule", "constant"]
 
     def command(out, *more):
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-        return [
-            *launcher,
-            "-m",
-            "kpedge",
-            "train",
-            "detector",
-            *flags,
-            "--schedule",
-            "constant",
-            "--out",
-            str(out),
-            *more,
-        ]
+        train = ["-m", "kpedge", "train", "detector", "--data", str(tmp_path / "set"), *flags]
+        return [*LAUNCHER, *train, "--out", str(out), *more]
 
     for out, *more in (("whole", "--epochs", "2"), ("cut", "--epochs", "1"), ("cut", "--epochs", "2", "--resume")):
         done = run(command(tmp_path / out, *more))

@@ -209,8 +209,3 @@ def test_a_provider_that_cannot_be_used_is_an_error_unless_auto(unusable_cuda, c
     assert re.search(r"provider cuda\s+does not work", said.out)
     assert "azure" not in said.out
     assert "onnxruntime-gpu[cuda,cudnn]" in said.err
-
-
-def test_the_tiny_model_runs():
-    assert provider_problem(CPU) == ""
-    assert new_session(TINY_MODEL).get_providers() == [CPU]

@@ -1,10 +1,6 @@
 import contextlib
 import hashlib
 import json
-import os
-import pty
-import re
-import select
 import signal
 import socket
 import subprocess
@@ -13,7 +9,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from fake_web import cut, good, raw, stall
+from fake_web import good, raw, stall
 from test_unpack import tar_bytes, zip_bytes
 
 from kpedge.cli.fetch import parse_size
@@ -350,27 +346,3 @@ def test_a_run_can_be_stopped_and_started_again(web, tmp_path):
     web.at("/faces", good(ZIP))
     assert start(web, tmp_path / "set").wait(60) == 0
     assert names(tmp_path / "set") == FROM_ZIP
-
-
-def test_a_terminal_gets_a_bar_of_bytes(web, tmp_path):
-    data = ZIP
-    web.at("/faces", cut(data, 700), good(data))
-    leader, follower = pty.openpty()
-    process = start(
-        web, tmp_path / "set", stderr=follower, stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "100"}
-    )
-    os.close(follower)
-    shown = b""
-    while select.select([leader], [], [], 60)[0]:
-        try:
-            block = os.read(leader, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not block:
-            break
-        shown += block
-    os.close(leader)
-    assert process.wait(60) == 0
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert re.search(r"unpacking faces .*512\.0/512\.0 kB", text)
-    assert "try 2 of 5 in 1 s" in text

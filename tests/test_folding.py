@@ -1,4 +1,3 @@
-import itertools
 from dataclasses import replace
 
 import pytest
@@ -44,17 +43,11 @@ def distance(one, other):
     return float((one - other).abs().max() / other.abs().max())
 
 
-@pytest.mark.parametrize(
-    ("backbone", "head"),
-    [
-        (backbone, head)
-        for backbone, head in itertools.product(BACKBONES, HEADS)
-        if head not in BACKBONES[backbone].excludes.get("head", ())
-    ],
-)
-def test_a_folded_network_computes_the_same_and_has_no_batch_normalisation(backbone, head):
+@pytest.mark.parametrize("head", HEADS)
+def test_a_folded_network_computes_the_same_and_has_no_batch_normalisation(head):
+    """With every backbone: below."""
     torch.manual_seed(0)
-    network = settle(Stage3(POINTS, backbone=backbone, head=head, dropout=0.3)).train()
+    network = settle(Stage3(POINTS, head=head, dropout=0.3)).train()
     state = {name: values.clone() for name, values in network.state_dict().items()}
     folded = fold(network)
     assert network.training

@@ -168,12 +168,8 @@ def test_a_box_far_outside_still_gives_a_crop():
 
 
 def test_one_pixel_images_can_be_cropped():
-    assert (
-        crop(
-            np.full((1, 1, 3), 7, np.uint8), crop_transform(np.array([-0.5, -0.5, 0.5, 0.5]), 16, CropRule()), 16
-        ).mean()
-        == 7
-    )
+    way = crop_transform(np.array([-0.5, -0.5, 0.5, 0.5]), 16, CropRule())
+    assert (crop(np.full((1, 1, 3), 7, np.uint8), way, 16) == 7).all()
 
 
 def test_iou_by_hand():

@@ -138,19 +138,6 @@ def test_faces_of_rotated_photos_are_found_with_their_points(photo, degrees):
     assert np.abs(face.box - box_of_points(points)).max() < 0.35 * side
 
 
-@pytest.mark.parametrize("degrees", ROTATIONS)
-def test_what_is_found_in_rotated_copies_comes_back_into_the_image(photo, degrees):
-    """A photo that only its rotated copies show upright: the faces lie where the photo has them."""
-    turned = np.asarray(cv2.rotate(photo, ROTATIONS[degrees]))
-    (upright,) = FaceDetector(DETECTOR, side=512)(photo)
-    best = FaceDetector(DETECTOR, side=512).search_rotated(turned)[0]
-    assert best.score == pytest.approx(upright.score, abs=0.05)
-    x1, y1, x2, y2 = best.box
-    assert x1 < best.points[:, 0].mean() < x2
-    assert y1 < best.points[:, 1].mean() < y2
-    assert best.box[2] - best.box[0] == pytest.approx(upright.box[2] - upright.box[0], rel=0.05)
-
-
 def test_rotated_copies_are_searched_where_nothing_was_found_and_only_there(photo):
     for rotations, image, searches in ((True, photo, 1), (True, photo * 0, 4), (False, photo * 0, 1)):
         finder = Finder(0.9)

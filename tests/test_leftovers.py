@@ -9,7 +9,7 @@ import pytest
 from kpedge.core import leftovers
 from kpedge.core.errors import OutputError
 from kpedge.core.files import atomic_folder, write_bytes
-from kpedge.core.leftovers import HOST, lock_folder, owned_prefix, temporary_folder
+from kpedge.core.leftovers import HOST, lock_folder, temporary_folder
 from kpedge.training.run import Run
 
 
@@ -123,7 +123,3 @@ def test_a_folder_is_locked_by_one_process_and_the_other_is_told_which(tmp_path)
     assert again.release.alive
     again.release()
     assert not (tmp_path / leftovers.OWNER).exists()
-
-
-def test_names_of_temporary_files_are_hidden_and_begin_as_the_file(tmp_path):
-    assert owned_prefix("a.txt").startswith(".a.txt.")

@@ -7,12 +7,11 @@ import pytest
 
 from kpedge.core.drawing import GREY, draw_label, label_of, part_colours, pens
 from kpedge.core.faces import Face, Pose
-from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, scheme_named
+from kpedge.core.keypoints import FACES21, FACES21_MEAN, scheme_named
 from kpedge.runtime.overlay import Layers, draw_overlay, mirrored, pose_axes
-from kpedge.runtime.pose import HEAD, head_poses
 
 NONE = Layers(boxes=False, points=False, ids=False)
-SIZES = [(240, 320), (480, 640), (2160, 3840)]
+SIZES = [(240, 320), (960, 1280)]
 
 
 def face_at(x, y, side, **more):
@@ -57,15 +56,6 @@ def test_every_point_has_the_colour_of_its_part_on_any_background(size):
                 assert away < 120, (name, side, FACES21.points[index])
                 rim = near(drawn, point, round(pens(image, side).dot) + 2).sum(axis=1).min()
                 assert rim < 400, "a rim that is darker than the point and than a bright background"
-
-
-def test_points_of_a_small_face_leave_it_visible():
-    image = np.full((240, 320, 3), 128, np.uint8)
-    face = face_at(160, 120, 48)
-    drawn = draw_overlay(image, [face], FACES21, replace(NONE, points=True))
-    x1, y1, x2, y2 = face.box.astype(int)
-    covered = (drawn != image).any(axis=2)[y1:y2, x1:x2].mean()
-    assert 0.02 < covered < 0.25
 
 
 def test_a_box_has_corners_and_an_open_outline():
@@ -196,27 +186,6 @@ def test_text_in_a_mirror_can_be_read():
 def test_axes_follow_the_signs_of_the_pose(pose, axis, expected):
     assert np.allclose(pose_axes(pose)[axis], expected)
     assert np.allclose(pose_axes(pose) @ pose_axes(pose).T, np.eye(3))
-
-
-@pytest.mark.parametrize("pose", [Pose(0, 0, 0), Pose(35, 0, 0), Pose(20, -15, 10), Pose(-30, 25, -40)])
-def test_the_axes_are_those_that_the_pose_was_told_from(pose):
-    """A head turned by the drawn axes, seen from afar, is told to have the pose."""
-    width, height, focal, away = 640, 480, 4e3, 60.0
-    turn = pose_axes(pose).T @ np.diag([1.0, -1.0, -1.0])
-    head = np.array([HEAD.get(name, (np.nan,) * 3) for name in FACES21.points]) @ turn.T + (0, 0, away)
-    points = focal * head[:, :2] / head[:, 2:] + ((width - 1) / 2, (height - 1) / 2)
-    (told,) = head_poses(points[None], FACES21, (width, height), focal=focal)
-    assert told is not None
-    assert (told.yaw, told.pitch, told.roll) == pytest.approx((pose.yaw, pose.pitch, pose.roll), abs=2)
-
-
-def test_other_schemes_are_drawn_too():
-    image = np.full((240, 320, 3), 60, np.uint8)
-    points = np.array([[100.0, 100], [160, 100], [130, 130], [105, 160], [155, 160]])
-    face = Face(box=np.array([80.0, 80, 180, 180]), keypoints=points, pose=Pose(0, 0, 0))
-    drawn = draw_overlay(image, [face], FACES5, Layers(pose=True))
-    for point in points:
-        assert (near(drawn, point, 1) != 60).any()
 
 
 @pytest.mark.parametrize("name", ["ibug68", "wflw98"])

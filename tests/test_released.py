@@ -59,6 +59,7 @@ def test_the_wheel_carries_onnx_files_weights_cards_and_the_sample():
     assert all((ROOT / source).exists() for source in included)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_released_files_are_verified(name):
     checks = verify([models_folder() / f"{name}.onnx", models_folder() / f"{name}.torchscript.pt"])
@@ -74,6 +75,7 @@ def test_released_files_are_verified(name):
     assert any("real" in key for key in card["parity"]["largest_difference"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_released_weights_compute_what_the_released_files_do(name):
     """They were rebuilt from the files, with the layers that export folds away."""

@@ -96,20 +96,6 @@ def test_prediction_is_preprocess_run_postprocess(exported, photos, prepared):
         predictor(image, [[5, 5, 5, 9]])
 
 
-def test_perfect_fractions_come_back_as_the_labelled_pixels(exported, prepared):
-    from kpedge.core.geometry import CropRule, crop_transform
-    from kpedge.data.sampling import labelled_fractions
-
-    predictor = KeypointPredictor(OnnxModel(exported / "stage1.onnx"))
-    indices = np.arange(10)
-    ways = [crop_transform(box, 112, CropRule()) for box in prepared.boxes[indices]]
-    faces = predictor.postprocess(
-        {"keypoints": labelled_fractions(prepared, indices, CropRule())}, prepared.boxes[indices], ways
-    )
-    for face, points in zip(faces, prepared.keypoints[indices], strict=True):
-        assert np.abs(face.keypoints - points).max() < 1e-9
-
-
 def test_sessions_have_set_threads_that_do_not_spin(exported):
     session = new_session(exported / "stage1.onnx", threads=2)
     options = session.get_session_options()

@@ -10,13 +10,12 @@ import torch
 from conftest import LEAN
 
 from kpedge.cli.main import main
-from kpedge.core.errors import UsageError
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.label import read_labels
 from kpedge.data.packed import open_set
 from kpedge.data.preparation import PrepareOptions, prepare
-from kpedge.export.load import open_eager, open_model
+from kpedge.export.load import open_eager
 from kpedge.export.verification import verify
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.runtime.keypoints import KeypointPredictor
@@ -111,28 +110,6 @@ def test_a_box_without_a_face_gets_no_points(exported3, photos):
     document = found.to_dict()
     assert len(document["errors"]) == 21
     assert next(face for face in background if not len(face.keypoints)).to_dict()["keypoints"] == []
-
-
-def test_the_threshold_is_the_callers_to_change(exported3, exported, photos):
-    image, box = read_image(photos / "000.png"), [10.0, 10.0, 60.0, 60.0]
-    model = OnnxModel(exported3 / "stage3.onnx")
-    for threshold, points in ((0.0, 21), (1.0, 0)):
-        (face,) = KeypointPredictor(model, threshold=threshold)(image, [box])
-        assert len(face.keypoints) == points
-    with pytest.raises(UsageError, match="from 0 to 1"):
-        KeypointPredictor(model, threshold=1.5)
-    with pytest.raises(UsageError, match="no face score"):
-        KeypointPredictor(OnnxModel(exported / "stage1.onnx"), threshold=0.5)
-
-
-def test_commands_tell_what_is_no_face(exported3, photos, tmp_path, capsys):
-    command = ["predict", str(photos / "000.png"), "--model", str(exported3 / "stage3.onnx"), "--box", "0,0,12,12"]
-    assert main([*command, "--json", "--threshold", "1"]) == 0
-    assert json.loads(capsys.readouterr().out)["faces"][0]["keypoints"] == []
-    assert main([*command, "--keep-rejected", "--out", str(tmp_path / "drawn")]) == 0
-    assert len(json.loads(capsys.readouterr().out)["faces"][0]["keypoints"]) == 21
-    assert main([*command, "--keep-rejected", "--threshold", "0.5"]) == 2
-    assert "contradict" in capsys.readouterr().err
 
 
 def test_eval_tells_faces_from_negatives(exported3, prepared, tmp_path, capsys):
@@ -234,8 +211,3 @@ def test_a_stage_3_needs_negatives(photos, tmp_path, capsys):
     command = ["train", "stage3", "--data", str(tmp_path / "set"), "--out", str(tmp_path / "run"), "--epochs", "1"]
     assert main(command) == 1
     assert "--negatives" in capsys.readouterr().err
-
-
-def test_a_model_of_another_task_is_opened_by_what_it_says(exported3, exported):
-    assert open_model(exported3 / "stage3.onnx").card.has_score
-    assert not open_model(exported / "stage1.onnx").card.has_score

@@ -56,9 +56,8 @@ def lines_of(process, count):
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-@pytest.mark.parametrize("ending", ["mp4", "avi"])
-def test_a_signal_ends_it_and_its_files_are_whole(start, long_video, tmp_path, sent, code, ending):
-    target = tmp_path / f"seen.{ending}"
+def test_a_signal_ends_it_and_its_files_are_whole(start, long_video, tmp_path, sent, code):
+    target = tmp_path / "seen.mp4"
     process = start(long_video, "--realtime", "--json", "--record", target)
     first = lines_of(process, 10)
     process.send_signal(sent)
@@ -116,13 +115,6 @@ def test_it_ends_when_nobody_reads_any_more(start, long_video):
     told = process.stderr.read().decode()
     assert "Traceback" not in told
     assert "BrokenPipe" not in told
-
-
-def test_results_go_to_standard_output_and_words_to_standard_error(start, clip, tmp_path):
-    video = write_video(tmp_path / "clip.avi", clip[:5])
-    out, told = start(video, "--json").communicate(timeout=WAIT_S)
-    assert [json.loads(line)["frame"] for line in out.splitlines()] == list(range(5))
-    assert "5 frames in" in told.decode()
 
 
 def python(code, *arguments):

@@ -27,17 +27,8 @@ def mixed(tmp_path):
     (tmp_path / "b.jpg").write_bytes(b"broken")
     for number in range(9):
         noise_photo(tmp_path / "c" / f"{number}.png", number)
-    return [
-        *map(
-            str,
-            (
-                tmp_path / "a.jpg",
-                tmp_path / "b.jpg",
-                tmp_path / "c",
-                write_video(tmp_path / "d.avi", clip_frames(3)[0]),
-            ),
-        )
-    ]
+    video = write_video(tmp_path / "d.avi", clip_frames(3)[0])
+    return [str(path) for path in (tmp_path / "a.jpg", tmp_path / "b.jpg", tmp_path / "c", video)]
 
 
 @pytest.mark.slow
