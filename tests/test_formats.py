@@ -129,29 +129,6 @@ def test_boxes_follow_from_the_points_as_in_faces21():
         assert np.allclose(*middles, atol=0.5)
 
 
-def test_broken_rows_are_named_and_the_rest_is_kept(ibug, mtfl):
-    file = ibug / "training_frames_keypoints.csv"
-    lines = file.read_text().splitlines()
-    lines[2] = lines[2].rpartition(",")[0]
-    lines[3] = lines[3].replace(lines[3].split(",")[5], "x", 1)
-    lines[4] = ",".join([lines[4].split(",")[0], *["7"] * 136])
-    file.write_text("\n".join(lines))
-    labels = read_format(ibug, FACES21)
-    assert len(labels.rows) == 9
-    assert [(p.kind, p.where, p.photo) for p in labels.problems] == [
-        ("columns", "training_frames_keypoints.csv:3", "training/001.png"),
-        ("not a number", "training_frames_keypoints.csv:4", "training/002.png"),
-        ("box without area", "training_frames_keypoints.csv:5", "training/003.png"),
-    ]
-    with (mtfl / "label.txt").open("a") as text:
-        text.write("faces\\000.png 1 2 3\nfaces/000.png 1 2 3 4 5 6 7 8 9 nan\n")
-    problems = read_format(mtfl, FACES21).problems
-    assert [(p.kind, p.where, p.photo) for p in problems] == [
-        ("columns", "label.txt:13", "faces/000.png"),
-        ("not a number", "label.txt:14", "faces/000.png"),
-    ]
-
-
 def test_the_format_is_told_from_the_folder(ours, ibug, mtfl, heads, background):
     assert guess_format(ours.root, FACES21) == "label"
     assert guess_format(ibug, FACES21) == "ibug68-csv"
@@ -214,24 +191,6 @@ def test_boxes_are_found_beside_photos_in_no_folder_of_their_own(heads):
     (heads / "a.png").rename(heads / "c.png")
     report, _ = check(heads, FACES21)
     assert [str(problem) for problem in report.problems] == ["boxes.csv:2: a.png: no such photo (2 faces)"]
-
-
-def test_broken_boxes_are_named_and_the_rest_is_kept(heads):
-    with (heads / "boxes.csv").open("a") as text:
-        text.write("a.png,1,2,3\na.png,1,2,x,4\nnowhere.png,9,2,9,4\na.png,1,2,inf,4\na.png,1\r2,3,4,5\n\n")
-    labels = read_format(heads, FACES21)
-    assert len(labels.rows) == 3
-    assert [(p.kind, p.where, p.photo) for p in labels.problems] == [
-        ("columns", "boxes.csv:5", "images/a.png"),
-        ("not a number", "boxes.csv:6", "images/a.png"),
-        ("box without area", "boxes.csv:7", ""),
-        ("not a number", "boxes.csv:8", "images/a.png"),
-        ("columns", "boxes.csv:9", "images/a.png"),
-    ]
-    assert "column 4 is 'x'" in labels.problems[1].message
-    (heads / "boxes.csv").write_text("image,x1,y1,x2,y2\n")
-    with pytest.raises(DataError, match="the label file is empty"):
-        read_format(heads, FACES21)
 
 
 def test_check_copes_with_boxes_without_points(heads, tmp_path, capsys):

@@ -188,32 +188,6 @@ def test_yolo_pose_has_points(yolo):
         read_format(yolo)
 
 
-def test_broken_rows_of_yolo_are_named(yolo):
-    rows = [
-        "0 0.5 0.5 1",
-        "0 0.5 x 1 1",
-        "0 0.5 0.5 0 1",
-        "0 0.1 0.1 0.2 0.2 0.3 0.3",
-        "0 0.5 0.5 inf 1",
-        "0 0.5 0.5 1 1",
-    ]
-    (yolo / "labels" / "train" / "a.txt").write_text("\n".join(rows))
-    (yolo / "labels" / "train" / "nowhere.txt").write_text("0 0.5 0.5 1 1\n")
-    (yolo / "labels" / "train" / "b.txt").write_bytes(b"\xff\xfe\x00")
-    labels = read_format(yolo)
-    assert len(labels.rows) == 2
-    assert [(p.kind, p.where.removeprefix("labels/train/")) for p in labels.problems] == [
-        ("columns", "a.txt:1"),
-        ("not a number", "a.txt:2"),
-        ("box without area", "a.txt:3"),
-        ("columns", "a.txt:4"),
-        ("not a number", "a.txt:5"),
-        ("not a text file", "b.txt"),
-        ("missing photo", "nowhere.txt:1"),
-    ]
-    assert "kpt_shape" in str(labels.problems[3])
-
-
 def test_labels_beside_the_photos(tmp_path):
     noise_photo(tmp_path / "a.jpg")
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")

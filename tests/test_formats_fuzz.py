@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -135,6 +136,26 @@ def test_a_file_that_is_cut_anywhere(folders, name):
         assert labels is None or len(labels.rows) <= 2
         with contextlib.suppress(DataError):
             assert guess_format(folder) in FORMATS
+
+
+NUMBER = re.compile(r"(?<![\w.#-])-?\d+(?:\.\d+)?(?![\w.])")
+BREAKS = {
+    "not a number": lambda row, numbers: row[: numbers[2].start()] + "x" + row[numbers[2].end() :],
+    "infinite": lambda row, numbers: row[: numbers[2].start()] + "inf" + row[numbers[2].end() :],
+    "few columns": lambda row, numbers: row[: numbers[2].start()] + row[numbers[-1].end() :],
+}
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+@pytest.mark.parametrize("name", [name for name, file in FILES.items() if not file.endswith((".json", ".xml", ".pts"))])
+def test_a_broken_row_is_named_and_the_others_are_kept(folders, name, broken):
+    folder, data = folders[name]
+    *rows, last = data.decode().splitlines()
+    rows.append(BREAKS[broken](last, list(NUMBER.finditer(last))))
+    labels = same_or_told(folder, name, "\n".join(rows).encode())
+    assert len(labels.rows) == 1
+    assert [problem.where for problem in labels.problems] == [f"{FILES[name]}:{len(rows)}"]
+    assert labels.problems[0].kind in ("columns", "not a number")
 
 
 cell = st.one_of(

@@ -68,32 +68,18 @@ def test_kaggles_pictures_are_pixels_in_the_file(kaggle, tmp_path):
 
 def test_broken_rows_and_pictures_of_kaggle_are_named(kaggle):
     lines = (kaggle / "training.csv").read_text().splitlines()
-    lines += [
-        lines[1].rpartition(",")[0],
-        lines[1].replace("66", "x", 1),
-        lines[1] + " 3",
-        ",".join([*[""] * 30, "1 2"]),
-    ]
+    lines += [lines[1] + " 3", ",".join([*[""] * 30, "1 2"])]
     points, _, pixels = lines[1].rpartition(",")
     lines += [f"{points},{pixels.replace(' 9 ', f' {value} ', 1)}" for value in ("999", "dark")]
     (kaggle / "training.csv").write_text("\n".join(lines))
     labels = read_format(kaggle)
-    assert [(p.kind, p.where) for p in labels.problems] == [
-        ("columns", "training.csv:4"),
-        ("not a number", "training.csv:5"),
-        ("points", "training.csv:7"),
-    ]
+    assert [(p.kind, p.where) for p in labels.problems] == [("points", "training.csv:5")]
     with pytest.raises(ImageError, match="9,217 values in Image, expected 96x96 = 9,216 pixels"):
-        open_photo(labels, "training.csv#6")
+        open_photo(labels, "training.csv#4")
     report, _ = check(kaggle)
     pictures = [problem for problem in report.problems if problem not in labels.problems]
-    assert [(problem.kind, str(problem)) for problem in pictures] == [
-        (
-            "unreadable photo",
-            "training.csv:6: training.csv#6: 9,217 values in Image, expected 96x96 = 9,216 pixels (1 face)",
-        ),
-        ("unreadable photo", "training.csv:8: training.csv#8: a pixel is 999, expected 0 to 255 (1 face)"),
-        ("unreadable photo", "training.csv:9: training.csv#9: the pixels are not whole numbers (1 face)"),
+    assert [(problem.kind, problem.where) for problem in pictures] == [
+        ("unreadable photo", f"training.csv:{line}") for line in (4, 6, 7)
     ]
     assert "photos missing" not in {finding.kind for finding in report.findings}
     (kaggle / "training.csv").write_text("left_eye_center_x,Image\n")
