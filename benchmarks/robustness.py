@@ -109,12 +109,13 @@ def try_labels(folder: Path, number: int, rng: random.Random) -> str:
     """Read a mutated label file of each format in turn: finite boxes and points, or an error."""
     import test_formats_fuzz as fuzz
 
-    name = list(fuzz.FILES)[number % len(fuzz.FILES)]
-    path = folder / name / fuzz.FILES[name]
-    sound = path.with_name(f"{path.name}.sound")
-    if not sound.exists():
-        shutil.copy(path, sound)
-    labels = fuzz.same_or_told(folder / name, name, mutate_text(sound.read_bytes(), rng))
+    name = fuzz.NAMES[number % len(fuzz.NAMES)]
+    sound = next((folder / name).rglob("*.sound"), None)
+    if sound is None:
+        path = fuzz.FORMATS[name].find(folder / name)[0]
+        sound = Path(shutil.copy(path, f"{path}.sound"))
+    mutated = mutate_text(sound.read_bytes(), rng)
+    labels = fuzz.same_or_told(folder / name, sound.with_suffix(""), name, mutated)
     return "named" if labels is None else "read"
 
 

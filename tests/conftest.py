@@ -25,7 +25,7 @@ from kpedge.runtime.overlay import Layers
 from kpedge.runtime.sinks.sink import Controls
 from kpedge.synthetic import SyntheticPhoto, render_photo
 
-# A loaded machine is no reason to fail; `.ci/nightly` tries more.
+# A loaded machine is no reason to fail; `benchmarks/robustness.py` tries far more.
 settings.register_profile("any machine", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
