@@ -12,7 +12,6 @@ from kpedge.bench.clip import FaceClip, Sway
 from kpedge.bench.pipeline import ALL_STEPS, NOT_COUNTED, PipelineLatency, bench_load, bench_pipeline, write_clip
 from kpedge.cli import bench as bench_command
 from kpedge.cli.main import main
-from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.tracker import STAGES
 
 
@@ -27,18 +26,6 @@ def test_every_face_of_a_clip_has_a_place_of_its_own_in_the_frame(count):
         middles = points.mean(axis=1)
         apart = np.linalg.norm(middles[:, None] - middles, axis=2) + 1e9 * np.eye(count)
         assert apart.min() > 1.2 * clip.side
-
-
-def test_the_truth_of_a_clip_is_where_the_face_is():
-    clip = FaceClip(2, sway=Sway(shift=0.3, zoom=0.1, roll=15))
-    for number in (0, 20, 45):
-        found = FacePipeline()(clip.frame(number))
-        assert len(found) == 2
-        away = np.array(
-            [[np.linalg.norm(face.keypoints - true, axis=1).mean() for true in clip.truth(number)] for face in found]
-        )
-        assert (away.min(axis=0) < 0.03 * clip.side).all()
-        assert (np.sort(away.argmin(axis=1)) == [0, 1]).all()
 
 
 def test_a_clip_is_written_frame_by_frame(tmp_path):

@@ -12,9 +12,7 @@ import pytest
 from test_cli import COMMANDS
 
 from kpedge.cli.main import main
-from kpedge.core.model_zoo import released_keypoint_models, resolve_model
 from kpedge.demo.report import page, percent
-from kpedge.demo.settings import FACES_FROM
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -127,14 +125,6 @@ def test_the_next_commands_name_the_folder_that_was_given(demo, document):
     lines = re.findall(r"<dd><code>(kpedge [^<]+)</code></dd>", page(demo, Path("a look; it's"), document))
     named = [word for line in lines for word in shlex.split(html.unescape(line)) if word.startswith("a look")]
     assert {"a look; it's/video/scene.mp4", "a look; it's/models/demo.onnx"} <= set(named)
-
-
-def test_what_the_released_models_have_seen_is_said(text):
-    assert "on faces of the same renderer, but not on these faces" in text
-    assert f"(from {FACES_FROM + 1})" in text
-    for name in released_keypoint_models():
-        card = json.loads(resolve_model(name).with_suffix(".json").read_text())
-        assert any("synth" in one["name"] for one in card["training"]["sets"]), name
 
 
 def test_without_a_video_for_browsers_there_are_stills(demo, document):

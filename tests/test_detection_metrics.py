@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -183,12 +181,6 @@ def test_nothing_at_all():
         assert all(row["average_precision"] is None for row in figures.by_size)
 
 
-def test_frames_without_faces_have_false_alarms_only():
-    figures, matches = measure_detections([frame([(square(0, 0), 0.7)]), frame(), frame(), frame()], 0.5)
-    assert (figures.frames, figures.faces, figures.false_alarms) == (4, 0, 0.25)
-    assert average_precision(matches) == 0
-
-
 def test_figures_by_size():
     truth = [square(0, 0, 15), square(100, 0, 20), square(300, 0, 40), square(600, 0, 50), square(1000, 0, 200)]
     found = [(truth[1], 0.9), (truth[2], 0.8), (truth[4], 0.7), (square(0, 3000, 50), 0.75)]
@@ -203,15 +195,6 @@ def test_figures_by_size():
     assert (figures.precision, figures.recall) == (3 / 4, 3 / 4)
     assert figures.average_precision == pytest.approx((1 + 1 + 3 / 4) / 4)
     assert matches.missed == ((0, 3),)
-
-
-def test_sizes_below_the_smallest_are_left_out_of_the_table():
-    figures, _ = measure_detections([frame(truth=[square(0, 0, 45), square(200, 0, 60)])], 0.5, smallest=50.0)
-    assert [row["from_px"] for row in figures.by_size] == [50.0, 64.0, 128.0]
-    assert [row["faces"] for row in figures.by_size] == [1, 0, 0]
-    assert (figures.faces, figures.smallest_px) == (1, 50.0)
-    document = json.loads(json.dumps(figures.to_dict()))
-    assert document["by_size"][0] == {"from_px": 50.0, "to_px": 64.0, "faces": 1, "average_precision": 0.0}
 
 
 # The threshold

@@ -9,8 +9,8 @@ from kpedge.core.errors import UsageError
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
 from kpedge.models.checkpoint import load_checkpoint
-from kpedge.models.explain import CellGrid, Heat, explain
-from kpedge.models.explain_preview import draw_all, heat_tile
+from kpedge.models.explain import CellGrid, explain
+from kpedge.models.explain_preview import draw_all
 from kpedge.models.keypoint_model import empty_model
 
 
@@ -155,20 +155,6 @@ def test_layers_that_cannot_be_traced_to_are_refused(card, crop):
         explain(model, crop, [0], layer="backbone.smooth.2")
 
 
-def test_heat_is_drawn_where_its_cell_looks(card, crop):
-    found = explain(fresh(card, "stage1"), crop, [0])
-    for row, column in ((0, 0), (3, 1)):
-        values = np.zeros((4, 4), np.float32)
-        values[row, column] = 1
-        cold = heat_tile(found, Heat("", np.zeros((4, 4), np.float32), CellGrid(16, 33)), 448)
-        tile = heat_tile(found, Heat("", values, CellGrid(16, 33)), 448)
-        changed = np.abs(tile.astype(int) - cold).sum(axis=2).astype(float)
-        y, x = np.average(np.indices(changed.shape).reshape(2, -1), axis=1, weights=changed.ravel())
-        # 4 pixels of the tile to one of the crop
-        assert x == pytest.approx(4 * (33 + 16 * column), abs=8)
-        assert y == pytest.approx(4 * (33 + 16 * row), abs=8)
-
-
 @pytest.fixture
 def command(trained, photos, tmp_path):
     """The arguments for one face, and where its pictures go."""
@@ -200,16 +186,6 @@ def test_a_part_of_the_face_stands_for_its_points(trained, photos, tmp_path):
     assert main(["explain", str(trained / "best.pt"), photo, "--boxes", boxes, *wanted]) == 0
     points = sorted(path.name[6:8] for path in tmp_path.glob("point_*.png"))
     assert points == ["00", "10", "11", "12", "18"]
-
-
-def test_all_faces_of_a_photo_get_a_folder_each(trained, photos, tmp_path):
-    box = (photos / "label.txt").read_text().split()[1:5]
-    (tmp_path / "boxes.txt").write_text(f"{photos}/000.png {' '.join(box)}\n{photos}/000.png 100 80 180 160\n")
-    arguments = ["explain", str(trained / "best.pt"), str(photos / "000.png"), "--boxes", str(tmp_path / "boxes.txt")]
-    assert main([*arguments, "--point", "0", "--out", str(tmp_path / "out")]) == 0
-    one, two = (read_image(tmp_path / "out" / name / "overview.png") for name in ("face1", "face2"))
-    assert one.shape == two.shape
-    assert (one != two).any()
 
 
 def test_what_cannot_be_explained_is_told(command, exported, photos, capsys):

@@ -237,12 +237,6 @@ def test_formats_that_are_exported_one_after_the_other_share_a_card(trained, exp
     assert all(check.card_matches for check in verify([tmp_path / "stage1.onnx", tmp_path / "stage1.torchscript.pt"]))
 
 
-def test_a_changed_weight_is_found(exported, tmp_path, capsys):
-    path = changed(exported / "stage1.onnx", tmp_path / "a.onnx", nudge)
-    assert main(["verify", str(path)]) == 3
-    assert "onnx = recorded, random, batch 1: keypoints differs by" in capsys.readouterr().err
-
-
 def test_a_file_that_its_card_does_not_name_is_found(exported, tmp_path):
     for name in ("stage1.onnx", "stage1.json"):
         shutil.copy(exported / name, tmp_path)

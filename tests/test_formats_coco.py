@@ -218,20 +218,20 @@ def test_boxes_beside_keypoints_are_not_read_twice(tmp_path):
 
 def test_every_broken_annotation_is_named(tmp_path):
     points = [40, 50, 2, 80, 52, 2, 60, 70, 2]
-    annotations = [
-        {"image_id": 7, "keypoints": points},
-        {"image_id": 99, "keypoints": points},
-        {"image_id": 7, "keypoints": points[:7]},
-        {"image_id": 7, "keypoints": [*points[:6], float("nan"), 70, 2]},
-        {"image_id": 7, "keypoints": [*points[:6], None, 70, 2]},
-        {"image_id": 7, "keypoints": points, "bbox": [1, 2, 3]},
-        {"image_id": 7, "keypoints": points, "bbox": [1, 2, "wide", 3]},
-        {"image_id": 7, "keypoints": [10**400, 1, 2, *points[3:]]},
-        {"image_id": 7, "keypoints": [1e9, 1, 2, *points[3:]]},
-        {"image_id": 7, "keypoints": [5, 5, 2] * 3},
-        {"image_id": 8, "keypoints": points},
-        {"image_id": 7},
+    broken = [
+        ("no image", {"image_id": 99, "keypoints": points}),
+        ("columns", {"image_id": 7, "keypoints": points[:7]}),
+        ("not a number", {"image_id": 7, "keypoints": [*points[:6], float("nan"), 70, 2]}),
+        ("not a number", {"image_id": 7, "keypoints": [*points[:6], None, 70, 2]}),
+        ("box", {"image_id": 7, "keypoints": points, "bbox": [1, 2, 3]}),
+        ("not a number", {"image_id": 7, "keypoints": points, "bbox": [1, 2, "wide", 3]}),
+        ("not a number", {"image_id": 7, "keypoints": [10**400, 1, 2, *points[3:]]}),
+        ("point out of range", {"image_id": 7, "keypoints": [1e9, 1, 2, *points[3:]]}),
+        ("box without area", {"image_id": 7, "keypoints": [5, 5, 2] * 3}),
+        ("no image", {"image_id": 8, "keypoints": points}),
+        ("points", {"image_id": 7}),
     ]
+    annotations = [{"image_id": 7, "keypoints": points}, *(one for _, one in broken)]
     images = [
         {"id": 7, "file_name": "a.png"},
         {"id": 8, "file_name": "b.png"},
@@ -248,17 +248,7 @@ def test_every_broken_annotation_is_named(tmp_path):
         ("id twice", "image 8"),
         ("name", "image 9"),
         ("name", "image 6"),
-        ("no image", "annotation 2"),
-        ("columns", "annotation 3"),
-        ("not a number", "annotation 4"),
-        ("not a number", "annotation 5"),
-        ("box", "annotation 6"),
-        ("not a number", "annotation 7"),
-        ("not a number", "annotation 8"),
-        ("point out of range", "annotation 9"),
-        ("box without area", "annotation 10"),
-        ("no image", "annotation 11"),
-        ("points", "annotation 12"),
+        *((kind, f"annotation {number}") for number, (kind, _) in enumerate(broken, 2)),
     ]
 
 

@@ -197,22 +197,6 @@ def assert_is_frame(picture, number):
     assert white.max(axis=0).tolist() == [27, 8 * number + 7]
 
 
-@pytest.mark.parametrize("durations", [[100] * 4, [20, 20, 20], [100, 250, 40, 1500, 30]])
-def test_frames_of_a_gif_come_whole_with_number_and_time(tmp_path, durations):
-    pictures = list(read_frames(film(tmp_path / "a.gif", durations)))
-    assert [picture.frame for picture in pictures] == list(range(len(durations)))
-    assert [picture.time_s for picture in pictures] == pytest.approx(np.cumsum([0, *durations[:-1]]) / 1000)
-    for picture in pictures:
-        assert_is_frame(picture, picture.frame)
-
-
-def test_a_photo_is_one_picture_without_number_and_time(tmp_path, picture):
-    write_image(tmp_path / "a.png", picture)
-    (only,) = read_frames(tmp_path / "a.png")
-    assert (only.image == picture).all()
-    assert (only.frame, only.time_s) == (None, None)
-
-
 def test_a_gif_of_one_frame_is_its_first(tmp_path):
     (only,) = read_frames(film(tmp_path / "a.GIF", [100]))
     assert_is_frame(only, 0)

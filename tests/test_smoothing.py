@@ -177,19 +177,6 @@ def test_what_is_expected_goes_on_as_the_face_did():
     assert np.allclose(state.predict(0.0), points)
 
 
-def test_nothing_given_is_written_to_and_nothing_is_shared():
-    points, state = faces(2), SmoothState.start(faces(2))
-    before = points.copy(), state.points.copy()
-    given, after = smooth(state, points, np.full(2, SIDE), 1 / RATE, DEFAULT)
-    again, _ = smooth(after, points + 1, np.full(2, SIDE), 1 / RATE, DEFAULT)
-    given[:] = 0
-    assert (points == before[0]).all()
-    assert (state.points == before[1]).all()
-    assert (smooth(after, points + 1, np.full(2, SIDE), 1 / RATE, DEFAULT)[0] == again).all()
-    points[:] = -1
-    assert (state.points == before[1]).all()
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [("min_cutoff", 0.0), ("d_cutoff", -1.0), ("beta", -0.1), ("local_beta", math.nan), ("min_cutoff", math.inf)],

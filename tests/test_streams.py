@@ -143,17 +143,6 @@ def test_a_stream_may_change_its_size_and_send_broken_frames(server, said):
     ]
 
 
-def test_a_stream_that_stalls_is_told_of_and_connected_again(server, said):
-    server.scripts = [Stream(jpeg(1), hold=True), Stream(jpeg(2), hold=True)]
-    retry = RetryPolicy(first_wait_s=0.001, open_s=WAIT_S, stall_s=1, attempts=4)
-    source = open_source(server.address(), notify=said.append, retry=retry)
-    frames = iter(source)
-    assert [shade(next(frames).image) for _ in range(2)] == [1, 2]
-    source.close()
-    name = server.address()
-    assert said[:2] == [f"{name}: no frame for 1 s, reconnecting", f"{name}: back, 64x48, mjpeg"]
-
-
 def test_a_stream_that_ends_is_connected_again_up_to_a_limit(server, said):
     server.scripts = [Stream(jpeg(1)), lambda handler: handler.answer(503)]
     source = open_source(server.address(), notify=said.append, retry=QUICK)

@@ -24,25 +24,8 @@ def run(arguments, capsys):
 
 def test_set_and_sheet(tmp_path, capsys):
     out, preview = tmp_path / "set", tmp_path / "faces.png"
-    code, result, said = run(
-        [
-            "data",
-            "synth",
-            "--out",
-            out,
-            "--count",
-            4,
-            "--seed",
-            3,
-            "--background",
-            1,
-            "--preview",
-            preview,
-            "--faces",
-            6,
-        ],
-        capsys,
-    )
+    settings = ["--count", 4, "--seed", 3, "--background", 1, "--faces", 6]
+    code, result, said = run(["data", "synth", "--out", out, *settings, "--preview", preview], capsys)
     assert code == 0
     assert result.strip() == str(out)
     assert "in 4 photos" in said
@@ -71,19 +54,3 @@ def test_a_sheet_shows_no_photo_that_the_set_does_not_have():
     empty = next(seed for seed in range(60) if not render_photo(seed, 0, frame=True).faces)
     with pytest.raises(DataError, match="none of the 1 frames shows a face"):
         synthetic_preview(empty, 40, photos=1, frames=True)
-
-
-@pytest.mark.parametrize("existing", ["set", "preview.png"])
-def test_nothing_is_overwritten_unasked(tmp_path, capsys, existing):
-    path = tmp_path / existing
-    if path.suffix:
-        path.write_bytes(b"mine")
-    else:
-        path.mkdir()
-    code, _, said = run(
-        ["data", "synth", "--out", tmp_path / "set", "--count", 1, "--preview", tmp_path / "preview.png"], capsys
-    )
-    assert code == 1
-    assert ("exists already" if path.suffix else "exists and is no synthetic set") in said
-    if path.suffix:
-        assert path.read_bytes() == b"mine"

@@ -82,16 +82,6 @@ def test_files_and_folders_come_out_as_they_went_in(tmp_path, room, kind):
     assert seen[-1] == (8000, 8000 if kind == "zip" else None)
 
 
-@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_every_kind_of_tar_header_is_read_and_modes_are_those_of_new_files(tmp_path, room, form):
-    long = "/".join(["a-folder-with-a-long-name"] * 8) + "/b.jpg"
-    members = [(long, b"content", {"mode": 0o7777, "mtime": 0}), ("c", tarfile.DIRTYPE, {"mode": 0})]
-    assert unpack(stored(tmp_path, tar_bytes(*members, form=form)), room) == 1
-    assert everything(room) == {long}
-    assert (room / long).stat().st_mode & 0o7111 == 0
-    assert (room / "c").stat().st_mode & 0o700 == 0o700
-
-
 EVIL = ["/etc/evil", "//server/evil", "\\evil", "C:\\evil", "c:evil", "../evil", "a/../../evil", "a/b/..", "./../evil"]
 
 

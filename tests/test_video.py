@@ -156,17 +156,22 @@ def turned(path, a, b, c, d):
     return path
 
 
-@pytest.mark.parametrize(("degrees", "corner"), [(90, (0, -1)), (180, (-1, -1)), (270, (-1, 0))])
-def test_a_video_is_turned_upright(tmp_path, decoder, degrees, corner):
-    image = picture(20)
-    image[:24, :32] = 230
-    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
-    path = turned(write_streams(tmp_path / "a.mp4", [image] * 3), cos, sin, -sin, cos)
-    frame = first(str(path))
-    assert frame.image.shape == ((48, 64, 3) if degrees == 180 else (64, 48, 3))
-    y, x = corner
-    assert frame.image[8 * y if y < 0 else 8, 8 * x if x < 0 else 8].mean() > 200
-    assert frame.image[8 * y if y < 0 else 8, 8 if x < 0 else -8].mean() < 60
+ROTATIONS = [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)]
+MIRRORS = [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)]
+
+
+@pytest.mark.parametrize("matrix", [*ROTATIONS, *MIRRORS])
+def test_a_video_is_shown_upright(tmp_path, decoder, matrix):
+    """As phones record, with the camera in front mirrored; OpenCV knows rotations alone."""
+    if decoder == "opencv" and matrix in MIRRORS:
+        return
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:16, :16] = 250
+    frame = first(str(turned(write_streams(tmp_path / "a.mp4", [image] * 2), *matrix))).image
+    a, b, c, d = matrix
+    x, y = np.array([[a, c], [b, d]]) @ (8 - 32, 8 - 24) + np.array(frame.shape[1::-1]) / 2
+    assert frame[int(y), int(x)].min() > 200
+    assert frame.mean() < 60
 
 
 @pytest.mark.parametrize(("aspect", "size"), [(Fraction(64, 45), (91, 48)), (Fraction(1, 2), (64, 96))])
@@ -202,20 +207,6 @@ def test_video_that_opencv_reads_as_one_frame_is_doubted(tmp_path, only_opencv):
         assert len(list(open_source(str(path), notify=said.append))) == len(images)
     assert len(said) == 1
     assert "all 5 frames alike" in said[0]
-
-
-@pytest.mark.parametrize("matrix", [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0), (0, -1, 1, 0)])
-def test_a_mirrored_video_is_upright(tmp_path, matrix):
-    """As phones record with the camera in front."""
-    image = np.zeros((48, 64, 3), np.uint8)
-    image[:16, :16] = 250
-    path = turned(write_streams(tmp_path / "a.mp4", [image] * 2), *matrix)
-    frame = first(str(path)).image
-    a, b, c, d = matrix
-    corner = np.array([8 - 32, 8 - 24])
-    x, y = np.array([[a, c], [b, d]]) @ corner + np.array(frame.shape[1::-1]) / 2
-    assert frame[int(y), int(x)].min() > 200
-    assert frame.mean() < 60
 
 
 def test_a_file_that_begins_late_is_whole(tmp_path):
