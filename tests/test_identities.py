@@ -31,6 +31,7 @@ def test_everybody_has_an_id_of_their_own_and_keeps_it(kind, number):
     assert counted.missed < 0.05 * counted.faces
 
 
+@pytest.mark.slow
 def test_who_returns_has_the_same_id():
     assert count("return", 0).new_ids == 0
 

@@ -46,6 +46,7 @@ def upright(points):
     return np.stack([flat.real, flat.imag], axis=-1)
 
 
+@pytest.mark.slow
 def test_in_the_wild_heads_turn_by_any_angle_and_faces_are_covered_or_large():
     drawn = {number: render_photo(SEED, number, wild=True) for number in range(32, 46)}
     assert max(abs(face.pose.yaw) for one in drawn.values() for face in one.faces) > 80
