@@ -55,8 +55,8 @@ def points_of(scheme: KeypointScheme, faces: np.ndarray) -> np.ndarray:
     does. All are sums of the 21, so they turn and grow with the face.
     """
     at = {name: faces[:, index] for index, name in enumerate(FACES21.points)}
-    if scheme.name == "faces5":
-        return convert_points(faces, FACES21, FACES5)
+    if scheme.name in ("faces5", "faces21"):
+        return convert_points(faces, FACES21, scheme)
     middle = (at["left_pupil"] + at["right_pupil"]) / 2
     if scheme.name == "owl":
         brows = [at[f"{side}_brow_middle"] for side in ("left", "right")]
