@@ -38,8 +38,6 @@ points = ["left tuft", "right tuft", "left disc", "right disc", "left gape", "ri
 skeleton = [["left tuft", "crown", "right tuft"], ["left disc", "right disc"], ["left gape", "right gape"]]
 """
 """Seven points, none of which another scheme has."""
-IBUG68 = np.linalg.pinv(convert_points(np.eye(68)[:, :, None] * [1, 1], scheme_named("ibug68"), FACES21)[..., 0].T)
-"""Of the points of ibug68 whose 21 are given, those nearest to the face's middle, where the jaw lies, (68, 21)."""
 NAMES = ("faces5", "ibug68", "owl")
 LEAN = replace(
     RECIPES["stage3"],
@@ -55,15 +53,38 @@ def points_of(scheme: KeypointScheme, faces: np.ndarray) -> np.ndarray:
     does. All are sums of the 21, so they turn and grow with the face.
     """
     at = {name: faces[:, index] for index, name in enumerate(FACES21.points)}
-    if scheme.name in ("faces5", "faces21"):
-        return convert_points(faces, FACES21, scheme)
+    if scheme.name == "faces5":
+        return convert_points(faces, FACES21, FACES5)
     middle = (at["left_pupil"] + at["right_pupil"]) / 2
+    across, down = (at["right_pupil"] - at["left_pupil"]) / 2, at["mouth_centre"] - middle
     if scheme.name == "owl":
         brows = [at[f"{side}_brow_middle"] for side in ("left", "right")]
         eyes = [(at[f"{side}_eye_outer"] + at[f"{side}_eye_inner"]) / 2 for side in ("left", "right")]
         mouth = [(at[f"mouth_{side}_corner"] + at["nose_tip"]) / 2 for side in ("left", "right")]
-        return np.stack([*brows, *eyes, *mouth, 1.5 * middle - at["mouth_centre"] / 2], axis=1)
-    return faces.mean(axis=1, keepdims=True) + IBUG68 @ (faces - faces.mean(axis=1, keepdims=True))
+        return np.stack([*brows, *eyes, *mouth, middle - down / 2], axis=1)
+    made = dict(at)
+    angles = np.linspace(0, np.pi, 17)
+    for index, angle in enumerate(angles):
+        made[scheme.points[index]] = middle - 2.1 * np.cos(angle) * across + (0.1 + 1.5 * np.sin(angle)) * down
+    for side, way in (("left", 1), ("right", -1)):
+        outer, brow, inner = (at[f"{side}_brow_{part}"] for part in ("outer", "middle", "inner"))
+        made |= {f"{side}_brow_outer_middle": (outer + brow) / 2, f"{side}_brow_inner_middle": (brow + inner) / 2}
+        outer, inner, pupil = (at[f"{side}_{part}"] for part in ("eye_outer", "eye_inner", "pupil"))
+        lids = (6 * pupil - outer - inner) / 4
+        for lid, off in (("upper", -0.1), ("lower", 0.1)):
+            for end, aside in (("outer", -0.15), ("inner", 0.15)):
+                made[f"{side}_eye_{lid}_{end}"] = lids + off * down + way * aside * across
+        wing, corner, centre = at[f"nose_{side}_wing"], at[f"mouth_{side}_corner"], at["mouth_centre"]
+        made[f"nose_{side}_nostril"] = (wing + at["nose_base"]) / 2
+        for lip, edge in (("upper", at["upper_lip_top"]), ("lower", at["lower_lip_bottom"])):
+            made[f"{lip}_lip_{side}_outer"] = (2 * corner + edge) / 3
+            made[f"{lip}_lip_{side}" + ("_peak" if lip == "upper" else "")] = (corner + 2 * edge) / 3
+            made[f"{lip}_lip_{side}_inner"] = (corner + centre) / 2
+        made[f"mouth_{side}_inner_corner"] = (4 * corner + centre) / 5
+    for index in range(1, 4):
+        made[f"nose_bridge_{index}"] = middle + (at["nose_tip"] - middle) * index / 4
+    made |= {"upper_lip_inner": at["mouth_centre"], "lower_lip_inner": at["mouth_centre"]}
+    return np.stack([made[name] for name in scheme.points], axis=1)
 
 
 def clip_of(side: float, faces: int = 1, **sway: float) -> FaceClip:
