@@ -65,12 +65,3 @@ def test_boxes_of_another_rule_stay_so(one_each, tmp_path):
     assert read_format(tmp_path / "back").convention == "points"
     (tmp_path / "back" / RECORD).unlink()
     assert read_format(tmp_path / "back").convention == "face"
-
-
-def test_the_record_of_another_format_says_nothing_of_boxes(one_each, tmp_path):
-    out = tmp_path / "out"
-    convert(one_each, out, "yolo")
-    (out / RECORD).write_text('{"to": "label", "boxes": "face"}')
-    assert read_format(out).convention == "points"
-    (out / RECORD).write_text('{"to": "yolo", "boxes": "chin"}')
-    assert read_format(out).convention == "points"

@@ -107,13 +107,6 @@ def test_it_decides_for_its_detector_whatever_the_single_thresholds(photo, const
     assert len(pipeline(photo)) == 1
 
 
-def test_a_threshold_is_one_of_the_joint_score(photo):
-    score = FacePipeline(Scored(joint()), Finder(0.3), max_side=photo.shape[1])(photo)[0].score
-    for threshold, count in ((score - 0.01, 1), (score + 0.01, 0)):
-        pipeline = FacePipeline(Scored(joint()), Finder(0.3), max_side=photo.shape[1], threshold=threshold)
-        assert len(pipeline(photo)) == count
-
-
 def test_other_detectors_and_models_with_their_own_settings_keep_two_thresholds():
     other = joint(detector_sha256="another")
     assert FacePipeline(Scored(other), Finder(0.3)).joint is None

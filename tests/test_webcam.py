@@ -1,6 +1,5 @@
 """`kpedge webcam`: what comes out, and what it says when something is wrong."""
 
-import collections
 import json
 import re
 import signal
@@ -244,24 +243,6 @@ def test_a_recording_that_exists_is_refused_before_anything_runs(run, video, tmp
     assert target.read_bytes() == b"mine"
     assert run(video, "--record", target, "--force")[0] == 0
     assert len(read_video(target)[0]) == COUNT
-
-
-def test_a_full_disk_ends_the_recording_and_nothing_else(run, clip, tmp_path, monkeypatch):
-    video, target = write_video(tmp_path / "in.avi", clip[0] * 2, RATE), tmp_path / "out" / "seen.avi"
-    usage = collections.namedtuple("usage", "free")
-    asked = []
-
-    def disk_usage(folder):
-        asked.append(folder)
-        return usage(2**40 if len(asked) < 8 else 1000)
-
-    monkeypatch.setattr("shutil.disk_usage", disk_usage)
-    code, lines, told = run(video, "--json", "--record", target)
-    assert code == 1
-    assert [line["frame"] for line in lines] == list(range(2 * COUNT))
-    assert told.count("the disk is full, so recording ended") == 1
-    assert told.endswith("error: not every output could be written to its end — they are named above\n")
-    assert 0 < len(read_video(target)[0]) < 2 * COUNT
 
 
 @pytest.mark.parametrize(

@@ -79,16 +79,6 @@ def test_a_folder_that_is_no_synthetic_set_is_never_replaced(said, tmp_path):
         assert "exists and is no synthetic set — name another folder" in text
 
 
-def test_figures_of_a_folder_say_that_all_its_faces_count(tmp_path, capsys):
-    photos = make_photos(tmp_path / "photos", 3)
-    assert main(["eval", str(models_folder() / "stage1.onnx"), "--data", str(photos)]) == 0
-    assert f"all 3 faces of {photos} count" in capsys.readouterr().err
-    names = tmp_path / "names.txt"
-    names.write_text(sorted(photos.glob("*.*"))[0].name + "\n")
-    assert main(["eval", str(models_folder() / "stage1.onnx"), "--data", str(photos), "--list", str(names)]) == 0
-    assert "count;" not in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     "command",
     [
