@@ -1,7 +1,7 @@
 """The configuration of a training: what it refuses, its flags, JSON, and what differs."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -13,47 +13,22 @@ from kpedge.training.recipes import DETECTOR, RECIPES
 NAN = float("nan")
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"head": "tail"},
-        {"norm": "weight"},
-        {"colour": "rgb"},
-        {"normalise": "white"},
-        {"init": "zeros"},
-        {"loss": "huber"},
-        {"optimizer": "lion"},
-        {"schedule": "linear"},
-        {"precision": "float8"},
-        {"epochs": 0},
-        {"lr": -1},
-        {"patience": -1},
-        {"momentum": 1.0},
-        {"grad_clip": NAN},
-        {"width": 0.1},
-        {"width": 9.0},
-        {"dropout": 0.95},
-        {"negatives": 101.0},
-        {"positive_weight": float("inf")},
-        {"switch_at": 1.5},
-        {"weight_decay": NAN},
-        {"batch_size": 0},
-        {"warmup": 100},
-        {"ema_decay": 1.0},
-        {"gamma": 1.0},
-        {"steps": 0},
-        {"jitter_exponent": 0.5},
-        {"seed": -1},
-        {"milestones": (0.5, 1.0)},
-        {"milestones": (NAN,)},
-        {"lr_groups": (("a", -1.0),)},
-        {"lr_groups": (("a", 0.1), ("b", NAN))},
-    ],
-)
-def test_what_is_out_of_range_is_refused_by_flag(wrong):
-    (name,) = wrong
-    with pytest.raises(UsageError, match=f"--{flag(name)} ?"):
-        TrainConfig(**wrong)
+def out_of_range(config):
+    """Settings that each field of a configuration has to refuse, by its choices and limits."""
+    for item in fields(config):
+        low, high, number = item.metadata["low"], item.metadata["high"], type(item.default) in (int, float)
+        wrong = ["nonsense"] if item.metadata["choices"] else [low - 1, NAN] if number else []
+        yield from ({item.name: value} for value in [*wrong, *([2 * high] if number and high < 2**64 else [])])
+    yield from ({"lr_groups": groups} for groups in ((("a", -1.0),), (("a", 0.1), ("b", NAN))))
+    yield from ({"milestones": places} for places in ((0.5, 1.0), (NAN,)))
+
+
+@pytest.mark.parametrize("config", [TrainConfig(), DETECTOR], ids=["keypoints", "detector"])
+def test_what_is_out_of_range_is_refused_by_flag(config):
+    for wrong in out_of_range(config):
+        (name,) = wrong
+        with pytest.raises(UsageError, match=f"--{flag(name)} ?"):
+            replace(config, **wrong)
 
 
 def test_the_ends_of_a_range_are_allowed():
