@@ -328,6 +328,7 @@ def start(web, out, **options):
     return subprocess.Popen(command, **options)
 
 
+@pytest.mark.slow
 def test_a_run_can_be_stopped_and_started_again(web, tmp_path):
     web.at("/faces", stall(ZIP, len(ZIP) - 1))
     process = start(web, tmp_path / "set", stderr=subprocess.PIPE, text=True)
