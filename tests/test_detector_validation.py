@@ -47,13 +47,3 @@ def test_what_is_found_is_compared_in_pixels_of_the_frame_as_it_is_seen(drawn):
     far = match(find_in_frames(Oracle(drawn, wrong=80.0), drawn, frames, 320))
     assert not far.hit.any()
     assert len(far.missed) == 2
-
-
-def test_a_set_may_be_measured_by_its_own_boxes(tmp_path):
-    def change(face, split):
-        face["labelled"] = face["boxes"] + 100.0
-
-    source = write_set(tmp_path / "set", train=2, validation=3, change=change)
-    frames = source.frames("validation")
-    assert match(find_in_frames(Oracle(source), source, frames, 320)).hit.all()
-    assert not match(find_in_frames(Oracle(source), source, frames, 320, as_labelled=True)).hit.any()

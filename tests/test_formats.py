@@ -9,7 +9,7 @@ from kpedge.core.errors import DataError, UsageError
 from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, conversion, scheme_named
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.check import OF_POINTS, check, label_preview
-from kpedge.data.formats import FORMATS, guess_format, read_format
+from kpedge.data.formats import FORMATS, matching_formats, read_format
 from kpedge.data.formats.label import read_labels
 from kpedge.data.packed import open_set
 from kpedge.data.preparation import PrepareOptions, prepare
@@ -130,14 +130,14 @@ def test_boxes_follow_from_the_points_as_in_faces21():
 
 
 def test_the_format_is_told_from_the_folder(ours, ibug, mtfl, heads, background):
-    assert guess_format(ours.root, FACES21) == "label"
-    assert guess_format(ibug, FACES21) == "ibug68-csv"
-    assert guess_format(mtfl, FACES21) == "mtfl"
-    assert guess_format(mtfl / "label.txt", FACES21) == "mtfl"
-    assert guess_format(heads, FACES21) == "boxes"
-    assert guess_format(heads / "boxes.csv", FACES21) == "boxes"
+    assert matching_formats(ours.root, FACES21)[0] == "label"
+    assert matching_formats(ibug, FACES21)[0] == "ibug68-csv"
+    assert matching_formats(mtfl, FACES21)[0] == "mtfl"
+    assert matching_formats(mtfl / "label.txt", FACES21)[0] == "mtfl"
+    assert matching_formats(heads, FACES21)[0] == "boxes"
+    assert matching_formats(heads / "boxes.csv", FACES21)[0] == "boxes"
     (ours.root / "boxes.csv").write_text("image,x1,y1,x2,y2\n")
-    assert guess_format(ours.root, FACES21) == "label", "points say more than boxes"
+    assert matching_formats(ours.root, FACES21)[0] == "label", "points say more than boxes"
     with pytest.raises(DataError, match=r"no label\.txt") as raised:
         read_format(background, FACES21)
     assert "--format background" in raised.value.advice

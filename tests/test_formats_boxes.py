@@ -9,7 +9,7 @@ from kpedge.core.boxes import HEAD, POINTS
 from kpedge.core.errors import DataError
 from kpedge.core.keypoints import FACES5
 from kpedge.data.check import check
-from kpedge.data.formats import guess_format, read_format
+from kpedge.data.formats import matching_formats, read_format
 from kpedge.data.frames import open_frames
 from kpedge.data.preparation import FrameOptions, prepare
 
@@ -192,6 +192,6 @@ def test_labels_beside_the_photos(tmp_path):
     noise_photo(tmp_path / "a.jpg")
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     (tmp_path / "classes.txt").write_text("face\n")
-    assert guess_format(tmp_path) == "yolo"
+    assert matching_formats(tmp_path)[0] == "yolo"
     assert [row.photo for row in read_format(tmp_path).rows] == ["a.jpg"]
     assert check(tmp_path)[0].problems == ()

@@ -10,7 +10,7 @@ from kpedge.core.boxes import HEAD, POINTS, box_of_points
 from kpedge.core.errors import UsageError
 from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points, scheme_named
 from kpedge.data.check import check
-from kpedge.data.formats import guess_format, read_format
+from kpedge.data.formats import matching_formats, read_format
 from kpedge.data.packed import open_set
 from kpedge.data.preparation import FrameOptions, PrepareOptions, prepare
 
@@ -66,7 +66,7 @@ def test_points_are_pixel_indices_and_boxes_count_edges(tmp_path):
 def test_photos_are_found_where_tools_put_them(tmp_path, json_place, photo_place, file_name):
     noise_photo(tmp_path / photo_place)
     write(tmp_path / json_place, document(images=[{"id": 7, "file_name": file_name}]))
-    assert guess_format(tmp_path) == "coco"
+    assert matching_formats(tmp_path)[0] == "coco"
     labels = read_format(tmp_path)
     assert [row.photo for row in labels.rows] == [photo_place]
     assert check(tmp_path)[0].problems == ()

@@ -9,7 +9,7 @@ from conftest import make_photos
 
 from kpedge.core.keypoints import FACES5, FACES21
 from kpedge.data.convert import convert
-from kpedge.data.formats import guess_format, read_format
+from kpedge.data.formats import matching_formats, read_format
 
 POINTS = "0.4 0.3 2 0.6 0.3 2 0.5 0.5 2 0.4 0.7 2 0.6 0.7 2"
 
@@ -38,7 +38,7 @@ def label_studio(photos, tmp_path):
 
 
 def test_points_that_label_studio_names_are_read(label_studio):
-    assert guess_format(label_studio) == "yolo"
+    assert matching_formats(label_studio)[0] == "yolo"
     labels = read_format(label_studio)
     assert (labels.scheme, len(labels.rows), labels.problems) == (FACES5, 3, ())
     assert np.allclose(labels.rows[0].keypoints[0], [0.4 * 320 - 0.5, 0.3 * 240 - 0.5])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kpedge.core.errors import DataError, UsageError
 from kpedge.core.keypoints import FACES5
 from kpedge.data.convert import convert
-from kpedge.data.formats import FORMATS, READ_ONLY, guess_format, read_format
+from kpedge.data.formats import FORMATS, READ_ONLY, matching_formats, read_format
 from kpedge.data.formats.kaggle_csv import COLUMNS
 from kpedge.data.formats.label import format_row
 from kpedge.data.labels import Labels
@@ -109,7 +109,7 @@ def test_a_file_as_it_was_written_is_read_and_guessed(folders, name):
     folder, path, data = folders[name]
     labels = same_or_told(folder, path, name, data)
     assert (len(labels.rows), labels.problems) == (1 if name == "labelme" else 2, ())
-    assert guess_format(folder) == name
+    assert matching_formats(folder)[0] == name
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,7 +119,7 @@ def test_a_file_that_is_cut_anywhere(folders, name):
         labels = same_or_told(folder, path, name, data[:cut])
         assert labels is None or len(labels.rows) <= 2
         with contextlib.suppress(DataError):
-            assert guess_format(folder) in FORMATS
+            assert matching_formats(folder)[0] in FORMATS
 
 
 NUMBER = re.compile(r"(?<![\w.#-])-?\d+(?:\.\d+)?(?![\w.])")

@@ -11,7 +11,7 @@ from kpedge.core.errors import DataError, UsageError
 from kpedge.core.keypoints import FACES5, FACES21_MEAN, scheme_named
 from kpedge.data.check import check
 from kpedge.data.convert import convert
-from kpedge.data.formats import FORMATS, guess_format, read_format
+from kpedge.data.formats import FORMATS, matching_formats, read_format
 from kpedge.data.formats.label import format_row
 
 SMALL = (120, 90)
@@ -52,7 +52,7 @@ def test_a_table_of_widths_is_not_read_as_corners(tmp_path):
 def test_a_broken_first_row_does_not_hide_mtfl(tmp_path):
     row = " lfw\\a.jpg 10 30 20 12 28 10 10 20 30 30 1 2 2 3"
     (tmp_path / "training.txt").write_text(f"{row} 7\n{row}\n{row}\n")
-    assert guess_format(tmp_path) == "mtfl"
+    assert matching_formats(tmp_path)[0] == "mtfl"
     labels = read_format(tmp_path)
     assert (len(labels.rows), [problem.where for problem in labels.problems]) == (2, ["training.txt:1"])
 
@@ -107,11 +107,11 @@ def test_yolo_in_pixels(tmp_path):
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(DataError, match=r"a\.json: JSON without images and annotations"):
-        guess_format(tmp_path)
+        matching_formats(tmp_path)[0]
     (tmp_path / "a.json").unlink()
     (tmp_path / "a.json").symlink_to(tmp_path / "a.json")
     with pytest.raises(DataError, match=r"a\.json"):
-        guess_format(tmp_path)
+        matching_formats(tmp_path)[0]
 
 
 def test_nothing_is_written_into_the_folder_that_is_read(faces):

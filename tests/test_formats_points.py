@@ -11,7 +11,7 @@ from kpedge.core.errors import DataError
 from kpedge.core.keypoints import FACES5, FACES21, convert_points, scheme_named
 from kpedge.core.scheme import read_scheme, scheme_of_names
 from kpedge.data.check import check, label_preview
-from kpedge.data.formats import guess_format, read_format
+from kpedge.data.formats import matching_formats, read_format
 from kpedge.data.formats.label import format_row, read_labels
 from kpedge.data.packed import open_set
 from kpedge.data.preparation import PrepareOptions, prepare
@@ -40,7 +40,7 @@ def test_the_number_of_columns_tells_the_scheme(tmp_path, name):
     row = format_row("my photo.png", np.array([60.0, 50, 140, 130]), face_of(len(scheme)))
     (tmp_path / "label.txt").write_text(f"{row}\n{row} 7\n")
     labels = read_format(tmp_path)
-    assert (guess_format(tmp_path), labels.scheme, len(labels.rows)) == ("label", scheme, 1)
+    assert (matching_formats(tmp_path)[0], labels.scheme, len(labels.rows)) == ("label", scheme, 1)
     assert [problem.kind for problem in labels.problems] == ["columns"]
 
 
@@ -79,10 +79,10 @@ def test_label_files_of_three_points_are_not_mtfl(tmp_path):
     row = format_row("a.png", np.array([60.0, 50, 140, 130]), face_of(3))
     (tmp_path / "label.txt").write_text(f"{row}\n")
     three = scheme_of_names("three", ["left_eye", "right_eye", "mouth"])
-    assert guess_format(tmp_path) == "mtfl"
-    assert guess_format(tmp_path, three) == "label"
+    assert matching_formats(tmp_path)[0] == "mtfl"
+    assert matching_formats(tmp_path, three)[0] == "label"
     (tmp_path / "scheme.toml").write_text('points = ["left_eye", "right_eye", "mouth"]\n')
-    assert guess_format(tmp_path) == "label"
+    assert matching_formats(tmp_path)[0] == "label"
     assert read_format(tmp_path).rows[0].keypoints.shape == (3, 2)
 
 
@@ -291,7 +291,7 @@ def test_a_list_of_photos_is_no_list_of_faces(ours):
     (ours.root / "label.txt").unlink()
     (ours.root / "train.txt").write_text("./000.png\n./001.png\n")
     with pytest.raises(DataError, match="nor the labels of another format"):
-        guess_format(ours.root)
+        matching_formats(ours.root)[0]
 
 
 def test_when_two_formats_fit_it_is_said_which_was_taken(ours):

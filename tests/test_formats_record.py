@@ -6,7 +6,7 @@ from conftest import noise_photo
 
 from kpedge.core.keypoints import FACES21_MEAN
 from kpedge.data.convert import RECORD, convert
-from kpedge.data.formats import guess_format, read_format
+from kpedge.data.formats import matching_formats, read_format
 from kpedge.data.formats.label import format_row
 
 
@@ -26,7 +26,7 @@ def one_each(tmp_path):
 def test_what_kpedge_wrote_is_read_as_it_was_written(one_each, tmp_path, target):
     out = tmp_path / "out"
     convert(one_each, out, target)
-    assert guess_format(out) == guess_format(out / "0.pts") == target
+    assert matching_formats(out)[0] == matching_formats(out / "0.pts")[0] == target
     labels = read_format(out)
     assert (labels.format, labels.remarks) == (target, ())
     for row, own in zip(labels.rows, read_format(one_each).rows, strict=True):
@@ -39,9 +39,9 @@ def test_a_record_that_does_not_fit_what_lies_there_is_passed_over(one_each, tmp
     convert(one_each, out, "pts0")
     for record in ('{"to": "coco"}', '{"to": "pts9"}', '{"to": ["pts0"]}', "[]", "{"):
         (out / RECORD).write_text(record)
-        assert guess_format(out) == "pts"
+        assert matching_formats(out)[0] == "pts"
     (out / RECORD).unlink()
-    assert guess_format(out) == "pts"
+    assert matching_formats(out)[0] == "pts"
 
 
 @pytest.mark.parametrize("target", ["yolo", "coco", "course-lists"])

@@ -8,7 +8,7 @@ from kpedge.core.boxes import HEAD
 from kpedge.core.errors import DataError
 from kpedge.data.check import check
 from kpedge.data.convert import convert
-from kpedge.data.formats import guess_format, read_format
+from kpedge.data.formats import matching_formats, read_format
 from kpedge.data.frames import open_frames
 from kpedge.data.preparation import FrameOptions, prepare
 
@@ -47,7 +47,7 @@ def wider(tmp_path):
 
 
 def test_boxes_are_those_of_heads_and_what_does_not_count_is_neither_face_nor_background(wider):
-    assert guess_format(wider) == "wider"
+    assert matching_formats(wider)[0] == "wider"
     labels = read_format(wider)
     assert (labels.format, labels.boxes_only, labels.convention, labels.problems) == ("wider", True, HEAD, ())
     train, hands = "WIDER_train/images/0--Parade/0_Parade_a b_1.jpg", "WIDER_train/images/1--Handshaking/two.jpg"
@@ -70,7 +70,7 @@ def test_the_folder_of_the_lists_and_a_list_alone_are_understood(wider):
     alone = read_format(split / "wider_face_val_bbx_gt.txt")
     assert [row.photo for row in alone.rows] == ["WIDER_val/images/0--Parade/0_Parade_a b_1.jpg"]
     (split / "wider_face_val_bbx_gt.txt").rename(wider / "mine.txt")
-    assert guess_format(wider / "mine.txt") == "wider"
+    assert matching_formats(wider / "mine.txt")[0] == "wider"
 
 
 def test_it_becomes_a_frame_set_and_other_formats(wider, tmp_path):

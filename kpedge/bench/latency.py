@@ -25,8 +25,7 @@ from kpedge.export.registry import FORMATS
 from kpedge.runtime.sessions import offered_providers
 
 SCRIPT, RUNTIME = "TorchScript", "onnxruntime"
-NAMES = {TORCHSCRIPT: SCRIPT, ONNX: RUNTIME}
-"""Format -> what its rows are called, where that is not the format's own name."""
+NAMES = {TORCHSCRIPT: SCRIPT, ONNX: RUNTIME}  # what a format's rows are called, where not by its name
 Setting = tuple[int, int]  # threads and batch size
 
 

@@ -30,8 +30,7 @@ from kpedge.runtime.tracker import STAGES, FaceTracker
 
 FACES = (1, 2, 5, 10)
 FACE_SIDE = 70.0  # side of a face's box in every clip, pixels: ten of them have room
-SHOWN = 6
-"""Frames that the comparison with the network repeats: few, as a frame that was just decoded lies in the cache."""
+SHOWN = 6  # frames that the comparison with the network repeats: few, as a decoded frame lies in the cache
 ALL_STEPS = ("decode", *STAGES, "draw")
 NOT_COUNTED = ("decode", "draw")  # steps that are the video's and the screen's, not the tracker's
 
@@ -173,9 +172,7 @@ def _to_network(tracker: FaceTracker, clip: FaceClip, frames: int) -> list[float
 
 
 def traced_calls(tracker: FaceTracker, clip: FaceClip) -> list[str]:
-    """The files of all Python functions that are called, in order, for a frame of a clip that is tracked, not
-    searched.
-    """
+    """The files of all Python functions that are called, in order, for a frame of a clip that is not searched."""
     tracker.reset()
     files: list[str] = []
 

@@ -90,8 +90,7 @@ def markdown(head: dict[str, Any], rows: Sequence[LatencyRow]) -> str:
     return "\n".join(lines) + "\n"
 
 
-FAR = 4.0
-"""A 95th percentile beyond this many longest medians is shown by an arrow: the bars would be too short to compare."""
+FAR = 4.0  # a 95th percentile beyond this many longest medians is an arrow: the bars would be too short to compare
 
 
 def latency_figure(head: dict[str, Any], rows: Sequence[LatencyRow]) -> Any:

@@ -135,9 +135,7 @@ class Worker:
         return self.opened.card
 
     def __call__(self, inputs: NDArray[np.uint8], /) -> Outputs:
-        """Crops or frames, uint8 (N, H, W, C), to the outputs that the card names; run one at a time, as many runtimes
-        have no batches.
-        """
+        """Crops or frames, uint8 (N, H, W, C), to the card's outputs, one at a time: many runtimes have no batches."""
         return cast("Outputs", self._ask("run", inputs))
 
     def time(self, threads: int, batch: int, warmup: int, calls: int) -> NDArray[np.float64]:

@@ -15,8 +15,8 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def config_flags(defaults: RunConfig, *, without: Collection[str] = ()) -> Callable[[Command], Command]:
-    """Replace a command's first parameter, a configuration of the class of `defaults`, by a flag for each of its fields
-    but some.
+    """Replace a command's first parameter, a configuration of the class of `defaults`, by a flag for each field but
+    some.
     """
     flags = {
         item.name: _option(item, getattr(defaults, item.name))

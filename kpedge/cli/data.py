@@ -214,10 +214,8 @@ def prepare(
         )
     for line in report.remarks:
         output.say(f"note: {line}")
-    for finding in report.findings:
-        output.say(f"warning: {finding}")
     output.say_some([f"left out: {problem}" for problem in report.problems], "kpedge data check --json lists all")
-    say_prepared(report.path, report.written, report.counts, len(report.problems))
+    say_prepared(report)
     recipe = "detector" if frames else "stage3"
     output.say(f"next: kpedge train {recipe} --data {report.path} --out runs/{recipe} --init-from {recipe}")
 

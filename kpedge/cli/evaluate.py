@@ -68,9 +68,6 @@ def evaluate(
         int | None,
         typer.Option(help="Detector: longer side at which photos are searched, pixels. (default: the model's)"),
     ] = None,
-    as_labelled: Annotated[
-        bool, typer.Option("--as-labelled", help="Detector: compare with the labelled boxes as they are.")
-    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for report.json and images: curves, the worst mistakes.")
     ] = None,
@@ -112,7 +109,6 @@ def evaluate(
             split=split,
             photo_list=photo_list,
             max_side=max_side,
-            as_labelled=as_labelled,
             by=by or [],
             table=table,
             label_format=label_format,
@@ -121,8 +117,8 @@ def evaluate(
             as_json=as_json,
         )
         return
-    if max_side is not None or as_labelled:
-        raise UsageError(f"--max-side and --as-labelled are for a detector, {path} is none", "leave them out")
+    if max_side is not None:
+        raise UsageError(f"--max-side is for a detector, {path} is none", "leave it out")
     targets = report_files(out, ("report.json", "error_curve.png", "worst.png", "scores.png"), force=force)
     opened = keypoint_model(any_model)
     opened = MirrorAveraged(opened) if flip_test else opened

@@ -27,7 +27,6 @@ def evaluate_detector(
     split: str | None,
     photo_list: Path | None,
     max_side: int | None,
-    as_labelled: bool,
     by: list[str],
     table: Path | None,
     label_format: str,
@@ -42,9 +41,7 @@ def evaluate_detector(
     from kpedge.runtime.detector import FaceDetector, detector_model
 
     targets = report_files(out, ("report.json", "precision_recall.png", "mistakes.png"), force=force)
-    frames, problems = load_frames(
-        data, split=split, photo_list=photo_list, label_format=label_format, as_labelled=as_labelled
-    )
+    frames, problems = load_frames(data, split=split, photo_list=photo_list, label_format=label_format)
     detector = FaceDetector(detector_model(model), threshold=LOWEST, side=max_side)
     with output.progress("photos") as update:
         frames, found, unreadable = find_in(detector, frames, progress=update)
@@ -57,7 +54,7 @@ def evaluate_detector(
         "model": str(path),
         "weights_sha256": model.card.weights_sha256,
         "data": str(data),
-        "boxes": "as labelled" if as_labelled else "ours",
+        "boxes": "ours",
         "side": detector.side,
         "iou": IOU,
         "left_out": [str(problem) for problem in (*problems, *unreadable)],

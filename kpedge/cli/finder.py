@@ -16,24 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finder:
-    """Models and settings.
+    """Models and settings."""
 
-    Attributes:
-        model, detector: as the flags name them.
-        settings: threads, provider and backend.
-        search: further arguments of `FacePipeline`.
-        boxes: a file with the boxes of photos; None without.
-        box: boxes for every photo; with neither, faces are detected.
-        keep_rejected: keep boxes that are given although they show no face.
-    """
-
+    # model, detector: as the flags name them
     model: str
     detector: str
-    settings: Mapping[str, Any]
-    search: Mapping[str, Any]
-    boxes: Path | None
-    box: Sequence[Sequence[float]]
-    keep_rejected: bool
+    settings: Mapping[str, Any]  # threads, provider and backend
+    search: Mapping[str, Any]  # further arguments of `FacePipeline`
+    boxes: Path | None  # a file with the boxes of photos; None without
+    box: Sequence[Sequence[float]]  # boxes for every photo; with neither, faces are detected
+    keep_rejected: bool  # keep boxes that are given although they show no face
 
     def open_find(self) -> Find:
         """The function from an input and an image to its faces."""

@@ -18,13 +18,12 @@ from kpedge.runtime.registry import BACKENDS
 if TYPE_CHECKING:
     from kpedge.data.frames import FrameSet
     from kpedge.data.packed import PreparedSet
-    from kpedge.data.preparation import FrameOptions, PrepareOptions
+    from kpedge.data.packing import SetOptions
+    from kpedge.data.preparation import FrameOptions, PrepareOptions, PrepareReport
     from kpedge.runtime.sinks.outputs import Output
 
+SEARCH = "Search"  # a part of the help
 OUTPUT_PANEL = "Outputs (any mix)"  # the part of the help with what `kpedge.runtime.sinks.outputs` registers
-Data = Annotated[
-    Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos, which is prepared first.")
-]
 Model = Annotated[str, typer.Option(help="Keypoint model: a file, a run folder or a released name.")]
 Detector = Annotated[str, typer.Option(help="Detector that finds the faces: a file, a run folder or a released name.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
@@ -51,6 +50,19 @@ Focal = Annotated[
         rich_help_panel="Results",
     ),
 ]
+Names = Annotated[
+    bool, typer.Option("--names", help="Add the keypoints' names to each JSON document.", rich_help_panel="Results")
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Lowest score at which a box counts as a face. (default: the model's)",
+        metavar="SCORE",
+        rich_help_panel=SEARCH,
+    ),
+]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads.", metavar="N", rich_help_panel="Runtime")]
 Provider = Annotated[
     str,
@@ -65,7 +77,6 @@ Licence = Annotated[
         rich_help_panel="Runtime",
     ),
 ]
-Scheme = Annotated[str, typer.Option(help="Keypoint scheme of the labels.")]
 
 
 def with_outputs(command: Callable[..., None], registered: Iterable[Output]) -> Callable[..., None]:
@@ -184,17 +195,8 @@ def prepared_set(
     and prepared again when it has changed.
     """
     from kpedge.data.packed import is_prepared, open_set
-    from kpedge.data.preparation import prepare
 
-    if is_prepared(data):
-        return open_set(data)
-    out = _place_below(data, run_folder)
-    with output.progress(f"preparing {data}") as update:
-        report = prepare(data, out, options, force=True, trust=trust, progress=update)
-    for finding in report.findings:
-        output.say(f"warning: {finding}")
-    say_prepared(report.path, report.written, report.counts, len(report.problems))
-    return open_set(out)
+    return open_set(data if is_prepared(data) else _prepare(data, _place_below(data, run_folder), options, trust=trust))
 
 
 def frame_set(
@@ -205,21 +207,23 @@ def frame_set(
     label_format: str = "auto",
     trust: bool = False,
 ) -> FrameSet:
-    """Open a frame set; a folder of photos is prepared under `run_folder/prepared/`, again when it has changed."""
+    """The same for a frame set."""
     from kpedge.data.frames import is_frame_set, open_frames
-    from kpedge.data.preparation import FrameOptions, prepare
+    from kpedge.data.preparation import FrameOptions
 
     if is_frame_set(data):
         return open_frames(data)
     out = _place_below(data, run_folder, "-frames")
+    return open_frames(_prepare(data, out, options or FrameOptions(), label_format=label_format, trust=trust))
+
+
+def _prepare(data: Path, out: Path, options: SetOptions | None, *, label_format: str = "auto", trust: bool) -> Path:
+    from kpedge.data.preparation import prepare
+
     with output.progress(f"preparing {data}") as update:
-        report = prepare(
-            data, out, options or FrameOptions(), label_format=label_format, force=True, trust=trust, progress=update
-        )
-    for finding in report.findings:
-        output.say(f"warning: {finding}")
-    say_prepared(report.path, report.written, report.counts, len(report.problems))
-    return open_frames(out)
+        report = prepare(data, out, options, label_format=label_format, force=True, trust=trust, progress=update)
+    say_prepared(report)
+    return out
 
 
 def _place_below(data: Path, run_folder: Path, ending: str = "") -> Path:
@@ -231,15 +235,17 @@ def _place_below(data: Path, run_folder: Path, ending: str = "") -> Path:
     return run_folder / "prepared" / f"{source.name or 'set'}-{own}{ending}"
 
 
-def say_prepared(path: Path, written: bool, counts: dict[str, dict[str, int]], problems: int) -> None:
-    """Tell what a prepared set holds."""
+def say_prepared(report: PrepareReport) -> None:
+    """Say what is implausible about a set, and what it holds."""
+    for finding in report.findings:
+        output.say(f"warning: {finding}")
     parts = ", ".join(
         f"{split} {n['faces']:,} faces"
         + (f" and {n['negatives']:,} negatives" if "negatives" in n else "")
         + f" of {n['photos']:,} photos"
-        for split, n in counts.items()
+        for split, n in report.counts.items()
     )
-    output.say(f"{path}: {'prepared' if written else 'up to date'}: {parts}")
-    if problems:
-        what = "1 row or photo was" if problems == 1 else f"{problems:,} rows or photos were"
-        output.say(f"warning: {what} left out; kpedge data check names {'it' if problems == 1 else 'them'}")
+    output.say(f"{report.path}: {'prepared' if report.written else 'up to date'}: {parts}")
+    if count := len(report.problems):
+        what = "1 row or photo was" if count == 1 else f"{count:,} rows or photos were"
+        output.say(f"warning: {what} left out; kpedge data check names {'it' if count == 1 else 'them'}")

@@ -14,6 +14,7 @@ import typer
 from kpedge.cli import output
 from kpedge.cli.options import (
     OUTPUT_PANEL,
+    SEARCH,
     Backend,
     Detector,
     Features,
@@ -21,8 +22,10 @@ from kpedge.cli.options import (
     Force,
     Licence,
     Model,
+    Names,
     Provider,
     Threads,
+    Threshold,
     examples,
     parse_box,
     with_outputs,
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
 
     from kpedge.core.faces import Face
 
-SEARCH = "Search"  # a part of the help
 LISTED = 5  # reasons in the last line, at most
 DEFAULT_OUT = "predictions"
 JPEGS = frozenset({".jpg", ".jpeg", ".jfif"})
@@ -107,16 +109,7 @@ def predict(
         list[str] | None,
         typer.Option(help="x1,y1,x2,y2 in pixels, for every photo; repeatable.", metavar="BOX", rich_help_panel=SEARCH),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Lowest score at which a box counts as a face. (default: the model's)",
-            metavar="SCORE",
-            rich_help_panel=SEARCH,
-        ),
-    ] = None,
+    threshold: Threshold = None,
     keep_rejected: Annotated[
         bool,
         typer.Option(
@@ -137,9 +130,7 @@ def predict(
             "--json", help="JSON lines only: no annotated copies, unless --out is given.", rich_help_panel=OUTPUT_PANEL
         ),
     ] = False,
-    names: Annotated[
-        bool, typer.Option("--names", help="Add the keypoints' names to each JSON line.", rich_help_panel="Results")
-    ] = False,
+    names: Names = False,
     pose: Annotated[
         bool, typer.Option("--pose", help="Add the head pose: yaw, pitch, roll.", rich_help_panel="Results")
     ] = False,

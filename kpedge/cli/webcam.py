@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 from kpedge.cli import output
 from kpedge.cli.options import (
     OUTPUT_PANEL,
+    SEARCH,
     Backend,
     Detector,
     Features,
@@ -22,8 +23,10 @@ from kpedge.cli.options import (
     Force,
     Licence,
     Model,
+    Names,
     Provider,
     Threads,
+    Threshold,
     examples,
     with_outputs,
 )
@@ -117,7 +120,7 @@ def webcam(
         typer.Option(
             help="Longer side, in pixels, at which frames are searched; faces of 16 px there are found.",
             metavar="PX",
-            rich_help_panel=TRACKING,
+            rich_help_panel=SEARCH,
         ),
     ] = 320,
     detection_interval: Annotated[
@@ -125,7 +128,7 @@ def webcam(
         typer.Option(
             help="Seconds between searches for new faces while others are tracked.",
             metavar="S",
-            rich_help_panel=TRACKING,
+            rich_help_panel=SEARCH,
         ),
     ] = 1.0,
     prefer: Annotated[
@@ -136,26 +139,14 @@ def webcam(
             rich_help_panel=TRACKING,
         ),
     ] = "largest",
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Lowest score of a face. (default: the model's)",
-            metavar="SCORE",
-            rich_help_panel=TRACKING,
-        ),
-    ] = None,
+    threshold: Threshold = None,
     smooth: Annotated[
         bool,
         typer.Option("--smooth/--no-smooth", help="Smooth keypoints over time.", rich_help_panel="Results"),
     ] = True,
     features: Features = False,
     focal: Focal = None,
-    names: Annotated[
-        bool,
-        typer.Option("--names", help="Add the keypoints' names to each JSON document.", rich_help_panel="Results"),
-    ] = False,
+    names: Names = False,
     snapshot_dir: Annotated[
         Path,
         typer.Option(
@@ -283,7 +274,7 @@ def webcam(
             report=report,
             max_frames=max_frames,
             duration=duration,
-            poll=lambda: _poll_all(polls),
+            poll=lambda: [poll() for poll in polls],
             on_broken=broken,
         )
     if fatal := [number for number in caught if number != signal.SIGINT]:
@@ -299,11 +290,6 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if found is None:
         raise typer.BadParameter(f"{text!r} is not WIDTHxHEIGHT, as in 1280x720", param_hint="--size")
     return int(found[1]), int(found[2])
-
-
-def _poll_all(polls: Sequence[Callable[[], None]]) -> None:
-    for poll in polls:
-        poll()
 
 
 def _open_window(title: str, controls: Controls, broken: Callable[[OutputError], None] | None) -> WindowSink | None:

@@ -23,8 +23,7 @@ from kpedge.core.scheme import KeypointScheme
 BOX_SIDE = 0.673
 """Side of a face's box, in the root of the summed squared distances of its 21 points from their mean. Measured on
 faces21's training photos: 5 to 95 % lie from 0.632 to 0.738."""
-FITTED_SIDE = 0.975
-"""Side of the box, in the scale at which the mean face fits a face with few labelled points; from the same photos."""
+FITTED_SIDE = 0.975  # the same in the scale at which the mean face fits a face with few labelled points
 BOX_BELOW = 0.135  # how far the middle of the box lies below the mean of the points, in sides of the box
 EXTENT_SIDE = 1.4
 """Side of the box of a face whose points give none of faces21's, in the longer extent of its points; faces21's mean
@@ -51,9 +50,7 @@ def to_convention(boxes: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
 
 
 def convention_middle(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of the points, (N, 2), that belongs to boxes (N, 4) of our convention: it turns with a face, the box
-    does not.
-    """
+    """The mean of the points, (N, 2), of boxes (N, 4) of our convention: it turns with a face, the box does not."""
     middle: NDArray[Any] = (boxes[:, :2] + boxes[:, 2:]) / 2
     middle[:, 1] -= BOX_BELOW * (boxes[:, 3] - boxes[:, 1])
     return np.asarray(middle, dtype=np.float64)

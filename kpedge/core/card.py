@@ -33,51 +33,36 @@ KEYPOINTS, FACE_KEYPOINTS, DETECTOR = "keypoints", "face keypoints", "detector"
 BOXES_NAME = "boxes"
 SCORES_NAME = "scores"
 POINTS_NAME = "points"
-Outputs = Mapping[str, NDArray[np.float32]]
-"""Name of each output of a model -> its values, in the card's order."""
+Outputs = Mapping[str, NDArray[np.float32]]  # name of each output of a model -> its values, in the card's order
 FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
 FRAME_PIXELS = "pixels of the frame"
-FRAME_EXTENT = 100.0
-"""Pixels that count as the whole when two files of a detector are compared."""
-Shape = tuple[int | None, ...]
-"""A shape without the batch; None where a size is free."""
-COLOURS = {"grey": 1, "bgr": 3}
-"""Colour order of the input -> channels."""
+FRAME_EXTENT = 100.0  # pixels that count as the whole when two files of a detector are compared
+Shape = tuple[int | None, ...]  # a shape without the batch; None where a size is free
+COLOURS = {"grey": 1, "bgr": 3}  # colour order of the input -> channels
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Card(ABC):
-    """What every model's card holds.
-
-    Attributes:
-        name: the model's name.
-        task: what it does.
-        architecture: `{"name": ..., "options": {...}, ...}`, enough to build the network again.
-        colour: a key of `COLOURS`.
-        scheme: the keypoints, with mirror pairs and skeleton.
-        threshold: score from which on there is a face, chosen on the validation split; None without a score.
-        weights_sha256: hash of the weights that the file was made from.
-        training: the sets it was trained on (name, terms, hash, counts) and the recipe.
-        accuracy: split -> the headline figures measured there.
-        versions: library -> version, of those that made the file; empty in a checkpoint.
-        self_test: seed and answers by which the file can be checked anywhere; see `kpedge.export.test_inputs`.
-        precision: of the weights in the file.
-    """
+    """What every model's card holds."""
 
     input_name: ClassVar[str] = ""
 
-    name: str
-    task: str
-    architecture: dict[str, Any]
-    colour: str
-    scheme: KeypointScheme
+    name: str  # the model's name
+    task: str  # what it does
+    architecture: dict[str, Any]  # `{"name": ..., "options": {...}, ...}`, enough to build the network again
+    colour: str  # a key of `COLOURS`
+    scheme: KeypointScheme  # the keypoints, with mirror pairs and skeleton
+    # score from which on there is a face, chosen on the validation split; None without a score
     threshold: float | None = None
-    weights_sha256: str = ""
+    weights_sha256: str = ""  # hash of the weights that the file was made from
+    # the sets it was trained on (name, terms, hash, counts) and the recipe
     training: dict[str, Any] = field(default_factory=dict)
-    accuracy: dict[str, Any] = field(default_factory=dict)
+    accuracy: dict[str, Any] = field(default_factory=dict)  # split -> the headline figures measured there
+    # library -> version, of those that made the file; empty in a checkpoint
     versions: dict[str, str] = field(default_factory=dict)
+    # seed and answers by which the file can be checked anywhere; see `kpedge.export.test_inputs`
     self_test: dict[str, Any] = field(default_factory=dict)
-    precision: str = FLOAT32
+    precision: str = FLOAT32  # of the weights in the file
 
     @property
     @abstractmethod
@@ -167,20 +152,15 @@ class ModelCard(Card):
     The input is `crops`, uint8 (N, size, size, channels), raw pixels. Outputs are float32: `keypoints`, (N, K, 2),
     fractions of the crop; of the task "face keypoints" also `score`, (N,), the probability of a face, and `error`,
     (N, K), the distance that each point is expected to be off, fractions of the crop.
-
-    Attributes:
-        size: side of the input crop, pixels.
-        crop: how a box becomes a crop.
-        mean_shape: (K, 2), the mean of the training shapes, fractions of the crop: what a model that learnt nothing
-            would answer.
-        joint: how its face score is combined with that of a certain detector; None if that was not measured.
     """
 
     input_name: ClassVar[str] = INPUT_NAME
 
-    size: int
-    crop: CropRule
+    size: int  # side of the input crop, pixels
+    crop: CropRule  # how a box becomes a crop
+    # (K, 2), the mean of the training shapes, fractions of the crop: what a model that learnt nothing would answer
     mean_shape: NDArray[np.float64]
+    # how its face score is combined with that of a certain detector; None if that was not measured
     joint: JointScore | None = None
 
     @property
@@ -224,19 +204,14 @@ class DetectorCard(Card):
     The input is `frames`, uint8 (N, H, W, 3), raw pixels, H and W multiples of `stride`. Outputs are float32, a row for
     each of the network's A cells, still with many boxes a face: `boxes`, (N, A, 4), x1 y1 x2 y2 in pixels of the
     frame, `scores`, (N, A), from 0 to 1, `points`, (N, A, K, 2), pixels of the frame.
-
-    Attributes:
-        stride: height and width of a frame are multiples of this many pixels.
-        side: longer side, pixels, at which frames are looked at unless the user asks for another.
-        suppression: of two boxes that overlap by an IoU above this, the one with the lower score goes.
-        frame: height and width of the frames that a file takes, pixels; None where they are free.
     """
 
     input_name: ClassVar[str] = FRAMES_NAME
 
-    stride: int
-    side: int
-    suppression: float
+    stride: int  # height and width of a frame are multiples of this many pixels
+    side: int  # longer side, pixels, at which frames are looked at unless the user asks for another
+    suppression: float  # of two boxes that overlap by an IoU above this, the one with the lower score goes
+    # height and width of the frames that a file takes, pixels; None where they are free
     frame: tuple[int, int] | None = None
 
     @property

@@ -104,9 +104,7 @@ def draw_dots(image: Image, points: NDArray[np.floating[Any]], radius: float, co
 
 
 def draw_lines(image: Image, lines: Sequence[Any], colours: Sequence[Colour], width: int, rim: float) -> None:
-    """Draw lines through points (N, 2) each, pixels, with a dark rim under all of them that reaches `rim` pixels beyond
-    them.
-    """
+    """Draw lines through points (N, 2), pixels, over a dark rim that reaches `rim` pixels beyond them."""
     if not len(lines):
         return
     fixed = [_fixed(line) for line in lines]
@@ -215,9 +213,7 @@ def chip_size(text: str, capital: float) -> tuple[int, int]:
 
 
 def draw_chip(image: Image, text: str, at: tuple[float, float], capital: float, colour: Colour = WHITE) -> None:
-    """Write lines of text with capitals of so many pixels on a dark chip with rounded corners, whose upper left corner
-    is `at`.
-    """
+    """Write lines of text, capitals of so many pixels, on a dark chip with rounded corners, its upper left one `at`."""
     x, y = (round(value) for value in at)
     wide, high = chip_size(text, capital)
     radius = 0.6 * capital
@@ -240,9 +236,7 @@ def draw_chip(image: Image, text: str, at: tuple[float, float], capital: float, 
 def draw_face(
     image: Image, face: Face, scheme: KeypointScheme, *, box: bool = True, points: bool = True, label: bool = True
 ) -> None:
-    """Draw a face into an image, uint8 (H, W, 3), blue-green-red; a box that shows no face is grey, has no points, and
-    says so.
-    """
+    """Draw a face into an image, uint8 (H, W, 3); a box that shows no face is grey, has no points, and says so."""
     size = float(box_size(face.box))
     if box:
         draw_box(image, face.box, WHITE if len(face.keypoints) else GREY)

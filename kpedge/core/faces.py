@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.errors import UsageError
-from kpedge.core.geometry import Image, similarity, warp
+from kpedge.core.geometry import Image, crop, similarity
 from kpedge.core.keypoints import FACES5, conversion
 from kpedge.core.scheme import KeypointScheme
 
@@ -171,7 +171,7 @@ class Face:
         to_five = conversion(scheme, FACES5)
         if not to_five.is_whole or not len(self.keypoints):
             raise UsageError(f"no aligned crop: pupils, nose tip and mouth corners do not follow from {scheme.name}")
-        return warp(image, similarity(to_five(self.keypoints), ALIGNED * size - 0.5), size)
+        return crop(image, similarity(to_five(self.keypoints), ALIGNED * size - 0.5), size, border="black")
 
     def to_dict(self) -> dict[str, Any]:
         """The face as plain JSON types."""

@@ -314,8 +314,3 @@ def similarity(points: Points, targets: Points) -> Transform:
     sin = float((around[:, 0] * goal[:, 1] - around[:, 1] * goal[:, 0]).sum()) / size
     turn = np.array([[cos, -sin], [sin, cos]])
     return np.column_stack([turn, end - turn @ start])
-
-
-def warp(image: Image, transform: Transform, size: int) -> Image:
-    """An image, uint8 (H, W, 3), taken through a transform into a square of `size` pixels; black beyond its edges."""
-    return np.asarray(crop(image, transform, size, border="black"), dtype=np.uint8)

@@ -16,8 +16,7 @@ DEFAULT_MODEL = "stage3"
 DEFAULT_DETECTOR = "detector"
 ANY, FREE = "any", "free"
 LICENCES = (ANY, FREE)  # which released models may be chosen: any, or those that were trained on rendered photos alone
-FREE_SUFFIX = "-synthetic"
-"""Ending of the name of a released model that is free, after the name of the one that it stands in for."""
+FREE_SUFFIX = "-synthetic"  # ending of the name of a free released model that stands in for another
 RENDERED_TERMS = "rendered by kpedge; they show nobody"  # the terms of photos that kpedge rendered
 BEST = "best.pt"  # the best checkpoint of a run folder
 CARD_FILE = "kpedge-card.json"  # the card in the folder of a model that has several files
@@ -115,9 +114,7 @@ def resolve_model(name: str | Path, suffix: str = ".onnx") -> Path:
 
 
 def resolve_weights(name: str | Path) -> Path:
-    """The file with the weights of a model, for PyTorch: as `resolve_model`, of a released model the weights it was
-    exported from.
-    """
+    """`resolve_model` for PyTorch: of a released model the weights it was exported from."""
     return resolve_model(name, WEIGHTS)
 
 

@@ -16,16 +16,11 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Name -> thing of one kind, imported on first use.
+    """Name -> thing of one kind, imported on first use from its place, "module:attribute". Errors call the kind by its
+    flag.
 
-    Attributes:
-        library: module of which any name is accepted, too, as is `package.module.Name`; none where it is empty. Such
-            names are not listed.
-
-    Args:
-        flag: what errors call it, as "--backbone".
-        places: name -> "module:attribute".
-        library: as the attribute.
+    Any name of the module `library`, if it is given, is accepted, too, as is `package.module.Name`; these are not
+    listed.
     """
 
     def __init__(self, flag: str, places: Mapping[str, str], library: str = "") -> None:

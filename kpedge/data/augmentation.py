@@ -24,13 +24,10 @@ OCCLUDER_AREA = 0.25  # largest area of one of them, as a fraction of the crop's
 LOWRES = (1.5, 4.0)  # by how much a small face is smaller than the crop
 JPEG_QUALITY = (20, 90)
 DARKEST = 0.04  # smallest factor of the pixels in a dark image
-MOTION_SHARE = 0.3
-"""Share of the blurred samples that are blurred along a line, by a moving camera, and not round, by a lens."""
-MOTION_REACH = 5
-"""Longest such line to either side, pixels: beyond kernels of 11 x 11, OpenCV takes twenty times as long."""
+MOTION_SHARE = 0.3  # share of the blurred samples that are blurred along a line, by a moving camera, not by a lens
+MOTION_REACH = 5  # longest such line to either side, pixels: beyond kernels of 11 x 11 OpenCV is twenty times slower
 
-_LUMA = np.array([0.114, 0.587, 0.299])
-"""Weights of blue, green and red in the luma of ITU-R BT.601, by which OpenCV makes grey."""
+_LUMA = np.array([0.114, 0.587, 0.299])  # luma of blue, green, red (ITU-R BT.601), as OpenCV makes grey
 _YUV = np.array([_LUMA, (np.array([1.0, 0, 0]) - _LUMA) * 0.492, (np.array([0, 0, 1.0]) - _LUMA) * 0.877])
 """Blue-green-red to luma and two chroma axes (BT.601)."""
 _LUMA_PART, _CHROMA_PART, _CHROMA_TURNED = (

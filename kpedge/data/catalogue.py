@@ -11,8 +11,7 @@ from kpedge.core.errors import UsageError
 from kpedge.core.files import parse_toml
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
-DIGITS = {"sha256": 64, "md5": 32}
-"""Kind of checksum -> how many hexadecimal digits it has; MD5 guards against accidents only."""
+DIGITS = {"sha256": 64, "md5": 32}  # checksum -> its hexadecimal digits; MD5 guards against accidents only
 
 
 def parse_checksum(kind: str, text: str) -> str:

@@ -52,11 +52,12 @@ def download(
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> Path:
-    """Download a file into a folder, where it appears once it is whole and verified.
+    """Download a file into a folder, where it appears once it is whole and verified; one with its name and checksum is
+    not downloaded again.
 
     Args:
         file: what to download; its checksum, if known, is verified.
-        folder: where it goes. A file of that name and checksum is not downloaded again.
+        folder: where it goes.
         max_size: bytes at most if `file.size` is None.
         timeout: seconds without a byte after which a connection is dropped.
         tries: connections that may fail before giving up; the pause between them doubles from one second.

@@ -20,8 +20,7 @@ from kpedge.data.labels import LabelProblem, LabelRow, Labels
 MOST = 0.5  # the share of the faces from which on the set is reported
 MANY = 0.05  # the same, of what a few faces may have
 SCRAMBLED = 0.6  # what is left, in the median, of points that are certainly in another order
-ODD = 0.45
-"""What is left of an odd face after the fit, in the spread of its points; of a set in another order, in the median."""
+ODD = 0.45  # what is left of an odd face after the fit, in its points' spread; of a set in another order, the median
 FEWEST_POINTS = 4  # points of the mean face that are needed for a judgement: three fit too well
 FEWEST_FACES = 10  # faces that are needed to judge a set as a whole
 OVERLAP = 0.6  # median overlap with the boxes that follow from the points under which boxes follow a rule of their own

@@ -19,11 +19,9 @@ from kpedge.data.augmentation import UNDISTURBED, Photometric
 from kpedge.data.frames import FrameSet
 from kpedge.data.sampling import concentrate
 
-SMALLEST = 6.0
-"""Side of the smallest box that is learnt, pixels of the view; smaller ones are neither face nor background."""
+SMALLEST = 6.0  # side of the smallest box that is learnt, pixels; smaller ones are neither face nor background
 VISIBLE = 0.5  # part of a box that a view has to show for the face to be learnt
-FACE_SIDES = (8.0, 0.85)
-"""Sides that a face is given where a view is laid around one: from so many pixels to this part of the view."""
+FACE_SIDES = (8.0, 0.85)  # sides of a face that a view is laid around: pixels, and part of the view
 LARGEST_ZOOM = 2.0  # largest enlargement of a frame's pixels; beyond it a face is only blurred
 WHOLE = (0.75, 1.2)  # longer side of a frame, in the view's, where the whole frame is shown
 LEAST = 0.6  # longer side of a frame, in the view's, that is left at least: views are not to be empty

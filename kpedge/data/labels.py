@@ -22,8 +22,7 @@ from kpedge.data.rows import is_file, split_row, text_lines, trailing_numbers, w
 
 TEST_LIST = "test_images.txt"  # in a data folder: the photos of the test split, one path a line
 
-SAME_BOX = 1e-3
-"""Boxes that differ by less than this from those that follow from the points are these, as a fraction of their side."""
+SAME_BOX = 1e-3  # boxes that differ less, in their side, from those that follow from the points, are these
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,8 +21,7 @@ from kpedge.core.geometry import Box, CropRule, crop_square, iou
 from kpedge.data.labels import Labels
 from kpedge.data.rows import check_box, parse_csv_row, parse_numbers, text_lines
 
-UNLABELLED_LIST = "unlabelled_faces.csv"
-"""In a data folder: `image,x1,y1,x2,y2,score`, faces to ignore: neither face nor background."""
+UNLABELLED_LIST = "unlabelled_faces.csv"  # in a data folder: `image,x1,y1,x2,y2,score`, faces to ignore
 MAX_IOU = 0.3  # crops that overlap by this, or more, show the same thing
 MIN_SIDE = 16.0  # side of the smallest crop, pixels of the photo
 MAX_SIDE = 0.95  # side of the largest crop of background, in the photo's shorter side

@@ -32,34 +32,24 @@ from kpedge.data.split import SPLITS
 from kpedge.data.storage import Layout, SetWriter
 
 LABELLED = "labelled"
-BOXES = (LABELLED, POINTS)
-"""Around which boxes crops are cut: those of the labels, or those that follow from the points."""
-NEGATIVES, NEGATIVES_BACKGROUND = 3, 8
-"""Negatives from a photo with faces, and from one without, if `PrepareOptions.negatives` is None."""
+BOXES = (LABELLED, POINTS)  # around which boxes crops are cut: the labelled ones, or those that follow from the points
+NEGATIVES, NEGATIVES_BACKGROUND = 3, 8  # negatives from a photo with faces, and from one without, by default
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareOptions(SetOptions):
-    """How a set of crops is prepared.
-
-    Attributes:
-        size: side of the crop, pixels, at whose resolution the regions are kept.
-        rule: the crop rule at whose resolution the regions are kept.
-        context: how far a region reaches beyond the box on each side, as a fraction of its longer side. 0.75 leaves
-            room to turn a crop by 30 degrees and move it by a tenth, or to zoom out by a half; beyond it
-            the region's edge is repeated.
-        negatives: crops without a face from each photo; when None, 3 from a photo with faces and 8 from one without.
-        boxes: of `BOXES`; when empty, from the points if the set's boxes hold something else than ours.
-        pointless: keep faces without any labelled point: they train the face score. Otherwise they are neither face nor
-            background.
+    """How a set of crops is prepared: around `boxes` of `BOXES`; when empty, those that follow from the points if the
+    set's boxes hold something else than ours.
     """
 
     layout: ClassVar[Layout] = LAYOUT
-    size: int = 112
-    rule: CropRule = field(default_factory=CropRule)
+    size: int = 112  # side of the crop, pixels, at whose resolution the regions are kept
+    rule: CropRule = field(default_factory=CropRule)  # the crop rule at whose resolution the regions are kept
+    # how far a region reaches beyond the box on each side, as a fraction of its longer side: room to turn a crop by 30
+    # degrees and move it by a tenth, or to zoom out by a half; beyond it the region's edge is repeated
     context: float = 0.75
-    negatives: int | None = None
-    pointless: bool = False
+    negatives: int | None = None  # crops without a face from each photo; `NEGATIVES` when None
+    pointless: bool = False  # keep faces without labelled points, for the score; else neither face nor background
 
     def __post_init__(self) -> None:
         if self.boxes and self.boxes not in BOXES:

@@ -25,12 +25,7 @@ _NO_POINTS = np.full((len(FACES5), 2), np.nan)
 
 @dataclass(frozen=True, slots=True)
 class FrameOptions(SetOptions):
-    """How a frame set is prepared.
-
-    Attributes:
-        boxes: what the labelled boxes hold, of `CONVENTIONS`; what the format says when empty. With "points" they are
-            those that follow from the points.
-    """
+    """How a frame set is prepared: with boxes that hold what `boxes` says, of `CONVENTIONS`; the format, when empty."""
 
     layout: ClassVar[Layout] = LAYOUT
 

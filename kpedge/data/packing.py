@@ -52,18 +52,13 @@ class SetOptions(ABC):
 
 
 class Packing(ABC):
-    """Packs a source into a folder.
-
-    Attributes:
-        problems: rows and photos that were left out so far.
-        remarks: notes on the split.
-    """
+    """Packs a source into a folder."""
 
     def __init__(self, read: Source, options: SetOptions, progress: Progress | None, steps: int) -> None:
-        self.problems = list(read.problems)
+        self.problems = list(read.problems)  # rows and photos that were left out so far
         self._read, self._progress, self._steps, self._done = read, progress, steps + 1, 0
         self._common = options
-        self.remarks: list[str] = []
+        self.remarks: list[str] = []  # notes on the split
         self._splits = self._split(self._group_copies())
 
     def _group_copies(self) -> dict[str, str]:

@@ -22,8 +22,7 @@ Record = dict[str, float]  # one epoch: figure -> value, a row of `metrics.csv`
 FEWEST, MOST = 2, 12  # runs in one comparison: more curves than that are hard to distinguish
 ALWAYS = ("epoch", "train_loss", "seconds")
 NEEDED = (*ALWAYS, "val_nme", "val_failure")  # columns of `metrics.csv` of every epoch, and of one that was validated
-LOSS_KINDS = ("loss", "head", "keypoint_weight", "face_weight")
-"""Settings that decide whether training losses can be compared."""
+LOSS_KINDS = ("loss", "head", "keypoint_weight", "face_weight")  # where equal, losses can be compared
 SHOWN = 2.5  # validation errors above this many times the best one are cut off
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Okabe & Ito 2008, without black and yellow: for readers who confuse red and green."""

@@ -65,9 +65,7 @@ class Matches:
 def match(
     found: Sequence[FrameDetections], *, smallest: float = SMALLEST, largest: float = np.inf, needed: float = IOU
 ) -> Matches:
-    """Hold found boxes against labelled ones, of faces whose side is from `smallest` to below `largest`; a hit needs
-    this IoU.
-    """
+    """Hold found boxes against labelled ones, of faces whose side is from `smallest` to below `largest`."""
     rows: list[tuple[float, int, int, int]] = []  # score, face, frame, box
     missed: list[tuple[int, int]] = []
     faces = 0

@@ -55,10 +55,9 @@ def load_frames(
     split: str | None = None,
     photo_list: Path | None = None,
     label_format: str = AUTO,
-    as_labelled: bool = False,
 ) -> tuple[list[LabelledFrame], list[LabelProblem]]:
     """The frames to measure on: a split of a frame set ("test" when None), or a folder of photos with every face boxed,
-    perhaps only those of a list. Boxes of heads are made ours unless `as_labelled`.
+    perhaps only those of a list. Boxes of heads are made ours.
 
     Raises:
         DataError: there is no frame.
@@ -68,12 +67,11 @@ def load_frames(
         if photo_list is not None:
             raise UsageError("--list chooses photos of a folder; a frame set has --split")
         source = open_frames(data)
-        boxes = source.labelled if as_labelled else source.boxes
         frames = [
             LabelledFrame(
                 source.info["photos"][frame],
                 lambda frame=frame: source.image(frame),  # type: ignore[misc]
-                boxes[source.faces(frame)],
+                source.boxes[source.faces(frame)],
                 source.ignore[source.faces(frame)],
             )
             for frame in map(int, source.frames(split or "test"))
@@ -94,9 +92,7 @@ def load_frames(
         frames = []
         for photo in chosen:
             rows = by_photo[photo]
-            own = np.array(
-                [row.box if as_labelled else our_box(row, labels, labels.convention) for row in rows], dtype=np.float64
-            ).reshape(-1, 4)
+            own = np.array([our_box(row, labels, labels.convention) for row in rows], dtype=np.float64).reshape(-1, 4)
             hidden = np.array(unlabelled.get(photo, []), dtype=np.float64).reshape(-1, 4)
             frames.append(
                 LabelledFrame(

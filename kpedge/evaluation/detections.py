@@ -20,18 +20,17 @@ def find_in_frames(
     frames: Sequence[int] | NDArray[np.intp],
     side: int,
     *,
-    as_labelled: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[FrameDetections]:
-    """What a detector finds in frames of a set whose longer side has `side` pixels, as the boxes count them; compared
-    with our boxes, or with the set's own `as_labelled`. `progress` gets (frames done, frames).
+    """What a detector finds in frames of a set whose longer side has `side` pixels, as the boxes count them.
+    `progress` gets (frames done, frames).
     """
     detector = FaceDetector(model, threshold=LOWEST, side=side)
     found = []
     for done, frame in enumerate(frames, 1):
         rows = source.faces(int(frame))
-        truth = (source.labelled if as_labelled else source.boxes)[rows]
-        found.append(find_in_image(detector, source.image(int(frame)), truth, source.ignore[rows]))
+        image = source.image(int(frame))
+        found.append(find_in_image(detector, image, source.boxes[rows], source.ignore[rows]))
         if progress:
             progress(done, len(frames))
     return found

@@ -14,14 +14,11 @@ from kpedge.core.scheme import KeypointScheme
 
 FloatArray = NDArray[np.floating[Any]]
 
-MSE_SIZE = 112
-"""Side of the crop, pixels, in whose units the mean squared error is given, whatever the model's input size."""
+MSE_SIZE = 112  # side of the crop, pixels, in whose units the mean squared error is given
 FAILURE = 0.10  # a face whose mean error exceeds this fraction of its box has failed; also the end of the error curve
 NO_BETTER = 0.98  # a mean error above this fraction of the mean shape's means that the model learned nothing
-PUPIL_LIMIT = 0.1
-"""Faces whose pupils are closer than this fraction of the box (profiles) are left out of the inter-ocular error."""
-SIZE_EDGES = (0.0, 30.0, 60.0, 120.0, float("inf"))
-"""Bounds of the face sizes that are reported separately, pixels of the photo."""
+PUPIL_LIMIT = 0.1  # faces with pupils closer than this part of the box have no inter-ocular error
+SIZE_EDGES = (0.0, 30.0, 60.0, 120.0, float("inf"))  # bounds of the sizes of faces in reports, pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -118,18 +118,10 @@ def run_samples(model: Model, samples: Samples) -> FaceAnswers | FrameAnswers:
 def check_accuracy(
     name: str, reduced: FaceAnswers | FrameAnswers, exact: FaceAnswers | FrameAnswers, limits: AccuracyLimits
 ) -> dict[str, Any]:
-    """Compare a file's answers with PyTorch's on the same samples.
-
-    Args:
-        name: of the file's format, for messages.
-        reduced: the file's.
-        exact: PyTorch's.
-        limits: what may be lost.
-
-    Returns:
-        Figures of both, as a card states them, and the standard error of their difference.
+    """Measure a file of a format and PyTorch (`reference`) on the same labelled faces, or for a detector frames, and
+    give figures of both, as a card states them.
 
     Raises:
-        ParityError: the file loses more.
+        ParityError: the file loses more than the limits allow.
     """
     return reduced.check(name, cast("Any", exact), limits)

@@ -31,11 +31,8 @@ class CardFile:
     accuracy: Mapping[str, Any]  # format of reduced precision -> figures
 
     def text(self, others: Mapping[str, Any]) -> str:
-        """The content. Differences are fractions of an output's extent: of a frame of 100 pixels, where an output is in
-        pixels.
-
-        Args:
-            others: the card of files of the same weights that exist already and stay; empty where there are none.
+        """The content, with that of files of the same weights (`others`) that exist already and stay. Differences are
+        fractions of an output's extent: of a frame of 100 pixels, where an output is in pixels.
         """
         largest: dict[str, float] = {}
         if others:

@@ -15,10 +15,7 @@ from kpedge.core.silence import silent
 
 @contextlib.contextmanager
 def converting(name: str) -> Iterator[None]:
-    """Run a converter: what it and its libraries print is kept from the user, and it reaches no network.
-
-    Args:
-        name: of the converter, for messages.
+    """Run a converter of this name: what it and its libraries print is kept from the user, and it reaches no network.
 
     Raises:
         ModelError: it failed; the message names the operator where the converter does.

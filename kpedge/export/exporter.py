@@ -41,16 +41,12 @@ from kpedge.models.build import KpedgeModel
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.models.keypoint_model import KeypointModel, weights_hash
 
-REFERENCE_BATCHES = (1, 2, 7)
-"""Batch sizes for onnx's reference evaluator, which is slow."""
-ROUNDING_FACTOR = 8
-"""How many times PyTorch's own float32 rounding error a file may differ from PyTorch."""
+REFERENCE_BATCHES = (1, 2, 7)  # batch sizes for onnx's reference evaluator, which is slow
+ROUNDING_FACTOR = 8  # how many times PyTorch's own float32 rounding error a file may differ from PyTorch
 MEAN_ERROR = 1e-5
 """Relative error of a mean of a crop's pixels where a runtime adds them one by one in float32, as onnxruntime does."""
-LARGEST_FRAME = 2048
-"""Height or width, pixels."""
-MAKERS = ("torch", "onnx", "onnxscript", "numpy", "opencv-python")
-"""Libraries whose version a card names."""
+LARGEST_FRAME = 2048  # height or width, pixels
+MAKERS = ("torch", "onnx", "onnxscript", "numpy", "opencv-python")  # libraries whose version a card names
 
 
 @dataclass(frozen=True, slots=True)

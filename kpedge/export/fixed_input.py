@@ -20,12 +20,8 @@ EDGE = 640
 
 
 class FixedInputModel(nn.Module):
-    """A model for inputs of one size: the middles of a detector's cells are constants, so no shape is computed.
-
-    Args:
-        model: folded.
-        card: its card; a detector's states the frame.
-        channels_first: whether pixels come as (N, C, H, W), not (N, H, W, C).
+    """A folded model for inputs of one size, that of a detector's card: the middles of its cells are constants, so no
+    shape is computed. Pixels come as (N, H, W, C), or (N, C, H, W) with `channels_first`.
     """
 
     cells: Tensor

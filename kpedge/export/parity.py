@@ -76,8 +76,8 @@ def compare(
 
 
 def batches_of(crops: NDArray[np.uint8], batch: int) -> list[NDArray[np.uint8]]:
-    """Batches of exactly `batch` crops: up to `BATCHES`, so that small sizes do not take all day, beginning again
-    where there are fewer crops than one batch takes.
+    """Up to `BATCHES` batches of exactly `batch` crops, beginning again where there are fewer crops than one batch
+    takes.
     """
     count = min(max(1, len(crops) // batch), BATCHES)
     return [crops[np.arange(start * batch, (start + 1) * batch) % len(crops)] for start in range(count)]

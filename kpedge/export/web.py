@@ -27,8 +27,7 @@ from kpedge.runtime.sessions import OnnxModel
 
 RUNTIME_FILE = "runtime.json"
 """States the npm package of the runtime, its version, and the SHA-256 of each file that the page needs."""
-PACKAGE = "kpedge"
-"""The site's folder of the JavaScript package, its runtime and models."""
+PACKAGE = "kpedge"  # the site's folder of the JavaScript package, its runtime and models
 PATIENCE_S = 600
 HALF_TOLERANCE = 0.02
 """Largest difference that float16 weights may make on random inputs, in fractions of an output's extent: a detector's

@@ -27,9 +27,7 @@ def fold(network: nn.Module) -> nn.Module:
 
 
 def _pairs(network: nn.Module, layers: dict[str, nn.Module]) -> list[tuple[str, str]]:
-    """Names of a convolution and the batch normalisation that alone reads it, and reads nothing else, whenever either
-    is called.
-    """
+    """Names of a convolution and the batch normalisation that alone reads it, and reads nothing else."""
     try:
         graph = fx.Tracer().trace(network)
     except (fx.proxy.TraceError, TypeError, RuntimeError) as error:

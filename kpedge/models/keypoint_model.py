@@ -95,9 +95,7 @@ class KeypointModel(nn.Module):
         return twin
 
     def _scale_output(self) -> None:
-        """Move mean shape, spread and calibration into the last layers: fewer operations, and none that other runtimes
-        do not know.
-        """
+        """Move mean shape, spread and calibration into the last layers: fewer operations, known to every runtime."""
         network: Any = self.network
         with torch.no_grad():
             if network.relative:

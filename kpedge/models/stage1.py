@@ -10,18 +10,12 @@ from kpedge.models.replace import replace_layers
 class Stage1(nn.Module):
     """Seven convolutions without normalisation, average pooling, three linear layers.
 
-    Every layer but the last is followed by a PReLU with a single slope. Feature maps of a 112-pixel crop are
-    112 -> 54 -> 27 -> 25 -> 23 -> 12 -> 10 -> 8 -> 4 -> 4 -> 4 pixels wide; with 21 keypoints there are 235,851
-    parameters. Pooling rounds up; its last window then averages fewer pixels.
+    Every layer but the last is followed by a PReLU with a single slope. Feature maps of a 112-pixel crop are 112 -> 54
+    -> 27 -> 25 -> 23 -> 12 -> 10 -> 8 -> 4 -> 4 -> 4 pixels wide; with 21 keypoints there are 235,851 parameters.
+    Pooling rounds up; its last window then averages fewer pixels.
 
-    Args:
-        keypoints: number of points K.
-        colour: a key of `kpedge.core.card.COLOURS`.
-        norm: a name of `kpedge.models.registry.NORMS`, for a layer after the last convolution of each of the four
-            resolutions; with "batch" it is stage 2 of the course.
-        size: side of the crop, pixels.
-        activation: instead of the PReLUs, a name of `kpedge.models.registry.ACTIVATIONS`.
-        pooling: instead of the average, a name of `kpedge.models.registry.POOLINGS`.
+    With `norm` (of `NORMS`) a layer follows the last convolution of each of the four resolutions; with "batch" it is
+    stage 2 of the course. `activation` (of `ACTIVATIONS`) and `pooling` (of `POOLINGS`) take the place of its own.
     """
 
     size = 112  # side of the crop unless another is asked for

@@ -24,19 +24,9 @@ class RawOutput(TypedDict, total=False):
 
 
 class Stage2(nn.Module):
-    """A backbone, a neck, a head.
-
-    Args:
-        keypoints: number of points K.
-        backbone: a name of `kpedge.models.registry.BACKBONES`.
-        head: a name of `kpedge.models.registry.HEADS`.
-        norm: a name of `kpedge.models.registry.NORMS`.
-        width: factor of the backbone's channels.
-        dropout: probability of dropping a number of the neck's vector in training.
-        colour: a key of `kpedge.core.card.COLOURS`.
-        size: side of the crop, pixels; a multiple of 16.
-        activation: instead of the network's own, a name of `kpedge.models.registry.ACTIVATIONS`.
-        pooling: instead of the network's own, a name of `kpedge.models.registry.POOLINGS`.
+    """A backbone with its channels times `width`, a neck, a head, of `BACKBONES`, `HEADS` and `NORMS`, for crops whose
+    side is a multiple of 16. `activation` (of `ACTIVATIONS`) and `pooling` (of `POOLINGS`) take the place of the
+    network's own.
     """
 
     size = 112  # side of the crop unless another is asked for

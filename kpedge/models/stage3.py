@@ -4,19 +4,14 @@ from torch import Tensor, nn
 
 from kpedge.models.stage2 import RawOutput, Stage2
 
-LEAST_ERROR = 1e-3
-"""No point is expected to be nearer than this, in units of the shapes' deviation: the likelihood divides by it."""
+LEAST_ERROR = 1e-3  # no error is expected below this, in the shapes' deviation: the likelihood divides by it
 
 
 class Stage3(Stage2):
     """Stage 2 with two more linear layers on the neck's vector.
 
-    The network is plain on purpose: full 3x3 convolutions with batch normalisation and ReLU, which fold into
-    one operation a layer. On one core that is faster than fewer operations in depthwise form.
-
-    Args:
-        keypoints: number of points K.
-        options: as of `Stage2`.
+    The network is plain on purpose: full 3x3 convolutions with batch normalisation and ReLU, which fold into one
+    operation a layer. On one core that is faster than fewer operations in depthwise form.
     """
 
     scores = True

@@ -64,12 +64,7 @@ class FaceDetector:
     """
 
     def __init__(self, model: FrameModel, *, threshold: float | None = None, side: int | None = None) -> None:
-        """Take a model.
-
-        Args:
-            model: in any format.
-            threshold: instead of the one that the model's card states.
-            side: instead of the card's: longer side, pixels, at which images are searched.
+        """Take a model in any format, and a threshold and a longer side, pixels, instead of those that its card states.
 
         Raises:
             UsageError: a threshold beyond 0 to 1, or a side that is too small.

@@ -63,11 +63,8 @@ class PointBoxes:
     convention, they follow as they do there. Else they follow from the similarity transform that takes the mean face
     nearest to the points (least squares): whatever a set's boxes hold, crops show faces as in training.
 
-    Attributes:
-        gives_size: whether the model's points determine how large a face is; one point alone does not.
-        relates_to_ours: whether they determine how the model's boxes relate to ours; points of which faces21 has none
-        do
-            not.
+    One point alone does not say how large a face is (`gives_size`), and points of which faces21 has none do not say how
+    the model's boxes relate to ours (`relates_to_ours`).
     """
 
     def __init__(self, card: ModelCard) -> None:
@@ -211,12 +208,8 @@ class Candidates:
 
 
 class KeypointPredictor:
-    """Finds the keypoints of faces whose boxes are known, and rejects boxes that show no face.
-
-    Attributes:
-        model: what computes; its card says how crops are cut.
-        threshold: score from which on a box shows a face; 0 takes every box for one.
-        boxes: gives the boxes of its points.
+    """Finds the keypoints of faces whose boxes are known, and rejects boxes with a score below `threshold` as no face.
+    `boxes` gives the boxes of its points.
     """
 
     def __init__(self, model: CropModel, *, threshold: float | None = None) -> None:

@@ -68,7 +68,7 @@ def run_live(
     report: LiveReport | None = None,
     max_frames: int | None = None,
     duration: float | None = None,
-    poll: Callable[[], None] = lambda: None,
+    poll: Callable[[], object] = lambda: None,
     on_broken: Callable[[OutputError], None] = lambda _: None,
 ) -> LiveReport:
     """Run until the source ends, a limit is reached, `controls.stopping` is set, or the last output has failed. Source
@@ -132,7 +132,7 @@ def run_live(
 
 
 def _frames(
-    source: Source, controls: Controls, is_over: Callable[[], bool], poll: Callable[[], None]
+    source: Source, controls: Controls, is_over: Callable[[], bool], poll: Callable[[], object]
 ) -> Iterator[Frame]:
     """The frames of a source, each requested when the last one is done with. A thread waits for them, so that keys and
     signals are handled while none comes.

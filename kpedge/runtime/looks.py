@@ -13,8 +13,7 @@ from kpedge.core.geometry import MIN_SIDE, Box, Image, as_box, box_overlaps_imag
 from kpedge.core.joint_score import logit
 from kpedge.runtime.keypoints import KeypointPredictor
 
-BATCH = 64
-"""Most crops that one run of the keypoint model is given."""
+BATCH = 64  # most crops that one run of the keypoint model is given
 SMALL_ROLL = math.radians(10)
 """Faces that are rotated by less are left as they are: the keypoint model is trained on them, and the five points of a
 small face give its roll less exactly than that.
@@ -24,10 +23,8 @@ MOVED = 0.1
 TURNED = 0.12
 """Mean expected error of a face's points, in their mean distance from their mean, above which other rotations of its
 box are looked at."""
-TURNED_CLEARER = 0.6
-"""Share of that error which the points of a rotated crop may have at most to take their place."""
-LOOKS = 2
-"""Most further looks at a face."""
+TURNED_CLEARER = 0.6  # share of that error which the points of a rotated crop may have at most to take their place
+LOOKS = 2  # most further looks at a face
 LATER = 0.6
 """How much higher, in logits, the face score of a further look has to be: the best of several is higher by chance."""
 FARTHEST, SIZES = 0.5, (0.5, 2.0)
@@ -35,8 +32,7 @@ FARTHEST, SIZES = 0.5, (0.5, 2.0)
 another face.
 """
 
-Placed = tuple[Box, float]
-"""A box, and the roll of the face in it, radians."""
+Placed = tuple[Box, float]  # a box, and the roll of the face in it, radians
 
 
 def faces_in_boxes(predictor: KeypointPredictor, image: Image, boxes: Sequence[ArrayLike]) -> tuple[Face, ...]:

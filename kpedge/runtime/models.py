@@ -36,13 +36,8 @@ def joint_score(detector: DetectorCard, keypoints: ModelCard) -> JointScore | No
 
 
 def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", backend: str = AUTO) -> Model:
-    """Open a model that needs no PyTorch.
-
-    Args:
-        path: an ONNX file, or the file or folder of another runtime's model.
-        threads: for each run.
-        provider: what onnxruntime computes with.
-        backend: a key of `BACKENDS`; by the file when `AUTO`.
+    """Open a model that needs no PyTorch: an ONNX file, or the file or folder of another runtime's model. The backend
+    is a key of `BACKENDS`; by the file when `AUTO`. The provider is what onnxruntime computes with.
 
     Raises:
         CorruptModelError: missing, broken, or not from kpedge.

@@ -163,10 +163,8 @@ def focal_length(size: tuple[int, int], focal: float | None = None) -> float:
 
 
 class PoseEstimator:
-    """Estimates head poses from the points of one scheme.
-
-    Attributes:
-        scheme: of the points; those that `HEAD` has by name are used, and those that follow from them as means.
+    """Estimates head poses from the points of a scheme that `HEAD` has by name, and those that follow from them as
+    means.
     """
 
     def __init__(self, scheme: KeypointScheme) -> None:

@@ -32,5 +32,4 @@ SUFFIXES = {
     ".mlpackage": "coreml",
 }
 """Ending of a model's file or folder -> the backend that reads it; everything else is for onnxruntime."""
-PYTORCH_SUFFIXES = (".pt", ".pth", ".safetensors")
-"""Endings of checkpoints, weights and TorchScript files, which no backend reads."""
+PYTORCH_SUFFIXES = (".pt", ".pth", ".safetensors")  # checkpoints, weights, TorchScript: no backend reads them

@@ -11,8 +11,7 @@ from kpedge.core.card import METADATA_KEY, Card, Outputs, card_from_json
 from kpedge.core.errors import CorruptModelError, UsageError
 
 ort.disable_telemetry_events()  # builds that have telemetry record events from the import on
-CPU = "CPUExecutionProvider"
-"""The execution provider that every onnxruntime has."""
+CPU = "CPUExecutionProvider"  # the execution provider that every onnxruntime has
 TINY_MODEL = (
     b'\x08\x08\x12\x00:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"

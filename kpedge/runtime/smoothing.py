@@ -25,8 +25,7 @@ from kpedge.core.geometry import mean_weights
 
 Floats = NDArray[np.float64]
 
-MAX_GAP = 0.5
-"""Seconds without a face's points after which the filter restarts: what was before does not predict where it is."""
+MAX_GAP = 0.5  # seconds without points after which the filter restarts: what was before predicts nothing
 MIN_STEP = 1e-3  # seconds; time steps below this come from broken time stamps (all equal, or running backwards)
 DEFAULT_STEP = 1 / 30  # replaces a step below `MIN_STEP`; with the step as given the filter would never move
 MAX_AHEAD = 0.1  # seconds for which a face is predicted to move on as before

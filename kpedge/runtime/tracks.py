@@ -27,8 +27,7 @@ SMALLEST = 8.0  # side of the smallest face that is tracked, pixels
 MAX_ERROR = 0.04
 """Mean expected error of a face, in its side, above which a search checks it: a crop that is too small shows features
 that the model takes for others. In good videos it is about 0.02."""
-MAX_ERROR_RATIO = 1.5
-"""The same, in the validation error that the model's card states, if that is more: some models are less exact."""
+MAX_ERROR_RATIO = 1.5  # the same in the card's validation error, if that is more: some models are less exact
 JOINT_SEARCH = 0.5
 """Share of the detector's threshold from which on the joint score decides: on validation photos at 320 px recall was
 93.5 %, with a face in one of 134 background photos; with two thresholds in three."""
@@ -38,25 +37,21 @@ SAME = 0.5
 middle of a face has little overlap with the face's own, but lies in it.
 """
 NEAR = 0.05  # part of the smaller of two boxes that both share, from which on one may hide the other
-RETURN_NEAR = 1.0
-"""How far from where it is predicted, or on the way there, a face may return as itself, in sides of its box."""
+RETURN_NEAR = 1.0  # how far from its predicted place, or way there, a face may return as itself, in sides of its box
 RETURN_SIZE = 1.6  # ratio of its sides up to which it may
 PATCH = 6  # pixels along a side of the appearance patch
-PATCH_SIDE = 0.75
-"""Side of the patch, in that of the face's box: inside of the face, as what is around it changes with every step."""
+PATCH_SIDE = 0.75  # side of the patch, in the box's: inside of the face, as its surroundings change with every step
 DIFFERENT = 0.17
 """Difference of appearance from which on a face that returns is another person's. After a second, faces of nine real
 videos differ from themselves by 0.136 or less in 99 % of cases; 98.7 % of pairs of people of faces21 differ by more.
 """
-MOVED_DIFFERENT = 0.6
-"""The same for a face that returns where a moving one was predicted: it may still be partly hidden."""
+MOVED_DIFFERENT = 0.6  # the same for a face that returns where a moving one was predicted: it may be partly hidden
 HIDDEN_DIFFERENT = 1.0  # the same for one that returns near another face, which hides a part of it
 MOVED = 0.4  # how far a face is predicted to have moved, in its side, for that to say who it is
 UPDATE = 0.3  # share of the newest patch in a track's appearance
 AGREED_IOU = 0.7  # overlap of a found box with a tracked one below which the keypoint model tries both
 LOOK_INTERVAL = 0.15  # seconds between measurements of a face's appearance
-JUMPED = 0.04
-"""How far a face may be from where it was predicted, in its side, before its appearance is checked at once."""
+JUMPED = 0.04  # how far a face may be from its predicted place, in its side, before its appearance is checked
 CHANGED = 0.4  # difference of appearance within `LOOK_INTERVAL` from which on a face is another person's
 JUMPED_DIFFERENT = 0.2  # the same for a face that is not where it was predicted
 SETTLED = 0.3  # seconds that a track has its id before its appearance may end it
@@ -104,7 +99,7 @@ class Track:
         self.last_look, self.look_s = look, time_s
 
     def distance(self, x: float, y: float, time_s: float) -> tuple[float, float]:
-        """How far a place is from the way that it is predicted to have taken since it was free, and how long that is,
+        """How far a place is from the way that it is predicted to have taken since it was free, and that way's length,
         pixels.
         """
         passed = max(time_s - self.free_s, 0.0)
@@ -178,9 +173,7 @@ def boxes_to_try(boxes: Floats, tracked: Floats) -> tuple[NDArray[np.intp], NDAr
 def reidentify(
     boxes: Floats, looks: Sequence[Floats | None], lost: Sequence[Track], time_s: float, hidden: Sequence[bool]
 ) -> list[Track | None]:
-    """For each box (N, 4) with its appearance the lost track that it takes up again, if any: the most alike and
-    nearest.
-    """
+    """For each box (N, 4) with its appearance the lost track that it takes up, if any: the most alike and nearest."""
     found: list[Track | None] = [None] * len(boxes)
     pairs = []
     for place, (x1, y1, x2, y2) in enumerate(boxes.tolist()):

@@ -58,16 +58,11 @@ def _work(text: str) -> list[Found]:
 
 
 class PhotoWorkers:
-    """Reads and searches photo files in several processes, a few ahead of the one that is asked for.
+    """Reads and searches photo files in several processes, a few ahead of the one that is asked for, in the order of
+    `photos`.
 
     A process that is killed, as for lack of memory, loses nothing: the photos that it may have had are tried again, one
     at a time, and one that ends its process again raises `ImageError`.
-
-    Args:
-        reader: how.
-        photos: all inputs, in the order in which they will be asked for.
-        count: processes.
-        notify: called with a line when a process was killed.
     """
 
     def __init__(self, reader: PhotoReader, photos: Sequence[str], count: int, notify: Notify) -> None:

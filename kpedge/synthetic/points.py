@@ -21,8 +21,7 @@ from kpedge.synthetic.shape import (
 )
 from kpedge.synthetic.skin import LIP_BOTTOM, LIP_TOP, Brow
 
-_BEHIND = 0.10
-"""How much nearer than a point the surface before it has to be, pupil distances, for the point to be hidden."""
+_BEHIND = 0.10  # how much nearer than a point the surface before it has to be to hide it, pupil distances
 _STEPS = 24  # places between a hidden point and the middle of the face that are tried
 PUPILS = (16, 17)
 MOUTH_CENTRE = 14

@@ -52,8 +52,8 @@ def draw_view(rng: np.random.Generator) -> View:
 
 
 def rotate(points: Floats, view: View, share: Floats | float = 0.0) -> Floats:
-    """Points (..., 3) of a head at rest in the camera's frame, about `PIVOT`; `share` is how far each follows the body
-    instead, 0 to 1.
+    """Points (..., 3) of a head at rest in the camera's frame, about `PIVOT`; each follows the body by its `share`
+    instead.
     """
     own = np.asarray(points - PIVOT.astype(np.float32), np.float32)
     with_head = own @ rotation(view.yaw, view.pitch, view.roll).T.astype(np.float32)

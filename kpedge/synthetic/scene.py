@@ -29,8 +29,7 @@ networks shows 33.
 """
 
 
-TURNED, COVERED = 0.3, 0.3
-"""Share of heads in the wild that are turned by any angle, and of those with a mask or dark glasses."""
+TURNED, COVERED = 0.3, 0.3  # share of heads in the wild that are turned by any angle, and with mask or dark glasses
 LEVEL = 2.0  # pitch, degrees, that `kpedge.runtime.pose` gives for this head when it is not turned: 0 is a definition
 
 

@@ -92,9 +92,7 @@ def fields() -> tuple[tuple[str, ...], Floats]:
 
 
 def draw_skin(rng: np.random.Generator, *, man: bool, old: float, child: bool) -> Skin:
-    """A skin: of a `man`, who may have a beard; `old` from 0 to 1, for folds; of a `child`, with soft features, no
-    beard, no make-up.
-    """
+    """A skin: of a `man`, who may have a beard; `old` from 0 to 1, for folds; of a `child`: soft, no make-up."""
     melanin = float(rng.beta(1.5, 5.0) if rng.random() < 0.7 else rng.uniform(0, 0.9))
     blood = float(rng.uniform(-0.2, 1.2))
     base = _PALE + (_DARK - _PALE) * melanin + _BLOOD * blood * 0.35 + rng.normal(0, 0.05, 3)

@@ -7,8 +7,7 @@ from kpedge.core.errors import TrainingError
 from kpedge.core.extras import importable
 from kpedge.evaluation.compare import Record
 
-ACCURACY_FROM = 90.0
-"""Largest lower end of the axis of accuracies, %: a difference of 0.1 points must not look like a fall."""
+ACCURACY_FROM = 90.0  # largest lower end of the axis of accuracies, %: 0.1 points must not look like a fall
 TITLES = {"loss": "Loss", "keypoint_loss": "Keypoint loss", "face_loss": "Face loss"}
 
 

@@ -11,8 +11,7 @@ from torch.nn import functional
 from kpedge.models.detector import DetectorModel, decode
 from kpedge.training.config import DetectorConfig
 
-RADIUS = 1.5
-"""Cells within this many strides of a face's centre may be assigned to it, even if the face is smaller than a cell."""
+RADIUS = 1.5  # cells within this many strides of a face's centre may be assigned to it, however small it is
 CANDIDATES = 10  # most cells assigned to one face
 COST_IOU = 3.0
 COST_OUTSIDE = 1e5
@@ -43,8 +42,8 @@ class DetectorLoss(nn.Module):
     def forward(
         self, frames: Tensor, boxes: Tensor, points: Tensor, real: Tensor, ignore: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Losses and counts of a batch of frames, uint8 (N, S, S, 3), and their `Targets`, each summed, as
-        `detector_losses` gives them.
+        """Losses and counts of a batch of frames, uint8 (N, S, S, 3), and their `Targets`, as `detector_losses` gives
+        them.
         """
         precision: Any = contextlib.nullcontext()
         if self.config.precision != "float32":

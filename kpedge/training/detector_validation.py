@@ -27,8 +27,7 @@ from kpedge.runtime.detector import LARGEST_ZOOM
 from kpedge.training.distributed import World
 
 VALIDATION_SIDE = 320  # longer side of validation frames, pixels: the smaller the frame, the harder its faces
-ALARMS = 0.005
-"""Most false positives per background photo at the chosen threshold, at either side: half of what the docs promise."""
+ALARMS = 0.005  # most false positives per background photo, at either side: half of what the docs promise
 
 
 def faces_to_find(source: FrameSet) -> int:

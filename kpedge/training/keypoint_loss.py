@@ -93,9 +93,7 @@ class DatasetBias(nn.Module):
 
     @torch.no_grad()
     def restore(self, bias: Tensor, known: Sequence[str], sets: Sequence[str]) -> None:
-        """Take over the `values` that another run with the same main set learned about its sets; sets are `known` by
-        their hashes.
-        """
+        """Take over the `values` that a run with the same main set learned about its sets, `known` by their hashes."""
         if known[:1] != sets[:1] or bias.shape[1:] != self.values.shape[1:]:
             return
         for row, name in enumerate(sets[1:]):

@@ -19,8 +19,7 @@ from kpedge.training.distributed import World
 from kpedge.training.keypoint_loss import KeypointLoss
 
 BATCH = 64
-SCORE_SHARE = 0.1
-"""What a misclassified crop costs in the choice of the best epoch, as a keypoint error: fraction of the box."""
+SCORE_SHARE = 0.1  # what a misclassified crop costs in the choice of the best epoch: fraction of the box
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -142,14 +142,10 @@ def build(
 
 
 class Stepper:
-    """Takes steps of one optimizer.
+    """Takes steps of one optimizer, which may be replaced between them; `scaler` scales the loss for float16.
 
     With several processes each has its part of the batch; losses are divided by the counts of the whole batch, so that
     the gradient is that of one process with all of it.
-
-    Attributes:
-        optimizer: may be replaced between steps.
-        scaler: scales the loss for float16; does nothing otherwise.
     """
 
     def __init__(self, task: Task, optimizer: torch.optim.Optimizer, world: World) -> None:

@@ -21,13 +21,8 @@ BOARD = "tensorboard"  # what a run writes into its folder
 
 
 class Run:
-    """The folder of one training run.
-
-    Attributes:
-        path: the folder.
-        last: checkpoint of the last epoch, from which the run can be resumed.
-        best: checkpoint of the best epoch.
-        board: folder of TensorBoard's events.
+    """The folder of one training run: checkpoints of the last epoch, from which it can be resumed, and of the best, and
+    TensorBoard's events.
     """
 
     def __init__(self, path: Path) -> None:

@@ -50,13 +50,6 @@ READ_ONLY = (
 )
 """Formats that are not written."""
 WRITABLE = tuple(name for name in FORMATS if name not in READ_ONLY)
-_ENDINGS = {
-    ".csv": ("ibug68-csv", "kaggle-csv", "boxes"),
-    ".json": ("coco", "label-studio", "labelme"),
-    ".xml": ("imglab", "cvat", "voc"),
-    ".pts": ("pts", "pts0"),
-}
-"""Formats that need not be loaded for a folder without any file of that ending; the others have `.txt` files."""
 _SNIFFED = 20  # files of a folder that are looked into
 
 
@@ -75,8 +68,10 @@ def _check_exists(root: Path) -> None:
         raise DataError(f"{root}: neither a folder nor a regular file", "give the folder of the photos")
 
 
-def _matches(root: Path, scheme: KeypointScheme | None) -> list[str]:
-    """The formats that a folder or a file seems to be of: the best first, then those that would read other files."""
+def matching_formats(root: Path, scheme: KeypointScheme | None = None) -> list[str]:
+    """The formats that a folder or a file seems to be of, if not that in which kpedge wrote it (`convert.json`): the
+    best first, then those that would read other files. Photos without labels are never taken for background.
+    """
     from kpedge.data.formats.record import recorded_format
     from kpedge.data.formats.unknown import unrecognised
 
@@ -84,26 +79,14 @@ def _matches(root: Path, scheme: KeypointScheme | None) -> list[str]:
     recorded = recorded_format(root)
     if recorded in FORMATS and _label_files(root, FORMATS[recorded], scheme):
         return [recorded]
-    present = {path.suffix.lower() for path in ([root] if root.is_file() else root.rglob("*"))}
-    absent = {name for ending, names in _ENDINGS.items() if ending not in present for name in names}
     found: dict[str, list[Path]] = {}
-    for name in FORMATS:
-        if name in absent:
-            continue
-        form = FORMATS[name]
+    for name, form in FORMATS.items():
         if form.auto and (files := _label_files(root, form, scheme)):
             found[name] = files
     names = list(found)
     if not names or (names[0] == "course-lists" and (root / "set.json").is_file()):
         raise unrecognised(root, FORMATS)
     return [name for name in names if name == names[0] or not set(found[name]) <= set(found[names[0]])]
-
-
-def guess_format(root: Path, scheme: KeypointScheme | None = None) -> str:
-    """The format of a folder's labels: the one in which kpedge wrote it (`convert.json`), else by its files; photos
-    without labels are never taken for background.
-    """
-    return _matches(root, scheme)[0]
 
 
 def can_read(root: Path, name: str) -> bool:
@@ -144,7 +127,7 @@ def read_own_points(
 
     remarks: list[str] = []
     if name == AUTO:
-        name, *others = _matches(root, scheme)
+        name, *others = matching_formats(root, scheme)
         if others:
             remarks.append(f"read as {name}; it could also be {' or '.join(others)}: --format selects one")
     form = FORMATS[name]

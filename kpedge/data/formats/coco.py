@@ -235,12 +235,10 @@ class _Annotations:
             for kind in ("attributes", "segmentation"):
                 self.reader.dropped[f"{kind.rstrip('s')}s"] += bool(annotation.get(kind))
             photo = photos.get(_key(annotation.get("image_id")), "")
-            try:
+            with self.reader.problems_in(file.name, place, photo):
                 if not photo:
                     raise RowError("no image", f"no image has the id {annotation.get('image_id')!r}")
                 self._add(annotation, photo, file, (number, place))
-            except RowError as error:
-                self.reader.problem(error, where_in(file.name, place), photo)
 
     def _add(self, annotation: dict[str, Any], photo: str, file: _File, place: tuple[int, str]) -> None:
         points, visible = _parse_points(_points_of(annotation), len(self.scheme))

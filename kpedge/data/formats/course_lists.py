@@ -39,9 +39,7 @@ def _is_negative(row: str) -> bool:
 
 
 def read(reader: LabelReader) -> Labels:
-    """The faces of all lists; negatives are ignored, as kpedge chooses its own. The photos of `test.txt` are the test
-    split.
-    """
+    """The faces of all lists; negatives are ignored: kpedge chooses its own. `test.txt` is the test split."""
     content = {path: list(text_lines(path)) for path in reader.files}
     scheme = _scheme_of_rows(reader, [line for lines in content.values() for _, line in lines])
     numbers = 2 * len(scheme) + 5

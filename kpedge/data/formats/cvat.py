@@ -57,23 +57,19 @@ def read(reader: LabelReader) -> Labels:
     faces = NamedFaces(reader)
     for path in reader.files:
         file = reader.path_of(path)
-        try:
+        images: list[Element] = []
+        with reader.problems_in(file):
             images = list(read_xml(path, "annotations").iter("image"))
-        except RowError as error:
-            reader.problem(error, file)
-            continue
-        if not images:
-            message = "no <image> in it: of a video, export frames as CVAT for images, or COCO keypoints"
-            reader.problem(RowError("form", message), file)
+            if not images:
+                raise RowError(
+                    "form", "no <image> in it: export frames of a video as CVAT for images, or COCO keypoints"
+                )
         for image in images:
-            try:
+            with reader.problems_in(file):
                 photo = reader.photo(image.get("name", ""), "images")
-            except RowError as error:
-                reader.problem(error, file)
-                continue
-            reader.add_size(photo, image.get("width"), image.get("height"))
-            faces.add_each(photo, file, image, _parse_shape, f"image {image.get('id', photo)}, shape")
-            reader.dropped["images without a label"] += not len(image)
+                reader.add_size(photo, image.get("width"), image.get("height"))
+                faces.add_each(photo, file, image, _parse_shape, f"image {image.get('id', photo)}, shape")
+                reader.dropped["images without a label"] += not len(image)
     return faces.labels("face")
 
 

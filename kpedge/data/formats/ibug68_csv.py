@@ -19,8 +19,7 @@ from kpedge.data.rows import (
 )
 
 SCHEME = scheme_named("ibug68")
-TRAINING, TEST = "training", "test"
-"""Photos of a split, and with `_frames_keypoints.csv` after it the file of their labels."""
+TRAINING, TEST = "training", "test"  # photos of a split; with `_frames_keypoints.csv` after it, their labels
 _ENDING = "_frames_keypoints.csv"
 
 

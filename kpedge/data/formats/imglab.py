@@ -5,7 +5,9 @@ A box counts pixels that belong to it (`dlib/data_io/image_dataset_metadata.h`: 
 scheme, as in dlib's own 68 points of iBUG.
 """
 
+import itertools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
@@ -18,7 +20,7 @@ from kpedge.data.formats.named_faces import NamedFaces, Shape
 from kpedge.data.formats.reader import EDGE, LabelReader, corners, in_test_file
 from kpedge.data.formats.xml_tree import read_xml, starts_with, text_of
 from kpedge.data.labels import LabelRow, Labels
-from kpedge.data.rows import RowError, format_number, glob_any_case, parse_numbers, where_in
+from kpedge.data.rows import format_number, glob_any_case, parse_numbers
 
 _SPLIT = re.compile(r"_(?:train|test)$")
 _SIDES = ("left", "top", "width", "height")
@@ -41,12 +43,13 @@ def _parse_box(element: Element) -> Box:
     return corners(parse_numbers(cells, 1), cells)
 
 
-def _parse_face(element: Element, number: int, place: str) -> Shape:
+def _parse_face(element: Element, number: int) -> Shape:
     parts = {}
     for part in element.iter("part"):
         x, y = parse_numbers([part.get("x", ""), part.get("y", "")], 1)
         parts[part.get("name", "")] = (float(x), float(y), True)
-    return Shape(text_of(element, "label"), _parse_box(element), parts, (number, place), (number, place))
+    place = (number, f"box {number}")
+    return Shape(text_of(element, "label"), _parse_box(element), parts, place, place)
 
 
 def read(reader: LabelReader) -> Labels:
@@ -56,32 +59,24 @@ def read(reader: LabelReader) -> Labels:
     faces = NamedFaces(reader)
     for path in reader.files:
         file = reader.path_of(path)
-        try:
+        images: Iterable[Element] = ()
+        with reader.problems_in(file):
             images = read_xml(path, "dataset").iter("image")
-        except RowError as error:
-            reader.problem(error, file)
-            continue
-        count = 0
+        numbers = itertools.count(1)
         for image in images:
-            try:
+            photo, boxes = "", list(image.iter("box"))
+            with reader.problems_in(file):
                 photo = reader.photo(image.get("file", ""))
-            except RowError as error:
-                reader.problem(error, file)
-                continue
-            reader.add_size(photo, image.get("width"), image.get("height"))
-            boxes = list(image.iter("box"))
-            if not boxes:
-                reader.background.append(photo)
-            for element in boxes:
-                count += 1
-                place = f"box {count}"
-                try:
+                reader.add_size(photo, image.get("width"), image.get("height"))
+                if not boxes:
+                    reader.background.append(photo)
+            for element in boxes if photo else ():
+                number = next(numbers)
+                with reader.problems_in(file, f"box {number}", photo):
                     if element.get("ignore") == "1":
                         reader.ignore(photo, _parse_box(element))
                     else:
-                        faces.add(photo, file, [_parse_face(element, count, place)])
-                except RowError as error:
-                    reader.problem(error, where_in(file, place), photo)
+                        faces.add(photo, file, [_parse_face(element, number)])
     return faces.labels(by_position=True, is_test=in_test_file)
 
 

@@ -20,7 +20,7 @@ from kpedge.core.text import format_count
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat
 from kpedge.data.formats.reader import LabelReader, columns_error, points_box
 from kpedge.data.labels import LabelRow, Labels, PixelsError
-from kpedge.data.rows import RowError, check_points, first_lines, glob_any_case, parse_csv_row, parse_numbers, where_in
+from kpedge.data.rows import RowError, check_points, first_lines, glob_any_case, parse_csv_row, parse_numbers
 
 SCHEME = scheme_named("kaggle15")
 SIDE = 96  # of an image, pixels
@@ -123,14 +123,12 @@ def read(reader: LabelReader) -> Labels:
             continue
         photo = f"{path.name}#{number}"
         offsets[photo] = offset
-        try:
+        with reader.problems_in(path.name, number):
             if len(cells) != width:
                 raise columns_error(len(cells), str(width))
             values = parse_numbers([cells[place] or "nan" for place in places], 1, nan_pairs=True)
             points = check_points(values.reshape(-1, 2))
             reader.rows.append(LabelRow(photo, points_box(points, SCHEME), points, path.name, number))
-        except RowError as error:
-            reader.problem(error, where_in(path.name, number))
     return reader.labels(SCHEME, pixels=_Pixels(reader.root, column, offsets))
 
 

@@ -123,12 +123,9 @@ class NamedFaces:
 
     def add(self, photo: str, file: str, shapes: Iterable[Shape]) -> None:
         """Add what was drawn in a photo; faces whose name is not asked for are left out."""
-        try:
+        with self._reader.problems_in(file, photo=photo):
             faces = group_shapes(shapes)
-        except RowError as error:
-            self._reader.problem(error, file, photo)
-            return
-        self._faces += [(photo, file, face) for face in faces if self._reader.wants(face.name or "face")]
+            self._faces += [(photo, file, face) for face in faces if self._reader.wants(face.name or "face")]
 
     def labels(
         self, name: str = "", *, by_position: bool = False, is_test: Callable[[LabelRow], bool] | None = None
@@ -150,12 +147,10 @@ class NamedFaces:
                 reader.remarks += remarks
         for photo, file, face in self._faces:
             number, words = face.place
-            try:
+            with reader.problems_in(file, words or number, photo):
                 row = _row(face.points, names, len(scheme))
                 box = points_box(row[0], scheme) if face.box is None else face.box
                 reader.rows.append(LabelRow(photo, box, row[0], file, number, row[1], words))
-            except RowError as error:
-                reader.problem(error, where_in(file, words or number), photo)
         test = reader.test_photos(is_test) if is_test else None
         return reader.labels(scheme, boxes_only=not names, convention=POINTS if names else HEAD, test=test)
 

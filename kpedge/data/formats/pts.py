@@ -63,22 +63,18 @@ def read(reader: LabelReader, base: float = 1.0) -> Labels:
         file = reader.path_of(path)
         stem = posixpath.splitext(file)[0]
         photo = reader.find.of_stem(photos, [stem]) or f"{stem}.jpg"
-        try:
+        with reader.problems_in(file, photo=photo):
             faces.append((photo, file, _parse_points(path) - base))
-        except RowError as error:
-            reader.problem(error, file, photo)
     counts = Counter(len(points) for _, _, points in faces)
     count = counts.most_common(1)[0][0] if counts else 0
     scheme = known_scheme(reader.root, count, reader.scheme) if count else reader.scheme
     scheme = scheme or generic_scheme(count or 1)
     for photo, file, points in faces:
-        try:
+        with reader.problems_in(file, photo=photo):
             if len(points) != len(scheme):
                 found = format_count(len(points), "point")
                 raise RowError("columns", f"{found}, expected {len(scheme)} ({scheme.name})")
             reader.rows.append(LabelRow(photo, points_box(points, scheme), points, file, 1))
-        except RowError as error:
-            reader.problem(error, file, photo)
     return reader.labels(scheme, test=reader.test_photos(lambda row: in_test_folder(row.photo)))
 
 

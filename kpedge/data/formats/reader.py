@@ -1,10 +1,11 @@
 """What the readers of label formats share: collecting rows and problems, finding photos, choosing faces by name."""
 
+import contextlib
 import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -23,8 +24,7 @@ from kpedge.data.rows import RowError, check_box, check_name, is_file, is_folder
 
 Parsed = tuple[str, Box, NDArray[np.float64]]  # a parsed row: photo, box (4,), and points (K, 2)
 
-TEST_FOLDERS = ("test", "testset")
-"""Names of folders with test photos, in sets without a list of these; Helen and LFPW have a `testset`."""
+TEST_FOLDERS = ("test", "testset")  # folders with test photos, in sets without a list; Helen and LFPW have a `testset`
 _QUOTED = re.compile(r"""(?P<mark>["'])(?P<name>.+)(?P=mark)""")
 """A name between quotation marks, where they mean nothing in the format."""
 _UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")  # what Label Studio puts before the names of uploaded files
@@ -135,21 +135,8 @@ class PhotoFinder:
 
 
 class LabelReader:
-    """Collects what a format reads from the label files of a folder.
-
-    Attributes:
-        root: the data folder.
-        files: the label files.
-        scheme: the requested keypoint scheme; None for the set's own.
-        only: names of the objects that are faces; all when empty.
-        find: finds photos.
-        rows, problems: what was read so far, and what could not be.
-        dropped: kind -> count, of what the files hold and the rows do not.
-        names: name -> count, of all objects that have names.
-        background: photos without a face.
-        ignored: photo -> boxes of faces that are neither face nor background.
-        sizes: photo -> width and height, pixels, as the label files say.
-        remarks: notes on how the files were read.
+    """Collects what a format reads from a folder's label files, in a scheme, if one was requested. `only` names the
+    objects that are faces; all when empty.
     """
 
     def __init__(
@@ -159,12 +146,12 @@ class LabelReader:
         self.find = PhotoFinder(root)
         self.rows: list[LabelRow] = []
         self.problems: list[LabelProblem] = []
-        self.dropped: Counter[str] = Counter()
-        self.names: Counter[str] = Counter()
-        self.background: list[str] = []
-        self.ignored: dict[str, list[Box]] = {}
-        self.sizes: dict[str, tuple[float, float]] = {}
-        self.remarks: list[str] = []
+        self.dropped: Counter[str] = Counter()  # kinds of what the files hold and the rows do not
+        self.names: Counter[str] = Counter()  # of all objects that have names
+        self.background: list[str] = []  # photos without a face
+        self.ignored: dict[str, list[Box]] = {}  # photo -> boxes of faces that are neither face nor background
+        self.sizes: dict[str, tuple[float, float]] = {}  # photo -> width and height, pixels, as the files say
+        self.remarks: list[str] = []  # notes on how the files were read
 
     def path_of(self, file: Path) -> str:
         """A label file relative to the data folder, for messages."""
@@ -187,6 +174,14 @@ class LabelReader:
                 self.problem(error, where_in(file, line), photo_of(content))
             else:
                 self.rows.append(LabelRow(photo, box, points, file, line))
+
+    @contextlib.contextmanager
+    def problems_in(self, file: str, place: int | str = "", photo: str = "") -> Iterator[None]:
+        """Add a `RowError` of the block, which it ends, as a problem in a place of a file."""
+        try:
+            yield
+        except RowError as error:
+            self.problem(error, where_in(file, place) if place else file, photo)
 
     def problem(self, error: RowError, where: str, photo: str = "") -> None:
         """Add a row that cannot be read."""

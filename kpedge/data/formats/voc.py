@@ -27,7 +27,6 @@ from kpedge.data.rows import (
     is_file,
     parse_numbers,
     text_lines,
-    where_in,
 )
 
 ANNOTATIONS, PHOTOS, TEST_SET = "Annotations", "JPEGImages", "ImageSets/Main/test.txt"
@@ -56,31 +55,28 @@ def read(reader: LabelReader) -> Labels:
     for path in reader.files:
         file = reader.path_of(path)
         stem = path.relative_to(base).with_suffix("").as_posix()
-        try:
+        with reader.problems_in(file):
             tree = read_xml(path, "annotation")
             photo = stems[stem] = _find_photo(reader, tree, stem)
-        except RowError as error:
-            reader.problem(error, file)
-            continue
-        reader.add_size(photo, text_of(tree, "size/width"), text_of(tree, "size/height"))
-        objects = list(tree.iter("object"))
-        if not objects:
-            reader.background.append(photo)
-        for number, element in enumerate(objects, 1):
-            if not reader.wants(text_of(element, "name")):
-                continue
-            place = f"object {number}"
-            try:
-                box = _parse_box(element)
-            except RowError as error:
-                reader.problem(error, where_in(file, place), photo)
-                continue
-            if text_of(element, "difficult") == "1":
-                reader.ignore(photo, box)
-            else:
-                reader.rows.append(LabelRow(photo, box, NO_POINTS, file, number, place=place))
+            reader.add_size(photo, text_of(tree, "size/width"), text_of(tree, "size/height"))
+            objects = list(tree.iter("object"))
+            if not objects:
+                reader.background.append(photo)
+            for number, element in enumerate(objects, 1):
+                if reader.wants(text_of(element, "name")):
+                    _add_object(reader, element, photo, file, number)
     photos = [*(row.photo for row in reader.rows), *reader.background]
     return reader.labels(FACES21, test=_find_tests(reader.root, stems, photos), boxes_only=True, convention=HEAD)
+
+
+def _add_object(reader: LabelReader, element: Element, photo: str, file: str, number: int) -> None:
+    place = f"object {number}"
+    with reader.problems_in(file, place, photo):
+        box = _parse_box(element)
+        if text_of(element, "difficult") == "1":
+            reader.ignore(photo, box)
+        else:
+            reader.rows.append(LabelRow(photo, box, NO_POINTS, file, number, place=place))
 
 
 def _find_photo(reader: LabelReader, tree: Element, stem: str) -> str:

@@ -31,7 +31,6 @@ from kpedge.data.rows import (
     is_number,
     parse_numbers,
     text_lines,
-    where_in,
 )
 
 PHOTOS, LABELS = "images", "labels"
@@ -97,17 +96,13 @@ def _add_file(reader: LabelReader, path: Path, photo: str, settings: Settings, s
     for line, content in lines:
         cells = content.split()
         if len(cells) < 5 or reader.wants(settings.names.get(cells[0], cells[0])):
-            try:
+            with reader.problems_in(file, line, photo):
                 box, points, visible = _parse_row(cells, size, settings, scheme)
                 reader.rows.append(LabelRow(photo, box, points, file, line, visible))
-            except RowError as error:
-                reader.problem(error, where_in(file, line), photo)
 
 
 def _stems_of(file: str) -> list[str]:
-    """Paths without ending of the photo of a label file: in the `images` folder next to its `labels` folder, or next to
-    the file.
-    """
+    """Paths without ending of a label file's photo: in `images` next to its `labels` folder, or next to the file."""
     parts = list(PurePosixPath(file).with_suffix("").parts)
     ways = [parts]
     for place in range(len(parts) - 2, -1, -1):

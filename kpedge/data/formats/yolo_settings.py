@@ -14,8 +14,7 @@ from kpedge.data.rows import glob_any_case, is_file
 
 SETTINGS = "data.yaml"
 _USUAL = (SETTINGS, "data.yml", "dataset.yaml", "dataset.yml")
-_KEYS = {"names", "kpt_shape", "nc", "train"}
-"""A YAML file with one of these keys is taken for the settings, whatever it is called."""
+_KEYS = {"names", "kpt_shape", "nc", "train"}  # a YAML file with one of these keys is the settings
 _CLASSES = ("classes.txt", "labels/classes.txt", "obj.names")
 _NOTES = "notes.json"
 _TEST_LISTS = ("test.txt", "labels/test.txt", "data/test.txt")

@@ -16,8 +16,7 @@ from kpedge.export.export_format import ExportFormat, ExportSource
 from kpedge.runtime.backends.card_of import with_card
 
 INTEGER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "PAD")
-NETWORK = ".*_network/.*"
-"""Scope of the layers between normalisation and decoding."""
+NETWORK = ".*_network/.*"  # scope of the layers between normalisation and decoding
 FLOAT_LAYERS = (
     ".*(ConvBlock_stem|Sequential_stem/kpedge.models.blocks.ConvBlock_0|Head_head/|Conv2d_out"
     "|Stage1_network/.*Conv2d_(conv1_1|conv4_2)).*"

@@ -13,10 +13,8 @@ from kpedge.core.files import write_bytes
 from kpedge.export.converting import converting
 from kpedge.export.export_format import ExportFormat, ExportSource
 
-OPSET = 18
-"""The lowest opset that the exporter writes without converting: a device's older onnxruntime still reads it."""
-IR_VERSION = 8
-"""The lowest that opset 18 needs; onnxruntime 1.17 and older refuse the exporter's 10."""
+OPSET = 18  # the lowest opset that the exporter writes without converting: a device's older onnxruntime still reads it
+IR_VERSION = 8  # the lowest that opset 18 needs; onnxruntime 1.17 and older refuse the exporter's 10
 MODULES = ("torch", "onnx", "onnxscript")
 
 

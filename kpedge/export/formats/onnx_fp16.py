@@ -14,8 +14,7 @@ from kpedge.export.export_format import ExportSource
 from kpedge.export.formats.onnx import FORMAT as ONNX_FORMAT
 from kpedge.export.formats.onnx import float32_proto, set_card
 
-FEWEST = 16
-"""Numbers in a tensor from which on halving it saves more than a node costs."""
+FEWEST = 16  # numbers in a tensor from which on halving it saves more than a node costs
 
 
 def write(source: ExportSource, path: Path) -> None:

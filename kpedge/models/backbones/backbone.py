@@ -30,8 +30,8 @@ class Backbone(nn.Module):
         super().__init__()
 
     def keep_finest(self) -> None:
-        """Drop the layers that only the coarser maps need, where the maps are merged: distributed training waits for
-        every gradient.
+        """Drop layers that only the coarser maps need, where maps are merged: distributed training waits for every
+        gradient.
         """
 
 

@@ -18,11 +18,7 @@ class CoreMlModel(SingleInputModel):
     """A model that Core ML runs."""
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
-        """Load a package that `kpedge export --format coreml` wrote.
-
-        Args:
-            path: the package.
-            threads: not used: Core ML decides.
+        """Load a package that `kpedge export --format coreml` wrote; Core ML decides about threads.
 
         Raises:
             CorruptModelError: it has no card.

@@ -19,11 +19,7 @@ class Cv2Model:
     """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
-        """Load an ONNX file.
-
-        Args:
-            path: the file.
-            threads: of OpenCV, for the whole process.
+        """Load an ONNX file; the threads are OpenCV's, for the whole process.
 
         Raises:
             CorruptModelError: it is broken, or has no card.

@@ -17,9 +17,7 @@ class SingleInputModel(ABC):
 
     @abstractmethod
     def run(self, one: NDArray[np.uint8]) -> Sequence[Any]:
-        """One crop or frame, uint8 (H, W, C), to the outputs in the order of the card, arrays with or without a batch
-        axis.
-        """
+        """One crop or frame, uint8 (H, W, C), to the card's outputs in order, arrays with or without a batch axis."""
 
     def __call__(self, inputs: NDArray[np.uint8]) -> Outputs:
         """Crops or frames, uint8 (N, H, W, C), to the outputs that the card names."""

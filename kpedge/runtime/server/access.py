@@ -63,13 +63,9 @@ def check_token(token: str) -> str:
 
 
 class Access:
-    """Lets a request through, or refuses it.
-
-    Args:
-        token: what everybody has to show; None if only this machine can reach the server.
-        loopback: only this machine can reach the server. A request for any host name but its own then comes from a page
-            of another site whose name was made to point here (DNS rebinding).
-        port: on which the server listens; browsers share cookies between ports, so it is part of the cookie's name.
+    """Lets a request through, or refuses it: without the token, if there is one, or, if only this machine can reach the
+    server (`loopback`), for any host name but its own: it comes from a page of another site whose name was made to
+    point here (DNS rebinding). Browsers share cookies between ports, so the port is part of the cookie's name.
     """
 
     def __init__(self, token: str | None, loopback: bool, port: int) -> None:

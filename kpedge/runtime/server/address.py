@@ -37,12 +37,8 @@ class Address:
 
 
 def parse_address(text: str, flag: str = "--serve", *, host: str | None = DEFAULT_HOST) -> Address:
-    """Parse `HOST:PORT` or `[IPV6]:PORT`; for a listener also `PORT` and `:PORT`, which mean this machine only.
-
-    Args:
-        text: what the user wrote.
-        flag: with which, for error messages.
-        host: if the text has none; None for the address of another program, which needs one.
+    """Parse `HOST:PORT` or `[IPV6]:PORT`; for a listener also `PORT` and `:PORT`, which mean `host`, this machine only.
+    With None, for another program's address, there has to be a host. Errors name the flag.
 
     Raises:
         UsageError: not of that form, or a port that there is not.

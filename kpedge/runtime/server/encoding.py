@@ -72,12 +72,8 @@ def state_document(controls: Controls) -> dict[str, Any]:
 
 
 def event_json(live: LiveFrame, cpu: float | None, state: Mapping[str, Any]) -> bytes:
-    """The document of `--json` for a frame, in its pixels, with the figures and controls of the page.
-
-    Args:
-        live: the frame.
-        cpu: percent of a core.
-        state: of the controls.
+    """The document of `--json` for a frame, in its pixels, with the figures (`cpu` in percent of a core) and controls
+    of the page.
     """
     height, width = live.frame.image.shape[:2]
     document = {

@@ -32,13 +32,7 @@ FAILURES = (
 
 
 class RefusedError(Exception):
-    """A request that is answered with an error.
-
-    Args:
-        status: of the response.
-        reason: for people.
-        headers: of the response.
-    """
+    """A request that is answered with an error: a status, a reason for people, and headers."""
 
     def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(reason)
@@ -110,11 +104,8 @@ async def read_request(reader: asyncio.StreamReader) -> Request:
 
 
 class HttpServer:
-    """Accepts connections and answers their requests.
-
-    Args:
-        answer: makes the response to a request; raises `RefusedError`.
-        notify: called with at most one line about trouble with the system's resources.
+    """Accepts connections and answers their requests by `answer`, which may raise `RefusedError`. `notify` is called
+    with at most one line about trouble with the system's resources.
     """
 
     def __init__(self, answer: Callable[[Request], Awaitable[Response]], notify: Callable[[str], None]) -> None:

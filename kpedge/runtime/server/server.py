@@ -53,14 +53,8 @@ class ServeSink:
         token: str | None = None,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Start to listen.
-
-        Args:
-            address: where; any address but loopback needs a token.
-            controls: what the page may change.
-            scheme: of the keypoints.
-            token: what browsers have to show; by default a new one if one is needed.
-            notify: called with the URL, and with a line about trouble.
+        """Start to listen; any address but loopback needs a token, a new one by default. `notify` is called with the
+        URL, and with a line about trouble.
         """
         if token is not None:
             check_token(token)

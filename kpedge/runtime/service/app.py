@@ -32,15 +32,7 @@ BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
 class FaceService:
-    """Answers requests.
-
-    Attributes:
-        app: the ASGI application.
-
-    Args:
-        load: opens the models; called once for each worker thread.
-        limits: what is accepted.
-    """
+    """Answers requests as the ASGI application `app`; the models are loaded once for each worker thread."""
 
     def __init__(self, load: Callable[[], FacePipeline], limits: Limits | None = None) -> None:
         self.limits = limits = limits or Limits()

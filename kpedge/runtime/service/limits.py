@@ -21,12 +21,7 @@ class Limits:
 
 
 class RateLimit:
-    """A token bucket for each address: `rate` requests per second, and as many at once.
-
-    Args:
-        rate: requests per second; 0 for any number.
-        clock: seconds.
-    """
+    """A token bucket for each address: `rate` requests per second, 0 for any number, and as many at once."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate, self._clock = rate, clock

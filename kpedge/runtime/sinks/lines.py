@@ -15,11 +15,8 @@ def encode(document: dict[str, Any]) -> str:
 
 
 class LinesSink:
-    """Writes one line of JSON per frame, each flushed at once; a slow reader is waited for.
-
-    Args:
-        stream: takes the lines; it is not closed.
-        controls: set to stop when the reader has gone.
+    """Writes one line of JSON per frame, flushed at once, to a stream that stays open; a slow reader is waited for, and
+    the run ends when it has gone.
     """
 
     def __init__(self, stream: TextIO, controls: Controls) -> None:

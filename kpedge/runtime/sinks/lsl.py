@@ -12,13 +12,8 @@ from kpedge.runtime.sinks.sink import LiveFrame
 
 class LslSink:
     """Pushes a sample per face, at an irregular rate, with LSL's time of its arrival. Channels are those of
-    `face_columns`, and their labels are in the stream's description.
-
-    Args:
-        name: of the stream, such as "kpedge".
-        scheme: of the points.
-        source: where the frames come from: with it, a recorder finds a stream again that was interrupted.
-        features: whether there are channels for features.
+    `face_columns`, and their labels are in the stream's description. By its source a recorder finds a stream again
+    that was interrupted.
 
     Raises:
         MissingExtraError: pylsl is not installed.

@@ -16,12 +16,8 @@ CONNECT_S = 5.0  # seconds that the broker may take to answer
 
 
 class MqttSink:
-    """Publishes one document per frame, without confirmation (QoS 0). While the broker is away, or too slow, frames are
-    left out; it is reconnected in the background.
-
-    Args:
-        address: `[USER:PASSWORD@]HOST[:PORT]/TOPIC`.
-        notify: called when the connection is lost, and when it is back.
+    """Publishes one document per frame to `[USER:PASSWORD@]HOST[:PORT]/TOPIC`, without confirmation (QoS 0). While the
+    broker is away, or too slow, frames are left out; it is reconnected in the background, and `notify` is called.
 
     Raises:
         UsageError: the address cannot be understood.

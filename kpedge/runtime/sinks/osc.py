@@ -10,12 +10,8 @@ from kpedge.runtime.sinks.udp import Datagrams
 
 
 class OscSink:
-    """Sends one OSC bundle per frame: `/kpedge/frame NUMBER SECONDS FACES`, and the messages of each face below
-    `/kpedge/face/ID`.
-
-    Args:
-        address: `HOST:PORT`.
-        flag: that gave it.
+    """Sends one OSC bundle per frame to `HOST:PORT`: `/kpedge/frame NUMBER SECONDS FACES`, and the messages of each
+    face below `/kpedge/face/ID`.
 
     Raises:
         UsageError: the address cannot be understood.

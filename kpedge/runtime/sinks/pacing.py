@@ -37,13 +37,8 @@ def file_rate(times: Sequence[float], declared: float | None) -> float:
 
 
 class Timeline:
-    """Places frames on the ticks of a file, so that they keep their own time.
-
-    Time that stands still or jumps back counts as one frame.
-
-    Args:
-        rate: ticks per second.
-        longest_s: a longer gap between two frames is cut to this, seconds.
+    """Places frames on the ticks of a file of this rate, so that they keep their own time. Time that stands still or
+    jumps back counts as one frame; a gap of more than `longest_s` seconds is cut.
     """
 
     def __init__(self, rate: float, longest_s: float) -> None:

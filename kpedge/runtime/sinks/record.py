@@ -49,19 +49,13 @@ def fit(image: Image, width: int, height: int) -> Image:
 
 
 class Recorder:
-    """Writes the annotated frames into a video file, in a thread of its own.
+    """Writes the annotated frames into a video file, in a thread of its own. The file's ending, a key of `FORMATS`,
+    chooses container and codec; the declared rate is used if about that many frames come.
 
     While it is recorded, `NAME.part.mp4` grows next to the file, and plays up to its last second or so even after a
     power cut; it gets its name when the recording is closed and all frames are in it. If the disk is nearly full or a
-    write fails, the recording ends there, and what was recorded is kept. All frames get the size of the first.
-
-    Args:
-        path: of the file; its ending, a key of `FORMATS`, chooses container and codec.
-        rate: frames per second as declared; used if about that many come.
-        force: replace a file of that name.
-        live: whether frames come from a live source: then those for which the disk is too slow are left out, and long
-            gaps are cut; otherwise `show` waits.
-        free: free space of a folder's disk, bytes.
+    write fails, the recording ends there, and what was recorded is kept. All frames get the size of the first. Of a
+    live source, frames for which the disk is too slow are left out, and long gaps are cut; otherwise `show` waits.
 
     Raises:
         UsageError: the ending names no format that can be written.

@@ -28,10 +28,8 @@ class LiveFrame:
     _drawn: Image | None = field(default=None, init=False)
 
     def drawn(self, layers: Layers | None = None) -> Image:
-        """The annotated frame, uint8 (H, W, 3); drawn once for all outputs, which must not change it.
-
-        Args:
-            layers: what is drawn, if that has changed since the frame came.
+        """The annotated frame, uint8 (H, W, 3), with these layers if they have changed since it came; drawn once for
+        all outputs, which must not change it.
         """
         if layers not in (None, self.layers):
             return draw_overlay(self.frame.image, self.faces, self.scheme, layers)

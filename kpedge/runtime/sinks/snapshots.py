@@ -12,13 +12,8 @@ from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
 
 class SnapshotSink:
-    """Saves the annotated frame as an image, and its faces as JSON next to it, when `controls.snapshot` is set. Nothing
-    is ever overwritten.
-
-    Args:
-        folder: created when it is first needed.
-        controls: whose `snapshot` is watched.
-        saved: called with the path of each image.
+    """Saves the annotated frame as an image into a folder, and its faces as JSON next to it, when `controls.snapshot`
+    is set, and calls `saved` with its path. Nothing is ever overwritten.
     """
 
     def __init__(self, folder: Path, controls: Controls, saved: Callable[[Path], None] = lambda _: None) -> None:

@@ -15,11 +15,7 @@ LONGEST_DATAGRAM = 65507  # bytes that a UDP datagram can hold over IPv4; some s
 
 
 class Datagrams:
-    """Sends datagrams, whether or not anybody listens; what the network does not accept is lost.
-
-    Args:
-        address: `HOST:PORT`.
-        flag: that gave it.
+    """Sends datagrams to `HOST:PORT`, whether or not anybody listens; what the network does not accept is lost.
 
     Raises:
         UsageError: the address cannot be understood.
@@ -52,11 +48,7 @@ class Datagrams:
 
 
 class UdpSink:
-    """Sends one datagram of JSON per frame.
-
-    Args:
-        address: `HOST:PORT`.
-        notice: called once if a frame has more faces than fit into a datagram.
+    """Sends one datagram of JSON per frame; `notice` is called once if a frame has more faces than fit into one.
 
     Raises:
         UsageError: the address cannot be understood.
@@ -85,12 +77,8 @@ class UdpSink:
 
 
 def largest_faces(document: dict[str, Any], sizes: Sequence[float], limit: int) -> bytes:
-    """A frame's document with as many of its faces as fit, the largest first chosen, in their order.
-
-    Args:
-        document: as `LiveFrame.to_dict` gives it.
-        sizes: of the faces, in its order.
-        limit: bytes; a document without faces may be longer.
+    """A frame's document with as many of its faces, whose sizes are given, as fit into a limit of bytes, the largest
+    first chosen, in their order; without faces it may be longer.
     """
     faces = document["faces"]
     length = len(encode({**document, "faces": []}).encode())

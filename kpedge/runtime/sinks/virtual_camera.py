@@ -11,11 +11,8 @@ RATE = 30.0  # frames per second that a source without a rate is declared to hav
 
 
 class VirtualCameraSink:
-    """Shows frames in the size of the first one. On Linux it needs the module v4l2loopback, elsewhere OBS.
-
-    Args:
-        device: its path or name; `auto` takes the first that is free.
-        rate: frames per second as declared.
+    """Shows frames in the size of the first one as a camera: a path or name, or `auto` for the first that is free. On
+    Linux it needs the module v4l2loopback, elsewhere OBS.
 
     Raises:
         MissingExtraError: pyvirtualcam is not installed.

@@ -22,15 +22,7 @@ LOCAL = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 class WebSocketSink:
     """Serves the newest frame's document to each client as soon as it has taken the one before, so that slow ones skip
-    frames and nobody waits for them.
-
-    Args:
-        address: where to listen, `HOST:PORT`; any but loopback needs a token.
-        token: that clients show as `?token=`; a new one where one is needed.
-        notify: called with the URL.
-
-    Attributes:
-        url: to connect to.
+    frames and nobody waits for them. Any address but loopback needs a token, which clients show as `?token=`.
 
     Raises:
         UsageError: the address or token cannot be used.

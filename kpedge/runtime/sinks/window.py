@@ -33,10 +33,6 @@ class WindowSink:
     """Shows frames in a window; keys change the controls, and closing it ends the run.
 
     All calls must come from one thread, on macOS from the main one.
-
-    Args:
-        title: of the window.
-        controls: what the keys change.
     """
 
     def __init__(self, title: str, controls: Controls) -> None:

@@ -47,14 +47,7 @@ class Writer(Protocol):
 
 
 def open_writer(file: BinaryIO, path: Path, rate: float, size: tuple[int, int]) -> Writer:
-    """Start a video file.
-
-    Args:
-        file: open for reading and writing, empty.
-        path: where it lies; its ending chooses container and codec.
-        rate: frames per second.
-        size: width and height, pixels.
-    """
+    """Start a video in an empty file, open for reading and writing; its ending chooses container and codec."""
     return AvWriter(file, path, rate, size) if has_pyav() else CaptureWriter(path, rate, size)
 
 

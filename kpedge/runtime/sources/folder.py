@@ -18,13 +18,7 @@ def natural_order(path: Path) -> list[str | int]:
 
 
 class ImageReader(Reader):
-    """The images in files, one after the other; unreadable files are named and left out. A single one is an error.
-
-    Args:
-        paths: of the files.
-        rate: images per second.
-        notify: called with the name of each file that cannot be read.
-    """
+    """The images in files, at a rate; `notify` names unreadable files, which are left out. A single one is an error."""
 
     def __init__(self, paths: list[Path], rate: float, notify: Notify) -> None:
         self.rate = rate

@@ -28,14 +28,8 @@ MAX_SIDE, MAX_RATE = 16384, 1000.0
 
 
 def open_source(text: str, **options: Any) -> Source:
-    """Open a camera, file, folder, stream or pipe: the first of `KINDS` that matches.
-
-    Args:
-        text: what the user wrote.
-        options: fields of `SourceRequest`.
-
-    Returns:
-        A source; close it when done.
+    """Open a camera, file, folder, stream or pipe, with fields of `SourceRequest` as options: the first of `KINDS` that
+    matches what the user wrote. Close it when done.
 
     Raises:
         UsageError: an option that this source does not have, or a name that fits several cameras.

@@ -9,13 +9,8 @@ from kpedge.runtime.sources.reader import Reader
 
 
 class PolledReader(Reader):
-    """Images of a function.
-
-    Args:
-        take: gives the next image, uint8 (H, W, 3), blue-green-red; None if there is none now.
-        rate: most images per second; None takes them as fast as `take` returns.
-        codec: what they are, for people.
-        release: called once at the end.
+    """Images that a function gives, uint8 (H, W, 3), blue-green-red, None if there is none now: at most `rate` a
+    second, or as fast as it returns. `release` is called once at the end.
     """
 
     arrival = True

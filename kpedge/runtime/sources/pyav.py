@@ -203,15 +203,8 @@ def open_file(path: Path, name: str, stream: int | None, notify: Notify) -> AvRe
 def open_stream(
     file: Any, name: str, *, stream: int | None = None, notify: Notify, live: bool = False, jpegs: bool = False
 ) -> AvReader:
-    """Open a Python object with the method `read`, and `seek` and `tell` if it can.
-
-    Args:
-        file: it is closed with the reader, or when it cannot be opened.
-        name: what the user called it.
-        stream: number of the video stream.
-        notify: called with one line for people.
-        live: decode without delay.
-        jpegs: it is a stream of JPEGs, read without looking ahead.
+    """Open a Python object with the method `read`, and `seek` and `tell` if it can; it is closed with the reader, or
+    when it cannot be opened. A `live` one is decoded without delay, a stream of JPEGs read without looking ahead.
 
     Raises:
         UsageError: there is no stream of that number.
@@ -229,12 +222,8 @@ def open_stream(
 
 
 def open_address(address: str, timeout_s: float, notify: Notify) -> AvReader:
-    """Open a network stream, or a video on a server.
-
-    Args:
-        address: with the user's name and password in it if needed.
-        timeout_s: for the connection, and for each frame.
-        notify: called with one line for people.
+    """Open a network stream, or a video on a server, with name and password in its address if needed. The timeout is
+    for the connection, and for each frame.
 
     Raises:
         SourceError: it cannot be opened.
