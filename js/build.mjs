@@ -35,6 +35,12 @@ async function bundles(folder) {
   }
 }
 
+async function licences(folder) {
+  const names = ["../NOTICE", "../LICENSE-weights.txt", "page/onnxruntime-LICENSE.txt", "../LICENSE"];
+  const texts = await Promise.all(names.map((name) => readFile(`${here}${name}`, "utf8")));
+  await writeFile(`${folder}/LICENSES.txt`, texts.join(`\n${"=".repeat(80)}\n\n`));
+}
+
 async function site(folder) {
   await mkdir(`${folder}/kpedge`, { recursive: true });
   await bundles(`${folder}/kpedge`);
@@ -47,9 +53,7 @@ async function site(folder) {
     plugins,
   });
   for (const name of ["index.html", "page.css", "icon.svg"]) await copyFile(`${here}page/${name}`, `${folder}/${name}`);
-  const texts = ["../NOTICE", "../LICENSE-weights.txt", "page/onnxruntime-LICENSE.txt", "../LICENSE"];
-  const licences = await Promise.all(texts.map((name) => readFile(`${here}${name}`, "utf8")));
-  await writeFile(`${folder}/LICENSES.txt`, licences.join(`\n${"=".repeat(80)}\n\n`));
+  await licences(folder);
   const { version } = JSON.parse(await readFile(`${runtime}../package.json`));
   const files = {};
   for (const name of RUNTIME)
@@ -66,6 +70,7 @@ async function distribution() {
   const folder = `${here}dist`;
   await bundles(folder);
   for (const name of RUNTIME) await copyFile(runtime + name, `${folder}/${name.replace(".mjs", ".js")}`);
+  await licences(folder);
   await mkdir(`${folder}/models`, { recursive: true });
   await copyFile(`${here}../export/stage3.onnx`, `${folder}/models/keypoints.onnx`);
   await copyFile(`${here}../export/detector.onnx`, `${folder}/models/detector.onnx`);

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from conftest import COUNT, make_photos
@@ -9,6 +11,7 @@ from kpedge.core.boxes import POINTS
 from kpedge.core.errors import DataError, OutputError, StaleSetError, UsageError
 from kpedge.core.geometry import CropRule, crop, crop_transform, pixels_to_fractions, transform_points
 from kpedge.core.images import read_image, write_image
+from kpedge.data import storage
 from kpedge.data.frames import open_frames
 from kpedge.data.packed import open_set
 from kpedge.data.preparation import FrameOptions, PrepareOptions, prepare
@@ -36,6 +39,16 @@ def test_crops_from_the_set_are_those_from_the_photos_to_the_last_bit(prepared, 
         assert np.allclose(points[index], expected, atol=1e-6, equal_nan=True)
     faces = faces_of(prepared)
     assert np.allclose(points[faces], labelled_fractions(prepared, faces, CropRule()), atol=1e-6)
+
+
+@pytest.mark.skipif(math.isinf(storage.LARGE), reason="this system takes no advice about memory maps")
+def test_a_set_larger_than_memory_is_read_image_by_image(prepared, monkeypatch):
+    regions = [prepared.region(row).copy() for row in range(len(prepared))]
+    monkeypatch.setattr(storage, "LARGE", 1)
+    large = open_set(prepared.path)
+    assert storage._large_map(large.pixels) is not None
+    for row, region in enumerate(regions):
+        assert (large.region(row) == region).all()
 
 
 def test_the_set_says_what_it_holds(prepared):

@@ -61,8 +61,9 @@ export async function load(options: LoadOptions = {}): Promise<FaceModel> {
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   const channel = new Channel(worker);
   try {
-    const model = file(options.model ?? released("keypoints"));
-    const detector = file(options.detector ?? released("detector"));
+    // Bundlers find the files by these literals.
+    const model = file(options.model ?? new URL("./models/keypoints.onnx", import.meta.url));
+    const detector = file(options.detector ?? new URL("./models/detector.onnx", import.meta.url));
     const loaded = (await channel.call({
       call: "load",
       model,
@@ -78,11 +79,6 @@ export async function load(options: LoadOptions = {}): Promise<FaceModel> {
     worker.terminate();
     throw error;
   }
-}
-
-/** A model that comes with the package. */
-function released(name: string): URL {
-  return new URL(`./models/${name}.onnx`, import.meta.url);
 }
 
 function file(source: string | URL | ArrayBuffer): string | ArrayBuffer {

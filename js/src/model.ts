@@ -1,5 +1,4 @@
 /** Models on onnxruntime-web: a card, and a call that takes crops or frames. */
-import type { InferenceSession, Tensor } from "onnxruntime-common";
 import { ModelError, readCard, type Card } from "./card.js";
 
 /** Name of each output -> its values. */
@@ -11,16 +10,24 @@ export interface Model<C extends Card = Card> {
   run(inputs: Uint8Array, shape: readonly number[]): Promise<Outputs>;
 }
 
-/** What is used of onnxruntime-web, which the caller imports. */
+/** What is used of onnxruntime-web, which the caller imports; stated here, so that the types of the package need no other. */
 export interface Runtime {
-  InferenceSession: { create(model: Uint8Array, options?: InferenceSession.SessionOptions): Promise<InferenceSession> };
-  Tensor: new (type: "uint8", data: Uint8Array, dims: readonly number[]) => Tensor;
+  InferenceSession: {
+    create(model: Uint8Array, options?: { executionProviders: string[]; logSeverityLevel: 3 }): Promise<Session>;
+  };
+  Tensor: new (type: "uint8", data: Uint8Array, dims: readonly number[]) => object;
+}
+
+interface Session {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  run(inputs: Record<string, object>): Promise<Record<string, { readonly data: unknown }>>;
 }
 
 /** Open an ONNX file of kpedge. */
 export async function openModel(ort: Runtime, file: Uint8Array, source: string, provider = "wasm"): Promise<Model> {
   const card = readCard(file, source);
-  let session: InferenceSession;
+  let session: Session;
   try {
     session = await ort.InferenceSession.create(file, { executionProviders: [provider], logSeverityLevel: 3 });
   } catch (error) {

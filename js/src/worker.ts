@@ -19,8 +19,10 @@ let canvas: OffscreenCanvasRenderingContext2D | undefined;
 
 async function load(request: LoadMessage): Promise<Loaded> {
   if (typeof WebAssembly !== "object") throw new ModelError("this browser has no WebAssembly; use a current one");
-  const runtime = new URL("./ort-wasm-simd-threaded", import.meta.url).href;
-  ort.env.wasm.wasmPaths = { mjs: `${runtime}.js`, wasm: `${runtime}.wasm` };
+  ort.env.wasm.wasmPaths = {
+    mjs: new URL("./ort-wasm-simd-threaded.js", import.meta.url),
+    wasm: new URL("./ort-wasm-simd-threaded.wasm", import.meta.url),
+  };
   ort.env.wasm.numThreads = self.crossOriginIsolated ? request.threads : 1;
   const [keypoints, detector] = await Promise.all([
     openFile(request.model, "the keypoint model"),

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import mmap
+import os
 import struct
 import tokenize
 import zipfile
@@ -30,6 +33,10 @@ PIXELS_FILE = "pixels.bin"
 Columns = dict[str, tuple[Any, ...]]  # name -> dtype, then the shape of a row's entry; None where any size is right
 PIXEL_COLUMNS: Columns = {"split": ("u1",), "offset": ("i8",), "height": ("i4",), "width": ("i4",)}
 """What every row with an image has: the index of its split in `SPLITS`, and where its pixels are."""
+_ADVICE = hasattr(mmap, "MADV_WILLNEED")
+LARGE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 if _ADVICE else math.inf
+"""Bytes of pixels from which on each image is read by itself: half of the memory. By default, the system reads
+megabytes around a page that is missing, which helps only where all of them stay in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +175,23 @@ def _open_pixels(path: Path, layout: Layout, columns: dict[str, NDArray[Any]]) -
         layout.require(False, path, str(error))
         raise
     layout.require((offset + height * width * 3).max() == len(pixels), path, f"{PIXELS_FILE} has another length")
+    if (large := _large_map(pixels)) is not None:
+        large.madvise(mmap.MADV_RANDOM)
     return pixels
+
+
+def _large_map(pixels: NDArray[np.uint8]) -> mmap.mmap | None:
+    """The memory map of a set that may not stay in memory."""
+    base: object = pixels.base
+    return base if isinstance(base, mmap.mmap) and len(base) > LARGE else None
 
 
 def image_at(pixels: NDArray[np.uint8], offset: Any, height: Any, width: Any) -> Image:
     """One of the images, uint8 (height, width, 3), a view into the memory map."""
     start, height, width = int(offset), int(height), int(width)
+    if (large := _large_map(pixels)) is not None:  # in one read, not page by page
+        page = start // mmap.PAGESIZE * mmap.PAGESIZE
+        large.madvise(mmap.MADV_WILLNEED, page, start + height * width * 3 - page)
     return np.asarray(pixels[start : start + height * width * 3].reshape(height, width, 3))
 
 
