@@ -307,13 +307,22 @@ def test_a_browser_without_webassembly_is_told_so(opened, site):
 
 
 @pytest.mark.slow
-def test_a_missing_model_is_named(opened, site):
+@pytest.mark.parametrize(
+    ("files", "answer", "word"),
+    [
+        ("**/detector.onnx", {"status": 404}, "detector.onnx"),
+        ("**/*.wasm", {"status": 404}, "all files"),
+        ("**/worker.js", {"headers": {"Content-Security-Policy": "default-src 'self'"}}, "wasm-unsafe-eval"),
+    ],
+    ids=["no model", "no runtime", "policy"],
+)
+def test_what_the_server_lacks_is_named(opened, site, files, answer, word):
     with opened() as browser:
         page = browser.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.route("**/detector.onnx", lambda route: route.fulfill(status=404))
+        page.route(files, lambda route: route.fulfill(**{"response": route.fetch(), **answer}))
         page.goto(site[0])
-        assert "detector.onnx" in page.wait_for_selector("#problem:not([hidden])").inner_text()
+        assert word in page.wait_for_selector("#problem:not([hidden])").inner_text()
 
 
 @pytest.mark.slow

@@ -48,6 +48,7 @@ MODULES = {
     "joint": "kpedge.core.joint_score",
     "keypoints": "kpedge.runtime.keypoints",
     "models": "kpedge.runtime.models",
+    "looks": "kpedge.runtime.looks",
     "pipeline": "kpedge.runtime.pipeline",
     "pose": "kpedge.runtime.pose",
     "smoothing": "kpedge.runtime.smoothing",

@@ -42,7 +42,7 @@ function stop(): void {
 
 function start(): AbortController {
   stop();
-  at("problem").hidden = at("hint").hidden = true;
+  at("problem").hidden = true;
   results = new Results(model.scheme);
   running = new AbortController();
   return running;
@@ -66,6 +66,7 @@ function draw(): void {
 
 function show(image: CanvasImageSource, faces: Faces, latency: number): void {
   shown = { image, faces };
+  at("hint").hidden = true;
   draw();
   const count = faces.faces.length;
   const text = count === 1 ? "1 face" : `${count} faces`;

@@ -9,6 +9,7 @@ export const {
   geometry,
   joint,
   keypoints,
+  looks,
   models,
   pipeline,
   pose,

@@ -31,7 +31,7 @@ export async function openModel(ort: Runtime, file: Uint8Array, source: string, 
   try {
     session = await ort.InferenceSession.create(file, { executionProviders: [provider], logSeverityLevel: 3 });
   } catch (error) {
-    throw new ModelError(`${source}: onnxruntime cannot load it: ${String(error).split("\n")[0]}`);
+    throw new ModelError(describeFailure(String(error).split("\n")[0]!, source));
   }
   const names = card.outputs.map((output) => output.name);
   if (session.inputNames.join() !== card.input.name || session.outputNames.join() !== names.join()) {
@@ -44,4 +44,11 @@ export async function openModel(ort: Runtime, file: Uint8Array, source: string, 
       return Object.fromEntries(names.map((name) => [name, answer[name]!.data as Float32Array]));
     },
   };
+}
+
+function describeFailure(message: string, source: string): string {
+  if (!message.includes("no available backend")) return `${source}: onnxruntime cannot load it: ${message}`;
+  return message.includes("Content Security")
+    ? "the server's Content-Security-Policy forbids WebAssembly: its script-src needs 'wasm-unsafe-eval'"
+    : `the WebAssembly runtime does not start; are all files of the folder on the server? ${message}`;
 }

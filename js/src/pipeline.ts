@@ -1,7 +1,7 @@
 /** From an image to the keypoints of all its faces: detect, rotate upright, predict (kpedge/runtime/pipeline.py). */
 import { scaledBoxes } from "./boxes.js";
 import type { JointScore } from "./card.js";
-import { geometry as G, joint as J, keypoints as K, pipeline as P } from "./constants.js";
+import { geometry as G, joint as J, keypoints as K, looks as L, pipeline as P } from "./constants.js";
 import { FaceDetector, type Detection } from "./detector.js";
 import { pairs, type Face } from "./face.js";
 import { overlapsImage, rotatedBox, type Box, type Image } from "./geometry.js";
@@ -128,11 +128,11 @@ export class FacePipeline {
   /** Candidates for boxes and rolls; without those whose crop would lie outside the image, or is none. */
   async #predict(image: Image, boxes: readonly Numbered[]): Promise<Looks> {
     const shown = boxes
-      .map(([place, box, roll]): Numbered => [place, box, Math.abs(roll) > P.SMALL_ROLL ? roll : 0])
+      .map(([place, box, roll]): Numbered => [place, box, Math.abs(roll) > L.SMALL_ROLL ? roll : 0])
       .filter(([, box, roll]) => box[2] - box[0] >= G.MIN_SIDE && overlapsImage(rotatedBox(box, roll), image));
     const found: Looks = new Map();
-    for (let start = 0; start < shown.length; start += P.BATCH) {
-      const part = shown.slice(start, start + P.BATCH);
+    for (let start = 0; start < shown.length; start += L.BATCH) {
+      const part = shown.slice(start, start + L.BATCH);
       const [crops, rolls] = [part.map((one) => one[1]), part.map((one) => one[2])];
       const answers = await this.#predictor.predict(image, crops, rolls);
       part.forEach(([place, crop], row) => found.set(place, { one: answers[row]!, crop }));
