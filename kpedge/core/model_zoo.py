@@ -106,7 +106,8 @@ def resolve_model(name: str | Path, suffix: str = ".onnx") -> Path:
     if path.is_dir():
         files = [file.name for pattern in ("*.onnx", "*.pt") for file in sorted(path.glob(pattern))]
         raise ModelError(
-            f"{path}: a folder without {BEST}", f"give one of its files: {', '.join(files)}" if files else ""
+            f"{path}: a folder with neither {BEST} nor {CARD_FILE}",
+            f"give one of its files: {', '.join(files)}" if files else "",
         )
     raise ModelError(
         f"{name}: no such file, run folder or released model", f"released: {', '.join(released()) or 'none'}"

@@ -1,5 +1,6 @@
 """The ONNX file that TensorRT's importer takes. The engine is built on the device: it holds for its GPU alone."""
 
+import shlex
 from pathlib import Path
 
 from kpedge.core.files import write_bytes
@@ -24,7 +25,8 @@ def build_line(path: Path) -> str:
     shapes = " ".join(
         f"--{which}Shapes={card.input_name}:{count}x{size}" for which, count in (("min", 1), ("opt", 1), ("max", 16))
     )
-    return f"trtexec --onnx={path} --saveEngine={path.with_suffix('.engine')} {shapes} --fp16"
+    files = shlex.join([f"--onnx={path}", f"--saveEngine={path.with_suffix('.engine')}"])
+    return f"trtexec {files} {shapes} --fp16"
 
 
 FORMAT = ExportFormat(
