@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.errors import CorruptModelError
 from kpedge.core.extras import importable
+from kpedge.core.silence import silent
 from kpedge.runtime.backends.card_of import card_of
 from kpedge.runtime.backends.single_input import SingleInputModel
 
@@ -33,7 +34,9 @@ class NcnnModel(SingleInputModel):
         for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
             setattr(self._net.opt, name, False)  # float32 throughout
         files = [str(path / name) for name in (PARAM_FILE, WEIGHTS_FILE)]
-        if self._net.load_param(files[0]) or self._net.load_model(files[1]):
+        with silent():  # it prints which layer it cannot read
+            failed = self._net.load_param(files[0]) or self._net.load_model(files[1])
+        if failed:
             raise CorruptModelError(f"{path}: ncnn cannot load it", "export it again")
 
     def run(self, one: NDArray[np.uint8]) -> Sequence[Any]:
