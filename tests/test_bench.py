@@ -93,12 +93,6 @@ def test_the_header_tells_what_the_figures_depend_on(measured):
     json.dumps(head)
 
 
-def test_a_picture_of_nothing_measured_is_empty():
-    (axis,) = latency_figure({"model": "stage1", "machine": {"cpu": "a processor"}}, []).axes
-    assert not axis.lines
-    assert axis.get_xlim()[1] > 0
-
-
 @pytest.mark.slow
 def test_the_command_writes_its_report(exported, tmp_path, capsys):
     files = [str(exported / "stage1.onnx"), str(exported / "stage1.torchscript.pt")]

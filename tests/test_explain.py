@@ -216,9 +216,3 @@ def test_what_cannot_be_explained_is_told(command, exported, photos, capsys):
     assert f"boxes.txt: no box for {photo}" in line
     assert told("explain", model, str(photos / "gone.png"), *rest)[0] == 1
     assert not out.exists()
-
-
-def test_torchscript_weights_are_explained_too(command, exported):
-    arguments, out = command
-    assert main(["explain", str(exported / "stage1.torchscript.pt"), *arguments[2:]]) == 0
-    assert (out / "overview.png").exists()

@@ -15,7 +15,7 @@ from kpedge.core.card import EXTRA_FILE, METADATA_KEY, card_from_json
 from kpedge.core.errors import CorruptModelError, OutputError, ParityError, UsageError
 from kpedge.export.exporter import export_model
 from kpedge.export.formats import onnx as onnx_format
-from kpedge.export.load import CHECKPOINT, ONNX, TORCHSCRIPT, format_of, open_eager, open_model
+from kpedge.export.load import ONNX, TORCHSCRIPT, format_of, open_eager, open_model
 from kpedge.export.parity import check_parity, compare
 from kpedge.export.test_inputs import random_crops
 from kpedge.export.verification import verify
@@ -314,13 +314,6 @@ def test_a_broken_or_foreign_torchscript_file_is_refused(exported, tmp_path):
     assert format_of(without) == TORCHSCRIPT
     with pytest.raises(CorruptModelError, match="without a kpedge card"):
         open_model(without)
-
-
-def test_formats_are_told_by_content(exported, trained, tmp_path):
-    assert format_of(exported / "stage1.onnx") == ONNX
-    assert format_of(trained / "best.pt") == CHECKPOINT
-    assert format_of(shutil.copy(exported / "stage1.torchscript.pt", tmp_path / "x.bin")) == TORCHSCRIPT
-    assert format_of(shutil.copy(exported / "stage1.onnx", tmp_path / "model")) == ONNX
 
 
 def test_accuracy_and_real_crops_come_from_a_prepared_set(trained, prepared, tmp_path, capsys):

@@ -83,13 +83,6 @@ def test_rejected_boxes_are_no_labels_and_nothing_is_overwritten(tmp_path, photo
         write(tmp_path / "mine", "coco", [], force=True)
 
 
-def test_nothing_is_written_after_an_error(tmp_path, photo):
-    images = [(photo, ImageFrame(read_image(photo)), [FACE]), (photo, None, [FACE])]
-    with pytest.raises(AttributeError):
-        write(tmp_path / "out", "pts", images)
-    assert not (tmp_path / "out").exists()
-
-
 def test_the_command_writes_labels_and_says_what_comes_next(tmp_path, capsys):
     assert main(["predict", str(sample_photo()), "--to", "cvat", "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err

@@ -227,16 +227,3 @@ def test_a_face_that_the_model_doubts_is_searched_again_and_put_right(max_faces)
     assert tracker.detector.calls == searched + 1
     assert errors_by_face(faces, truth, 120).max() < 0.03
     assert [face.id for face in faces] == [1]
-
-
-def test_a_rival_that_is_no_better_changes_nothing(monkeypatch):
-    monkeypatch.setattr("kpedge.runtime.tracks.BETTER", 0.0)
-    tracker = counting_tracker(smooth=False)
-    image, truth = scene((320, 240, 120), size=(640, 480))
-    for number in range(2):
-        tracker(image, number / 30)
-    drifting(tracker, 120)
-    for number in range(2, 30):
-        faces = tracker(image, number / 30)
-        assert [face.id for face in faces] == [1], "and is no face of its own"
-    assert errors_by_face(faces, truth, 120).max() > 0.05
