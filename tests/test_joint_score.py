@@ -151,3 +151,10 @@ def test_a_rotated_face_may_need_a_higher_score(photo, rotated, found):
     known |= dict.fromkeys(("detector", "keypoints", "error", "size"), 0.0)
     pipeline = OnlyRotated(Scored(JointScore(**known, rotated=rotated)), DETECTOR)
     assert bool(pipeline(np.asarray(cv2.rotate(photo, cv2.ROTATE_180)))) == found
+
+
+def test_a_threshold_is_one_of_the_joint_score(photo):
+    score = FacePipeline(Scored(joint()), Finder(0.3), max_side=photo.shape[1])(photo)[0].score
+    for threshold, count in ((score - 0.01, 1), (score + 0.01, 0)):
+        pipeline = FacePipeline(Scored(joint()), Finder(0.3), max_side=photo.shape[1], threshold=threshold)
+        assert len(pipeline(photo)) == count

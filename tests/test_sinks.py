@@ -253,3 +253,21 @@ def test_a_snapshot_that_cannot_be_written_is_told_once(tmp_path, controls):
         sink.show(live())
     controls.snapshot.set()
     sink.show(live(1))
+
+
+@pytest.mark.parametrize("code", [errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAGAIN, errno.EPERM])
+def test_what_the_network_does_not_take_is_lost(code):
+    sink = UdpSink("127.0.0.1:9")
+    sink._datagrams._socket.close()
+
+    class Broken:
+        sent = 0
+
+        def sendto(self, data, target):
+            self.sent += 1
+            raise OSError(code, os.strerror(code))
+
+    sink._datagrams._socket = broken = Broken()
+    for number in range(5):
+        sink.show(live(number))
+    assert broken.sent == 5

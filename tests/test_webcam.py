@@ -314,3 +314,9 @@ def test_a_signal_ends_the_run_at_the_next_frame(run, video, monkeypatch, tmp_pa
         assert len(lines) == 4
         assert len(read_video(target)[0]) == 4
         assert "4 frames in" in told
+
+
+def test_signals_are_the_programs_own_again_afterwards(run, video):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    run(video, "--json")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
