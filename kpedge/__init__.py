@@ -52,31 +52,21 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "load": "kpedge.runtime.face_model",
-    "track": "kpedge.runtime.video",
-    "BatchPredictor": "kpedge.runtime.batch",
-    "read_image": "kpedge.core.images",
-    "FaceModel": "kpedge.runtime.face_model",
-    "FaceTracker": "kpedge.runtime.tracker",
-    "FacePipeline": "kpedge.runtime.pipeline",
-    "Detection": "kpedge.core.faces",
-    "Face": "kpedge.core.faces",
-    "Features": "kpedge.core.faces",
-    "ImageFaces": "kpedge.core.faces",
-    "Pose": "kpedge.core.faces",
-    "Frame": "kpedge.runtime.sources.source",
-    "KpedgeError": "kpedge.core.errors",
-    "UsageError": "kpedge.core.errors",
-    "MissingExtraError": "kpedge.core.errors",
-    "OutputError": "kpedge.core.errors",
-    "ImageError": "kpedge.core.errors",
-    "SourceError": "kpedge.core.errors",
-    "DataError": "kpedge.core.errors",
-    "TrainingError": "kpedge.core.errors",
-    "ModelError": "kpedge.core.errors",
-    "CorruptModelError": "kpedge.core.errors",
-    "ParityError": "kpedge.core.errors",
-}
-__all__ = [*_HOMES, "__version__"]
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "kpedge.core.errors": (
+            *("KpedgeError", "UsageError", "MissingExtraError", "OutputError", "ImageError", "SourceError"),
+            *("DataError", "TrainingError", "ModelError", "CorruptModelError", "ParityError"),
+        ),
+        "kpedge.core.faces": ("Detection", "Face", "Features", "ImageFaces", "Pose"),
+        "kpedge.core.images": ("read_image",),
+        "kpedge.runtime.batch": ("BatchPredictor",),
+        "kpedge.runtime.face_model": ("FaceModel", "load"),
+        "kpedge.runtime.pipeline": ("FacePipeline",),
+        "kpedge.runtime.sources.source": ("Frame",),
+        "kpedge.runtime.tracker": ("FaceTracker",),
+        "kpedge.runtime.video": ("track",),
+    },
+)
+__all__ = [*__dir__(), "__version__"]

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from drawn_frames import SHORT, write_set
 
-from kpedge.evaluation.detection_metrics import match
-from kpedge.evaluation.detections import find_in_frames
+from kpedge.evaluation.detection_metrics import find_in_frames, match
 from kpedge.training.detector_task import new_detector_card
 
 

@@ -35,9 +35,8 @@ def evaluate_detector(
     as_json: bool,
 ) -> None:
     """Measure a detector, print the figures, and write report and images if a folder is given."""
-    from kpedge.evaluation.detection_metrics import IOU, measure_detections
+    from kpedge.evaluation.detection_metrics import IOU, LOWEST, measure_detections
     from kpedge.evaluation.detection_report import find_in, load_frames, mistakes_preview, precision_recall_png
-    from kpedge.evaluation.detections import LOWEST
     from kpedge.runtime.detector import FaceDetector, detector_model
 
     targets = report_files(out, ("report.json", "precision_recall.png", "mistakes.png"), force=force)

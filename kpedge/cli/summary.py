@@ -50,8 +50,7 @@ def summary(
     from kpedge.core.model_zoo import resolve_weights
     from kpedge.models.checkpoint import load_checkpoint
     from kpedge.models.keypoint_model import ARCHITECTURES, build_network
-    from kpedge.models.network_svg import network_svg
-    from kpedge.models.summary import summarise
+    from kpedge.models.summary import network_svg, summarise
     from kpedge.training.recipes import FIXED_NETWORKS, RECIPES, network_options
 
     chosen: dict[str, Any] = {

@@ -1,12 +1,15 @@
 """Public names of a package that are imported when they are first used, so that importing the package costs nothing."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package; `homes` says which module defines each public name."""
+def lazy_names(
+    package: str, public: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package with the public names of some modules."""
+    homes = {name: module for module, names in public.items() for name in names}
 
     def get(name: str) -> Any:
         if name not in homes:

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from kpedge.data.packed import open_set as open_set
     from kpedge.data.preparation import prepare as prepare
 
-_HOMES = {
-    "prepare": "kpedge.data.preparation",
-    "open_set": "kpedge.data.packed",
-    "PreparedSet": "kpedge.data.packed",
-    "read_format": "kpedge.data.formats",
-}
-__all__ = ["PreparedSet", "open_set", "prepare", "read_format"]
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "kpedge.data.formats": ("read_format",),
+        "kpedge.data.packed": ("PreparedSet", "open_set"),
+        "kpedge.data.preparation": ("prepare",),
+    },
+)
+__all__ = __dir__()

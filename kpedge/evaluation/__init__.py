@@ -10,9 +10,5 @@ if TYPE_CHECKING:
     from kpedge.evaluation.evaluate import Evaluation as Evaluation
     from kpedge.evaluation.evaluate import evaluate_split as evaluate_split
 
-_HOMES = {
-    "evaluate_split": "kpedge.evaluation.evaluate",
-    "Evaluation": "kpedge.evaluation.evaluate",
-}
-__all__ = ["Evaluation", "evaluate_split"]
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, {"kpedge.evaluation.evaluate": ("Evaluation", "evaluate_split")})
+__all__ = __dir__()

@@ -26,10 +26,11 @@ from kpedge.evaluation.detection_metrics import (
     FrameDetections,
     Matches,
     average_precision,
+    find_in_frames,
+    find_in_image,
     measure_detections,
     precision_recall,
 )
-from kpedge.evaluation.detections import find_in_frames, find_in_image
 from kpedge.runtime.detector import FaceDetector, FrameModel
 
 LABELLED, FOUND, ALARM = (255, 255, 255), (120, 255, 120), (80, 80, 255)

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from kpedge.export.load import open_model as open_model
     from kpedge.export.verification import verify as verify
 
-_HOMES = {
-    "export_model": "kpedge.export.exporter",
-    "ExportResult": "kpedge.export.exporter",
-    "verify": "kpedge.export.verification",
-    "open_model": "kpedge.export.load",
-}
-__all__ = ["ExportResult", "export_model", "open_model", "verify"]
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "kpedge.export.exporter": ("ExportResult", "export_model"),
+        "kpedge.export.load": ("open_model",),
+        "kpedge.export.verification": ("verify",),
+    },
+)
+__all__ = __dir__()

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from kpedge.core.card import SCORE_NAME, ModelCard
 from kpedge.core.errors import ParityError
-from kpedge.evaluation.detection_metrics import FrameDetections, average_precision, match
+from kpedge.evaluation.detection_metrics import LOWEST, FrameDetections, average_precision, match
 from kpedge.evaluation.detection_report import LabelledFrame, find_in
-from kpedge.evaluation.detections import LOWEST
 from kpedge.evaluation.evaluate import TestFaces, evaluate, predict_all
 from kpedge.export.export_format import AccuracyLimits
 from kpedge.runtime.detector import FaceDetector, FrameModel

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from kpedge.training.recipes import RECIPES as RECIPES
     from kpedge.training.task import TrainResult as TrainResult
 
-_HOMES = {
-    "train": "kpedge.training.loop",
-    "TrainResult": "kpedge.training.task",
-    "TrainConfig": "kpedge.training.config",
-    "DetectorConfig": "kpedge.training.config",
-    "RECIPES": "kpedge.training.recipes",
-    "DETECTOR": "kpedge.training.recipes",
-}
-__all__ = ["DETECTOR", "RECIPES", "DetectorConfig", "TrainConfig", "TrainResult", "train"]
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "kpedge.training.config": ("DetectorConfig", "TrainConfig"),
+        "kpedge.training.loop": ("train",),
+        "kpedge.training.recipes": ("DETECTOR", "RECIPES"),
+        "kpedge.training.task": ("TrainResult",),
+    },
+)
+__all__ = __dir__()

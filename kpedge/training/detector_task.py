@@ -16,7 +16,7 @@ from kpedge.data.frame_sampling import FrameSampler, View
 from kpedge.data.frames import FrameSet
 from kpedge.data.prefetch import prefetch
 from kpedge.evaluation.compare import Record
-from kpedge.evaluation.detections import SIDE
+from kpedge.evaluation.detection_metrics import SIDE
 from kpedge.models.build import new_detector
 from kpedge.models.detector import STRIDES, DetectorModel
 from kpedge.training.config import DetectorConfig

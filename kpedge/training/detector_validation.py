@@ -13,15 +13,16 @@ from kpedge.core.errors import TrainingError
 from kpedge.core.geometry import box_size
 from kpedge.data.frames import FrameSet
 from kpedge.evaluation.detection_metrics import (
+    SIDE,
     SMALLEST,
     DetectionAccuracy,
     FrameDetections,
     average_precision,
     choose_threshold,
+    find_in_frames,
     match,
     measure_detections,
 )
-from kpedge.evaluation.detections import SIDE, find_in_frames
 from kpedge.models.detector import DetectorModel
 from kpedge.runtime.detector import LARGEST_ZOOM
 from kpedge.training.distributed import World
