@@ -125,7 +125,7 @@ def make_images(folder: Path) -> None:
 
     small = cv2.resize(read_image(next((ROOT / "data" / "sample").glob("*.jpg"))), (64, 48))
     for suffix in sorted(SUFFIXES - {".jfif"}):
-        cv2.imwrite(str(folder / f"plain{suffix}"), small)
+        cv2.imwrite(str(folder / f"plain{suffix}"), small[..., 0] if suffix == ".pgm" else small)
     cv2.imwrite(str(folder / "alpha.png"), np.dstack([small, small[..., :1]]))
     cv2.imwrite(str(folder / "deep.png"), small.astype(np.uint16) * 16)
     cv2.imwrite(str(folder / "deep.tif"), small.astype(np.uint16) * 16)
@@ -515,7 +515,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             counted = attack(part, Path(name), options.first, options.count or PARTS[part].count)
         print(part, json.dumps(counted, indent=1))
-        results |= {"machine": describe(), part: counted}
+        results |= {"machine": describe(), f"{part} from {options.first}" if options.first else part: counted}
         if options.out:
             write_json(options.out, results)
 

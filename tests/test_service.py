@@ -1,5 +1,6 @@
 """`kpedge serve`: what a request gets, what is refused, and a stop that loses nothing."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -44,6 +45,44 @@ def test_a_photo_gets_the_document_of_predict(client, capsys, flags):
     as_body = client.post("/v1/predict", content=PHOTO.read_bytes(), params={**parameters, "name": str(PHOTO)})
     as_form = client.post("/v1/predict", files={"photo": (str(PHOTO), PHOTO.read_bytes())}, params=parameters)
     assert as_body.json() == as_form.json() == expected
+
+
+async def post(app, messages, address="a"):
+    """The status of a request whose body arrives as `messages`; after the last one nothing comes any more."""
+    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": []}
+    arriving, sent = list(messages), []
+
+    async def receive():
+        return arriving.pop(0) if arriving else await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope | {"client": (address, 1)}, receive, send)
+    return sent[0]["status"]
+
+
+HALF = {"type": "http.request", "body": b"half", "more_body": True}
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_photo_is_no_internal_error(client):
+    assert asyncio.run(post(client.app, [HALF, {"type": "http.disconnect"}])) == 400
+
+
+def test_slow_clients_of_one_address_leave_places_to_others(client):
+    async def run():
+        slow = [asyncio.ensure_future(post(client.app, [HALF])) for _ in range(40)]
+        await asyncio.sleep(0)
+        await asyncio.wait(slow, return_when=asyncio.FIRST_COMPLETED)
+        assert {task.result() for task in slow if task.done()} == {503}
+        whole = {"type": "http.request", "body": PHOTO.read_bytes()}
+        statuses = [await post(client.app, [whole], address) for address in "ab"]
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        return [*statuses, await post(client.app, [whole])]
+
+    assert asyncio.run(run()) == [503, 200, 200]
 
 
 def large_png():

@@ -15,7 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message
@@ -38,6 +38,7 @@ class FaceService:
         self.limits = limits = limits or Limits()
         self._rate = RateLimit(limits.rate)
         self._admitted = 0
+        self._arriving: list[str] = []  # addresses whose photos are being received
         self._idle: queue.SimpleQueue[FacePipeline] = queue.SimpleQueue()
         for _ in range(limits.workers):
             self._idle.put(pipeline := load())
@@ -86,9 +87,11 @@ class FaceService:
         return JSONResponse(document)
 
     async def _answer(self, request: Request) -> dict[str, Any]:
-        if wait := self._rate.wait_s(request.client.host if request.client else ""):
+        address = request.client.host if request.client else ""
+        if wait := self._rate.wait_s(address):
             raise HTTPException(429, "too many requests from this address", {"Retry-After": str(math.ceil(wait))})
-        if self._admitted >= self.limits.queue:
+        # Slow clients of one address leave half of the places to others.
+        if self._admitted >= self.limits.queue or self._arriving.count(address) >= max(1, self.limits.queue // 2):
             raise HTTPException(503, "too many requests at a time", {"Retry-After": "1"})
         given = {flag: request.query_params.get(flag, "false").lower() for flag in FLAGS}
         if wrong := next((flag for flag, text in given.items() if text not in BOOLEANS), None):
@@ -96,11 +99,17 @@ class FaceService:
         flags = {flag: BOOLEANS[text] for flag, text in given.items()}
         self._admitted += 1
         try:
-            data, name = await asyncio.wait_for(_read_photo(request, self.limits.max_bytes), self.limits.body_s)
+            self._arriving.append(address)
+            try:
+                data, name = await asyncio.wait_for(_read_photo(request, self.limits.max_bytes), self.limits.body_s)
+            finally:
+                self._arriving.remove(address)
             find = asyncio.get_running_loop().run_in_executor
             return await find(self._threads, self._find, data, request.query_params.get("name", name), flags)
         except TimeoutError:
             raise HTTPException(408, f"the photo took longer than {self.limits.body_s:g} s to arrive") from None
+        except ClientDisconnect:
+            raise HTTPException(400, "the connection was closed before the photo had arrived") from None
         except ImageError as error:
             advice = f" — {error.advice}" if error.advice else ""
             raise HTTPException(413 if " pixels" in str(error) else 422, f"{error}{advice}") from None
