@@ -33,7 +33,7 @@ COMPARED = 16  # random inputs on which a file is compared with the float32 ONNX
 class MatrixRow:
     """One file of a model in one runtime, or the model in PyTorch."""
 
-    model: str  # its name
+    model: str
     kind: str  # "detector" or "keypoints"
     format: str  # of the file, a key of `FORMATS`; eager PyTorch or torch.compile without a file
     backend: str  # what runs it, a key of `BACKENDS`, or PyTorch

@@ -40,7 +40,7 @@ FACES_A_PHOTO = (1, 2, 3, 5, 10)  # lower bounds of the groups in which faces pe
 class CheckReport:
     """What `check` found."""
 
-    root: Path  # the folder
+    root: Path
     format: str  # of the labels
     scheme: str  # name of the keypoint scheme; empty where faces have boxes alone
     points: int  # how many points it has
@@ -58,7 +58,7 @@ class CheckReport:
     findings: tuple[Finding, ...]  # what is implausible about the set as a whole, each with advice
     reading: tuple[str, ...]  # notes on how the files were read
     notes: dict[str, int]  # kind -> count, of what is unusual but no error
-    faces_a_photo: dict[str, int]  # "1", "2", "3-4", ... -> photos.
+    faces_a_photo: dict[str, int]  # "1", "2", "3-4", ... -> photos
     box_px: dict[str, float]  # minimum, quartiles and maximum of the boxes' size, pixels
     roll_deg: dict[str, float]  # 5th, 50th and 95th percentile of the faces' roll, and the largest, degrees
 

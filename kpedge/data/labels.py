@@ -74,7 +74,7 @@ class LabelProblem:
 class Labels:
     """All labels of a data folder."""
 
-    root: Path  # the folder
+    root: Path
     scheme: KeypointScheme  # the keypoint scheme of the rows
     rows: tuple[LabelRow, ...]  # the rows that could be read, in file and line order
     problems: tuple[LabelProblem, ...]  # the rows that could not

@@ -33,7 +33,7 @@ class RunRecord:
     """A run, as its folder records it."""
 
     name: str  # its name in the comparison
-    path: Path  # the folder
+    path: Path
     settings: dict[str, Any]  # `config.json`: recipe, sets, and every field of the configuration
     history: tuple[Record, ...]  # a record for each epoch, in their order
 

@@ -44,7 +44,7 @@ class Group:
 class Column:
     """A column of a CSV file with a header."""
 
-    name: str  # its name
+    name: str
     # where the numbers in it are cut into bands; empty to choose these, or to take the values as they are
     bounds: tuple[float, ...]
     by_line: Mapping[int, str]  # line of the file, from 1 -> value

@@ -25,7 +25,7 @@ class ParityRow:
     batch: int  # batch size
     crops: int  # how many different crops were compared
     output: str  # name of the output
-    shape: tuple[int, ...]  # its shape
+    shape: tuple[int, ...]
     largest: float  # largest absolute difference
     tolerance: float  # what was allowed
 

@@ -24,9 +24,9 @@ from kpedge.runtime.sessions import Model
 class FileCheck:
     """What was checked of one file."""
 
-    path: Path  # the file
+    path: Path
     kind: str  # its format
-    sha256: str  # its hash
+    sha256: str
     card_matches: bool | None  # True when the card next to the file names this hash; None when there is no such card
     rows: tuple[ParityRow, ...]  # the comparisons; all held
     skipped: tuple[str, ...]  # checks that could not be made, and why

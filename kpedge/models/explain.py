@@ -40,7 +40,7 @@ class FeatureMaps:
 class Heat:
     """How much each cell of a layer has to do with an output."""
 
-    layer: str  # its name
+    layer: str
     values: NDArray[np.float32]  # float32 (h, w), from 0 to 1, the largest being 1 unless all are 0
     grid: CellGrid  # where its cells lie
 

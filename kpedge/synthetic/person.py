@@ -32,7 +32,7 @@ class Person:
     skin: Skin
     eyes: Eyes
     hair: Hair | None
-    face: Expression  # the expression
+    face: Expression
     ears: tuple[float, float]  # size of the ears, 1 is usual, and how far they stand off, degrees
     # man, child: whose styles and clothes
     man: bool

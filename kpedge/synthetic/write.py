@@ -37,7 +37,7 @@ _BACKGROUND_FROM = 10**9  # numbers of photos without faces begin here, so that 
 class SyntheticReport:
     """What was written."""
 
-    path: Path  # the folder
+    path: Path
     photos: int  # photos with labels, or with `frames` all frames
     faces: int  # labelled faces
     background: int  # photos without a face in the folder `background`

@@ -53,10 +53,10 @@ WRITABLE = tuple(name for name in FORMATS if name not in READ_ONLY)
 _SNIFFED = 20  # files of a folder that are looked into
 
 
-def _label_files(root: Path, form: LabelFormat, scheme: KeypointScheme | None) -> list[Path]:
+def _label_files(root: Path, form: LabelFormat) -> list[Path]:
     """The label files of a folder, or the one file, that look like a format."""
     files = [root] if root.is_file() else form.find(root)
-    return files if any(form.sniff(path, scheme) for path in files[:_SNIFFED]) else []
+    return files if any(map(form.sniff, files[:_SNIFFED])) else []
 
 
 def _check_exists(root: Path) -> None:
@@ -77,11 +77,11 @@ def matching_formats(root: Path, scheme: KeypointScheme | None = None) -> list[s
 
     _check_exists(root)
     recorded = recorded_format(root)
-    if recorded in FORMATS and _label_files(root, FORMATS[recorded], scheme):
+    if recorded in FORMATS and _label_files(root, FORMATS[recorded]):
         return [recorded]
     found: dict[str, list[Path]] = {}
     for name, form in FORMATS.items():
-        if form.auto and (files := _label_files(root, form, scheme)):
+        if form.auto and not form.is_explained_by(scheme) and (files := _label_files(root, form)):
             found[name] = files
     names = list(found)
     if not names or (names[0] == "course-lists" and (root / "set.json").is_file()):
@@ -92,7 +92,7 @@ def matching_formats(root: Path, scheme: KeypointScheme | None = None) -> list[s
 def can_read(root: Path, name: str) -> bool:
     """Whether something in a folder looks like a format."""
     form = FORMATS[name]
-    return root.exists() and bool(form.find(root) if name == "background" else _label_files(root, form, None))
+    return root.exists() and bool(form.find(root) if name == "background" else _label_files(root, form))
 
 
 def read_format(

@@ -34,7 +34,7 @@ FORMAT = LabelFormat(
     "background",
     "photos that show no face, and no labels; must be asked for",
     find,
-    lambda _path, _scheme: False,
+    lambda _path: False,
     read,
     FormatCapabilities.BACKGROUND,
     auto=False,

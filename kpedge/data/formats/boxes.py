@@ -6,7 +6,6 @@ from kpedge.core.boxes import HEAD
 from kpedge.core.errors import DataError
 from kpedge.core.images import SUFFIXES
 from kpedge.core.keypoints import FACES21
-from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
 from kpedge.data.formats.reader import NO_POINTS, LabelReader, Parsed, columns_error
 from kpedge.data.labels import Labels
@@ -26,7 +25,7 @@ _NOT_CORNERS = ("w", "h", "width", "height", "class", "label", "cx", "cy")
 """Names of columns that other tools write where corners are expected."""
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether the file has that name."""
     return path.name == BOXES_FILE
 

@@ -6,7 +6,6 @@ and right corner of the mouth; or a `label.txt` of such rows. The photos are nex
 from pathlib import Path
 
 from kpedge.core.keypoints import FACES5
-from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats import mtfl
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat
 from kpedge.data.formats.label import LABEL_FILE
@@ -30,11 +29,11 @@ def _is_header(line: str) -> bool:
     return len(cells) == 1 or tuple(cells[-10:-6]) == _HEADER
 
 
-def sniff(path: Path, scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether the header is there, or rows of ten numbers that lie like a face when read as pairs."""
     if any(tuple(line.replace(",", " ").lower().split()[-10:-6]) == _HEADER for line in first_lines(path, 2)):
         return True
-    return mtfl.has_ten_numbers(path, scheme) and mtfl.are_pairs(path)
+    return mtfl.has_ten_numbers(path) and mtfl.are_pairs(path)
 
 
 def read(reader: LabelReader) -> Labels:
@@ -62,4 +61,5 @@ FORMAT = LabelFormat(
     read,
     FormatCapabilities.POINTS | FormatCapabilities.MANY_FACES,
     scheme=FACES5,
+    bare_points=True,
 )

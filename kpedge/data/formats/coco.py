@@ -44,10 +44,10 @@ def json_files(root: Path) -> list[Path]:
 
 def find(root: Path) -> list[Path]:
     """The JSON files that look like COCO's."""
-    return [path for path in json_files(root) if sniff(path, None)]
+    return [path for path in json_files(root) if sniff(path)]
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether it is JSON with annotations, or with categories and images."""
     ends = sample_text(path)
     if path.suffix.lower() != ".json" or ends.lstrip()[:1] == "[":

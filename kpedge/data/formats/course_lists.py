@@ -22,7 +22,7 @@ LISTS = ("train.txt", "validation.txt", "test.txt")
 WIDEN = 0.25  # how far the boxes are widened on each side, as a fraction of their width and height
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether its first rows are rows of such a list."""
     rows = [line.split() for line in first_lines(path)]
     return bool(rows) and all(map(_is_row, rows))

@@ -21,7 +21,7 @@ from kpedge.data.rows import RowError, check_box, parse_numbers
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether it has CVAT's root element."""
     return starts_with(path, "annotations")
 

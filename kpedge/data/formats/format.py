@@ -66,7 +66,7 @@ class WriteJob:
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-Sniff = Callable[[Path, KeypointScheme | None], bool]
+Sniff = Callable[[Path], bool]
 
 
 def files(*patterns: str, sniff: Sniff | None = None) -> Callable[[Path], list[Path]]:
@@ -74,7 +74,7 @@ def files(*patterns: str, sniff: Sniff | None = None) -> Callable[[Path], list[P
 
     def find(root: Path) -> list[Path]:
         found = (path for pattern in patterns for path in sorted(glob_any_case(root, pattern)) if path.is_file())
-        return [path for path in found if sniff is None or sniff(path, None)]
+        return [path for path in found if sniff is None or sniff(path)]
 
     return find
 
@@ -90,7 +90,7 @@ class LabelFormat:
     name: str  # for `--format` and `--to`
     description: str  # what a folder of it holds, in one line
     find: Callable[[Path], list[Path]]  # the files of a folder that may hold its labels, whatever is in them
-    sniff: Sniff  # whether one of these files looks like it, for a requested scheme or None
+    sniff: Sniff  # whether one of these files looks like it
     read: Callable[[LabelReader], Labels]  # reads the files that `find` gave
     capabilities: FormatCapabilities  # what it holds, and what writing it needs
     write: Callable[[WriteJob], None] | None = None  # writes labels; None for a format that is only read
@@ -98,7 +98,13 @@ class LabelFormat:
     image_path: Callable[[str, bool], str] = _same_path
     scheme: KeypointScheme | None = None  # the points that it always has; None for any
     label_folders: tuple[str, ...] = ()  # names of the folders for label files, which lie in the data folder
+    bare_points: bool = False  # rows hold points and no box
     auto: bool = True  # whether it is recognised by its files; others must be asked for
+
+    def is_explained_by(self, requested: KeypointScheme | None) -> bool:
+        """Whether its rows may be boxes and points of the requested scheme."""
+        own = self.scheme if self.bare_points else None
+        return own is not None and requested is not None and 4 + 2 * len(requested) == 2 * len(own)
 
     @property
     def points(self) -> str:

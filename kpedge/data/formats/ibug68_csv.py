@@ -5,7 +5,6 @@
 from pathlib import Path
 
 from kpedge.core.keypoints import scheme_named
-from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
 from kpedge.data.formats.reader import LabelReader, Parsed, columns_error, points_box
 from kpedge.data.labels import Labels
@@ -23,7 +22,7 @@ TRAINING, TEST = "training", "test"  # photos of a split; with `_frames_keypoint
 _ENDING = "_frames_keypoints.csv"
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether it has the name of such a table."""
     return path.name.endswith(_ENDING)
 

@@ -14,7 +14,6 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import numpy as np
 
 from kpedge.core.geometry import Box
-from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
 from kpedge.data.formats.named_faces import NamedFaces, Shape
 from kpedge.data.formats.reader import EDGE, LabelReader, corners, in_test_file
@@ -33,7 +32,7 @@ def find(root: Path) -> list[Path]:
     return [path for path in paths if path.stem not in parts]
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether it has imglab's root element."""
     return starts_with(path, "dataset")
 

@@ -15,7 +15,6 @@ from kpedge.core.errors import DataError, ImageError
 from kpedge.core.files import decode_text, read_bytes, text_encoding
 from kpedge.core.geometry import Image
 from kpedge.core.keypoints import scheme_named
-from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat
 from kpedge.data.formats.reader import LabelReader, columns_error, points_box
@@ -50,10 +49,10 @@ _LONGEST_HEADER = 10_000  # letters of a first line from which on it is not a he
 def find(root: Path) -> list[Path]:
     """The tables of the folder that have its columns: the one of `FILES` first."""
     paths = sorted(glob_any_case(root, "*.csv"), key=lambda path: path.name not in FILES)
-    return [path for path in paths if sniff(path, None)][:1]
+    return [path for path in paths if sniff(path)][:1]
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether its header has the columns of points and pixels; Kaggle's `test.csv` has no points."""
     lines = first_lines(path, 1)
     if not lines or len(lines[0]) > _LONGEST_HEADER:

@@ -40,7 +40,7 @@ FEWEST_ROWS = 0.1  # a number of points that a smaller share of the rows has is 
 find = files(f"**/{LABEL_FILE}")
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether the file is called `label.txt`, or is a text file with its rows."""
     if path.name.lower() == LABEL_FILE:
         return True

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from kpedge.core.errors import DataError
 from kpedge.core.files import read_json
-from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats.coco import plain_photo_name
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
 from kpedge.data.formats.named_faces import NamedFaces, Shape
@@ -23,7 +22,7 @@ from kpedge.data.labels import LabelRow, Labels
 from kpedge.data.rows import RowError, check_box, parse_numbers, sample_text, where_in
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether it is a list of tasks with results in them."""
     ends = sample_text(path)
     return path.suffix.lower() == ".json" and ends.lstrip()[:1] == "[" and '"result"' in ends

@@ -11,7 +11,6 @@ import numpy as np
 
 from kpedge.core.errors import DataError
 from kpedge.core.files import read_json
-from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, files
 from kpedge.data.formats.named_faces import NamedFaces, Shape
 from kpedge.data.formats.reader import LabelReader
@@ -19,7 +18,7 @@ from kpedge.data.labels import Labels
 from kpedge.data.rows import RowError, check_box, parse_numbers, sample_text
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether it has a list of shapes, and names a photo."""
     ends = sample_text(path)
     return path.suffix.lower() == ".json" and '"shapes"' in ends and '"images"' not in ends

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.keypoints import FACES5, FACES21, convert_points
-from kpedge.core.scheme import KeypointScheme, read_scheme
+from kpedge.core.scheme import read_scheme
 from kpedge.data.face_shape import ODD, fit_mean_face
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
 from kpedge.data.formats.label import LABEL_FILE
@@ -44,19 +44,17 @@ def find(root: Path) -> list[Path]:
     return files[:1] if files and files[0].name.lower() == LABEL_FILE else files
 
 
-def sniff(path: Path, scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether most of the first rows have ten numbers, in the order of MTFL."""
-    return has_ten_numbers(path, scheme) and not are_pairs(path)
+    return has_ten_numbers(path) and not are_pairs(path)
 
 
-def has_ten_numbers(path: Path, scheme: KeypointScheme | None) -> bool:
+def has_ten_numbers(path: Path) -> bool:
     """Whether most of the first rows have ten numbers, perhaps with MTFL's attributes, and that is not explained by a
-    box and the points of a scheme.
+    box and the points of the folder's scheme.
     """
     own = path.parent / SCHEME_FILE
-    if is_file(own):
-        scheme = read_scheme(own)
-    if scheme is not None and 4 + 2 * len(scheme) == _NUMBERS:
+    if is_file(own) and 4 + 2 * len(read_scheme(own)) == _NUMBERS:
         return False
     rows = [split_row(line) for line in first_lines(path)]
     return sum(_numbers_of(cells) is not None for cells in rows) > len(rows) / 2
@@ -136,4 +134,5 @@ FORMAT = LabelFormat(
     FormatCapabilities.POINTS | FormatCapabilities.MANY_FACES | FormatCapabilities.BLANK_SEPARATED,
     write,
     scheme=FACES5,
+    bare_points=True,
 )

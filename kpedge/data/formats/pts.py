@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from kpedge.core.errors import DataError
 from kpedge.core.files import read_text
-from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
 from kpedge.data.formats.reader import LabelReader, in_test_folder, points_box
@@ -29,7 +28,7 @@ _COMMENT = re.compile(r"(#|//).*")
 _FIELD = re.compile(r"^\s*([a-z_]\w*)\s*[:=]\s*(\S+)\s*", re.IGNORECASE | re.MULTILINE)
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether it has that ending."""
     return path.suffix.lower() == ENDING
 

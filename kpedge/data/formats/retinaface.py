@@ -11,7 +11,6 @@ import numpy as np
 
 from kpedge.core.boxes import HEAD, POINTS
 from kpedge.core.keypoints import FACES5
-from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, files
 from kpedge.data.formats.reader import LabelReader, columns_error, corners
 from kpedge.data.labels import LabelRow, Labels
@@ -20,7 +19,7 @@ from kpedge.data.rows import RowError, check_points, first_lines, is_number, par
 _COUNTS = (4, 19, 20)  # numbers of a row: a box, with points, with the blur score
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether a photo is named after `#` and then come rows of numbers."""
     lines = [line.split() for line in first_lines(path, 10)]
     rows = [cells for cells in lines if cells[0] != "#"]

@@ -14,7 +14,6 @@ from kpedge.core.boxes import HEAD
 from kpedge.core.geometry import Box
 from kpedge.core.images import SUFFIXES
 from kpedge.core.keypoints import FACES21
-from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
 from kpedge.data.formats.reader import NO_POINTS, LabelReader, in_test_folder
 from kpedge.data.formats.xml_tree import read_xml, starts_with, text_of
@@ -41,7 +40,7 @@ def find(root: Path) -> list[Path]:
     return sorted(glob_any_case(folder, "**/*.xml"))
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether it has VOC's root element."""
     return starts_with(path, "annotation")
 

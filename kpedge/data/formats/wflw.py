@@ -4,7 +4,6 @@ from pathlib import Path
 
 from kpedge.core.boxes import FACE, POINTS
 from kpedge.core.keypoints import scheme_named
-from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
 from kpedge.data.formats.reader import LabelReader, Parsed, points_box
@@ -45,7 +44,7 @@ def find(root: Path) -> list[Path]:
     return found
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether it has the name of such a list, or its first row the numbers of one."""
     lines = first_lines(path, 1)
     return path.match(_LISTS) or (bool(lines) and _leading_numbers(lines[0].split()) in _COUNTS)

@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from kpedge.core.boxes import HEAD
 from kpedge.core.images import SUFFIXES
 from kpedge.core.keypoints import FACES21
-from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, files
 from kpedge.data.formats.reader import NO_POINTS, LabelReader, columns_error, corners
@@ -24,7 +23,7 @@ _INVALID = 7  # the number of a row that is 1 where its authors take the face fo
 _SMALLEST = 1.0  # least width and height, pixels, of an ignored face whose box has none
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether it has the name of such a list, or begins like one."""
     lines = [line.strip() for line in first_lines(path, 3)]
     if path.match(_LISTS):

@@ -41,10 +41,10 @@ def find(root: Path) -> list[Path]:
     """The text files in `labels/` folders, or, if there is none, next to the photos."""
     found = sorted(path for path in glob_any_case(root, "**/*.txt") if path.name not in _NO_LABELS)
     inside = [path for path in found if LABELS in path.relative_to(root).parts[:-1]]
-    return inside or [path for path in found if sniff(path, None)]
+    return inside or [path for path in found if sniff(path)]
 
 
-def sniff(path: Path, _scheme: KeypointScheme | None) -> bool:
+def sniff(path: Path) -> bool:
     """Whether the first row is a class and fractions."""
     lines = first_lines(path, 1)
     cells = lines[0].split() if lines else []

@@ -17,7 +17,7 @@ class LiveFrame:
     """A frame, its faces, and how long finding them took."""
 
     source: str  # what the user called the source
-    frame: Frame  # the frame
+    frame: Frame
     faces: tuple[Face, ...]  # in the frame
     scheme: KeypointScheme  # of their keypoints
     steps: Mapping[str, float]  # step of the pipeline -> seconds that it took for this frame
