@@ -51,8 +51,6 @@ from kpedge.core.machine import describe  # noqa: E402
 
 MEMORY = 8 << 30
 """Bytes of address space for each process of attempts."""
-HANG_S = 120
-"""Seconds after which an attempt hangs; this machine may be shared."""
 PIXELS = "4000000"
 """Pixels of an image, at most: a mutated header may state any number, and decoding them takes the time."""
 WORDS = (
@@ -440,12 +438,13 @@ def try_kills(folder: Path, number: int, rng: random.Random) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """Sound files, attempts, how many of them, and how many in a process."""
+    """Sound files, attempts, how many of them, how many in a process, and seconds after which one hangs."""
 
     make: Callable[[Path], None]
     attempt: Callable[[Path, int, random.Random], str]
     count: int
     batch: int
+    hang_s: int = 120  # this machine may be shared
 
 
 PARTS = {
@@ -454,7 +453,7 @@ PARTS = {
     "sets": Part(make_sets, try_sets, 20_000, 5000),
     "models": Part(make_models, try_models, 20_000, 5000),
     "downloads": Part(make_downloads, try_downloads, 2000, 1000),
-    "kills": Part(make_kills, try_kills, 100, 100),
+    "kills": Part(make_kills, try_kills, 100, 100, hang_s=1200),
 }
 
 
@@ -466,7 +465,7 @@ def run_attempts(part: str, folder: Path, first: int, count: int) -> None:
     """In a child: print how each attempt ended."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for number in range(first, first + count):
-        signal.alarm(HANG_S)
+        signal.alarm(PARTS[part].hang_s)
         try:
             end = PARTS[part].attempt(folder, number, random.Random(f"{part} {number}"))
         except Exception as error:  # noqa: BLE001 -- what is looked for

@@ -18,6 +18,8 @@ from kpedge.runtime.sources.reader import Notify, Reader, to_square_pixels, vali
 UNDECODABLE = 1000  # packets in a row that may fail before a file counts as broken to its end
 COVER_ONLY = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
 """Streams that hold images about the content."""
+REPLACING: dict[str, Any] = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
+"""For `av.open`: titles need not be UTF-8. PyAV 19 has no such option: it keeps their bytes."""
 UNREADABLE = (av.FFmpegError, OSError, ValueError, IndexError)  # what opening a damaged file may raise
 
 
@@ -212,7 +214,7 @@ def open_stream(
     """
     kind, options = ("mjpeg", {"probesize": "32"}) if jpegs else (None, {})
     try:
-        container = av.open(file, "r", kind, options=options, metadata_errors="replace", io_open=_open_nothing)
+        container = av.open(file, "r", kind, options=options, io_open=_open_nothing, **REPLACING)
     except UNREADABLE as error:
         file.close()
         raise SourceError(
@@ -231,7 +233,7 @@ def open_address(address: str, timeout_s: float, notify: Notify) -> AvReader:
     name = mask_address(address)
     options = {"fpsprobesize": "0", "rtsp_flags": "prefer_tcp"}
     try:
-        container = av.open(address, options=options, metadata_errors="replace", timeout=timeout_s)
+        container = av.open(address, options=options, timeout=timeout_s, **REPLACING)
     except av.error.HTTPError as error:
         raise SourceError(f"{name}: {error.strerror}", "check the address, and the name and password in it") from None
     except UNREADABLE as error:
