@@ -62,9 +62,7 @@ def bench_detection(
     warmup: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[DetectionLatency]:
-    """Time a detector from frame to faces, its network alone, stage 1, and other detectors, each a name of `PEERS` and
-    a file. `progress` gets (rounds done, rounds).
-    """
+    """Time a detector from frame to faces, its network alone, stage 1, and other detectors, of `PEERS`."""
     frame = sample_frame()
     model = OnnxModel(detector)
     finding = detector_model(model)

@@ -66,9 +66,7 @@ def measure_rounds(
     options: BenchOptions,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Contestant, dict[Setting, list[NDArray[np.float64]]]]:
-    """Durations of each contestant at each setting, seconds, a list of rounds. One that fails on the way, or at a batch
-    size, has no such setting.
-    """
+    """Durations of each contestant at each setting, seconds, a list of rounds; none where it failed."""
     settings = [(threads, batch) for batch in options.batches for threads in options.threads]
     times: dict[Contestant, dict[Setting, list[NDArray[np.float64]]]] = {one: {} for one in workers}
     failed: set[tuple[Contestant, Setting]] = set()

@@ -94,9 +94,7 @@ FAR = 4.0  # a 95th percentile beyond this many longest medians is an arrow: the
 
 
 def latency_figure(head: dict[str, Any], rows: Sequence[LatencyRow]) -> Any:
-    """The measured rows as bars of their medians, each with a mark at its 95th percentile, or with an arrow towards one
-    that is far off: a matplotlib figure.
-    """
+    """The measured rows as a matplotlib figure: bars of medians with a mark, or an arrow, at the 95th percentile."""
     plots = importable("kpedge.core.plots", "train")
     shown = rows[::-1]
     figure, (axis,) = plots.new_figure(1, (8.5, 1.4 + 0.38 * max(1, len(shown))))

@@ -19,9 +19,7 @@ WORST = 10
 
 
 def show_accuracy(name: str, evaluation: Evaluation) -> None:
-    """Tables of the keypoint errors: overall, by size of the face, and by keypoint; where there are many keypoints, by
-    part of the face, and the worst ones.
-    """
+    """Tables of the keypoint errors: overall, by size of the face, and by keypoint, or part and worst ones of many."""
     scheme, accuracy, mean_face = evaluation.scheme, evaluation.accuracy, evaluation.mean_face
     rows = [
         ("mean error, of the box", percent(accuracy.nme_box), percent(mean_face.nme_box)),

@@ -191,9 +191,7 @@ def _synthetic_photos(run_folder: Path, count: int, *, frames: bool = False) -> 
 def prepared_set(
     data: Path, run_folder: Path, options: PrepareOptions | None = None, *, trust: bool = False
 ) -> PreparedSet:
-    """Open a prepared set; a folder of labelled photos is first prepared under `run_folder/prepared/`,
-    and prepared again when it has changed.
-    """
+    """Open a prepared set; labelled photos are first prepared below `run_folder`, and again when they have changed."""
     from kpedge.data.packed import is_prepared, open_set
 
     return open_set(data if is_prepared(data) else _prepare(data, _place_below(data, run_folder), options, trust=trust))

@@ -75,16 +75,11 @@ LINE_EVERY = 5.0  # seconds between two lines of progress where there is no term
 
 @contextlib.contextmanager
 def progress(title: str, *, unit: str = "", streams: bool = False) -> Iterator[Callable[..., None]]:
-    """Progress of long work, on standard error: a bar on a terminal, a plain line every few seconds elsewhere.
-
-    Args:
-        title: what is done.
-        unit: what is counted, in the plural.
-        streams: results are printed meanwhile; then there is no bar where they go to the terminal too.
+    """Progress of long work, on standard error: a bar on a terminal, a plain line every few seconds elsewhere. If
+    results are printed meanwhile (`streams`), there is no bar where they go to the terminal too.
 
     Yields:
-        A function that takes (done, of how many) and, optionally, a note to show with them; work that cannot say how
-        far it is need not call it.
+        A function that takes (done, of how many) and, optionally, a note to show with them; it need not be called.
     """
     if not sys.stderr.isatty():
         with _ProgressLines(title, unit) as lines:

@@ -72,9 +72,7 @@ def _between(value: float, low: float, high: float) -> float:
 
 
 def part_colours(scheme: KeypointScheme) -> dict[str, Colour]:
-    """The colour of each facial part; it depends on the parts' names alone. Those that have none in `PART_COLOURS` get
-    what the others leave over.
-    """
+    """The colour of each facial part, by the parts' names alone; unknown ones get what the others leave over."""
     own = {part: PART_COLOURS[part] for part in scheme.parts if part in PART_COLOURS}
     rest = [colour for part, colour in PART_COLOURS.items() if part not in own] or list(PART_COLOURS.values())
     strange = sorted(part for part in scheme.parts if part not in own)

@@ -22,11 +22,8 @@ standard error and the exit code into the process's own.
 
 
 class KpedgeError(Exception):
-    """Base of all errors that kpedge raises on purpose.
-
-    Args:
-        message: what is wrong, and where (file and line where there is one).
-        advice: what to do about it; empty where there is nothing useful to say.
+    """Base of all errors that kpedge raises on purpose: what is wrong, and where, and advice on what to do about it, if
+    any.
     """
 
     exit_code = 1

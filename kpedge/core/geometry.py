@@ -29,8 +29,7 @@ Points = NDArray[np.float64]
 Image = NDArray[np.uint8]
 Box = NDArray[np.float64]  # x1 y1 x2 y2, (4,), pixels
 
-BORDERS = {"replicate": cv2.BORDER_REPLICATE, "black": cv2.BORDER_CONSTANT}
-"""What a crop shows beyond the photo: its edge pixels repeated, or black."""
+BORDERS = {"replicate": cv2.BORDER_REPLICATE, "black": cv2.BORDER_CONSTANT}  # beyond the photo: edge pixels, or black
 
 
 MAX_COORDINATE = 1e6  # coordinates beyond this, in pixels, are an error in a label, not a position in a photo
@@ -304,9 +303,7 @@ def crop(image: Image, transform: Transform, size: int, *, border: str = "replic
 
 
 def similarity(points: Points, targets: Points) -> Transform:
-    """The rotation, scale and shift, without mirroring, that takes points (N, 2) nearest to targets (N, 2) by least
-    squares (Umeyama 1991): float64 (2, 3).
-    """
+    """The rotation, scale and shift, (2, 3), that takes points (N, 2) nearest to targets (Umeyama 1991)."""
     start, end = points.mean(axis=0), targets.mean(axis=0)
     around, goal = points - start, targets - end
     size = float((around * around).sum())

@@ -81,9 +81,7 @@ def _reaches_trailer(data: bytes) -> bool:
 
 
 def to_8_bits(image: NDArray[Any]) -> Image:
-    """An image of any depth as uint8. Of 16 bits, those that are used count: sensors of 10, 12 or 14 bits leave the
-    upper ones empty, which would give a black image.
-    """
+    """An image of any depth as uint8. Of 16 bits those that are used count: sensors leave the upper ones empty."""
     if image.dtype == np.uint8:
         return np.asarray(image, dtype=np.uint8)
     if image.dtype == np.uint16:
@@ -107,16 +105,8 @@ def transparent_pixels(data: bytes) -> NDArray[np.bool_] | None:
 
 
 def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
-    """Decode an image.
-
-    Args:
-        data: the content of the file.
-        name: what to call it in an error.
-        stored: keep the pixels as they are stored, as labels count them; otherwise the EXIF orientation is applied,
-            as every viewer does.
-
-    Returns:
-        uint8 (H, W, 3), blue-green-red.
+    """Decode an image to uint8 (H, W, 3), blue-green-red. `stored` keeps the pixels as they are stored, as labels count
+    them; otherwise the EXIF orientation is applied, as every viewer does. Errors call it by the name.
 
     Raises:
         ImageError: empty, cut off, or not an image.

@@ -186,8 +186,7 @@ def scheme_of_names(
     Args:
         name: of the scheme.
         points: names of its points.
-        mirror: pairs that swap in a mirrored image, left before right; when None, those whose names differ in left
-            and right, or l and r, alone.
+        mirror: pairs that swap, left before right; when None, those whose names differ in left and right, or l and r.
         skeleton: pairs to be joined by a line.
         parts: facial part -> points; those in none are found by `PARTS`.
         pupils: centres of the eyes; when None, the points `left_pupil` and `right_pupil`, own or derived.

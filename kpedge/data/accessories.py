@@ -21,9 +21,7 @@ Floats = NDArray[np.float64]
 def draw_accessory(
     image: Image, points: Floats, scheme: KeypointScheme, rng: np.random.Generator, kind: str | None = None
 ) -> Image:
-    """A crop, uint8 (S, S, 3), with a mask or dark glasses on its face, as `kind` says or at random; itself if eyes or
-    mouth are not labelled by the points (K, 2), pixels.
-    """
+    """A crop, uint8 (S, S, 3), with a mask or dark glasses on its face; itself where eyes or mouth are not labelled."""
     if any(name not in scheme.points for name in _NAMES):
         return image
     corners = points[[scheme.points.index(name) for name in _NAMES]]

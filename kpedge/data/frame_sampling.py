@@ -81,9 +81,7 @@ class FrameSampler:
         return np.asarray(rng.permutation(np.concatenate(chosen)), dtype=np.intp)
 
     def sample(self, number: int, frame: int, epoch: int, place: int) -> View:
-        """One sample: of a frame of a set and, in a mosaic, of three others drawn at random. `place` is its own in the
-        order of the epoch, which counts from 1.
-        """
+        """A sample of a frame and, in a mosaic, of three others; `place` is its own in the epoch's order."""
         rng = np.random.default_rng((self.seed, epoch, 1 + place))
         jitter = self.jitter
         if rng.random() < jitter.mosaic:

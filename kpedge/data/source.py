@@ -143,8 +143,8 @@ def our_box(row: LabelRow, labels: Labels, kind: str) -> Box:
 
 
 def source_of_crops(read: Source, *, from_points: bool, pointless: bool) -> Source:
-    """A source as crops are cut from it: faces without any labelled point are ignored unless `pointless`; boxes are
-    those of the labels, or follow `from_points`.
+    """A source as crops are cut from it: faces without points are ignored unless `pointless`; boxes may be
+    `from_points`.
     """
     ignored = {photo: list(boxes) for photo, boxes in read.ignored.items()}
     by_photo: dict[str, list[LabelRow]] = {}

@@ -101,9 +101,7 @@ SHOWN = 12  # most faces on a preview of predictions
 
 
 def predictions(one: Measured, *, count: int = SHOWN, columns: int = 6, side: int = 224) -> Image:
-    """Faces in equal steps from the best measured to the worst, both among them, each with its error: found points in
-    colour, true ones as white rings.
-    """
+    """Faces in equal steps from best to worst, with their errors: found points in colour, true ones as rings."""
     errors = one.evaluation.accuracy.face_errors
     order = np.argsort(errors, kind="stable")
     shown = order[np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))]
@@ -119,8 +117,8 @@ def predictions(one: Measured, *, count: int = SHOWN, columns: int = 6, side: in
 
 
 def measure_latency(files: Sequence[Path], out: Path, settings: DemoSettings, progress: Progress) -> dict[str, Any]:
-    """Time the model in its three forms, and the released ones, in the same rounds on one thread; write the report, and
-    return what is in its JSON file.
+    """Time the model in its three forms, and the released ones, in the same rounds on one thread; write and give a
+    report.
     """
     options = BenchOptions(threads=(1,), rounds=settings.rounds, calls=settings.calls)
     others = {f"released {name}": resolve_model(name) for name in released_keypoint_models()}

@@ -36,8 +36,7 @@ from kpedge.synthetic.preview import synthetic_preview
 SCRATCH = "prepared"  # folder of the prepared set: it is large, soon made again, and removed in the end
 
 PLAIN_VIDEO = "scene.mp4"
-VIDEOS = ("faces.mp4", "faces.webm")
-"""The annotated video, for players and for browsers; the page shows stills where OpenCV cannot write the second."""
+VIDEOS = ("faces.mp4", "faces.webm")  # for players and browsers; stills where OpenCV cannot write the second
 
 PREVIEW = 24  # faces on the preview of synthetic ones
 

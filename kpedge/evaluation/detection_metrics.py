@@ -44,9 +44,7 @@ def find_in_frames(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[FrameDetections]:
-    """What a detector finds in frames of a set whose longer side has `side` pixels, as the boxes count them.
-    `progress` gets (frames done, frames).
-    """
+    """What a detector finds in frames of a set whose longer side has `side` pixels, as the boxes count them."""
     detector = FaceDetector(model, threshold=LOWEST, side=side)
     found = []
     for done, frame in enumerate(frames, 1):

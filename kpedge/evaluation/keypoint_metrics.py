@@ -87,9 +87,7 @@ def error_curve(face_errors: NDArray[np.float64], steps: int = 1001) -> tuple[Fl
 
 
 def measure(predicted: FloatArray, truth: KeypointTruth) -> KeypointAccuracy:
-    """Compare predicted keypoints (N, K, 2), fractions of the crop, with the truth: at least one face, each with at
-    least one labelled point.
-    """
+    """Compare predicted keypoints (N, K, 2), fractions of the crop, with the truth; each face has a labelled point."""
     difference = predicted.astype(np.float64) - truth.keypoints
     distance = np.linalg.norm(difference, axis=2) * truth.crop_side[:, None]
     size = box_size(truth.boxes)

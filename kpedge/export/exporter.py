@@ -43,8 +43,7 @@ from kpedge.models.keypoint_model import KeypointModel, weights_hash
 
 REFERENCE_BATCHES = (1, 2, 7)  # batch sizes for onnx's reference evaluator, which is slow
 ROUNDING_FACTOR = 8  # how many times PyTorch's own float32 rounding error a file may differ from PyTorch
-MEAN_ERROR = 1e-5
-"""Relative error of a mean of a crop's pixels where a runtime adds them one by one in float32, as onnxruntime does."""
+MEAN_ERROR = 1e-5  # of a mean of pixels that a runtime adds one by one in float32, as onnxruntime does
 LARGEST_FRAME = 2048  # height or width, pixels
 MAKERS = ("torch", "onnx", "onnxscript", "numpy", "opencv-python")  # libraries whose version a card names
 

@@ -15,8 +15,7 @@ from kpedge.models.normalise import PerCropNormalisation
 if TYPE_CHECKING:
     from kpedge.models.build import KpedgeModel
 
-EDGE = 640
-"""Height and width of a detector's frames where nothing else is asked for: what the released detector is used at."""
+EDGE = 640  # height and width of a detector's frames by default: what the released one is used at
 
 
 class FixedInputModel(nn.Module):

@@ -43,15 +43,8 @@ def compare(
     tolerance: float = TOLERANCE,
     extents: Mapping[str, float] | None = None,
 ) -> list[ParityRow]:
-    """Compare named outputs.
-
-    Args:
-        candidate: what to call it.
-        inputs: what it was fed.
-        got: its outputs.
-        expected: those of the reference.
-        tolerance: largest difference allowed, as a fraction of an output's extent.
-        extents: name of an output -> its extent, as `kpedge.core.card.Card.extents` gives it; 1 where it is not named.
+    """Compare named outputs of a candidate, fed with some kind of inputs, with those of the reference. The tolerance is
+    a fraction of an output's extent, 1 where `extents` does not name it.
 
     Raises:
         ParityError: names, shapes or values differ, or a value is not finite; the message says which and by how much.
@@ -93,16 +86,8 @@ def check_parity(
     tolerance: float = TOLERANCE,
     extents: Mapping[str, float] | None = None,
 ) -> list[ParityRow]:
-    """Compare a model file with its reference on every kind of input at every batch size.
-
-    Args:
-        candidate: what to call it.
-        run: runs the model that is checked.
-        reference: runs the one that it has to equal.
-        inputs: kind ("random", "real") -> crops, uint8 (N, H, W, C).
-        batch_sizes: sizes to try.
-        tolerance: largest difference allowed, as a fraction of an output's extent.
-        extents: as `compare` takes them.
+    """Compare a model file with its reference on every kind of input ("random", "real"), crops or frames, at every
+    batch size; other arguments are those of `compare`.
 
     Returns:
         A row for each output, kind and batch size, with the largest difference over all its batches.

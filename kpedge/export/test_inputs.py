@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from kpedge.core.card import Card, DetectorCard, Outputs
 from kpedge.core.errors import CorruptModelError
 
-TOLERANCE = 1e-5
-"""Largest difference of an output of a float32 file, in fractions of the crop: a thousandth of a pixel at 112 px."""
+TOLERANCE = 1e-5  # largest difference of a float32 file's output: a thousandth of a pixel at 112 px
 MOST_TOLERANCE = 1e-4  # the same for networks whose own float32 rounding is larger; no card can ask for more
 BATCH_SIZES = (1, 2, 7, 64)  # batch sizes at which two files of a model are compared
 SELF_TEST_CROPS = 4

@@ -37,17 +37,9 @@ boxes of cells without a face differ by 0.009, keypoints by 0.0005."""
 def export_site(
     out: Path, model: str = DEFAULT_MODEL, detector: str = DEFAULT_DETECTOR, *, force: bool = False
 ) -> list[Path]:
-    """Write a page that works from any web server, without a network: page, package, runtime, models, licences.
-
-    Args:
-        out: the folder to write.
-        model: a keypoint model with a face score: an ONNX file, which is used as it is, or a released model's name,
-            whose weights become float16 where the package onnx is installed.
-        detector: the same for the detector.
-        force: replace a folder that exists.
-
-    Returns:
-        The files.
+    """Write a page that works from any web server, without a network: page, package, runtime, models, licences; its
+    files are returned. An ONNX file is used as it is; of a released model the weights become float16 where the
+    package onnx is installed.
 
     Raises:
         UsageError: a model is not of its kind, or not an ONNX file.

@@ -33,8 +33,8 @@ RARE = -4.0  # Where the logit of a face starts: most cells show none (Lin et al
 
 
 class Separable(nn.Module):
-    """A depthwise 3x3 convolution, with the stride, and a 1x1 one (MobileNet, Howard et al. 2017); the input is added
-    where the shapes allow it.
+    """A depthwise 3x3 convolution and a 1x1 one (MobileNet, Howard et al. 2017), with the input added where shapes
+    allow.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:

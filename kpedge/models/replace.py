@@ -6,8 +6,7 @@ from kpedge.core.errors import UsageError
 from kpedge.models.registry import ACTIVATIONS, POOLINGS
 
 Size = int | tuple[int, int]
-ACTIVATION_LAYERS = (nn.ReLU, nn.PReLU, nn.Hardswish)
-"""What networks have by themselves. The gates of MobileNetV3 are no activations."""
+ACTIVATION_LAYERS = (nn.ReLU, nn.PReLU, nn.Hardswish)  # the networks' own; gates of MobileNetV3 are none
 
 
 def replace_layers(network: nn.Module, activation: str, pooling: str) -> None:

@@ -22,10 +22,8 @@ ASPECT = 4.0
 """Longer images, in their shorter side, are searched as if they were this long: shrunk to one view, a panorama's faces
 would vanish."""
 LARGEST_ZOOM = 2.0  # images are enlarged by at most this
-TILE = 1280
-"""Longest side, pixels, of what the network sees at once; larger images are seen in tiles: memory is bounded."""
-OVERLAP = 192
-"""By how much neighbouring tiles overlap: a face at a seam is whole in one of them, or found in a smaller image."""
+TILE = 1280  # longest side, pixels, of what the network sees at once; larger images are seen in tiles
+OVERLAP = 192  # of tiles: a face at a seam is whole in one of them, or found in a smaller image
 SEAM = 4.0  # a box that comes this near to a seam is that of a face cut in two, pixels
 
 

@@ -47,8 +47,7 @@ SMILE = (5.0, 1.5, -0.95)
 synthetic heads, from points that stage 3 predicts, and rounded. 0 is a neutral face, 1 a broad smile.
 """
 EYES = np.array([0.0, -0.29, 0.1])  # the middle between the eyes on the generic head: its place is the face's position
-FARTHEST = math.cos(math.radians(70))
-"""Cosine of the angle to the camera beyond which half of the face is hidden, and nothing but position is measured."""
+FARTHEST = math.cos(math.radians(70))  # cosine of the angle beyond which half of the face is hidden: only position
 
 
 def face_features(

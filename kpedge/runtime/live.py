@@ -74,20 +74,9 @@ def run_live(
     """Run until the source ends, a limit is reached, `controls.stopping` is set, or the last output has failed. Source
     and sinks are closed then, whatever happened.
 
-    Args:
-        source: where frames come from.
-        tracker: finds the faces.
-        sinks: each receives every frame; one that fails is closed and removed, the others continue.
-        controls: what a window or a browser may change.
-        pose: estimate head poses, even if they are not drawn.
-        features: compute `Face.features`.
-        focal: the camera's focal length, pixels, for the features; None for a usual one.
-        names: add the keypoints' names to each document.
-        report: filled during the run, for a caller that needs it even if the source fails.
-        max_frames: stop after this many frames.
-        duration: stop after this many seconds.
-        poll: called now and then while no frame comes, to handle a window's keys.
-        on_broken: called once for each output that fails.
+    A sink that fails is closed and removed, and `on_broken` is called; the others continue. The report is filled during
+    the run, for a caller that needs it even if the source fails; `poll` is called now and then while no frame comes, to
+    handle a window's keys.
     """
     report, meter, going = report or LiveReport(), RateMeter(), list(sinks)
     scheme = tracker.predictor.model.card.scheme

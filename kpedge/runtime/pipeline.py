@@ -17,10 +17,8 @@ from kpedge.runtime.keypoints import SCALES, CropModel, KeypointPredictor, scale
 from kpedge.runtime.looks import faces_in_boxes, look, relative_error
 from kpedge.runtime.models import joint_score, open_finders
 
-DOUBTFUL = 0.065
-"""Mean expected error of a face's points, in their mean distance from their mean, above which it may be upside down."""
-CLEARER = 0.75
-"""Share of that error which the points of the crop rotated by 180 degrees may have at most to take their place."""
+DOUBTFUL = 0.065  # mean expected error, in the points' mean distance, above which a face may be upside down
+CLEARER = 0.75  # share of that error which the points of the crop rotated by 180 degrees may have at most
 
 
 class FacePipeline:

@@ -51,9 +51,7 @@ def draw_glasses(rng: np.random.Generator) -> Glasses:
 def render_glasses(
     drawn: Drawn, glasses: Glasses, view: View, scale: float, middle: tuple[float, float], rng: np.random.Generator
 ) -> None:
-    """Draw glasses on a head whose pivot appears at `middle`, pixels, with `scale` pixels per pupil distance;
-    `drawn.colour` and `drawn.alpha` are changed.
-    """
+    """Draw glasses on a head with its pivot at `middle` and `scale` pixels per pupil distance, into `drawn`."""
     shape = drawn.alpha.shape
     frame, lens = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     thick = max(1, round(glasses.rim * scale))

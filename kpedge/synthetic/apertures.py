@@ -124,9 +124,7 @@ def set_lips(vertices: Floats, upper: float, lower: float, curve: float) -> None
 
 @functools.cache
 def openings(dense: int) -> tuple[NDArray[np.int8], Floats]:
-    """For every texel: 1 in the left eye's opening, 2 in the right one's, 3 in the mouth's, else 0; and how far down in
-    that opening it lies, from 0 to 1.
-    """
+    """For every texel: 1, 2, 3 in the left eye's, right eye's, mouth's opening, else 0; and how far down, 0 to 1."""
     x, y, front = texels(dense)
     facing = front > 0.3
     kind = np.zeros(x.shape, np.int8)

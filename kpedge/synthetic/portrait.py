@@ -19,8 +19,7 @@ _HALF = 2.75  # half of the image's side, in pupil distances: from over the hair
 
 
 _EYE_COLUMNS = (28, 54)  # columns of the head in the middle of the eyes
-_MEAN = np.full(3, 1 / 3, np.float32)
-"""Weights of the mean of three colours: a product is faster than NumPy's mean of a short axis."""
+_MEAN = np.full(3, 1 / 3, np.float32)  # of three colours: faster than NumPy's mean of a short axis
 _SCALP = 12  # rows of the head that hair always covers
 
 

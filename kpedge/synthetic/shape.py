@@ -24,8 +24,7 @@ Points = NDArray[np.float64]
 
 STEP = 0.042  # from one vertex to the next where a face has detail, pupil distances
 EYE_MIDDLE, EYE_HALF = 0.5, 0.212  # middle and half-width of an eye's opening, along x
-LID_UPPER, LID_LOWER = 0.125, 0.085
-"""How far the lids are open at rest, from the line between the corners: further than in any face, for the texture."""
+LID_UPPER, LID_LOWER = 0.125, 0.085  # openness at rest, from the line between the corners: for the texture
 MOUTH_LINE, MOUTH_HALF, MOUTH_OPEN = 1.085, 0.38, 0.05
 """Height, half-width and half-opening of the mouth at rest, which is parted a little for the texture."""
 UNDER_CHIN = 1.80  # where the front of the chin ends
@@ -67,8 +66,7 @@ _NECK = np.array(
 )
 _CRANIUM = 26  # rows of the cranium, at even angles
 _CRANIUM_HEIGHT = 1.16
-_TILT = 2.1
-"""How a row leaves the height of its front for that of its side: the power of the fraction of the half-width."""
+_TILT = 2.1  # how a row leaves its front's height for its side's: power of the part of the half-width
 
 
 _TABLE_STEP = 0.02

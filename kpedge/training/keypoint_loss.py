@@ -102,9 +102,7 @@ class DatasetBias(nn.Module):
 
 
 def keypoint_loss(name: str, output: RawOutput, target: Tensor) -> tuple[Tensor, Tensor]:
-    """A loss of `POINT_LOSSES`, summed over labelled points, and their number; targets are (N, K, 2), NaN where a point
-    is not labelled, as all points of a negative are.
-    """
+    """A loss of `POINT_LOSSES` summed over points with targets (N, K, 2) that are not NaN, and their number."""
     known = target.isfinite().all(dim=-1)  # (N, K)
     error = torch.where(known[..., None], output["points"] - target, 0.0)
     return (POINT_LOSSES[name](error).mean(dim=-1) * known).sum(), known.sum()

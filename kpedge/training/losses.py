@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 BETA = 0.3  # error at which smooth L1 changes from quadratic to linear: about one pixel of 112
-WING_WIDTH, WING_CURVATURE = 2.0, 0.4
-"""Wing loss: width of its logarithmic part and its curvature, in the paper's proportion (10 and 2 pixels)."""
+WING_WIDTH, WING_CURVATURE = 2.0, 0.4  # wing loss, in the paper's proportion (10 and 2 pixels)
 RECTIFIED = 0.1  # rectified wing: an error below this counts as none, as it is within the labels' own error
 
 

@@ -21,8 +21,7 @@ from kpedge.data.rows import (
 
 BOXES_FILE = "boxes.csv"
 _FOLDERS = ("images", "photos")  # folders next to `boxes.csv` that may hold its photos
-_NOT_CORNERS = ("w", "h", "width", "height", "class", "label", "cx", "cy")
-"""Names of columns that other tools write where corners are expected."""
+_NOT_CORNERS = ("w", "h", "width", "height", "class", "label", "cx", "cy")  # columns of other tools
 
 
 def sniff(path: Path) -> bool:

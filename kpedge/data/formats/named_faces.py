@@ -55,9 +55,7 @@ def _area(shape: Shape) -> float:
 
 
 def group_shapes(shapes: Iterable[Shape]) -> list[Shape]:
-    """The faces of a photo: shapes of one group; then points in the smallest box around them; then single points of no
-    box, which are one face.
-    """
+    """The faces of a photo: shapes of a group; points in the smallest box around them; other points are one face."""
     groups: dict[str, Shape] = {}
     faces: list[Shape] = []
     loose: list[Shape] = []

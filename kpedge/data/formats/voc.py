@@ -46,9 +46,7 @@ def sniff(path: Path) -> bool:
 
 
 def read(reader: LabelReader) -> Labels:
-    """The boxes of all objects; those that are marked as difficult are neither face nor background. A photo whose file
-    names no object shows no face.
-    """
+    """The boxes of all objects; difficult ones are neither face nor background. A file without any shows no face."""
     base = reader.root / ANNOTATIONS if (reader.root / ANNOTATIONS).is_dir() else reader.root
     stems = {}
     for path in reader.files:

@@ -7,8 +7,8 @@ from kpedge.models.blocks import ConvBlock
 
 
 class InvertedResidual(nn.Module):
-    """Widen the channels by a factor, filter each by itself, narrow (MobileNetV2, Sandler et al. 2018); the input is
-    added for a stride of 1 and equal channels.
+    """Widen, filter each channel by itself, narrow (MobileNetV2, Sandler et al. 2018); add the input where shapes
+    allow.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, *, widen: int = 3, norm: str = "batch") -> None:

@@ -39,8 +39,8 @@ class Head(nn.Module):
         super().__init__()
 
     def forward(self, vector: Tensor | None, maps: Maps) -> tuple[Tensor, Tensor | None]:
-        """The neck's vector (N, features) and the maps to points, (N, K, 2), and the logits of distributions over
-        places, None where the head has none.
+        """The neck's vector (N, features) and the maps to points, (N, K, 2), and a distribution's logits, if it has
+        one.
         """
         raise NotImplementedError
 

@@ -10,8 +10,7 @@ from kpedge.core.errors import OutputError, UsageError
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-_SEND_BUFFER = 256 * 1024
-"""Bytes that the kernel holds for a browser that does not keep up: a few images, not seconds of them."""
+_SEND_BUFFER = 256 * 1024  # bytes that the kernel holds for a slow browser: a few images, not seconds
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 

@@ -28,10 +28,8 @@ from kpedge.runtime.sinks.sink import Controls, LiveFrame
 PAGE = Path(__file__).resolve().parent / "page"
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 VIEWERS = 32  # streams at a time
-BUDGET = 240.0
-"""Events and images per second over all streams, so that the server takes little from the pipeline's processor."""
-POLL = 0.01
-"""Seconds between two looks for a new frame while somebody watches; so the pipeline need not wake this thread."""
+BUDGET = 240.0  # events and images per second over all streams: little of the pipeline's processor
+POLL = 0.01  # seconds between looks for a new frame while somebody watches: the pipeline wakes no thread
 QUIET = 1.0  # seconds after which a stream without news is sent the last image again, or a sign of life
 NICE = 10  # how far the server's thread stands behind the pipeline's, as `nice` counts
 BOUNDARY = "kpedgeframe"

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SLOWEST, FASTEST = 1.0, 240.0
-"""Bounds of a file's rate, frames per second; a slower source has frames that last for several ticks."""
+SLOWEST, FASTEST = 1.0, 240.0  # bounds of a file's rate; a slower source has frames of several ticks
 UNKNOWN_RATE = 25.0  # frames per second of a recording of a single frame
 TRUSTED = 0.05  # relative error up to which a declared rate is taken for the measured one
 SLACK = 0.75

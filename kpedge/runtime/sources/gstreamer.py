@@ -10,8 +10,7 @@ from kpedge.runtime.sources.opencv import Capture, CaptureReader, silence_opencv
 from kpedge.runtime.sources.reader import Reader
 from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
 
-END = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
-"""Added to a pipeline that does not end in an appsink."""
+END = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"  # for a pipeline without an appsink
 
 
 def open_pipeline(text: str) -> Capture:
