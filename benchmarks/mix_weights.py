@@ -66,7 +66,8 @@ def main() -> None:
     training = {**second.card.training, "between": between}
     card = replace(card, training=training, weights_sha256=weights_hash(task.model))
     state = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items()}
-    bias = {} if "loss" not in second.resume else {"loss": {"offsets.values": second.resume["loss"]["offsets.values"]}}
+    offsets = {name: value for name, value in second.resume.get("loss", {}).items() if name == "offsets.values"}
+    bias = {"loss": offsets} if offsets else {}
     save_checkpoint(options.out, Checkpoint(card, state, second.config, second.progress, bias))
     print(options.out, result.record())
 

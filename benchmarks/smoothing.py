@@ -15,6 +15,9 @@ out.
 The grid is computed from points that the tracker gave without smoothing: `worst_lag` is over the motions of the head,
 `worst_speech_lag` over a mouth that opens and closes (put into the points of the still face, not into the picture).
 `tracker` is the tracker itself, with and without smoothing. Writes smoothing.json and smoothing.png.
+
+`--clip VIDEO` measures a video of one person instead: the median length of second differences in percent of the face's
+side, and the lag behind the unfiltered points, smoothed with a Hann window of seven frames.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ from kpedge.core.model_zoo import sample_folder, sample_photo
 from kpedge.data.formats.label import parse_row
 from kpedge.runtime.smoothing import Smoothing, SmoothState, smooth
 from kpedge.runtime.tracker import FaceTracker
+from kpedge.runtime.video import track
 
 Points = NDArray[np.float64]
 Runs = dict[int, dict[str, dict[str, Points]]]
@@ -60,7 +64,8 @@ OPEN = 0.08
 """How far the lower lip moves, face sides."""
 CUTOFFS, BETAS = (0.25, 0.4, 1.0, 2.0), (10.0, 20.0, 40.0, 80.0, 160.0)
 LOCAL_BETAS, D_CUTOFFS = (15.0, 30.0, 60.0, 120.0), (1.0, 1.5, 2.0, 4.0)
-REST_OF_GRID = ("local_beta", "d_cutoff")
+RESTS, TRENDS = (0.0, 0.15, 0.3, 0.6), (0.0, 0.06, 0.12, 0.24)
+REST_OF_GRID = ("local_beta", "d_cutoff", "rest", "trend")
 SPEECH = (0.5, 1.0, 3.0)
 """How often the mouth opens, Hz."""
 
@@ -234,6 +239,7 @@ def measure() -> tuple[dict[str, Any], Runs]:
     settings = [replace(usual, min_cutoff=least, beta=beta) for least in CUTOFFS for beta in BETAS]
     settings += [replace(usual, local_beta=beta) for beta in LOCAL_BETAS]
     settings += [replace(usual, d_cutoff=cutoff) for cutoff in D_CUTOFFS]
+    settings += [replace(usual, rest=rest) for rest in RESTS] + [replace(usual, trend=trend) for trend in TRENDS]
     for one in dict.fromkeys(settings):
         grid.append({"filter": "common and local", **asdict(one)})
         grid[-1] |= judge(runs, lambda points, setting=one: filtered(points, setting))
@@ -247,6 +253,32 @@ def measure() -> tuple[dict[str, Any], Runs]:
         "tracker": tracker_rows(runs),
     }
     return document, runs
+
+
+def clip_rows(path: Path) -> list[dict[str, Any]]:
+    """A video of one person, tracked with and without smoothing."""
+    found = {}
+    for name, tracker in {
+        "unfiltered": FaceTracker(smooth=False, max_faces=1),
+        "without rest and trend": FaceTracker(smooth=Smoothing(local_beta=60, rest=0, trend=0), max_faces=1),
+        "smoothed": FaceTracker(max_faces=1),
+    }.items():
+        found[name] = np.array([faces[0].keypoints for _, faces in track(path, tracker) if faces])
+    window = np.hanning(9)[1:-1] / np.hanning(9).sum()
+    padded = np.pad(found["unfiltered"], ((3, 3), (0, 0), (0, 0)), mode="edge")
+    truth = np.apply_along_axis(np.convolve, 0, padded, window, "valid")
+    side = float(np.median([box_size(box_of_points(one)) for one in truth]))
+    return [
+        {
+            "points": name,
+            "frames": len(points),
+            "second_differences": round(
+                float(np.median(np.linalg.norm(np.diff(points, 2, axis=0), axis=2))) / side * 100, 4
+            ),
+            "lag": round(lag(points, truth), 2),
+        }
+        for name, points in found.items()
+    ]
 
 
 def chart(document: dict[str, Any], runs: Runs) -> bytes:
@@ -288,8 +320,12 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder for smoothing.json and smoothing.png")
+    parser.add_argument("--clip", type=Path, help="a video of one person, which is measured instead")
     options = parser.parse_args()
     cv2.setNumThreads(1)
+    if options.clip:
+        print(json.dumps(clip_rows(options.clip), indent=1))
+        return
     document, runs = measure()
     text = json.dumps(document, indent=1) + "\n"
     print(text)

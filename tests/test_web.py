@@ -270,7 +270,7 @@ def test_a_camera_is_tracked_on_a_phone_with_the_keyboard(opened, site, camera_a
         assert page.page.locator("#view").get_attribute("aria-label").startswith("Image with")
         assert page.complaints == []
     assert [line["frame"] for line in lines] == list(range(len(lines)))
-    assert {face["id"] for line in lines for face in line["faces"]} <= {1, 2, 3}
+    assert all(len({face["id"] for face in line["faces"]}) == len(line["faces"]) for line in lines)
     assert len(lines[0]["faces"][0]["keypoints"]) == 21
 
 

@@ -47,6 +47,7 @@ MODULES = {
     "features": "kpedge.runtime.features",
     "joint": "kpedge.core.joint_score",
     "keypoints": "kpedge.runtime.keypoints",
+    "looks": "kpedge.runtime.looks",
     "models": "kpedge.runtime.models",
     "looks": "kpedge.runtime.looks",
     "pipeline": "kpedge.runtime.pipeline",

@@ -12,6 +12,10 @@ export interface Smoothing {
   local_beta: number;
   /** Cutoff frequency of the speeds, Hz. */
   d_cutoff: number;
+  /** Speed at which the cutoffs rise by half of that; below, they rise with its square. */
+  rest: number;
+  /** Seconds in which a predicted motion falls to 1 / e; 0: none is predicted. */
+  trend: number;
 }
 
 export const DEFAULT_SMOOTHING: Smoothing = S.DEFAULT_SMOOTHING;
@@ -51,13 +55,16 @@ export function smooth(
   const count = length / 2;
   const mean = [0, 0];
   const shift = [0, 0];
-  const ahead = points.map((value, i) => value - state.points[i]!);
+  const trend = parameters.trend ? Math.exp(-step / parameters.trend) : 0;
+  const predicted = state.velocity.map((value) => trend * Math.min(step, S.MAX_AHEAD) * value);
+  const before = state.points.map((value, i) => value + predicted[i]!);
+  const ahead = points.map((value, i) => value - before[i]!);
   for (let i = 0; i < length; i++) {
-    mean[i % 2]! += state.points[i]! / count;
+    mean[i % 2]! += before[i]! / count;
     shift[i % 2]! += ahead[i]! / count;
   }
-  // The similarity transform that takes the old points nearest to the new ones.
-  const around = state.points.map((value, i) => value - mean[i % 2]!);
+  // The similarity transform that takes the predicted points nearest to the new ones.
+  const around = before.map((value, i) => value - mean[i % 2]!);
   let [cos, sin, spread] = [0, 0, S.SMALLEST ** 2];
   for (let i = 0; i < length; i += 2) {
     const [x, y, u, v] = [around[i]!, around[i + 1]!, ahead[i]!, ahead[i + 1]!];
@@ -76,20 +83,23 @@ export function smooth(
     turned[i + 1] = around[i]! * sin + around[i + 1]! * cos;
     for (const j of [i, i + 1]) {
       const motion = shift[j % 2]! + turned[j]!;
-      next.common[j] = (1 - gain) * state.common[j]! + toSides * motion;
+      next.common[j] = (1 - gain) * state.common[j]! + toSides * (motion + predicted[j]!);
       next.local[j] = (1 - gain) * state.local[j]! + toSides * (ahead[j]! - motion);
       squares += next.common[j]! ** 2 / count;
     }
   }
   const least = parameters.min_cutoff * radians;
-  const share = (cutoff: number): number => cutoff / (1 + cutoff);
-  const common = share(least + parameters.beta * radians * Math.sqrt(squares));
+  const share = (beta: number, speed: number): number => {
+    const cutoff = least + (beta * radians * speed * speed) / (speed + parameters.rest + S.SMALLEST);
+    return cutoff / (1 + cutoff);
+  };
+  const common = share(parameters.beta, Math.sqrt(squares));
   for (let i = 0; i < length; i += 2) {
-    const local = share(least + parameters.local_beta * radians * Math.hypot(next.local[i]!, next.local[i + 1]!));
+    const local = share(parameters.local_beta, Math.hypot(next.local[i]!, next.local[i + 1]!));
     for (const j of [i, i + 1]) {
       const motion = shift[j % 2]! + turned[j]!;
-      next.points[j] = state.points[j]! + common * motion + local * (ahead[j]! - motion);
-      next.velocity[j] = (common / step) * (shift[j % 2]! + S.TURN_SHARE * turned[j]!);
+      next.points[j] = before[j]! + common * motion + local * (ahead[j]! - motion);
+      next.velocity[j] = trend * state.velocity[j]! + (common / step) * (shift[j % 2]! + S.TURN_SHARE * turned[j]!);
     }
   }
   return next;

@@ -9,6 +9,10 @@ units of the face's size and of real time:
   one point and may raise the cutoff far. All points share it: a moving face keeps its shape.
 - the remaining *local* motion of each point: expressions, and what a rotation of the head in depth does to the points.
 
+Before each step the points move on by a part of their last common motion (a damped trend: Gardner & McKenzie 1985), so
+that what is filtered is only what the motion changed by: a moving face lags less. Speeds well below `rest` are taken
+for noise.
+
 The parameters were chosen with `benchmarks/smoothing.py`.
 """
 
@@ -46,11 +50,11 @@ class Smoothing:
     """
 
     min_cutoff: float = 0.4  # cutoff frequency at rest, Hz; lower gives less jitter and a slower approach
-    # how much the cutoff rises with the common speed, Hz for one face side per second. At constant speed the points lag
-    # by at most 1 / (2 pi beta) face sides.
-    beta: float = 80.0
-    local_beta: float = 60.0  # the same for each point's local motion and its own speed
+    beta: float = 80.0  # how much the cutoff rises with the common speed, Hz for one face side per second
+    local_beta: float = 90.0  # the same for each point's local motion and its own speed
     d_cutoff: float = 1.5  # cutoff frequency of the speeds, Hz; higher reacts sooner to a start, and to noise
+    rest: float = 0.3  # speed at which the cutoffs rise by half of that; below, they rise with its square
+    trend: float = 0.12  # seconds in which a predicted motion falls to 1 / e; 0: none is predicted
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -113,10 +117,13 @@ def smooth(
     step = dt if dt >= MIN_STEP else DEFAULT_STEP
     radians = 2 * math.pi * step
     mean = mean_weights(points.shape[1])
+    trend = math.exp(-step / parameters.trend) if parameters.trend else 0.0
+    predicted = (trend * min(step, MAX_AHEAD)) * state.velocity
+    before = state.points + predicted
 
-    # The similarity transform that takes the old points nearest to the new ones (least squares): shift + around @ turn.
-    ahead = points - state.points
-    around = state.points - mean.dot(state.points)[:, None]
+    # The similarity transform that takes the predicted points nearest to the new ones (least squares).
+    ahead = points - before
+    around = before - mean.dot(before)[:, None]
     shift = mean.dot(ahead)[:, None]
     turns = []
     for old, moved in zip(around, ahead, strict=True):
@@ -134,15 +141,17 @@ def smooth(
     to_sides = (gain / step) / np.maximum(sizes, SMALLEST)
     speeds = (1 - gain) * state.speeds
     speeds += to_sides[:, None, None] * motion
+    speeds[0] += to_sides[:, None, None] * predicted
     squares = np.add.reduce(speeds * speeds, axis=3)
     squares[0] = squares[0].dot(mean)[:, None]
-    shares = np.sqrt(squares, out=squares)  # of the motion that is followed: the cutoffs rise with speed
+    shares = squares / (np.sqrt(squares) + parameters.rest + SMALLEST)  # followed: the cutoffs rise with speed
     shares *= np.array([parameters.beta * radians, parameters.local_beta * radians])[:, None, None]
     shares += parameters.min_cutoff * radians
     shares /= 1 + shares
     motion *= shares[..., None]
-    new = state.points + motion[0]
+    new = before + motion[0]
     new += motion[1]
     velocity = shift + TURN_SHARE * turned
     velocity *= shares[0, :, :1, None] / step
+    velocity += trend * state.velocity
     return new.copy(), SmoothState(new, speeds, velocity)
