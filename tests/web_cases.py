@@ -49,7 +49,6 @@ MODULES = {
     "keypoints": "kpedge.runtime.keypoints",
     "looks": "kpedge.runtime.looks",
     "models": "kpedge.runtime.models",
-    "looks": "kpedge.runtime.looks",
     "pipeline": "kpedge.runtime.pipeline",
     "pose": "kpedge.runtime.pose",
     "smoothing": "kpedge.runtime.smoothing",
