@@ -145,6 +145,49 @@ def test_requests_beyond_the_queue_are_told_to_come_back():
         assert first.result().status_code == 200
 
 
+def test_requests_that_wait_are_left_out_when_the_client_goes_or_the_service_stops():
+    """Two wait behind one that is computed: the client of the first goes, then the service stops."""
+
+    async def scenario():
+        started, go, gone, runs = asyncio.Event(), threading.Event(), asyncio.Event(), []
+        loop = asyncio.get_running_loop()
+
+        class Slow(FacePipeline):
+            def __call__(self, image):
+                runs.append(image.shape)
+                loop.call_soon_threadsafe(started.set)
+                go.wait(30)
+                return super().__call__(image)
+
+        service = FaceService(Slow, Limits(rate=0))
+
+        async def post(leaves):
+            messages, statuses = [{"type": "http.request", "body": PHOTO.read_bytes()}], []
+
+            async def receive():
+                if messages:
+                    return messages.pop()
+                await (gone if leaves else asyncio.Event()).wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message):
+                statuses.append(message.get("status"))
+
+            scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": []}
+            await service.app(scope, receive, send)
+            return statuses[0]
+
+        first = asyncio.create_task(post(False))
+        await started.wait()
+        waiting = [asyncio.create_task(post(leaves)) for leaves in (True, False)]
+        gone.set()
+        service.refuse_waiting()
+        go.set()
+        return await asyncio.gather(first, *waiting), len(runs)
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 120)) == ([200, 499, 503], 1)
+
+
 def test_an_address_has_its_own_rate():
     now = [0.0]
     limit = RateLimit(2, lambda: now[0])

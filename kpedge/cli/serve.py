@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Annotated
 
 import typer
@@ -16,7 +17,8 @@ from kpedge.runtime.service.limits import Limits
 LIMITS = "Limits"  # a part of the help
 DEFAULTS = Limits()
 CONNECTIONS = 500  # open at a time, idle ones included
-GRACE_S = 30  # seconds that requests in flight may take to end when the service is stopped
+GRACE_S = 30  # seconds after which a service that is stopped ends, whatever is in flight
+REFUSE_S = 15  # seconds after which it refuses the requests that still wait
 
 
 def register(app: typer.Typer) -> None:
@@ -74,10 +76,11 @@ def serve(
     """Find faces and keypoints for programs over HTTP: POST a photo to /v1/predict, get the JSON of `kpedge predict`.
 
     / has a short documentation, /openapi.json the interface, /healthz and /metrics are for monitoring. SIGTERM and
-    Ctrl-C stop it when the requests in flight have ended. There is no authentication: only this machine can reach it,
-    unless --host says otherwise.
+    Ctrl-C stop it when the requests in flight have ended, within half a minute. There is no authentication: only this
+    machine can reach it, unless --host says otherwise.
     """
     os.environ[PIXEL_LIMIT] = str(min(max_pixels, int(os.environ.get(PIXEL_LIMIT) or max_pixels)))  # before OpenCV
+    import asyncio
     import signal
 
     from kpedge.core.extras import EXTRAS, importable
@@ -96,6 +99,12 @@ def serve(
 
     limits = Limits(max_bytes=max_bytes, max_pixels=max_pixels, queue=queue, rate=rate, workers=workers)
     service = FaceService(load, limits)
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            asyncio.get_running_loop().call_later(REFUSE_S, service.refuse_waiting)
+            await super().shutdown(sockets)
+
     address = Address(host, port)
     with bind(address, "--host") as listener:
         config = uvicorn.Config(
@@ -114,4 +123,4 @@ def serve(
         # uvicorn raises the signal that stopped it again, once all requests have ended; that would be the exit code.
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.signal(signal.SIGINT, lambda *_: None)
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])

@@ -28,6 +28,7 @@ from kpedge.runtime.service.limits import Limits, RateLimit
 from kpedge.runtime.service.openapi import FLAGS, docs_page, openapi
 
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+CLIENT_GONE = 499  # as nginx counts it; nobody sees the answer
 BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
@@ -37,8 +38,9 @@ class FaceService:
     def __init__(self, load: Callable[[], FacePipeline], limits: Limits | None = None) -> None:
         self.limits = limits = limits or Limits()
         self._rate = RateLimit(limits.rate)
-        self._admitted = 0
+        self._admitted, self._stopping = 0, False
         self._arriving: list[str] = []  # addresses whose photos are being received
+        self._free = asyncio.Semaphore(limits.workers)
         self._idle: queue.SimpleQueue[FacePipeline] = queue.SimpleQueue()
         for _ in range(limits.workers):
             self._idle.put(pipeline := load())
@@ -68,6 +70,10 @@ class FaceService:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
         self._threads.shutdown()
+
+    def refuse_waiting(self) -> None:
+        """Answer the requests that wait for a worker with 503: the service has to stop."""
+        self._stopping = True
 
     def _metrics(self, _: Request) -> Response:
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
@@ -105,7 +111,12 @@ class FaceService:
             finally:
                 self._arriving.remove(address)
             find = asyncio.get_running_loop().run_in_executor
-            return await find(self._threads, self._find, data, request.query_params.get("name", name), flags)
+            async with self._free:
+                if await request.is_disconnected():
+                    raise HTTPException(CLIENT_GONE, "the client has gone")
+                if self._stopping:
+                    raise HTTPException(503, "the service is stopping", {"Retry-After": "1"})
+                return await find(self._threads, self._find, data, request.query_params.get("name", name), flags)
         except TimeoutError:
             raise HTTPException(408, f"the photo took longer than {self.limits.body_s:g} s to arrive") from None
         except ClientDisconnect:
