@@ -178,7 +178,6 @@ def scheme_of_names(
     mirror: Iterable[tuple[int, int]] | None = None,
     skeleton: Iterable[tuple[int, int]] = (),
     parts: Mapping[str, Sequence[int]] | None = None,
-    pupils: tuple[Group, Group] | None = None,
     derived: Mapping[str, Group] | None = None,
 ) -> KeypointScheme:
     """A scheme whose missing parts follow from the names of its points.
@@ -189,7 +188,6 @@ def scheme_of_names(
         mirror: pairs that swap, left before right; when None, those whose names differ in left and right, or l and r.
         skeleton: pairs to be joined by a line.
         parts: facial part -> points; those in none are found by `PARTS`.
-        pupils: centres of the eyes; when None, the points `left_pupil` and `right_pupil`, own or derived.
         derived: names of points that follow from these -> those whose mean they are.
     """
     found: dict[str, list[int]] = {part: list(members) for part, members in (parts or {}).items()}
@@ -198,15 +196,13 @@ def scheme_of_names(
         if index not in given:
             found.setdefault(_part(point), []).append(index)
     own = {point: (index,) for index, point in enumerate(points)} | dict(derived or {})
-    if pupils is None and all(pupil in own for pupil in PUPILS):
-        pupils = (own[PUPILS[0]], own[PUPILS[1]])
     return KeypointScheme(
         name=name,
         points=tuple(points),
         mirror=tuple(mirror_pairs(points) if mirror is None else mirror),
         skeleton=tuple(skeleton),
         parts={part: tuple(members) for part, members in found.items()},
-        pupils=pupils,
+        pupils=(own[PUPILS[0]], own[PUPILS[1]]) if all(pupil in own for pupil in PUPILS) else None,
         derived=dict(derived or {}),
     )
 

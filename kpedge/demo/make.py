@@ -100,18 +100,18 @@ def measure_accuracy(trained: Path, source: PreparedSet) -> tuple[dict[str, Meas
 SHOWN = 12  # most faces on a preview of predictions
 
 
-def predictions(one: Measured, *, count: int = SHOWN, columns: int = 6, side: int = 224) -> Image:
+def predictions(one: Measured, *, side: int = 224) -> Image:
     """Faces in equal steps from best to worst, with their errors: found points in colour, true ones as rings."""
     errors = one.evaluation.accuracy.face_errors
     order = np.argsort(errors, kind="stable")
-    shown = order[np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))]
+    shown = order[np.unique(np.linspace(0, len(order) - 1, SHOWN).round().astype(int))]
     return face_grid(
         one.faces.crops[shown],
         one.faces.truth.keypoints[shown],
         one.evaluation.predicted[shown],
         one.faces.truth.scheme,
         [f"{errors[index]:.1%}" for index in shown],
-        columns=columns,
+        columns=6,
         side=side,
     )
 

@@ -6,7 +6,7 @@ is no false alarm; nor is a box that is itself smaller than that side. Precision
 highest at that recall or above (PASCAL VOC from 2010 on, all points).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,18 +41,14 @@ def find_in_frames(
     source: FrameSet,
     frames: Sequence[int] | NDArray[np.intp],
     side: int,
-    *,
-    progress: Callable[[int, int], None] | None = None,
 ) -> list[FrameDetections]:
     """What a detector finds in frames of a set whose longer side has `side` pixels, as the boxes count them."""
     detector = FaceDetector(model, threshold=LOWEST, side=side)
     found = []
-    for done, frame in enumerate(frames, 1):
+    for frame in frames:
         rows = source.faces(int(frame))
         image = source.image(int(frame))
         found.append(find_in_image(detector, image, source.boxes[rows], source.ignore[rows]))
-        if progress:
-            progress(done, len(frames))
     return found
 
 
@@ -179,19 +175,15 @@ class DetectionAccuracy:
         return {**asdict(self), "by_size": list(self.by_size)}
 
 
-def measure_detections(
-    found: Sequence[FrameDetections], threshold: float, *, smallest: float = SMALLEST
-) -> tuple[DetectionAccuracy, Matches]:
+def measure_detections(found: Sequence[FrameDetections], threshold: float) -> tuple[DetectionAccuracy, Matches]:
     """All figures of some frames at a threshold; their boxes reach down to a low score."""
-    matches = match(found, smallest=smallest)
+    matches = match(found)
     by_size = []
     for low, high in zip(SIZES, (*SIZES[1:], np.inf), strict=True):
-        if high <= smallest:
-            continue
-        part = match(found, smallest=max(low, smallest), largest=high)
+        part = match(found, smallest=low, largest=high)
         by_size.append(
             {
-                "from_px": max(low, smallest),
+                "from_px": low,
                 "to_px": None if np.isinf(high) else high,
                 "faces": part.faces,
                 "average_precision": average_precision(part) if part.faces else None,
@@ -212,7 +204,7 @@ def measure_detections(
             faceless_frames=len(background),
             faceless_alarms=match(background, smallest=0.0).false_alarms(threshold) if background else None,
             by_size=tuple(by_size),
-            smallest_px=smallest,
+            smallest_px=SMALLEST,
         ),
         matches,
     )

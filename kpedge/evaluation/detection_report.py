@@ -35,6 +35,7 @@ from kpedge.runtime.detector import FaceDetector, FrameModel
 
 LABELLED, FOUND, ALARM = (255, 255, 255), (120, 255, 120), (80, 80, 255)
 """Colours of boxes on a preview, blue-green-red: labelled, found, and found where there is none."""
+SHOWN, TILE = 24, 200  # most tiles of a preview, and the side of one, pixels
 AROUND = 1.5  # how far a tile of a preview reaches beyond its box on each side, in sides of the box
 
 
@@ -133,18 +134,15 @@ SIDES = (320, 640)  # longer sides, pixels, at which a card states the accuracy
 PROBES = 16  # frames that forms of a detector are compared on
 
 
-def measure_sets(
-    model: FrameModel, folders: Sequence[Path], *, progress: Callable[[int, int], None] | None = None
-) -> dict[str, Any]:
+def measure_sets(model: FrameModel, folders: Sequence[Path]) -> dict[str, Any]:
     """The accuracy of a detector on the test splits of frame sets: name of the set -> side -> figures."""
     figures: dict[str, Any] = {}
+    threshold = model.card.threshold or 0.0
     for source in map(open_frames, folders):
         frames = source.frames("test")
         if len(frames):
             figures[str(source.info["name"])] = {
-                str(side): measure_detections(
-                    find_in_frames(model, source, frames, side, progress=progress), model.card.threshold or 0.0
-                )[0].to_dict()
+                str(side): measure_detections(find_in_frames(model, source, frames, side), threshold)[0].to_dict()
                 for side in SIDES
             }
     return figures
@@ -197,9 +195,6 @@ def mistakes_preview(
     found: list[FrameDetections],
     matches: Matches,
     threshold: float,
-    *,
-    count: int = 24,
-    side: int = 200,
 ) -> Image | None:
     """A preview of the worst: the false alarms with the highest scores, then the largest faces that were missed.
 
@@ -215,12 +210,12 @@ def mistakes_preview(
     missed.sort(key=lambda place: -float(box_size(found[place[0]].truth[place[1]])))
     tiles: list[Image] = []
     captions: list[str] = []
-    for frame, box, score in alarms[: count // 2 or 1]:
-        tiles.append(_tile(detector, frames[frame], found[frame], found[frame].boxes[box], threshold, side, ALARM))
+    for frame, box, score in alarms[: SHOWN // 2]:
+        tiles.append(_tile(detector, frames[frame], found[frame], found[frame].boxes[box], threshold, ALARM))
         captions.append(f"alarm {score:.2f} {frames[frame].name}")
-    for frame, face in missed[: count - len(tiles)]:
+    for frame, face in missed[: SHOWN - len(tiles)]:
         truth = found[frame].truth[face]
-        tiles.append(_tile(detector, frames[frame], found[frame], truth, threshold, side, LABELLED))
+        tiles.append(_tile(detector, frames[frame], found[frame], truth, threshold, LABELLED))
         captions.append(f"missed {float(box_size(truth)):.0f} px {frames[frame].name}")
     return contact_sheet(tiles, captions, 6) if tiles else None
 
@@ -231,16 +226,15 @@ def _tile(
     found: FrameDetections,
     box: NDArray[np.float64],
     threshold: float,
-    side: int,
     colour: tuple[int, int, int],
 ) -> Image:
-    """The surroundings of a box, as the network saw them, enlarged to `side` pixels."""
+    """The surroundings of a box, as the network saw them, enlarged to `TILE` pixels."""
     image, _ = next(detector.scaled_images(frame.read()))
     reach = (0.5 + AROUND) * max(float(box_size(box)), 8.0)
-    zoom = side / (2 * reach)
+    zoom = TILE / (2 * reach)
     low = (box[:2] + box[2:]) / 2 - reach
     way = np.array([[zoom, 0, -zoom * low[0]], [0, zoom, -zoom * low[1]]])
-    tile = np.asarray(cv2.warpAffine(image, way, (side, side)), dtype=np.uint8)
+    tile = np.asarray(cv2.warpAffine(image, way, (TILE, TILE)), dtype=np.uint8)
 
     def outline(which: NDArray[np.float64], ink: tuple[int, int, int]) -> None:
         corners = np.round((which.reshape(2, 2) - low) * zoom).astype(int).tolist()

@@ -152,10 +152,10 @@ def error_curve_png(accuracy: KeypointAccuracy, mean_face: KeypointAccuracy, nam
     return figure_png(figure)
 
 
-def worst_faces(faces: TestFaces, evaluation: Evaluation, *, count: int = 24, side: int = 224) -> Image:
-    """A preview of the faces with the largest error: predicted points in colour, labelled points as white rings."""
+def worst_faces(faces: TestFaces, evaluation: Evaluation) -> Image:
+    """A preview of the 24 faces with the largest error: predicted points in colour, labelled points as white rings."""
     errors = evaluation.accuracy.face_errors
-    order = np.argsort(-errors, kind="stable")[:count]
+    order = np.argsort(-errors, kind="stable")[:24]
     return face_grid(
         faces.crops[order],
         faces.truth.keypoints[order],
@@ -163,7 +163,7 @@ def worst_faces(faces: TestFaces, evaluation: Evaluation, *, count: int = 24, si
         evaluation.scheme,
         [f"{errors[index]:.1%} {faces.where[index]}" for index in order],
         columns=6,
-        side=side,
+        side=224,
     )
 
 
