@@ -1,6 +1,8 @@
 """Cameras as sources of frames, with capture objects that the tests feed."""
 
 import grp
+import os
+import signal
 import threading
 from types import SimpleNamespace
 
@@ -314,4 +316,18 @@ def test_closing_while_it_waits_for_a_lost_camera(computer):
     assert lost.wait(WAIT_S)
     source.close()
     assert list(source) == []
+    assert not source._thread.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no such signal")
+def test_a_signal_handler_may_close_it(computer):
+    source = computer.open("0", FakeCamera(picture(1)))
+    before = signal.signal(signal.SIGUSR1, lambda *_: source.close())
+    try:
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer.start()
+        assert len(list(source)) == 1
+        timer.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
     assert not source._thread.is_alive()

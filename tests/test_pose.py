@@ -286,3 +286,15 @@ def test_labelled_faces_look_into_the_camera_on_average():
     assert np.abs(np.median(found, axis=0)).max() < 3
     off = found[:, 2] - np.degrees([FACES21.roll(row.keypoints) for row in large])
     assert np.median(np.abs((off + 180) % 360 - 180)) < 1.5
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_it_agrees_with_opencv_about_a_head_that_is_the_generic_one(seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform((-50, -30, -40), (50, 30, 40))
+    points = seen(turned(*truth), (1, 0.5, 12)) + rng.normal(0, 0.1, (21, 2))
+    camera = np.array([[FOCAL, 0, 319.5], [0, FOCAL, 239.5], [0, 0, 1]])
+    done, turn, _ = cv2.solvePnP(MODEL[USED], points[USED], camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    assert done
+    wanted = from_head(MODEL @ cv2.Rodrigues(turn)[0].T @ straight(points).T)
+    assert np.allclose(angles(points), wanted, atol=2.0)

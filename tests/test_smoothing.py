@@ -197,3 +197,49 @@ def test_without_beta_it_is_a_plain_low_pass():
     left = (frames - run(frames, Smoothing(min_cutoff=1.5, beta=0, local_beta=0, trend=0)))[:, 0, :, 0]
     for number in range(1, 6):
         assert np.allclose(left[number], 10 / (1 + radians) ** number)
+
+
+def test_lag_is_below_a_frame_at_a_start_and_a_stop():
+    at = np.concatenate([np.zeros(30), np.arange(15) * 0.05, np.full(30, 0.7)]) * SIDE
+    frames = faces() + at[:, None, None, None] * np.array([1.0, 0])
+    given = run(frames)[:, 0, 0, 0] - faces()[0, 0, 0]
+    late = np.concatenate([[0], at[:-1]])  # the truth, a frame late
+    assert (given[30:45] >= late[30:45] - 0.02 * SIDE).all()
+    assert np.abs(given[-20:] - at[-1]).max() < 0.01 * SIDE
+    assert given.max() <= at.max() + 0.015 * SIDE  # and hardly any overshoot
+
+
+def test_irregular_steps_are_followed_as_regular_ones():
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.choice([1 / 60, 1 / 30, 0.1], 200))
+    state, off = SmoothState.start(faces()), []
+    last = 0.0
+    for time in times:
+        truth = faces() + 0.3 * SIDE * math.sin(math.pi * time)
+        points, state = smooth(state, truth, np.full(1, SIDE), time - last, DEFAULT)
+        off.append(np.abs(points - truth).max())
+        last = time
+    assert max(off) < 0.025 * SIDE  # it moves by up to 0.09 in a step
+
+
+def test_what_is_expected_of_a_still_face_shakes_no_more_than_its_points():
+    frames = noise(300)
+    state, given, expected = SmoothState.start(frames[0]), [], []
+    for points in frames[1:]:
+        steady, state = smooth(state, points, np.full(1, SIDE), 1 / RATE, DEFAULT)
+        given.append(steady)
+        expected.append(state.predict(1 / RATE))
+    assert np.std(expected[60:], axis=0).mean() < 1.15 * np.std(given[60:], axis=0).mean()
+
+
+def test_nothing_given_is_written_to_and_nothing_is_shared():
+    points, state = faces(2), SmoothState.start(faces(2))
+    before = points.copy(), state.points.copy()
+    given, after = smooth(state, points, np.full(2, SIDE), 1 / RATE, DEFAULT)
+    again, _ = smooth(after, points + 1, np.full(2, SIDE), 1 / RATE, DEFAULT)
+    given[:] = 0
+    assert (points == before[0]).all()
+    assert (state.points == before[1]).all()
+    assert (smooth(after, points + 1, np.full(2, SIDE), 1 / RATE, DEFAULT)[0] == again).all()
+    points[:] = -1
+    assert (state.points == before[1]).all()
