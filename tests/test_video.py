@@ -14,7 +14,8 @@ from conftest import PHOTOS
 from fake_capture import picture, shade
 
 from kpedge.core.errors import SourceError, UsageError
-from kpedge.runtime.sources import video
+from kpedge.core.extras import pip_line
+from kpedge.runtime.sources import opencv, video
 from kpedge.runtime.sources.open import open_source
 
 VIDEOS = PHOTOS.parent / "videos"
@@ -261,6 +262,13 @@ def test_music_is_no_video_with_or_without_a_cover(tmp_path):
             open_source(str(path))
 
 
+def test_a_codec_that_opencv_does_not_know_is_one_for_the_extra(tmp_path, only_opencv, monkeypatch):
+    monkeypatch.setattr(opencv.CaptureReader, "grab", lambda _: False)
+    with pytest.raises(SourceError, match="no frame of it") as caught:
+        open_source(str(write_video(tmp_path / "a.mkv", frames=3)))
+    assert pip_line("video") in caught.value.advice
+
+
 def test_labels_in_another_encoding_do_no_harm(tmp_path):
     path = write_video(tmp_path / "a.mkv", frames=3)
     path.write_bytes(path.read_bytes().replace(b"Lavf", b"L\xe9vf"))
@@ -273,7 +281,8 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from kpedge.core.errors import KpedgeError
-from kpedge.runtime.sources import video
+from kpedge.core.extras import pip_line
+from kpedge.runtime.sources import opencv, video
 from kpedge.runtime.sources.open import open_source
 video.has_pyav = lambda: sys.argv[2] == "pyav"
 for path in sorted(Path(sys.argv[1]).glob("made.*")):
