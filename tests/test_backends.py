@@ -78,7 +78,9 @@ def test_an_unknown_backend_or_a_provider_of_another_is_refused():
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_backend_that_is_not_installed_is_named_with_its_pip_line(tmp_path, suffix, monkeypatch):
-    monkeypatch.setitem(sys.modules, BACKEND_MODULES[SUFFIXES[suffix]], None)
+    package = BACKEND_MODULES[SUFFIXES[suffix]]
+    for module in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, module, None)
     path = tmp_path / f"a{suffix}"
     path.write_bytes(with_card(b"x" * 64, open_runtime_model(models_folder() / "stage1.onnx").card))
     with pytest.raises(KpedgeError) as error:
