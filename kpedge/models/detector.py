@@ -118,10 +118,14 @@ class DetectorModel(nn.Module):
         cells = torch.cat([_cells(level, stride) for level, stride in zip(maps, STRIDES, strict=True)], dim=1)
         return to_rows(maps), cells.T
 
+    def sampled(self, pixels: Tensor) -> Tensor:
+        """Every eighth pixel along x and y, of (N, 3, H, W)."""
+        return functional.interpolate(pixels, scale_factor=1 / GAIN_STEP, mode="nearest")
+
     def maps(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Pixels, float32 (N, 3, H, W), 0 to 255, to the network's maps."""
         if self.brighten:
-            some = functional.interpolate(pixels, scale_factor=1 / GAIN_STEP, mode="nearest")
+            some = self.sampled(pixels)
             light = some.sum(dim=(1, 2, 3), keepdim=True)
             light = light / (some.clamp(max=1.0).sum(dim=(1, 2, 3), keepdim=True) + 1)
             pixels = pixels * (BRIGHT / (light + 1)).clamp(1.0, MAX_GAIN)

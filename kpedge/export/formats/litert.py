@@ -27,10 +27,10 @@ FLOAT_LAYERS = (
 
 
 def _float32_bytes(source: ExportSource) -> bytes:
-    from kpedge.export.fixed_input import fixed_model
+    from kpedge.export.fixed_input import fixed_model, for_litert
 
     torch: Any = importable("torch", "export")
-    model, example = fixed_model(source.model, source.card, dtype=torch.uint8)
+    model, example = fixed_model(for_litert(source.model), source.card, dtype=torch.uint8)
 
     class Named(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
