@@ -180,6 +180,8 @@ def _inputs(card: Card, real: NDArray[np.uint8] | None) -> dict[str, NDArray[np.
     inputs = {"random": random_crops(4 if framed else max(BATCH_SIZES), card.dummy_input_shape, seed=1)}
     if real is not None:
         inputs["real"] = np.array([fit_frame(one, card.dummy_input_shape) for one in real[:4]]) if framed else real
+    if isinstance(card, DetectorCard):  # it brightens dark frames by itself
+        inputs["dark"] = [*inputs.values()][-1][:2] // 16
     return inputs
 
 
