@@ -102,6 +102,7 @@ def test_the_command_gives_a_document(quick, tmp_path, capsys):
     assert f"report: {tmp_path}/report" in captured.err
 
 
+@pytest.mark.slow
 def test_the_command_gives_a_table(quick, capsys):
     assert main(quick) == 0
     captured = capsys.readouterr()

@@ -58,6 +58,7 @@ def evaluated(capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_eval_measures_a_folder_of_photos(folder, tmp_path, capsys):
     out = tmp_path / "report"
     report = evaluated(capsys, "--data", folder, "--out", out)

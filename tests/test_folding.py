@@ -98,6 +98,7 @@ def scored_model(**options):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_folded_model_computes_the_same_with_its_calibration(backbone):
     torch.manual_seed(0)

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import pytest
 from frame_sets import PLAIN, SIZE, frame_set, places, square
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,6 +49,7 @@ def test_an_unlabelled_face_is_never_what_a_view_is_laid_around():
         assert (~view.ignore).sum() + (view.boxes[:, 2] - view.boxes[:, 0] < 6).sum() >= 1
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(places)
 def test_faces_behind_painted_rectangles_are_to_be_ignored(place):

@@ -219,6 +219,7 @@ def test_a_damaged_set_says_so_in_one_line(sound, tmp_path, damage):
         assert raised.value.advice == "prepare it again with --force"
 
 
+@pytest.mark.slow
 def test_frames_on_the_command_line(heads, tmp_path, capsys):
     arguments = ["data", "prepare", str(heads), "--out", str(tmp_path / "set"), "--frames", "--test", "0"]
     assert main([*arguments, "--name", "masks", "--terms", "ours"]) == 0

@@ -74,6 +74,7 @@ def test_a_table_is_joined_by_photo_and_a_label_file_by_line(people):
         read_groups("hat", photos, [("x.png", "", 0)], table)
 
 
+@pytest.mark.slow
 def test_eval_prints_and_reports_the_groups(people, tmp_path, capsys):
     photos, table = people
     command = ["eval", "stage3", "--data", str(photos)]

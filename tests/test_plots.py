@@ -20,6 +20,7 @@ def history(epochs, start, *, scored=True):
     return records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "low"), [(0.99, ACCURACY_FROM), (0.7, 70), (0.0, 0)])
 def test_no_curve_is_cut_off(start, low):
     axes = keypoint_curves(history(20, start), 0.054).axes
@@ -40,6 +41,7 @@ def test_epochs_are_whole(epochs):
         assert all(tick == round(tick) for tick in ticks)
 
 
+@pytest.mark.slow
 def test_legends_lie_beneath_the_curves_and_in_the_picture():
     figure = keypoint_curves(history(20, 0.8), 0.054)
     figure.canvas.draw()

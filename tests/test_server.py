@@ -211,6 +211,7 @@ def test_a_wrong_change_is_explained_and_nothing_is_changed(body):
 # viewers that come, stall and go
 
 
+@pytest.mark.slow
 def test_a_frame_is_encoded_once_for_all_viewers_and_only_while_somebody_watches(monkeypatch):
     encoded = []
     original = server_module.encode
@@ -226,6 +227,7 @@ def test_a_frame_is_encoded_once_for_all_viewers_and_only_while_somebody_watches
         until(lambda: sink.viewers == 0)
 
 
+@pytest.mark.slow
 def test_too_many_viewers_are_sent_away(monkeypatch):
     monkeypatch.setattr(server_module, "VIEWERS", 1)
     with serving() as (sink, _):
@@ -239,6 +241,7 @@ def test_too_many_viewers_are_sent_away(monkeypatch):
             pass
 
 
+@pytest.mark.slow
 def test_a_slow_browser_is_sent_the_newest_frame_when_it_reads_again():
     with serving() as (sink, _), streaming(sink, "/stream.mjpg") as slow, streaming(sink, "/events") as quick:
         for number in range(200):

@@ -35,6 +35,7 @@ def test_idle_connections_never_lock_out_others(sent, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_one_address_cannot_take_all_the_room():
     with serving("0.0.0.0:0", token=TOKEN) as (sink, _), ExitStack() as opened:
         other = opened.enter_context(connect(sink, "127.0.0.2"))
@@ -139,6 +140,7 @@ sink.close()
 """
 
 
+@pytest.mark.slow
 def test_few_descriptors_are_enough_and_the_log_stays_short():
     process = subprocess.Popen(
         [sys.executable, "-c", FEW], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

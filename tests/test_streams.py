@@ -121,6 +121,7 @@ def test_mjpeg_over_http_comes_frame_by_frame(server, said):
     assert said == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(OLD_FFMPEG, reason="FFmpeg before 8.1 stops at a broken JPEG in a stream")
 def test_a_stream_may_change_its_size_and_send_broken_frames(server, said):
     stream = Stream(jpeg(10), hold=True)

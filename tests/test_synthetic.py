@@ -100,6 +100,7 @@ def test_what_a_photo_holds():
     assert 12 < min(sizes) < 65 < max(sizes) < 170
 
 
+@pytest.mark.slow
 def test_points_are_made_like_those_of_real_faces():
     shapes = upright(np.array([face.points for face in faces()]))
     middle = shapes.mean(axis=0)
@@ -233,6 +234,7 @@ def test_files_are_the_same_on_every_run_and_in_every_set(tmp_path):
             assert path.read_bytes() == (tmp_path / "more" / path.name).read_bytes(), path.name
 
 
+@pytest.mark.slow
 def test_frames_without_faces_have_no_row(tmp_path):
     report = write_synthetic(tmp_path / "set", 24, seed=1, frames=True)
     assert report.background > 0

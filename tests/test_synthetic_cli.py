@@ -49,6 +49,7 @@ def test_it_is_a_data_set_like_any_other(tmp_path, capsys):
     assert len(read_format(out / "background", FACES21, "background").background) == 2
 
 
+@pytest.mark.slow
 def test_a_sheet_shows_no_photo_that_the_set_does_not_have():
     assert synthetic_preview(3, 40, photos=2, columns=2).shape == synthetic_preview(3, 2, columns=2).shape
     empty = next(seed for seed in range(60) if not render_photo(seed, 0, frame=True).faces)

@@ -29,6 +29,7 @@ def follow(tracker, images, start_s=0.0, step_s=FRAME_S):
     return [tracker(image, start_s + number * step_s) for number, image in enumerate(images)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "size", "smooth"), [(1, SIZE, True), (2, SIZE, False), (5, (640, 480), True)])
 def test_swaying_faces_are_followed(count, size, smooth):
     tracker = FaceTracker() if smooth else FaceTracker(smooth=False)

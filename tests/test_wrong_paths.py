@@ -40,6 +40,7 @@ def test_a_folder_without_a_checkpoint_is_no_model(said, tmp_path):
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["stage1", "detector"])
 def test_a_run_is_refused_before_photos_are_prepared_for_it(said, tmp_path, stage):
     photos = make_photos(tmp_path / "photos", 3)
