@@ -184,7 +184,9 @@ def test_box_helpers_by_hand():
     assert not box_overlaps_image(np.array([10.0, 0, 20, 5]), 10, 10)
 
 
-@pytest.mark.parametrize("values", [[1, 2, 3], [1, 2, 1, 5], [3, 2, 1, 5], [0, 0, float("nan"), 1], [[0, 0, 1, 1]]])
+@pytest.mark.parametrize(
+    "values", [[1, 2, 3], [1, 2, 1, 5], [3, 2, 1, 5], [0, 0, float("nan"), 1], [[0, 0, 1, 1]], list("box!"), [[1], []]]
+)
 def test_what_is_no_box_is_refused(values):
     with pytest.raises(DataError, match="box"):
         as_box(values)

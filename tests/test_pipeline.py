@@ -117,7 +117,9 @@ def pipeline_for(points):
 
 
 @pytest.mark.parametrize("degrees", [0, 40, 100, 180])
-@pytest.mark.parametrize(("scale", "up"), [(1.0, 0.0), (1.4, 0.1), (0.75, 0.0)])
+@pytest.mark.parametrize(
+    ("scale", "up"), [(1.0, 0.0), (1.4, 0.1), (0.75, 0.0), (np.array([0.7, 1.3]), 0.0), (np.array([0.5, 1.2]), 0.0)]
+)
 def test_a_given_box_may_be_of_another_convention_and_its_face_rotated(pipeline, photo, degrees, scale, up):
     way = turn(degrees, ROW.keypoints.mean(axis=0))
     turned = cv2.warpAffine(photo, way, photo.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
@@ -138,6 +140,13 @@ def test_a_given_box_without_a_face_has_no_points_unless_every_box_is_taken(pipe
     assert len(empty.keypoints) == 0
     assert empty.score < 0.5
     assert len(kept.keypoints) == len(FACES21)
+
+
+def test_no_boxes_give_no_faces_and_a_box_at_the_edge_gives_one_without_points(pipeline, photo):
+    assert pipeline.in_boxes(photo, []) == ()
+    assert pipeline.in_boxes(photo, np.empty((0, 4))) == ()
+    (face,) = pipeline.in_boxes(photo, [[-40, -40, 1, 1]])
+    assert len(face.keypoints) == 0
 
 
 def test_a_given_box_stays_with_its_face_next_to_another(pipeline, photo):

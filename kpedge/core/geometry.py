@@ -74,7 +74,10 @@ def as_box(values: ArrayLike) -> NDArray[np.float64]:
     Raises:
         DataError: not four finite numbers, or a box without area.
     """
-    box = np.asarray(values, dtype=np.float64)
+    try:
+        box = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):  # text, or rows of different lengths
+        box = np.empty(0)
     if box.shape != (4,) or not np.isfinite(box).all():
         raise DataError(f"a box is four finite numbers x1,y1,x2,y2, not {values!r}")
     if np.abs(box).max() > MAX_COORDINATE:

@@ -56,11 +56,11 @@ def faces_in_boxes(predictor: KeypointPredictor, image: Image, boxes: Sequence[A
     if not (predictor.model.card.has_score and predictor.boxes.gives_size):
         return predictor(image, boxes)
     every = KeypointPredictor(predictor.model, threshold=0.0)
-    given = {number: (as_box(box), 0.0) for number, box in enumerate(boxes)}
     first = dict(enumerate(every(image, boxes)))
+    given = {number: (_square(as_box(box)), 0.0) for number, box in enumerate(boxes)}
     faces = _settle(every, image, given, first)
-    errors = {number: TURNED_CLEARER * relative_error(face) for number, face in faces.items()}
-    doubtful = [number for number in faces if errors[number] > TURNED_CLEARER * TURNED]
+    doubtful = [number for number, face in faces.items() if relative_error(face) > TURNED]
+    errors = {number: TURNED_CLEARER * relative_error(faces[number]) for number in doubtful}
     for turn in (math.pi / 2, -math.pi / 2, math.pi) if doubtful else ():
         rotated = {number: (given[number][0], turn) for number in doubtful}
         for number, face in _settle(every, image, rotated, look(image, rotated.items(), every)).items():
@@ -68,10 +68,10 @@ def faces_in_boxes(predictor: KeypointPredictor, image: Image, boxes: Sequence[A
                 faces[number], errors[number] = face, relative_error(face)
     threshold, found = predictor.threshold, []
     later = 1 / (1 + math.exp(-logit(threshold) - LATER)) if threshold else 0.0
-    for number, (box, _) in given.items():
-        face = replace(faces[number], box=box)
-        is_face = (face.score or 0.0) >= (threshold if faces[number] is first[number] else later)
-        found.append(face if is_face else Face(box, np.empty((0, 2)), face.score, scheme=face.scheme))
+    for number, once in first.items():
+        face = replace(faces[number], box=once.box)
+        is_face = (face.score or 0.0) >= (threshold if faces[number] is once else later)
+        found.append(face if is_face else Face(face.box, np.empty((0, 2)), face.score, scheme=face.scheme))
     return tuple(found)
 
 
@@ -81,6 +81,8 @@ def _settle(
     """Faces by number, each looked at again where its points say that it lies elsewhere than its crop."""
     faces, placed = dict(faces), {number: given[number] for number in faces}
     for _ in range(LOOKS):
+        if not placed:
+            break
         boxes, rolls = predictor.boxes(np.array([faces[number].keypoints for number in placed]))
         nearer = {
             number: (box, roll)
@@ -92,10 +94,14 @@ def _settle(
             for number, face in look(image, nearer.items(), predictor).items()
             if relative_error(face) < relative_error(faces[number])
         }
-        if not better:
-            break
         faces, placed = faces | better, {number: nearer[number] for number in better}
     return faces
+
+
+def _square(box: Box) -> Box:
+    """The square that a crop of a box shows."""
+    middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).max() / 2
+    return np.concatenate([middle - half, middle + half])
 
 
 def _difference(box: Box, other: Box) -> tuple[float, float]:
@@ -125,7 +131,7 @@ def relative_error(face: Face) -> float:
     return float(face.expected_errors.mean() / max(distances.mean(), 1e-6))
 
 
-def look(image: Image, boxes: Iterable[tuple[int, tuple[Box, float]]], predictor: KeypointPredictor) -> dict[int, Face]:
+def look(image: Image, boxes: Iterable[tuple[int, Placed]], predictor: KeypointPredictor) -> dict[int, Face]:
     """Answers for numbered boxes and rolls; without those whose crop would lie outside the image, or is none."""
     height, width = image.shape[:2]
     shown: list[tuple[int, Box, float]] = []
