@@ -117,7 +117,7 @@ def run_samples(model: Model, samples: Samples) -> FaceAnswers | FrameAnswers:
 def check_accuracy(
     name: str, reduced: FaceAnswers | FrameAnswers, exact: FaceAnswers | FrameAnswers, limits: AccuracyLimits
 ) -> dict[str, Any]:
-    """Measure a file of a format and PyTorch (`reference`) on the same labelled faces, or for a detector frames, and
+    """Compare what a file of a format (`reduced`) and PyTorch (`exact`) made of the same labelled faces or frames, and
     give figures of both, as a card states them.
 
     Raises:
