@@ -74,11 +74,15 @@ detector() { local run=$1 init=$2; shift 2
 detector a first/detector.safetensors --epochs 8 --schedule constant
 detector b runs/detector-a/last.pt --epochs 16 --schedule cosine
 
-# The joint score, then the files.
+# The joint score, then the files: of each model also its weights, which can be trained further and hold no code.
+weights() { python -c "import sys; from pathlib import Path; from kpedge.models.checkpoint import load_checkpoint, save_weights
+checkpoint = load_checkpoint(Path(sys.argv[1])); save_weights(Path(sys.argv[2]), checkpoint.card, checkpoint.state)" "$1" "export/$2.safetensors"; }
 python "$HERE/benchmarks/wild.py" runs/detector-b/best.pt stage3.pt --frames $SETS/frames --crops $SETS/crops --only faces \
   --fit --write stage3.pt --out wild.json
 $K export stage3.pt --name stage3 --out export --data $SETS/crops/faces21
+weights stage3.pt stage3
 $K export runs/detector-b/best.pt --name detector --out export $(for name in faces21 facemask portraits noface; do echo --data $SETS/frames/$name; done)
+weights runs/detector-b/best.pt detector
 
 # The models of rendered photos alone. The detector's first phase was stopped after 13 of its 30 epochs.
 synth() { local name=$1 count=$2 seed=$3; shift 3; $K data synth --out "$name" --count "$count" --seed "$seed" "$@"; }
@@ -109,5 +113,7 @@ free frames fit fit-frames --validation 0.99
 python "$HERE/benchmarks/wild.py" runs/detector-synthetic-b/best.pt runs/stage3-synthetic/best.pt --frames $SETS/frames --crops $SETS/crops \
   --only faces --fit --main fit --background noface --sets --write runs/stage3-synthetic/best.pt
 $K export runs/stage3-synthetic/best.pt --name stage3-synthetic --out export --data $SETS/crops/faces21
+weights runs/stage3-synthetic/best.pt stage3-synthetic
 $K export runs/detector-synthetic-b/best.pt --name detector-synthetic --out export \
   $(for name in faces21 facemask portraits noface; do echo --data $SETS/frames/$name; done)
+weights runs/detector-synthetic-b/best.pt detector-synthetic

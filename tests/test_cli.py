@@ -138,12 +138,12 @@ def test_bad_input_gets_one_clear_line_and_its_exit_code(
 
 
 WITHOUT_PRIVILEGES = """
-import ctypes, os, sys
+import ctypes, json, os, sys
 from kpedge.cli.main import main
 if os.geteuid() == 0:  # root may write anywhere until it drops its capabilities (capset, version 3: none are kept)
     header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     assert ctypes.CDLL(None).capset(header, none) == 0
-sys.exit(main(sys.argv[1:]))
+print([main(arguments) for arguments in json.loads(sys.argv[1])])
 """
 
 
@@ -151,14 +151,14 @@ sys.exit(main(sys.argv[1:]))
 def test_a_folder_without_write_permission_is_named(tmp_path):
     make_photos(tmp_path / "photos", 6)
     (tmp_path / "closed").mkdir(mode=0o555)
-    for arguments in (
-        ["data", "prepare", tmp_path / "photos", "--out", tmp_path / "closed" / "set"],
-        ["data", "check", tmp_path / "photos", "--preview", tmp_path / "closed" / "preview.png"],
-    ):
-        command = [sys.executable, "-c", WITHOUT_PRIVILEGES, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-        assert done.returncode == 1, done.stderr
-        assert re.search(r"error: cannot write into .*closed: no permission", done.stderr), done.stderr
+    commands = [
+        ["data", "prepare", "photos", "--out", "closed/set"],
+        ["data", "check", "photos", "--preview", "closed/preview.png"],
+    ]
+    call = [sys.executable, "-c", WITHOUT_PRIVILEGES, json.dumps(commands)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "[1, 1]", done.stderr
+    assert len(re.findall(r"error: cannot write into .*closed: no permission", done.stderr)) == 2, done.stderr
     assert list((tmp_path / "closed").iterdir()) == []
 
 
