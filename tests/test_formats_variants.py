@@ -119,6 +119,11 @@ def test_texts_of_other_systems(photos, tmp_path, target):
             assert np.array_equal(row.keypoints, other.keypoints, equal_nan=True)
 
 
+def test_rows_that_end_with_a_separator(photos):
+    (photos / "label.txt").write_text("\n".join(line.replace(" ", ",") + "," for line in label_lines()))
+    same(photos)
+
+
 @pytest.mark.parametrize("first", ["# drawn by hand, all of them", "image,left,top,right,bottom", "name x1 y1 x2 y2"])
 def test_a_row_that_names_columns_and_a_comment_are_no_labels(photos, first):
     (photos / "label.txt").write_text("\n".join([first, *label_lines()]))
@@ -324,6 +329,9 @@ def test_label_studios_own_json(photos):
         (lambda name: f"file:///my%20{name}?v=1", lambda name: f"my {name}"),
         (lambda name: f"/home/me/faces/{name}", lambda name: f"photos/{name}"),
         (lambda name: name, lambda name: name.replace(".jpg", ".JPG")),
+        (lambda name: name.removesuffix(".jpg"), lambda name: name),
+        (lambda name: f"v1.{name.removesuffix('.jpg')}", lambda name: f"v1.{name}"),
+        (lambda name: f"faces/{name}".replace(".jpg", ".PNG"), lambda name: f"photos/{name}"),
         (lambda name: f"Faces/{name}", lambda name: f"faces/{name}"),
         (
             lambda name: unicodedata.normalize("NFC", f"porträt {name}"),
@@ -347,6 +355,14 @@ def test_photos_are_found_however_they_are_named(photos, write, store, target):
     assert (len(labels.rows), labels.problems) == (COUNT, ())
     assert all((photos / row.photo).is_file() for row in labels.rows)
     assert len({row.photo for row in labels.rows}) == COUNT
+
+
+def test_a_photo_of_another_ending_is_not_guessed_where_there_are_two(photos):
+    """Nor where the photo of the name is there."""
+    (photos / "a.png").write_bytes((photos / NAMES[0]).read_bytes())
+    (photos / "a.jpg").write_bytes((photos / NAMES[0]).read_bytes())
+    (photos / "label.txt").write_text("\n".join(label_lines(["a", "a.bmp", "a.png", *NAMES[3:]])))
+    assert [row.photo for row in read_format(photos).rows[:3]] == ["a", "a.bmp", "a.png"]
 
 
 # What is certainly wrong

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from kpedge.core.errors import CorruptModelError, DataError, MissingExtraError, UsageError
+from kpedge.core.errors import CorruptModelError, DataError, MissingExtraError, ModelError, UsageError
 from kpedge.core.extras import EXTRAS, importable, pip_line
 from kpedge.core.images import read_image
 from kpedge.runtime.keypoints import KeypointPredictor
@@ -111,3 +111,10 @@ def test_sessions_have_set_threads_that_do_not_spin(exported):
 def test_only_one_place_builds_sessions():
     makers = [path for path in PACKAGE.rglob("*.py") if "InferenceSession(" in path.read_text()]
     assert [path.name for path in makers] == ["sessions.py"]
+
+
+def test_a_model_that_fails_only_when_it_runs_is_named():
+    """As damaged files do whose shapes fit together until then."""
+    path = ROOT / "export" / "stage1.onnx"
+    with pytest.raises(ModelError, match=re.escape(str(path))):
+        OnnxModel(path)(np.zeros((1, 3, 3, 1), np.uint8))

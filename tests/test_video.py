@@ -210,6 +210,18 @@ def test_video_that_opencv_reads_as_one_frame_is_doubted(tmp_path, only_opencv):
     assert "all 5 frames alike" in said[0]
 
 
+def test_a_file_joined_of_two_codecs_is_doubted(tmp_path):
+    images = [picture(90)] * 40
+    parts = [write_streams(tmp_path / f"{codec}.ts", images, codec=codec) for codec in ("mpeg2video", "mpeg4")]
+    said = []
+    for name, joined in (("one", parts[:1] * 2), ("two", parts)):
+        path = tmp_path / f"{name}.ts"
+        path.write_bytes(b"".join(part.read_bytes() for part in joined))
+        drain(open_source(str(path), notify=said.append))
+    assert not [line for line in said if "one.ts" in line]
+    assert "another codec than mpeg2video" in said[-1]
+
+
 def test_a_file_that_begins_late_is_whole(tmp_path):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as output:

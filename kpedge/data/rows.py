@@ -105,7 +105,7 @@ def split_row(text: str) -> list[str]:
     cells = text.split()
     if trailing_numbers(cells) < min(_COLUMNS, len(cells) - 1) or len(cells) == 1:
         try:
-            table = parse_csv_row(text)
+            table = parse_csv_row(text.rstrip(" \t\r,;"))
         except RowError:
             return cells
         if trailing_numbers(table) >= _COLUMNS:

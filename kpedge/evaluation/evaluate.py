@@ -14,6 +14,7 @@ from kpedge.core.keypoints import conversion
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.packed import PreparedSet
 from kpedge.data.sampling import CropSampler
+from kpedge.data.split import SPLITS
 from kpedge.evaluation.keypoint_metrics import KeypointAccuracy, KeypointTruth, measure
 from kpedge.evaluation.score_metrics import FaceAccuracy, measure_faces
 from kpedge.runtime.keypoints import keypoint_model
@@ -69,7 +70,8 @@ def faces_of_split(
     """
     indices = source.indices(split)
     if not len(indices):
-        raise DataError(f"{source.path}: the {split} split has no face")
+        others = ", ".join(one for one in SPLITS if len(source.indices(one)))
+        raise DataError(f"{source.path}: the {split} split has no face", f"prepare more photos; with faces: {others}")
     shown = replace(source, boxes=disturb_boxes(source.boxes, box_noise, np.random.default_rng(0)))
     sampler = CropSampler(shown, size, colour, rule)
     crops, keypoints = sampler.batch(indices)

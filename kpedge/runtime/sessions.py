@@ -8,7 +8,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from kpedge.core.card import METADATA_KEY, Card, Outputs, card_from_json
-from kpedge.core.errors import CorruptModelError, UsageError
+from kpedge.core.errors import CorruptModelError, ModelError, UsageError
 
 ort.disable_telemetry_events()  # builds that have telemetry record events from the import on
 CPU = "CPUExecutionProvider"  # the execution provider that every onnxruntime has
@@ -156,6 +156,7 @@ class OnnxModel:
         Raises:
             CorruptModelError: broken, not from kpedge (no card), or inputs and outputs differ from its card.
         """
+        self._path = path
         self.session = new_session(path, threads=threads, providers=providers)
         self.provider = self.session.get_providers()[0].removesuffix("ExecutionProvider").lower()
         try:
@@ -191,5 +192,14 @@ class OnnxModel:
             raise CorruptModelError(f"{path}: the output is {outputs}, not what its card says")
 
     def __call__(self, inputs: NDArray[np.uint8]) -> Outputs:
-        """Crops or frames, uint8 (N, H, W, C), to the outputs that the card names."""
-        return dict(zip(self._names, self.session.run(self._names, {self.card.input_name: inputs}), strict=True))
+        """Crops or frames, uint8 (N, H, W, C), to the outputs that the card names.
+
+        Raises:
+            ModelError: the network cannot be computed: a damaged file may only show then, or memory runs out.
+        """
+        try:
+            values = self.session.run(self._names, {self.card.input_name: inputs})
+        except Exception as error:  # onnxruntime's share no other base
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(f"{self._path}: cannot be computed: {reason}", "check it with: kpedge verify") from error
+        return dict(zip(self._names, values, strict=True))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import DataError
 from kpedge.core.geometry import Box
+from kpedge.core.images import SUFFIXES
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
@@ -75,8 +76,8 @@ def _fold(name: str) -> str:
 
 class PhotoFinder:
     """Finds photos that label files name differently from where and how they are stored: below another folder, with a
-    Windows or absolute path of another machine, as an address, between quotation marks, in another case, or with
-    accents composed differently.
+    Windows or absolute path of another machine, as an address, between quotation marks, in another case, with accents
+    composed differently, or without their ending or with that of another image format.
     """
 
     def __init__(self, root: Path) -> None:
@@ -104,7 +105,9 @@ class PhotoFinder:
         home = {posixpath.dirname(place) for place in places if posixpath.dirname(plain)}
         home = {folder for folder in home if folder and is_folder(self._root / folder)}
         bare = unquote(_QUOTED.sub(r"\g<name>", plain)).partition("?")[0]  # of an address: %20, and ?what=follows
-        variants = (plain, _UPLOADED.sub(r"\1", plain), bare)
+        variants = [plain, _UPLOADED.sub(r"\1", plain), bare]
+        stem, ending = posixpath.splitext(bare)
+        variants += [f"{one}.*" for one in ((bare, stem) if ending.lower() in SUFFIXES else (bare,))]
         found = next(filter(None, (self._elsewhere(one, below, home) for one in variants)), "")
         return found or posixpath.normpath(posixpath.join((*folders, "")[0], plain))
 
@@ -112,12 +115,14 @@ class PhotoFinder:
         if self._by_name is None:
             self._by_name = {}
             for photo in photos_below(self._root):
-                self._by_name.setdefault(_fold(posixpath.basename(photo)), []).append(photo)
+                name_of = _fold(posixpath.basename(photo))
+                for key in (name_of, f"{posixpath.splitext(name_of)[0]}.*"):
+                    self._by_name.setdefault(key, []).append(photo)
         tail = _fold(posixpath.normpath(name)).split("/")[::-1]
         shared: dict[int, list[str]] = {}
         for photo in self._by_name.get(tail[0], ()):
             if photo.startswith(f"{below}/" if below else "") and (not home or posixpath.dirname(photo) in home):
-                parts = _fold(photo).split("/")[::-1]
+                parts = [tail[0], *_fold(photo).split("/")[-2::-1]]
                 same = next((k for k, (a, b) in enumerate(zip(parts, tail, strict=False)) if a != b), len(parts))
                 shared.setdefault(same, []).append(photo)
         best = shared[max(shared)] if shared else []

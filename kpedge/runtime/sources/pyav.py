@@ -16,6 +16,7 @@ from kpedge.runtime.sources.addresses import mask_address
 from kpedge.runtime.sources.reader import Notify, Reader, to_square_pixels, valid_rate
 
 UNDECODABLE = 1000  # packets in a row that may fail before a file counts as broken to its end
+EMPTY = 24  # packets in a row without a frame that no codec's delay explains
 COVER_ONLY = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
 """Streams that hold images about the content."""
 REPLACING: dict[str, Any] = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
@@ -55,7 +56,7 @@ class AvReader(Reader):
         self._frames: Iterator[Any] = iter(())
         self._frame: Any = None
         self._rotation, self._orientation = math.nan, (False, 1, 1)
-        self._failed = 0
+        self._failed = self._empty = self._most_empty = 0
         try:
             self._stream = choose_stream(container, name, stream, notify)
         except BaseException:
@@ -97,9 +98,20 @@ class AvReader(Reader):
         """Frames, and None for each packet that cannot be decoded."""
         for packet in self._container.demux(self._stream):
             try:
-                yield from packet.decode()
+                frames = packet.decode()
             except av.error.InvalidDataError:
                 yield None
+                continue
+            if self.time_s is not None:  # before the first frame, the decoder fills its delay
+                self._empty = 0 if frames else self._empty + 1
+                self._most_empty = max(self._most_empty, self._empty)
+            yield from frames
+
+    def check_end(self) -> str:
+        if self._most_empty < EMPTY:
+            return ""
+        what = f"part of it is in another codec than {self.codec}, or damaged"
+        return f"{self._most_empty} packets in a row gave no frame: {what}"
 
     def image(self) -> Image | None:
         if self._frame is None:
