@@ -153,7 +153,6 @@ def _report(
     """
     if targets:
         write_report(targets, dict(zip(targets, (document, *others()), strict=True)))
-        output.say(f"report: {next(iter(targets.values())).parent}")
     if as_json:
         output.result_json(document, indent=1)
     return as_json

@@ -15,9 +15,7 @@ from kpedge.core.text import format_count
 from kpedge.runtime.registry import PYTORCH_SUFFIXES
 
 if TYPE_CHECKING:
-    from kpedge.core.card import ModelCard
-    from kpedge.evaluation.evaluate import Evaluation, TestFaces
-    from kpedge.evaluation.groups import Group
+    from kpedge.evaluation.evaluate import Evaluation
 
 
 def register(app: typer.Typer) -> None:
@@ -88,6 +86,7 @@ def evaluate(
     from kpedge.core.model_zoo import resolve_model
     from kpedge.data.packed import is_prepared
     from kpedge.evaluation.evaluate import evaluate as run_evaluation
+    from kpedge.evaluation.groups import groups_of_faces, measure_groups
     from kpedge.evaluation.keypoint_report import error_curve_png, load_faces, score_curves_png, worst_faces
     from kpedge.export.load import open_model
     from kpedge.runtime.keypoints import keypoint_model
@@ -139,7 +138,12 @@ def evaluate(
         )
     if split == "train" and is_prepared(data):
         output.say("warning: the train split is what models are trained on: these figures say nothing about new faces")
-    groups = _measure_groups(by or [], table, data, faces, evaluation, card)
+    found = None if evaluation.scores is None else evaluation.scores >= (card.threshold or 0.0)
+    root = data if data.is_dir() else data.parent
+    groups = {
+        name: measure_groups(names, evaluation.accuracy.face_errors, found)
+        for name, names in (groups_of_faces(column, root, faces, table) for column in by or ())
+    }
     if evaluation.converted:
         output.say(
             f"{data} and the model ({card.scheme.name}) have different points: the figures are those of the "
@@ -166,7 +170,6 @@ def evaluate(
         if evaluation.face:
             contents["scores.png"] = score_curves_png(evaluation.face, card.name)
         write_report(targets, contents)
-        output.say(f"report: {out}")
     if as_json:
         output.result_json(report, indent=1)
         return
@@ -178,20 +181,6 @@ def evaluate(
     output.say("")
     for line in verdict(model, path, data, card.name, evaluation):
         output.say(line)
-
-
-def _measure_groups(
-    by: list[str], table: Path | None, data: Path, faces: TestFaces, evaluation: Evaluation, card: ModelCard
-) -> dict[str, tuple[Group, ...]]:
-    """Column -> the figures of its groups."""
-    from kpedge.evaluation.groups import groups_of_faces, measure_groups
-
-    found = None if evaluation.scores is None else evaluation.scores >= (card.threshold or 0.0)
-    groups = {}
-    for column in by:
-        name, names = groups_of_faces(column, data if data.is_dir() else data.parent, faces, table)
-        groups[name] = measure_groups(names, evaluation.accuracy.face_errors, found)
-    return groups
 
 
 def verdict(model: str, path: Path, data: Path, name: str, evaluation: Evaluation) -> list[str]:

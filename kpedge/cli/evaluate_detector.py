@@ -14,8 +14,6 @@ from kpedge.cli.output import percent
 
 if TYPE_CHECKING:
     from kpedge.evaluation.detection_metrics import DetectionAccuracy
-    from kpedge.evaluation.detection_report import LabelledFrame
-    from kpedge.evaluation.groups import Group
     from kpedge.runtime.sessions import Model
 
 
@@ -37,6 +35,7 @@ def evaluate_detector(
     """Measure a detector, print the figures, and write report and images if a folder is given."""
     from kpedge.evaluation.detection_metrics import IOU, LOWEST, measure_detections
     from kpedge.evaluation.detection_report import find_in, load_frames, mistakes_preview, precision_recall_png
+    from kpedge.evaluation.groups import measure_groups, read_groups
     from kpedge.runtime.detector import FaceDetector, detector_model
 
     targets = report_files(out, ("report.json", "precision_recall.png", "mistakes.png"), force=force)
@@ -48,7 +47,15 @@ def evaluate_detector(
         output.say(f"left out: {problem}")
     threshold = model.card.threshold or 0.0
     accuracy, matches = measure_detections(found, threshold)
-    groups = _measure_groups(by, table, data, frames, matches.faces_at(threshold))
+    hits = matches.faces_at(threshold)
+    rows = [
+        (frames[frame].name, *(frames[frame].lines[face] if frames[frame].lines else ("", 0))) for frame, face in hits
+    ]
+    root, recalled = data if data.is_dir() else data.parent, np.array(list(hits.values()), dtype=bool)
+    groups = {
+        name: measure_groups(names, found=recalled)
+        for name, names in (read_groups(column, root, rows, table) for column in by)
+    }
     report = {
         "model": str(path),
         "weights_sha256": model.card.weights_sha256,
@@ -70,29 +77,12 @@ def evaluate_detector(
         if preview is not None:
             contents["mistakes.png"] = preview
         write_report(targets, contents)
-        output.say(f"report: {out}")
     if as_json:
         output.result_json(report, indent=1)
         return
     _show(model.card.name, detector.side, accuracy)
-    for name, rows in groups.items():
-        show_groups(name, rows)
-
-
-def _measure_groups(
-    by: list[str], table: Path | None, data: Path, frames: list[LabelledFrame], found: dict[tuple[int, int], bool]
-) -> dict[str, tuple[Group, ...]]:
-    """Column -> the recall of its groups, of the faces that count."""
-    from kpedge.evaluation.groups import measure_groups, read_groups
-
-    rows = [
-        (frames[frame].name, *(frames[frame].lines[face] if frames[frame].lines else ("", 0))) for frame, face in found
-    ]
-    groups = {}
-    for column in by:
-        name, names = read_groups(column, data if data.is_dir() else data.parent, rows, table)
-        groups[name] = measure_groups(names, found=np.array(list(found.values()), dtype=bool))
-    return groups
+    for name, figures in groups.items():
+        show_groups(name, figures)
 
 
 def _show(name: str, side: int, accuracy: DetectionAccuracy) -> None:

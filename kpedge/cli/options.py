@@ -130,6 +130,7 @@ def write_report(targets: dict[str, Path], contents: dict[str, Any]) -> None:
         else:
             write_json(targets[name], content)
         record_output(targets[name])
+    output.say(f"report: {next(iter(targets.values())).parent}")
 
 
 def parse_box(text: str) -> list[float]:
