@@ -50,10 +50,10 @@ POINT_SETS = ("youtube68", "helen_afw68", "utk_pseudo21", "mask_ilc-points")
 FACE_SETS = ("facemask", "portraits", "mask_ilc", "afw_boxes", "people_pseudo", "flickr_pseudo")
 BACKGROUND, MAIN = "noface", "faces21"
 SIDE = 640
-ALARMS = 0.01
-"""Share of background photos in which a face may be found, rotated copies included."""
-MARGIN = 0.16
-"""How far the operating point stays from where another background photo would have a face, in logits."""
+ALARMS, TURNED = 0.01, 0.25
+"""Share of background photos in which a face may be found, and the part of it in their rotated copies."""
+HIGHEST = 12
+"""Background photos whose scores the operating point follows from."""
 RIGHT = 0.1
 """Largest mean error of five points that are right, in sides of the box."""
 Image = np.ndarray
@@ -299,8 +299,8 @@ def face_row(frames: list[Frame], rule: Rule, smallest: float) -> dict[str, floa
 
 
 def fit(everything: dict[str, list[Frame]], detector_sha256: str, main: str, background: str) -> JointScore:
-    """Logistic regression over all candidates (faces of 16 px and more); then the constant so that at most `ALARMS` of
-    the background photos have a face, and the rotated copies' score so that they add none beyond that.
+    """Logistic regression over all candidates (faces of 16 px and more); then the constant, and the score of rotated
+    copies, so that a face is found in `ALARMS` of such background photos.
     """
     features, labels, weights = [], [], []
     for name, frames in everything.items():
@@ -319,20 +319,28 @@ def fit(everything: dict[str, list[Frame]], detector_sha256: str, main: str, bac
         theta += np.linalg.solve(hessian, x.T @ (w * (y - chance)) - 1e-3 * theta)
     frames = everything[background]
     upright, rotated = (
-        np.sort([max((float(inputs(row) @ theta) for row in rows), default=-99.0) for rows in column])[::-1]
-        for column in ([frame.upright for frame in frames], [frame.rotated for frame in frames])
+        operating_point([max((float(inputs(row) @ theta) for row in rows), default=-99.0) for rows in column], share)
+        for column, share in (
+            ([frame.upright for frame in frames], (1 - TURNED) * ALARMS),
+            ([frame.rotated for frame in frames], TURNED * ALARMS),
+        )
     )
-    allowed = max(int(ALARMS * len(frames)), 1)
-    constant = float(theta[-1] - upright[allowed]) - MARGIN
-    taken = int((upright > upright[allowed] + 1e-3).sum())
-    limit = float(rotated[allowed - taken]) - float(upright[allowed])
-    print("logistic regression:", theta.round(4).tolist(), "highest of the background:", upright[:4].round(2).tolist())
+    print("logistic regression:", theta.round(4).tolist(), "operating points:", round(upright, 2), round(rotated, 2))
     return JointScore(
         detector_sha256=detector_sha256,
         **dict(zip(("detector", "keypoints", "error", "size"), theta.tolist(), strict=False)),
-        constant=constant,
-        rotated=max(1 / (1 + math.exp(-limit)), JOINT_THRESHOLD),
+        constant=float(theta[-1]) - upright,
+        rotated=max(1 / (1 + math.exp(upright - rotated)), JOINT_THRESHOLD),
     )
+
+
+def operating_point(highest: Sequence[float], share: float) -> float:
+    """The score that this share of photos reaches, by a line through the logarithms of the ranks of the highest ones:
+    one odd photo moves it less than the quantile.
+    """
+    scores = np.sort(highest)[::-1][:HIGHEST]
+    slope, start = np.polyfit(scores, np.log((np.arange(len(scores)) + 0.5) / len(highest)), 1)
+    return float((math.log(share) - start) / slope)
 
 
 def inputs(row: np.ndarray) -> np.ndarray:

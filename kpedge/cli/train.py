@@ -27,7 +27,7 @@ def register(root: typer.Typer) -> None:
     root.add_typer(app, name="train")
 
 
-SCORE_ONLY = ("face_weight", "positive_weight", "label_smoothing", "negatives")
+SCORE_ONLY = ("face_branch", "face_weight", "positive_weight", "label_smoothing", "negatives")
 """Fields that mean nothing to a network without a face score."""
 Data = Annotated[
     Path | None,

@@ -53,9 +53,9 @@ class Stage2(nn.Module):
         self.backbone = new_backbone(backbone, COLOURS[colour], norm=norm, head=head, width=width)
         channels = self.backbone.channels
         sides = [-(-size // 2 ** (level + 2)) for level in range(len(channels))]
-        maps = MapShapes(channels, sides, self.backbone.merged)
-        self.neck: Neck | None = Neck(maps, self.features, dropout=dropout, norm=norm)
-        self.head = HEADS[head](maps, self.features, keypoints, norm=norm)
+        self.maps = MapShapes(channels, sides, self.backbone.merged)
+        self.neck: Neck | None = Neck(self.maps, self.features, dropout=dropout, norm=norm)
+        self.head = HEADS[head](self.maps, self.features, keypoints, norm=norm)
         if self.head.reads_maps and not self.scores:
             self.neck = None
             self.backbone.keep_finest()

@@ -204,6 +204,7 @@ class TrainConfig(PixelConfig):
     crop_size: int = _field(112, "Network", "Side of the crops, pixels; a multiple of 16.", low=64, high=512)
     width: float = _field(1.0, "Network", "Factor of the backbone's channels.", low=0.125, high=8)
     dropout: float = _field(0.0, "Network", "Probability of dropping a feature before the head.", high=0.9)
+    face_branch: bool = _field(False, "Network", "Layers for the face score alone.")
     colour: str = _field("grey", "Network", "Colour of the crops.", choices=("grey", "bgr"))
     normalise: str = _field(
         "crop",

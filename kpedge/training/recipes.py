@@ -29,7 +29,14 @@ RECIPES = {
     "stage1": TrainConfig(),
     "stage2": TrainConfig(epochs=400, norm="batch", **_ADAMW, **_AUGMENTATION),
     "stage3": TrainConfig(
-        epochs=320, norm="batch", face_weight=0.5, negatives=0.75, extra_ratio=0.6, **_ADAMW, **_AUGMENTATION
+        epochs=320,
+        norm="batch",
+        face_branch=True,
+        face_weight=0.5,
+        negatives=0.75,
+        extra_ratio=0.6,
+        **_ADAMW,
+        **_AUGMENTATION,
     ),
 }
 """Keypoint model -> its configuration."""
@@ -61,7 +68,8 @@ def network_options(recipe: str, config: TrainConfig) -> dict[str, Any]:
     always = () if recipe == "stage1" else ("backbone", "head", "norm", "width", "dropout", "colour")
     options = {name: getattr(config, name) for name in always}
     usual = TrainConfig()
-    for name in ("norm", "colour", "crop_size", "activation", "pooling"):  # named only where they differ, as in 0.1.0
+    # named only where they differ, as in 0.1.0
+    for name in ("norm", "colour", "crop_size", "activation", "pooling", "face_branch"):
         if getattr(config, name) != getattr(usual, name):
             options["size" if name == "crop_size" else name] = getattr(config, name)
     return options
