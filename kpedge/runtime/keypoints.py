@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 SAME_CONVENTION = 0.08
 """How far the box that follows from a model's mean face may be from that of its crops, in sides, for the model to count
 as trained on boxes of our convention. The released ones are 0.035 off."""
-MIN_CONTRAST = 2.0  # standard deviation of a crop's grey levels below which nothing can be seen in it
+MIN_CONTRAST = 1.2  # standard deviation of a crop's grey levels below which nothing can be seen in it
 SCALES = (1.0, 0.8, 1.25)  # sides, in a detected box's, of models whose boxes nothing relates to ours
 
 
