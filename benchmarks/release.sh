@@ -65,7 +65,7 @@ mix() { local recipe=$1 first=$2 second=$3 share=$4 out=$5; shift 5
 stage3 e runs/stage3-d/last.pt "$OFTEN" --epochs 6 --schedule cosine --lr 4e-4 --extra-ratio 1.2 --negatives 0.35 $MILD --roll-exponent 4 --jitter-exponent 5 --dark 0.08
 mix stage3 "$FIRST" runs/stage3-e/last.pt 0.4 stage3.pt $(for name in faces21 $OFTEN; do echo $SETS/crops/$name; done) --threshold 0.75
 
-# Detector: from the weights of 0.1.0, two phases.
+# Detector: from the weights of 0.1.0, four phases.
 FRAMES="faces21 facemask portraits noface mask_ilc afw_boxes people_pseudo flickr_pseudo synthetic"
 detector() { local run=$1 init=$2; shift 2
   $K train detector $(for name in $FRAMES; do echo --data $SETS/frames/$name; done) --init-from "$init" --out "runs/detector-$run" \
@@ -73,16 +73,27 @@ detector() { local run=$1 init=$2; shift 2
     --precision bfloat16 --threads 1 "$@"; }
 detector a first/detector.safetensors --epochs 8 --schedule constant
 detector b runs/detector-a/last.pt --epochs 16 --schedule cosine
+$K data synth --out wild-frames-1500 --count 1500 --seed 21 --frames --wild
+$K data synth --out wild-frames --count 5000 --seed 21 --frames --background 700 --wild
+frames synthetic-wild wild-frames-1500 --test 0 --validation 0.05
+frames wild-background wild-frames/background --format background --test 0 --validation 0.05
+FRAMES="$FRAMES synthetic-wild wild-background"
+detector c runs/detector-b/last.pt --epochs 24 --schedule cosine --lr 4e-3 --validate 6
+detector d runs/detector-c/last.pt --epochs 24 --schedule cosine --lr 3e-3 --roll-exponent 4 --dark 0.15 --background-weight 2
+
+# Stage 3's face branch: what two detectors take for faces, and the sets' crops.
+python "$HERE/benchmarks/face_branch.py" stage3.pt --detector runs/detector-b/best.pt --detector runs/detector-c/best.pt \
+  --frames $SETS/frames --crops $SETS/crops --mistakes 0.011 --out stage3.pt
 
 # The joint score, then the files: of each model also its weights, which can be trained further and hold no code.
 weights() { python -c "import sys; from pathlib import Path; from kpedge.models.checkpoint import load_checkpoint, save_weights
 checkpoint = load_checkpoint(Path(sys.argv[1])); save_weights(Path(sys.argv[2]), checkpoint.card, checkpoint.state)" "$1" "export/$2.safetensors"; }
-python "$HERE/benchmarks/wild.py" runs/detector-b/best.pt stage3.pt --frames $SETS/frames --crops $SETS/crops --only faces \
+python "$HERE/benchmarks/wild.py" runs/detector-d/best.pt stage3.pt --frames $SETS/frames --crops $SETS/crops --only faces \
   --fit --write stage3.pt --out wild.json
 $K export stage3.pt --name stage3 --out export --data $SETS/crops/faces21
 weights stage3.pt stage3
-$K export runs/detector-b/best.pt --name detector --out export $(for name in faces21 facemask portraits noface; do echo --data $SETS/frames/$name; done)
-weights runs/detector-b/best.pt detector
+$K export runs/detector-d/best.pt --name detector --out export $(for name in faces21 facemask portraits noface; do echo --data $SETS/frames/$name; done)
+weights runs/detector-d/best.pt detector
 
 # The models of rendered photos alone. The detector's first phase was stopped after 13 of its 30 epochs.
 synth() { local name=$1 count=$2 seed=$3; shift 3; $K data synth --out "$name" --count "$count" --seed "$seed" "$@"; }

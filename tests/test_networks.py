@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from kpedge.core.errors import UsageError
+from kpedge.core.model_zoo import resolve_weights
 from kpedge.models.blocks import ConvBlock
+from kpedge.models.checkpoint import load_checkpoint
 from kpedge.models.fold import fold
 from kpedge.models.heads.head import MapShapes, target_distributions
 from kpedge.models.heads.heatmap import HeatmapHead
@@ -20,6 +22,7 @@ from kpedge.models.stage1 import Stage1
 from kpedge.models.stage2 import Stage2
 from kpedge.models.stage3 import Stage3
 from kpedge.models.summary import summarise
+from kpedge.training.recipes import RECIPES, network_options
 
 POINTS = 21
 
@@ -303,3 +306,22 @@ def test_a_summary_counts_normalisations_and_grouped_convolutions():
     assert rows["1"].flops == 4 * 8 * 25
     assert block.training
     assert np.prod(rows["1"].output) == 200
+
+
+def test_the_face_branch_is_read_by_the_face_score_alone():
+    network = Stage3(POINTS, face_branch=True).eval()
+    before = network(pixels())
+    with torch.no_grad():
+        for values in network.face_branch.parameters():
+            values.add_(0.1)
+    after = network(pixels())
+    assert not torch.equal(before["logit"], after["logit"])
+    assert torch.equal(before["points"], after["points"])
+    assert torch.equal(before["error"], after["error"])
+
+
+def test_training_starts_from_all_of_the_released_weights():
+    released = load_checkpoint(resolve_weights("stage3"))
+    network = Stage3(POINTS, **network_options("stage3", RECIPES["stage3"]))
+    names = {f"network.{name}": tensor.shape for name, tensor in network.state_dict().items()}
+    assert names.items() <= {name: tensor.shape for name, tensor in released.state.items()}.items()

@@ -107,7 +107,7 @@ def test_the_released_stage_3_holds_its_floors(real, suffix, capsys):
     large = [group for group in found["by_size"] if group["from_px"] >= 60]
     assert sum(group["faces"] * group["nme_box"] for group in large) / sum(g["faces"] for g in large) <= 0.021
     assert found["failure_rate"] <= 0.005
-    assert found["faces_found"] >= 0.99
+    assert found["faces_found"] >= 0.985
     assert found["face_score"]["negative_accuracy"] >= 0.99
     assert found["expected_errors"]["rank_correlation"] > 0.3
     assert found["expected_errors"]["kept_half_nme"] < 0.8 * found["expected_errors"]["dropped_half_nme"]

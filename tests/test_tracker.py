@@ -121,7 +121,7 @@ def test_following_finds_the_same_points_as_searching_each_frame():
     for number, faces in enumerate(follow(tracker, images)):
         if number % 10 == 9:
             (face,), (fresh,) = faces, pipeline(images[number])
-            assert np.linalg.norm(face.keypoints - fresh.keypoints, axis=1).mean() < 0.02 * clip.side
+            assert np.linalg.norm(face.keypoints - fresh.keypoints, axis=1).mean() < 0.025 * clip.side
 
 
 @pytest.mark.parametrize("degrees", [-40, 40])
