@@ -50,7 +50,7 @@ POINT_SETS = ("youtube68", "helen_afw68", "utk_pseudo21", "mask_ilc-points")
 FACE_SETS = ("facemask", "portraits", "mask_ilc", "afw_boxes", "people_pseudo", "flickr_pseudo")
 BACKGROUND, MAIN = "noface", "faces21"
 SIDE = 640
-ALARMS, TURNED = 0.01, 0.25
+ALARMS, TURNED = 0.008, 0.25
 """Share of background photos in which a face may be found, and the part of it in their rotated copies."""
 HIGHEST = 12
 """Background photos whose scores the operating point follows from."""
