@@ -69,7 +69,14 @@ async function site(folder) {
 async function distribution() {
   const folder = `${here}dist`;
   await bundles(folder);
-  for (const name of RUNTIME) await copyFile(runtime + name, `${folder}/${name.replace(".mjs", ".js")}`);
+  for (const name of RUNTIME) {
+    const content = await readFile(runtime + name);
+    const isScript = name.endsWith(".mjs"); // bundlers would look for its source map, which is not there
+    await writeFile(
+      `${folder}/${name.replace(".mjs", ".js")}`,
+      isScript ? content.toString().replace(/\n\/\/# sourceMappingURL=.*\s*$/, "\n") : content,
+    );
+  }
   await licences(folder);
   await mkdir(`${folder}/models`, { recursive: true });
   await copyFile(`${here}../export/stage3.onnx`, `${folder}/models/keypoints.onnx`);
