@@ -6,7 +6,7 @@ FRAMES and CROPS are folders of prepared sets by name, as `wild_sets.py` makes t
 frames, as they are and once more mirrored, rotated, shrunk or darkened, background frames five times; what it finds is
 looked at as `predict` does, and the last crop counts as a face (IoU of .5 with one), as none (below .3), or not at all.
 Crops of the sets are added, since boxes are also given. The rest of the network is frozen, so its outputs for all crops
-are computed once. Calibration is that of the validation crops of `--main`; the threshold accepts `--mistakes` of the
+are computed once. Calibration is that of the validation crops of faces21; the threshold accepts `--mistakes` of the
 set `hard`, what a detector takes for faces in photos without any.
 """
 
@@ -49,15 +49,18 @@ Samples = tuple[np.ndarray, ...]
 
 
 class KeptCrops:
-    """A keypoint model that keeps its crops: its scores are their numbers."""
+    """A keypoint model that keeps its crops: its scores are their numbers, from 1; 0 is the score of a crop in which
+    nothing can be seen.
+    """
 
     def __init__(self, model: Any) -> None:
-        self.model, self.card, self.crops = model, model.card, []
+        self.model, self.card = model, model.card
+        self.crops: list[np.ndarray] = []
 
     def __call__(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """The model's outputs, numbers instead of scores."""
-        numbers = np.arange(len(self.crops), len(self.crops) + len(crops), dtype=np.float32)
         self.crops += list(crops.copy())
+        numbers = np.arange(1, len(self.crops) + 1, dtype=np.float32)[-len(crops) :]
         return {**self.model(crops), SCORE_NAME: numbers}
 
 
@@ -101,13 +104,14 @@ def detected(path: Path, keypoints: Any, frames: Path, rng: np.random.Generator)
                     image, boxes = changed(image, boxes, name == BACKGROUND, rng)
                 turned = bool(number) and name == BACKGROUND and rng.random() < 0.4
                 for detection, face in pipeline.candidates(image, rotated=turned):
+                    if not face.score:
+                        continue
                     shown, _ = pipeline.predictor.boxes(face.keypoints[None])
-                    overlap = iou(detection.box[None], boxes)[0] if len(boxes) else np.zeros(1)
-                    shared = iou(shown, boxes)[0] if len(boxes) else np.zeros(1)
-                    is_face = overlap.max() >= 0.5 and not source.ignore[rows][int(overlap.argmax())]
-                    if is_face or max(overlap.max(), shared.max()) < 0.3:
+                    overlap, shared = iou(np.array([detection.box, shown[0]]), boxes)
+                    is_face = overlap.max(initial=0) >= 0.5 and not source.ignore[rows][overlap.argmax()]
+                    if is_face or max(overlap.max(initial=0), shared.max(initial=0)) < 0.3:
                         weight = 1.0 if is_face else math.sqrt(min(max(2 * detection.score, 0.1), 2))
-                        yield model.crops[int(face.score or 0)], is_face, weight
+                        yield model.crops[int(face.score) - 1], is_face, weight
                 model.crops.clear()
 
 
@@ -197,34 +201,36 @@ def gather(samples: Iterator[Sample], model: KeypointModel, detected: bool) -> S
     return *features(model, np.array(crops)), np.array(labels, np.float32), np.array(weights), flags
 
 
-def with_branch(checkpoint: Checkpoint) -> KeypointModel:
-    """The model with a fresh face branch, its other weights as they are."""
-    options = {**checkpoint.card.architecture["options"], "face_branch": True}
-    model = empty_model(replace(checkpoint.card, architecture={**checkpoint.card.architecture, "options": options}))
+def with_branch(checkpoint: Checkpoint) -> tuple[ModelCard, KeypointModel]:
+    """The model with a fresh face branch, its other weights as they are, and its card."""
+    architecture = checkpoint.card.architecture
+    options = {**architecture["options"], "face_branch": True}
+    card: Any = replace(checkpoint.card, architecture={**architecture, "options": options})
+    model = empty_model(card)
     kept = {name: value for name, value in checkpoint.state.items() if not name.startswith("network.face.")}
     model.load_state_dict(kept, strict=False)
-    return model.eval()
+    return card, model.eval()
 
 
 def calibrated(model: KeypointModel, crops: Path, card: ModelCard, mistakes: float) -> float:
     """Calibrate the score on validation crops, and find the threshold that accepts this share of the set `hard`."""
-    hard, main = (
-        [
-            logits_in(model, source, card, rows)
-            for rows in (source.indices("validation"), source.negatives("validation"))
-        ]
-        for source in (open_set(crops / "hard"), open_set(crops / MAIN))
+    main, hard = open_set(crops / MAIN), open_set(crops / "hard")
+    faces, negatives, taken = (
+        logits_in(model, source, card, rows)
+        for source, rows in (
+            (main, main.indices("validation")),
+            (main, main.negatives("validation")),
+            (hard, hard.negatives("validation")),
+        )
     )
-    slope, offset = calibrate(main[0], main[1])
+    slope, offset = calibrate(faces, negatives)
     model.calibration.copy_(torch.tensor([slope, offset]))
-    limit = slope * float(np.quantile(hard[1], 1 - mistakes)) + offset
+    limit = slope * float(np.quantile(taken, 1 - mistakes)) + offset
     return round(1 / (1 + math.exp(-limit)), 3)
 
 
 def logits_in(model: KeypointModel, source: Any, card: ModelCard, rows: np.ndarray) -> np.ndarray:
     """The logits of the face score of crops of a set."""
-    if not len(rows):
-        return np.zeros(0)
     images = [cv2.cvtColor(cut(source, row, card)[0], cv2.COLOR_BGR2GRAY)[..., None] for row in rows]
     return logits_of(model.network, *features(model, np.array(images)))
 
@@ -240,29 +246,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     checkpoint = load_checkpoint(options.checkpoint)
-    model, rng = with_branch(checkpoint), np.random.default_rng(0)
+    (card, model), rng = with_branch(checkpoint), np.random.default_rng(0)
     keypoints = open_model(options.checkpoint)
     found = [gather(detected(path, keypoints, options.frames, rng), model, True) for path in options.detector]
-    found.append(gather(prepared(options.crops, checkpoint.card, rng), model, False))
+    found.append(gather(prepared(options.crops, card, rng), model, False))
     train(model.network, tuple(np.concatenate(columns) for columns in zip(*found, strict=True)))
-    finish(checkpoint, model, options.crops, options.mistakes, options.out)
-
-
-def finish(checkpoint: Checkpoint, model: KeypointModel, crops: Path, mistakes: float, out: Path) -> None:
-    """Calibrate and write the checkpoint; its joint score has to be fitted again."""
-    card = checkpoint.card
-    threshold = calibrated(model, crops, card, mistakes)
-    options = {**card.architecture["options"], "face_branch": True}
-    card = replace(
-        card,
-        architecture={**card.architecture, "options": options},
-        threshold=threshold,
-        joint=None,
-        weights_sha256=weights_hash(model),
-    )
+    threshold = calibrated(model, options.crops, card, options.mistakes)
+    # the joint score has to be fitted again
+    card = replace(card, threshold=threshold, joint=None, weights_sha256=weights_hash(model))
     config = {**checkpoint.config, "face_branch": True}
-    save_checkpoint(out, Checkpoint(card, model.state_dict(), config, checkpoint.progress, checkpoint.resume))
-    print(f"{out}: calibration {model.calibration.tolist()}, threshold {threshold}")
+    save_checkpoint(options.out, Checkpoint(card, model.state_dict(), config, checkpoint.progress, checkpoint.resume))
+    print(f"{options.out}: calibration {model.calibration.tolist()}, threshold {threshold}")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,22 @@ mix() { local recipe=$1 first=$2 second=$3 share=$4 out=$5; shift 5
 stage3 e runs/stage3-d/last.pt "$OFTEN" --epochs 6 --schedule cosine --lr 4e-4 --extra-ratio 1.2 --negatives 0.35 $MILD --roll-exponent 4 --jitter-exponent 5 --dark 0.08
 mix stage3 "$FIRST" runs/stage3-e/last.pt 0.4 stage3.pt $(for name in faces21 $OFTEN; do echo $SETS/crops/$name; done) --threshold 0.75
 
+# Rendered sets, for the detector's last phases and the models of rendered photos alone.
+synth() { local name=$1 count=$2 seed=$3; shift 3; $K data synth --out "$name" --count "$count" --seed "$seed" "$@"; }
+synth free-frames 3600 12 --frames --background 700
+synth wild-frames 5000 21 --frames --background 700 --wild
+synth free-photos 12000 1 --background 900
+synth wild-photos 12000 22 --background 700 --wild
+free() { local kind=$1 name=$2 folder=$3; shift 3; "$kind" "$name" "$folder" --test 0 "$@"; }
+for name in free wild; do
+  free frames $name $name-frames --validation 0.05
+  free frames $name-background $name-frames/background --format background --validation 0.05
+  free crops $name $name-photos --negatives 2 --validation 0.04
+  free crops $name-background $name-photos/background --format background
+done
+synth wild-frames-1500 1500 21 --frames --wild
+free frames synthetic-wild wild-frames-1500 --validation 0.05
+
 # Detector: from the weights of 0.1.0, four phases.
 FRAMES="faces21 facemask portraits noface mask_ilc afw_boxes people_pseudo flickr_pseudo synthetic"
 detector() { local run=$1 init=$2; shift 2
@@ -73,10 +89,6 @@ detector() { local run=$1 init=$2; shift 2
     --precision bfloat16 --threads 1 "$@"; }
 detector a first/detector.safetensors --epochs 8 --schedule constant
 detector b runs/detector-a/last.pt --epochs 16 --schedule cosine
-$K data synth --out wild-frames-1500 --count 1500 --seed 21 --frames --wild
-$K data synth --out wild-frames --count 5000 --seed 21 --frames --background 700 --wild
-frames synthetic-wild wild-frames-1500 --test 0 --validation 0.05
-frames wild-background wild-frames/background --format background --test 0 --validation 0.05
 FRAMES="$FRAMES synthetic-wild wild-background"
 detector c runs/detector-b/last.pt --epochs 24 --schedule cosine --lr 4e-3 --validate 6
 detector d runs/detector-c/last.pt --epochs 24 --schedule cosine --lr 3e-3 --roll-exponent 4 --dark 0.15 --background-weight 2
@@ -96,18 +108,6 @@ $K export runs/detector-d/best.pt --name detector --out export $(for name in fac
 weights runs/detector-d/best.pt detector
 
 # The models of rendered photos alone. The detector's first phase was stopped after 13 of its 30 epochs.
-synth() { local name=$1 count=$2 seed=$3; shift 3; $K data synth --out "$name" --count "$count" --seed "$seed" "$@"; }
-synth free-frames 3600 12 --frames --background 700
-synth wild-frames 5000 21 --frames --background 700 --wild
-synth free-photos 12000 1 --background 900
-synth wild-photos 12000 22 --background 700 --wild
-free() { local kind=$1 name=$2 folder=$3; shift 3; "$kind" "$name" "$folder" --test 0 "$@"; }
-for name in free wild; do
-  free frames $name $name-frames --validation 0.05
-  free frames $name-background $name-frames/background --format background --validation 0.05
-  free crops $name $name-photos --negatives 2 --validation 0.04
-  free crops $name-background $name-photos/background --format background
-done
 synthetic() { local run=$1 sets=$2; shift 2
   $K train detector $(for name in $sets; do echo --data $SETS/frames/$name; done) --out "runs/detector-synthetic-$run" --schedule cosine \
     --brighten --roll 140 --roll-exponent 2.5 --dark 0.2 --blur 1.3 --precision bfloat16 --threads 1 "$@"; }
