@@ -127,6 +127,7 @@ class _Transfer:
             target = urljoin(url, response.headers["location"])
             if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
                 raise DownloadError(f"{url}: the server redirects from https to {target}", "do not use this server")
+            response.raw.close()  # the server may be about to close the connection: the next request takes a new one
             return
         if not response.ok:  # the downloader raises
             return
