@@ -64,12 +64,19 @@ def test_a_jump_of_the_clock_is_left_out_and_reported(said, jump_s):
 
 
 def test_broken_frames_are_left_out_counted_and_reported_once(said):
-    reader = ListReader([picture(0), None, None, picture(3)])
+    reader = ListReader([picture(0), None, None, *map(picture, range(3, 60))])
     frames = list(PacedSource("a", reader, notify=said.append))
-    assert [(frame.number, shade(frame.image)) for frame in frames] == [(0, 0), (3, 3)]
+    assert [(frame.number, shade(frame.image)) for frame in frames] == [(n, n) for n in (0, *range(3, 60))]
     assert reader.closed
     assert len(said) == 1
-    with pytest.raises(SourceError, match="none of its 2 frames can be decoded"):
+
+
+@pytest.mark.parametrize("last", [None, picture(3)])
+def test_a_file_of_which_many_frames_are_broken_is_an_error_after_the_others(last):
+    frames = []
+    with pytest.raises(SourceError, match=r"[23] of its 4 frames cannot be decoded"):
+        frames.extend(PacedSource("a", ListReader([picture(0), None, None, last])))
+    with pytest.raises(SourceError, match="2 of its 2 frames"):
         list(PacedSource("a", ListReader([None, None])))
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from kpedge.core.errors import SourceError
-from kpedge.runtime.sources.reader import Notify, Reader
+from kpedge.runtime.sources.reader import JOIN_ADVICE, Notify, Reader
 from kpedge.runtime.sources.source import Frame
 
 DEFAULT_RATE = 25.0  # frames per second if neither the file nor the user gives a rate
@@ -15,7 +15,9 @@ JUMP_S, JUMP_FRAMES = 60.0, 20.0
 """A gap of so many seconds, and of so many times the usual, is a jump of the clock: the camera's clock was set, or
 recordings were joined."""
 COPY_ADVICE = "copy or download it again"
-MISSING = 0.05  # part of the declared duration that a whole file may lack: edit lists cut off some
+MISSING = (
+    0.05  # part of its duration or frames that a file may lack: edit lists cut off some, and recordings begin late
+)
 
 
 class Timer:
@@ -181,17 +183,23 @@ class PacedSource:
         return Frame(image, self._number, self._time_s, self._reader.name, time.perf_counter() - began_s)
 
     def _check_end(self) -> None:
-        """Raise if the file ends earlier than it declares, or decoding failed silently."""
+        """Raise if the file ends earlier than it declares, or a part of it cannot be read."""
         if doubt := self._reader.check_end():
             self._notify(f"{self.name}: {doubt}")
-        if self._broken > self._number:
-            raise SourceError(f"{self.name}: none of its {self._broken} frames can be decoded", COPY_ADVICE)
+        if self._reader.parts > 1:
+            raise SourceError(
+                f"{self.name}: {self._reader.parts} files in one, of which the first was read", JOIN_ADVICE
+            )
         declared_s, read_s = self._reader.declared_s, self._time_s + self._left_out_s + self._usual_s
         if declared_s is not None and read_s < (1 - MISSING) * declared_s:
             raise SourceError(
                 f"{self.name}: the file is cut off or damaged: it ends after {self._number + 1} "
                 f"frame{'s' * (self._number != 0)}, {read_s:.1f} of {declared_s:.1f} s",
                 COPY_ADVICE,
+            )
+        if self._broken > MISSING * (self._number + 1) and not self._reader.arrival:
+            raise SourceError(
+                f"{self.name}: {self._broken} of its {self._number + 1} frames cannot be decoded", COPY_ADVICE
             )
 
     def _is_late(self, time_s: float, began_s: float) -> bool:

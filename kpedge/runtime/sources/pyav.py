@@ -13,7 +13,7 @@ import numpy as np
 from kpedge.core.errors import SourceError, UsageError
 from kpedge.core.geometry import Image
 from kpedge.runtime.sources.addresses import mask_address
-from kpedge.runtime.sources.reader import Notify, Reader, to_square_pixels, valid_rate
+from kpedge.runtime.sources.reader import JOIN_ADVICE, Notify, Reader, to_square_pixels, valid_rate
 
 UNDECODABLE = 1000  # packets in a row that may fail before a file counts as broken to its end
 EMPTY = 24  # packets in a row without a frame that no codec's delay explains
@@ -52,7 +52,7 @@ class AvReader(Reader):
         arrival: bool = False,
         file: Any = None,
     ) -> None:
-        self._container, self._file, self.arrival = container, file, arrival
+        self._container, self._name, self._file, self.arrival = container, name, file, arrival
         self._frames: Iterator[Any] = iter(())
         self._frame: Any = None
         self._rotation, self._orientation = math.nan, (False, 1, 1)
@@ -100,18 +100,17 @@ class AvReader(Reader):
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
-                yield None
-                continue
+                frames = [None]
             if self.time_s is not None:  # before the first frame, the decoder fills its delay
-                self._empty = 0 if frames else self._empty + 1
+                self._empty = 0 if frames and frames[0] else self._empty + 1
                 self._most_empty = max(self._most_empty, self._empty)
             yield from frames
 
     def check_end(self) -> str:
-        if self._most_empty < EMPTY:
-            return ""
-        what = f"part of it is in another codec than {self.codec}, or damaged"
-        return f"{self._most_empty} packets in a row gave no frame: {what}"
+        if self._most_empty >= EMPTY:
+            what = f"a part of it was not read: {self._most_empty} packets in a row gave no frame"
+            raise SourceError(f"{self._name}: {what}: damaged, or in another codec than {self.codec}", JOIN_ADVICE)
+        return ""
 
     def image(self) -> Image | None:
         if self._frame is None:

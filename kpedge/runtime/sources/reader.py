@@ -10,6 +10,7 @@ from kpedge.core.geometry import Image
 
 Notify = Callable[[str], None]  # called with one line for people, from any thread
 MAX_RATE = 1000.0  # frames per second above which a declared rate is the unit of a clock instead (RTSP's is 90,000)
+JOIN_ADVICE = "of joined recordings, convert each to the same codec and join them with FFmpeg, or read each by itself"
 
 
 class Reader(abc.ABC):
@@ -17,6 +18,7 @@ class Reader(abc.ABC):
 
     rate: float | None = None  # frames per second as declared; None if unknown
     declared_s: float | None = None  # duration that a file declares, seconds; None if unknown
+    parts: int = 1  # files that were joined to one, of which the first is read
     codec: str = ""  # short name of the codec or pixel format; empty if unknown
     time_s: float | None = None  # time stamp of the current frame, seconds from any origin; None if it has none
     arrival: bool = False  # whether time stamps are the times of arrival, since the frames have none of their own
@@ -39,7 +41,11 @@ class Reader(abc.ABC):
         """End a `grab` that waits in another thread, where that is possible."""
 
     def check_end(self) -> str:
-        """Called after the last frame of a file: what is doubtful about its frames; empty for nothing."""
+        """Called after the last frame of a file: what is doubtful about its frames; empty for nothing.
+
+        Raises:
+            SourceError: a part of the file was not read.
+        """
         return ""
 
     def describe(self, image: Image) -> str:

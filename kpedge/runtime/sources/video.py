@@ -1,6 +1,7 @@
 """Video files: by PyAV where it is installed, else by OpenCV."""
 
 import re
+from pathlib import Path
 
 from kpedge.core.errors import SourceError, UsageError
 from kpedge.core.extras import installed, pip_line
@@ -35,7 +36,22 @@ def _open(request: SourceRequest) -> Source:
         from kpedge.runtime.sources import opencv
 
         reader = opencv.open_file(path, name)
+    reader.parts = _count_files(path)
     return PacedSource(name, reader, realtime=request.realtime, notify=request.notify)
+
+
+def _count_files(path: Path) -> int:
+    """How many MP4 or MOV files follow each other in a file, by its boxes (ISO/IEC 14496-12, 4.2); 1 for other kinds."""
+    count, end = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while (start := file.tell()) < end:
+            size, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+            size = int.from_bytes(file.read(8), "big") if size == 1 else size
+            count += kind == b"moov"
+            if size < 8 or not kind.isalnum():  # to the end of the file, or another kind of file
+                break
+            file.seek(start + size)
+    return max(count, 1)
 
 
 VIDEO = SourceKind(
