@@ -197,7 +197,7 @@ class PacedSource:
                 f"frame{'s' * (self._number != 0)}, {read_s:.1f} of {declared_s:.1f} s",
                 COPY_ADVICE,
             )
-        if self._broken > MISSING * (self._number + 1) and not self._reader.arrival:
+        if self._broken > (self._number if self._reader.arrival else MISSING * (self._number + 1)):
             raise SourceError(
                 f"{self.name}: {self._broken} of its {self._number + 1} frames cannot be decoded", COPY_ADVICE
             )

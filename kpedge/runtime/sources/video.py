@@ -41,7 +41,7 @@ def _open(request: SourceRequest) -> Source:
 
 
 def _count_files(path: Path) -> int:
-    """How many MP4 or MOV files follow each other in a file, by its boxes (ISO/IEC 14496-12, 4.2); 1 for other kinds."""
+    """How many MP4 or MOV files a file holds, by its boxes (ISO/IEC 14496-12, 4.2); 1 for other kinds."""
     count, end = 0, path.stat().st_size
     with path.open("rb") as file:
         while (start := file.tell()) < end:
