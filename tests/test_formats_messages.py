@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from conftest import noise_photo
 
@@ -12,6 +13,7 @@ from kpedge.core.keypoints import FACES5, FACES21_MEAN, scheme_named
 from kpedge.data.check import check
 from kpedge.data.convert import convert
 from kpedge.data.formats import FORMATS, matching_formats, read_format
+from kpedge.data.formats.format import FormatCapabilities as _CAN
 from kpedge.data.formats.label import format_row
 
 SMALL = (120, 90)
@@ -93,15 +95,106 @@ def test_a_broken_row_of_yolo_is_no_class(tmp_path):
     assert (len(labels.rows), len(labels.problems), labels.remarks) == (1, 1, ())
 
 
-def test_yolo_in_pixels(tmp_path):
+@pytest.mark.parametrize("folder", ["labels", "."])
+def test_yolo_in_pixels_stops_every_command(tmp_path, capsys, folder):
+    root = tmp_path / "set"
     for name in "abc":
-        noise_photo(tmp_path / f"{name}.png", ord(name), size=SMALL)
-        (tmp_path / f"{name}.txt").write_text("0 50 40 20 20\n")
-    (tmp_path / "labels").mkdir()
-    for name in "abc":
-        (tmp_path / f"{name}.txt").rename(tmp_path / "labels" / f"{name}.txt")
-    report, _ = check(tmp_path, label_format="yolo")
-    assert "fractions of the photo" in report.findings[0].advice
+        noise_photo(root / f"{name}.png", ord(name), size=SMALL)
+        (root / folder).mkdir(exist_ok=True)
+        (root / folder / f"{name}.txt").write_text("0 50 40 20 20\n")
+    out = ["--out", str(tmp_path / "out")]
+    for command in (["check"], ["convert", "--to", "boxes", *out], ["prepare", "--frames", *out]):
+        assert main(["data", command[0], str(root), *command[1:]]) == 1
+        assert "fractions: divide x and width" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("settings", ["names: [face]", "nc: 1"])
+def test_classes_beyond_the_settings_of_yolo_are_named(tmp_path, settings):
+    noise_photo(tmp_path / "a.png", size=SMALL)
+    rows = ["0 .5 .5 .2 .2", "0.0 .5 .5 .2 .2", "1 .5 .5 .2 .2", "-1 .5 .5 .2 .2", "face .5 .5 .2 .2"]
+    (tmp_path / "a.txt").write_text("\n".join(rows))
+    assert not [one for one in read_format(tmp_path).problems if one.where == "a.txt:3"], "nothing names classes"
+    (tmp_path / "data.yaml").write_text(settings)
+    labels = read_format(tmp_path)
+    assert [row.line for row in labels.rows] == [1, 2]
+    assert [(one.kind, one.where) for one in labels.problems] == [("class", f"a.txt:{line}") for line in (3, 4, 5)]
+
+
+@pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if _CAN.FILE_PER_PHOTO in form.capabilities])
+def test_a_second_label_file_of_a_photo_is_named(faces, tmp_path, capsys, name):
+    root = tmp_path / "set"
+    convert(faces, root, name)
+    first = FORMATS[name].find(root)[0]
+    second = first.with_suffix(first.suffix.upper())
+    if second.exists():
+        pytest.skip("this file system takes both names for one")
+    second.write_bytes(first.read_bytes())
+    for command in ("check", "convert --to boxes --out", "prepare --frames --out"):
+        first_word, *flags = command.split()
+        out = [str(tmp_path / first_word)] if flags else []
+        assert main(["data", first_word, str(root), *flags, *out]) == 0
+        said = capsys.readouterr().err
+        assert "1 photo has faces in several files" in said
+        assert first.name in said
+        assert second.name in said
+
+
+def test_files_and_photos_that_lose_to_others_are_named(faces, tmp_path):
+    convert(faces, tmp_path / "set", "yolo")
+    first = tmp_path / "set" / "images" / "train" / "0.png"
+    first.with_suffix(".txt").write_text("0 .5 .5 .2 .2")
+    first.with_suffix(".bmp").write_bytes(first.read_bytes())
+    remarks = "; ".join(read_format(tmp_path / "set").remarks)
+    assert "1 file outside labels/ not read: images/train/0.txt" in remarks
+    assert "1 photo not used, next to another of that name: images/train/0." in remarks
+
+
+@pytest.mark.parametrize("fraction", [500, 100])
+@pytest.mark.parametrize("name", ["pts", "label"])
+def test_fractions_are_recognised_wherever_pixels_are_counted_from(tmp_path, name, fraction):
+    """300-W's count from 1, so that all of them lie outside the photo."""
+    noise_photo(tmp_path / "a.png", size=SMALL)
+    points = FACES21_MEAN * 60 / fraction + 0.1
+    cells = [" ".join(map(str, point)) for point in points.tolist()]
+    (tmp_path / "a.pts").write_text("\n".join(cells)) if name == "pts" else (tmp_path / "label.txt").write_text(
+        format_row("a.png", box_of_points(points), points)
+    )
+    assert "fractions" in {finding.kind for finding in check(tmp_path)[0].findings}
+
+
+@pytest.mark.parametrize(
+    ("tool", "change", "kind"),
+    [
+        ("cvat", ("<box ", '<box rotation="30" '), "rotated"),
+        ("label-studio", ('"rotation": 0', '"rotation": 30'), "rotated"),
+        ("label-studio", ('"image_rotation": 0', '"image_rotation": 90'), "rotated"),
+        ("cvat", ('"left_eye_inner"', '"left_eye_outer"'), "point twice"),
+        ("imglab", ('"left_eye_inner"', '"left_eye_outer"'), "point twice"),
+    ],
+)
+def test_what_a_tool_rotated_or_named_twice_is_a_problem(faces, tmp_path, tool, change, kind):
+    rows = (faces / "label.txt").read_text().split("\n")
+    moved = [[cells[0], *(str(float(cell) + 5) for cell in cells[1:5]), *cells[5:]] for cells in map(str.split, rows)]
+    (faces / "label.txt").write_text("\n".join(map(" ".join, moved)))  # else CVAT gets no boxes
+    convert(faces, tmp_path / "set", tool)
+    path = FORMATS[tool].find(tmp_path / "set")[0]
+    assert change[0] in path.read_text()
+    path.write_text(path.read_text().replace(*change))
+    assert {problem.kind for problem in read_format(tmp_path / "set").problems} == {kind}
+
+
+@pytest.mark.parametrize("part", ["annotations", "predictions"])
+def test_labels_without_a_face_are_an_error(faces, tmp_path, part):
+    convert(faces, tmp_path / "set", "label-studio")
+    path = tmp_path / "set" / "tasks.json"
+    tasks = json.loads(path.read_text())
+    for task in tasks:
+        done = task.pop("annotations")
+        task |= {part: [one | {"was_cancelled": True} for one in done]}
+    path.write_text(json.dumps(tasks))
+    with pytest.raises(DataError, match="no labelled face in it, only 2 "):
+        read_format(tmp_path / "set")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
@@ -168,8 +261,13 @@ def test_what_lies_where_no_labels_are_is_told(tmp_path):
     assert "--format background" in advice
     assert "ibug68-csv" not in advice, "nothing there can be labels of any format"
     assert told(root / "in" / "a.png") == (f"{root}/in/a.png: this is a photo", "give its folder")
+    (root / "in" / "set.tar.gz").write_bytes(b"packed")
+    assert "unpack" in told(root)[1]
+    assert "unpack" in told(root / "in" / "set.tar.gz")[1]
     (root / "points.mat").write_bytes(b"MATLAB")
     assert all(name in told(root)[1] for name in FORMATS)
+    (root / "labels.txt").write_text(format_row("in/a.png", np.array([1.0, 2, 30, 40]), np.ones((21, 2))))
+    assert told(root)[1] == f"give it by itself: {root / 'labels.txt'}"
     assert "no labels of a format that kpedge knows" in told(root / "points.mat")[0]
 
 

@@ -38,15 +38,14 @@ def find_implausible(
     """What is implausible about labels as a whole, and a remark for each face that is unlike the others. `rows` are
     those that can be used, of photos in `heads`; `problems` those and the photos that cannot.
     """
-    found = [*_of_sizes(labels, heads), *_of_problems(labels, problems, len(rows))]
+    found = [*_of_sizes(labels, heads), *_of_problems(labels, problems, len(rows)), *_of_files(rows)]
+    if fractions := _of_fractions([row for row in labels.rows if row.photo in heads], heads):
+        return [*found, *fractions], []
     if not rows:
         return found, []
     points = np.array([row.keypoints for row in rows])
     boxes = np.array([row.box for row in rows])
     size = np.array([(heads[row.photo].width, heads[row.photo].height) for row in rows], dtype=np.float64)
-    fractions = _of_fractions(points, boxes, size)
-    if fractions:
-        return [*found, *fractions], []
     found += _of_copies(rows) + _of_places(rows, points, boxes, size, labels.boxes_only)
     if labels.boxes_only:
         return found, []
@@ -67,11 +66,27 @@ def _of_copies(rows: Sequence[LabelRow]) -> list[Finding]:
     return [Finding("copies", message, "such faces count twice in training: remove one of the two rows")]
 
 
-def _of_fractions(points: NDArray[np.float64], boxes: NDArray[np.float64], size: NDArray[np.float64]) -> list[Finding]:
+def _of_files(rows: Sequence[LabelRow]) -> list[Finding]:
+    """Photos with faces in several label files: a copy of a file, or another spelling of its name."""
+    files: dict[str, dict[str, None]] = {}
+    for row in rows:
+        files.setdefault(row.photo, {})[row.file] = None
+    several = [photo for photo, names in files.items() if len(names) > 1]
+    if not several:
+        return []
+    have, (one, other) = "has" if len(several) == 1 else "have", list(files[several[0]])[:2]
+    message = f"{format_count(len(several), 'photo')} {have} faces in several files: {several[0]} in {one} and {other}"
+    return [Finding("label files", message, "the faces of all files are used: remove the files that are not to count")]
+
+
+def _of_fractions(rows: Sequence[LabelRow], heads: Mapping[str, PhotoHead]) -> list[Finding]:
     """Coordinates from 0 to 1 in photos of many pixels."""
-    known = points[np.isfinite(points)]
-    values = known if len(known) else boxes.ravel()
-    if np.abs(values).max() > 2 or size.min() < 16:
+    if not rows or min(min(heads[row.photo].width, heads[row.photo].height) for row in rows) < 16:
+        return []
+    known = np.array([row.keypoints for row in rows])
+    known = known[np.isfinite(known)]
+    values = known if len(known) else np.array([row.box for row in rows])
+    if np.abs(values).max() > 2:
         return []
     what = "points" if len(known) else "boxes"
     return [
@@ -95,7 +110,16 @@ def _of_places(
     found = []
     places = boxes.reshape(-1, 2, 2) if boxes_only else points
     known = labelled(places)
-    beyond = known & ~((places > -0.5) & (places < size[:, None] - 0.5)).all(axis=2)
+    slack = 0.1 * size[:, None] if boxes_only else 0.0  # boxes at the edge are not cut off
+    beyond = known & ~((places > -0.5 - slack) & (places < size[:, None] - 0.5 + slack)).all(axis=2)
+    if boxes_only and beyond.any(axis=1).sum() > MANY * len(rows):
+        found.append(
+            Finding(
+                "boxes beyond photos",
+                f"{beyond.any(axis=1).sum() / len(rows):.0%} of the boxes reach far beyond their photo",
+                "are they corners, where the format has width and height? Or were the photos resized after labelling?",
+            )
+        )
     if not boxes_only and known.any() and beyond.sum() > MANY * known.sum():
         found.append(
             Finding(
@@ -153,6 +177,15 @@ def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) 
     """Kinds of broken rows that show what is wrong with all."""
     kinds = Counter(problem.kind for problem in problems)
     whole, found = len(problems) + usable, []
+    if kinds["pixels"] > MANY * whole:
+        found.append(
+            Finding(
+                "pixels",
+                f"{kinds['pixels']:,} of {whole:,} rows hold numbers beyond the fractions 0 to 1 of a photo",
+                "YOLO's numbers are fractions: divide x and width by the photo's width, y and height by its height",
+                certain=kinds["pixels"] > MOST * whole,
+            )
+        )
     if kinds["box without area"] > MANY * whole and kinds["box without area"] >= 3:
         found.append(
             Finding(
@@ -167,9 +200,7 @@ def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) 
             Finding(
                 "boxes beyond photos",
                 f"{kinds['box outside photo']:,} of {whole:,} boxes lie outside their photo",
-                "YOLO's numbers are fractions of the photo, from 0 to 1: divide by its width and height"
-                if labels.format == "yolo"
-                else "were the photos made smaller after they were labelled?",
+                "were the photos made smaller after they were labelled?",
                 certain=kinds["box outside photo"] > MOST * whole,
             )
         )

@@ -26,7 +26,7 @@ _NOT_CORNERS = ("w", "h", "width", "height", "class", "label", "cx", "cy")  # co
 
 def sniff(path: Path) -> bool:
     """Whether the file has that name."""
-    return path.name == BOXES_FILE
+    return path.name.lower() == BOXES_FILE
 
 
 def read(reader: LabelReader) -> Labels:

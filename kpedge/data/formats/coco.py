@@ -70,6 +70,11 @@ class _File:
         """The category of an annotation; empty if it has none."""
         return self.categories.get(_key(annotation.get("category_id")), {})
 
+    def category_name(self, annotation: dict[str, Any]) -> str:
+        """The name of an annotation's category, or its id if the file does not list it; empty in files without any."""
+        unlisted = f"category {annotation.get('category_id')}" if self.categories else ""
+        return str(self.category(annotation).get("name", unlisted))
+
     def point_names(self, annotation: dict[str, Any]) -> Names:
         """The names of an annotation's points; () if it has none."""
         named = _names_of(self.category(annotation))
@@ -227,7 +232,7 @@ class _Annotations:
         photos = _find_photos(self.reader, file)
         places = _places(file.annotations)
         for number, (annotation, place) in enumerate(zip(file.annotations, places, strict=True), 1):
-            name, names = str(file.category(annotation).get("name", "")), file.point_names(annotation)
+            name, names = file.category_name(annotation), file.point_names(annotation)
             only = self.reader.only
             if (only and name not in only) or not (names == self.names or (not names and name == self.category)):
                 self.reader.dropped["annotations of other categories"] += 1
@@ -266,7 +271,7 @@ def read(reader: LabelReader) -> Labels:
     counts: Counter[tuple[Names, str]] = Counter()
     for file in files:
         for one in file.annotations:
-            name = str(file.category(one).get("name", ""))
+            name = file.category_name(one)
             reader.names[name] += 1
             if not reader.only or name in reader.only:
                 counts[file.point_names(one), name] += 1

@@ -12,7 +12,7 @@ from xml.sax.saxutils import quoteattr
 
 from kpedge.core.scheme import KeypointScheme
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
-from kpedge.data.formats.named_faces import NamedFaces, NamedPoint, Shape
+from kpedge.data.formats.named_faces import NamedFaces, NamedPoint, Shape, check_upright, named_points
 from kpedge.data.formats.reader import EDGE, LabelReader
 from kpedge.data.formats.xml_tree import read_xml, starts_with
 from kpedge.data.labels import Labels, follows
@@ -38,11 +38,12 @@ def _parse_shape(element: Element, place: tuple[int, str]) -> Shape | None:
     """A shape of an image; None for kinds that are not read."""
     name, group = element.get("label", ""), element.get("group_id")
     if element.tag == "box":
+        check_upright(element.get("rotation"))
         box = check_box(parse_numbers([element.get(corner, "") for corner in _CORNERS], 1) - EDGE)
         return Shape(name, box, group=group, place=place)
     if element.tag == "skeleton":
         shown = [part for part in element.iter("points") if part.get("outside") != "1"]
-        points = {part.get("label", ""): _parse_points(part)[0] for part in shown if part.get("points")}
+        points = named_points((part.get("label", ""), _parse_points(part)[0]) for part in shown if part.get("points"))
         return Shape(name, None, points, group, place)
     if element.tag == "points":
         found = _parse_points(element)

@@ -15,7 +15,7 @@ import numpy as np
 
 from kpedge.core.geometry import Box
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
-from kpedge.data.formats.named_faces import NamedFaces, Shape
+from kpedge.data.formats.named_faces import NamedFaces, Shape, named_points
 from kpedge.data.formats.reader import EDGE, LabelReader, corners, in_test_file
 from kpedge.data.formats.xml_tree import read_xml, starts_with, text_of
 from kpedge.data.labels import LabelRow, Labels
@@ -43,12 +43,12 @@ def _parse_box(element: Element) -> Box:
 
 
 def _parse_face(element: Element, number: int) -> Shape:
-    parts = {}
+    parts = []
     for part in element.iter("part"):
         x, y = parse_numbers([part.get("x", ""), part.get("y", "")], 1)
-        parts[part.get("name", "")] = (float(x), float(y), True)
+        parts.append((part.get("name", ""), (float(x), float(y), True)))
     place = (number, f"box {number}")
-    return Shape(text_of(element, "label"), _parse_box(element), parts, place, place)
+    return Shape(text_of(element, "label"), _parse_box(element), named_points(parts), place, place)
 
 
 def read(reader: LabelReader) -> Labels:

@@ -16,7 +16,7 @@ from kpedge.core.errors import DataError
 from kpedge.core.files import read_json
 from kpedge.data.formats.coco import plain_photo_name
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
-from kpedge.data.formats.named_faces import NamedFaces, Shape
+from kpedge.data.formats.named_faces import NamedFaces, Shape, check_upright
 from kpedge.data.formats.reader import EDGE, LabelReader
 from kpedge.data.labels import LabelRow, Labels
 from kpedge.data.rows import RowError, check_box, parse_numbers, sample_text, where_in
@@ -33,12 +33,14 @@ def _parse_result(result: dict[str, Any], place: tuple[int, str]) -> Shape | Non
     value, kind = result["value"], result.get("type")
     if kind not in ("keypointlabels", "rectanglelabels"):
         return None
+    check_upright(result.get("image_rotation"), "photo")
     names = value.get(kind) or [""]
     size = parse_numbers([result["original_width"], result["original_height"]], 1) / 100
     x, y = parse_numbers([value["x"], value["y"]], 1) * size - EDGE
     group = result.get("parentID") or (result.get("id") if kind == "rectanglelabels" else None)
     if kind == "keypointlabels":
         return Shape("", None, {str(names[0]): (float(x), float(y), True)}, group, place)
+    check_upright(value.get("rotation"))
     side = parse_numbers([value["width"], value["height"]], 1) * size
     return Shape(str(names[0]), check_box(np.array([x, y, x + side[0], y + side[1]])), group=group, place=place)
 
@@ -63,6 +65,8 @@ def read(reader: LabelReader) -> Labels:
                 if isinstance(result, dict):
                     reader.add_size(photo, result.get("original_width"), result.get("original_height"))
             faces.add_each(photo, file, results, _parse_result, f"{place}, result")
+            reader.dropped["further annotations of a task"] += max(len(done) - 1, 0)
+            reader.dropped["predictions that nobody accepted"] += bool(task.get("predictions")) and not done
             reader.dropped["images without a label"] += not results
     return faces.labels("face")
 

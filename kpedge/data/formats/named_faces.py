@@ -37,10 +37,7 @@ class Shape:
         Raises:
             RowError: a point of the same name is there already.
         """
-        twice = next(iter(set(self.points) & set(other.points)), None)
-        if twice is not None:
-            raise RowError("point twice", f"a face has two points called {twice}")
-        self.points.update(other.points)
+        self.points = named_points([*self.points.items(), *other.points.items()])
         self.name = self.name or other.name
         self.box = other.box if self.box is None else self.box
 
@@ -48,6 +45,30 @@ class Shape:
         """Whether the middle of another's points lies in this box."""
         middle = np.mean([point[:2] for point in other.points.values()], axis=0)
         return self.box is not None and bool((middle >= self.box[:2]).all() and (middle <= self.box[2:]).all())
+
+
+def named_points(points: Iterable[tuple[str, NamedPoint]]) -> dict[str, NamedPoint]:
+    """The points of a face by their names.
+
+    Raises:
+        RowError: two have the same name.
+    """
+    named: dict[str, NamedPoint] = {}
+    for name, point in points:
+        if name in named:
+            raise RowError("point twice", f"a face has two points called {name}")
+        named[name] = point
+    return named
+
+
+def check_upright(rotation: Any, what: str = "box") -> None:
+    """Stop at a box, or a photo, that was rotated when it was labelled.
+
+    Raises:
+        RowError: it was.
+    """
+    if float(rotation or 0) % 360:
+        raise RowError("rotated", f"a {what} rotated by {float(rotation):g} degrees is not read: set the rotation to 0")
 
 
 def _area(shape: Shape) -> float:
@@ -113,7 +134,8 @@ class NamedFaces:
                 self._reader.problem(error, where_in(file, place), photo)
                 continue
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-                self._reader.problem(RowError("form", f"not a shape: {error!r}"), where_in(file, place), photo)
+                what = f"not a shape: it has no {error}" if isinstance(error, KeyError) else f"not a shape: {error!r}"
+                self._reader.problem(RowError("form", what), where_in(file, place), photo)
                 continue
             self._reader.dropped["shapes of other kinds"] += shape is None
             shapes += [shape] if shape else []

@@ -46,8 +46,9 @@ def _parse_points(path: Path) -> NDArray[np.float64]:
         raise RowError("form", "not of the form version: 1, n_points: N, { x y … }")
     expected = fields.get("n_points", fields.get("n_points:", str(len(cells) // 2)))
     if not (expected.isdecimal() and len(expected) < 10) or len(cells) != 2 * int(expected):
+        hint = "; write decimals with a point" if re.search(r"\d,\d+ +\d+,\d", text) else ""
         raise RowError(
-            "columns", f"{format_count(len(cells), 'number')}, expected 2 x {expected[:20]}: n_points is that"
+            "columns", f"{format_count(len(cells), 'number')}, expected 2 x {expected[:20]}: n_points is that{hint}"
         )
     return check_points(parse_numbers(cells, 1, nan_pairs=True).reshape(-1, 2))
 
@@ -56,12 +57,11 @@ def read(reader: LabelReader, base: float = 1.0) -> Labels:
     """The labels of all files, whose upper left pixel is `base`, `base`; most of them decide how many points a face
     has. Photos in a test folder, as Helen's and LFPW's `testset`, are the test split.
     """
-    photos = reader.find.by_stem()
     faces: list[tuple[str, str, NDArray[np.float64]]] = []
     for path in reader.files:
         file = reader.path_of(path)
         stem = posixpath.splitext(file)[0]
-        photo = reader.find.of_stem(photos, [stem]) or f"{stem}.jpg"
+        photo = reader.find.of_stem([stem]) or f"{stem}.jpg"
         with reader.problems_in(file, photo=photo):
             faces.append((photo, file, _parse_points(path) - base))
     counts = Counter(len(points) for _, _, points in faces)

@@ -84,6 +84,8 @@ class PhotoFinder:
         """Remember the data folder; it is only listed when a name is not found at once."""
         self._root = root
         self._by_name: dict[str, list[str]] | None = None
+        self._by_stem: dict[str, list[str]] | None = None
+        self.unused: list[str] = []  # photos of the same name as one that was found, but for the ending
         self._found: dict[tuple[str, tuple[str, ...], str], str] = {}
 
     def __call__(self, name: str, folders: Iterable[str] = (), below: str = "") -> str:
@@ -129,14 +131,15 @@ class PhotoFinder:
         exact = [photo for photo in best if posixpath.basename(photo) == posixpath.basename(name)]
         return next((found[0] for found in (best, exact) if len(found) == 1), "")
 
-    def by_stem(self) -> dict[str, str]:
-        """Path without its ending, folded -> photo, of all photos; JPEG goes before other endings of one stem."""
-        photos = sorted(photos_below(self._root), key=lambda photo: not photo.lower().endswith((".jpg", ".jpeg")))
-        return {_fold(posixpath.splitext(photo)[0]): photo for photo in reversed(photos)}
-
-    def of_stem(self, stems: dict[str, str], candidates: Iterable[str]) -> str:
-        """The first photo among `by_stem` with one of these paths without ending; "" if there is none."""
-        return next((stems[_fold(one)] for one in candidates if _fold(one) in stems), "")
+    def of_stem(self, stems: Iterable[str]) -> str:
+        """The first photo with one of these paths without ending, a JPEG if there are several; "" if there is none."""
+        if self._by_stem is None:
+            self._by_stem = {}
+            for photo in sorted(photos_below(self._root), key=lambda one: not one.lower().endswith((".jpg", ".jpeg"))):
+                self._by_stem.setdefault(_fold(posixpath.splitext(photo)[0]), []).append(photo)
+        found = next((self._by_stem[_fold(stem)] for stem in stems if _fold(stem) in self._by_stem), [""])
+        self.unused += [photo for photo in found[1:] if photo not in self.unused]
+        return found[0]
 
 
 class LabelReader:
@@ -239,7 +242,13 @@ class LabelReader:
             )
         if not (self.rows or self.problems or self.background or self.ignored or sum(self.dropped.values())):
             raise DataError(f"{self.files[0]}: the label file is empty")
+        lost = {kind: count for kind, count in self.dropped.items() if count}
+        if lost and not (self.rows or self.problems or self.background or self.ignored):
+            listed = ", ".join(f"{count:,} {kind}" for kind, count in lost.items())
+            raise DataError(f"{self.root}: no labelled face in it, only {listed}", "see docs/data-formats.md")
         remarks = list(self.remarks)
+        if unused := self.find.unused:
+            remarks.append(f"{format_count(len(unused), 'photo')} not used, next to another of that name: {unused[0]}")
         missing = sorted(self.only - set(self.names))
         if missing:
             remarks.append(f"no object is called {', '.join(missing)}")

@@ -1,7 +1,7 @@
 """The error for a folder or a file without recognised labels: what is there, and what to do."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kpedge.core.errors import DataError
@@ -9,6 +9,7 @@ from kpedge.core.files import read_bytes, read_json
 from kpedge.core.images import SUFFIXES
 from kpedge.core.text import format_count
 from kpedge.data.formats.coco import json_files
+from kpedge.data.formats.format import LabelFormat
 from kpedge.data.formats.label import LABEL_FILE
 from kpedge.data.formats.record import RECORD
 from kpedge.data.labels import photos_below
@@ -19,10 +20,11 @@ _LABEL_ENDINGS = (
     *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".pts", ".mat", ".yaml", ".yml"),
     *(".npy", ".npz", ".h5", ".hdf5", ".pkl", ".parquet", ".dat", ".lst", ".xlsx"),
 )
-_TRIED = 20  # JSON files that are searched for what is wrong with them
+_PACKED = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_TRIED = 20  # files that are looked into
 
 
-def unrecognised(root: Path, formats: Collection[str]) -> DataError:
+def unrecognised(root: Path, formats: Mapping[str, LabelFormat]) -> DataError:
     """The error for a folder or a file that exists, if no format fits.
 
     Raises:
@@ -41,6 +43,8 @@ def unrecognised(root: Path, formats: Collection[str]) -> DataError:
     if root.is_file():
         if root.suffix.lower() in SUFFIXES:
             return DataError(f"{root}: this is a photo", "give its folder")
+        if root.suffix.lower() in _PACKED:
+            return DataError(f"{root}: packed files", "unpack it, and give the folder")
         return DataError(f"{root}: no labels of a format that kpedge knows", known)
     if not any(root.iterdir()):
         return DataError(f"{root}: the folder is empty: no {LABEL_FILE}, no photo", "give the folder of the photos")
@@ -51,10 +55,17 @@ def unrecognised(root: Path, formats: Collection[str]) -> DataError:
     if others and not any(path.stat().st_size for path in others):
         return DataError(f"{others[0]}: the file is empty", "export or copy it again")
     if others:
+        for path in others[:_TRIED]:
+            name = next((name for name, form in formats.items() if form.auto and form.sniff(path)), None)
+            if name is not None:
+                what = f"{root}: no label file in a place that is searched; {path.relative_to(root)} looks like {name}"
+                return DataError(what, f"give it by itself: {path}")
         return DataError(
             f"{root}: no {LABEL_FILE} in this folder or below it, nor the labels of another format",
             f"{known}; {background}" if photos else known,
         )
+    if packed := [path for path in sorted(root.rglob("*")) if path.suffix.lower() in _PACKED]:
+        return DataError(f"{root}: {no_labels}, but {packed[0].relative_to(root)}", "unpack it there")
     if photos:
         return DataError(f"{root}: {photos}, and {no_labels}", f"give the folder that also holds labels; {background}")
     return DataError(f"{root}: no photo, and {no_labels}", "give the folder that holds photos and labels")

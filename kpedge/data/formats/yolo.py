@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.boxes import HEAD, POINTS
 from kpedge.core.errors import DataError, ImageError
+from kpedge.core.images import SUFFIXES
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
@@ -34,25 +35,40 @@ from kpedge.data.rows import (
 )
 
 PHOTOS, LABELS = "images", "labels"
+_LARGEST = 2.0  # fraction of a photo beyond which a number counts pixels
 _NO_LABELS = ("classes.txt", "train.txt", "test.txt", "val.txt", "README.txt", "notes.txt", "obj.names")
+
+
+def _text_files(root: Path) -> list[Path]:
+    """The text files that may hold labels: those in `labels/` folders first."""
+    found = sorted(path for path in glob_any_case(root, "**/*.txt") if path.name not in _NO_LABELS)
+    return sorted(found, key=lambda path: not _is_inside(path, root))
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    """Whether a file is in a `labels/` folder."""
+    return LABELS in path.relative_to(root).parts[:-1]
 
 
 def find(root: Path) -> list[Path]:
     """The text files in `labels/` folders, or, if there is none, next to the photos."""
-    found = sorted(path for path in glob_any_case(root, "**/*.txt") if path.name not in _NO_LABELS)
-    inside = [path for path in found if LABELS in path.relative_to(root).parts[:-1]]
-    return inside or [path for path in found if sniff(path)]
+    found = _text_files(root)
+    return [path for path in found if _is_inside(path, root)] or [path for path in found if sniff(path)]
 
 
 def sniff(path: Path) -> bool:
-    """Whether the first row is a class and fractions."""
+    """Whether the first row is a class and fractions; in a `labels/` folder or next to a photo, pixels by mistake."""
     lines = first_lines(path, 1)
     cells = lines[0].split() if lines else []
     return (
         len(cells) >= 5
         and all(map(is_number, cells))
         and cells[0].isdecimal()
-        and all(-0.5 <= float(cell) <= 1.5 for cell in cells[1:5])
+        and (
+            all(-0.5 <= float(cell) <= 1.5 for cell in cells[1:5])
+            or LABELS in path.parts[-4:-1]
+            or any(path.with_suffix(ending).is_file() for ending in SUFFIXES)
+        )
     )
 
 
@@ -66,6 +82,8 @@ def _parse_row(
         hint = "" if count else "; points need kpt_shape in data.yaml, outlines are not read"
         raise RowError("columns", f"{format_count(len(cells), 'column')}, expected {expected}: class, x y w h{hint}")
     values = parse_numbers(cells[1:], 2)
+    for column in np.flatnonzero(np.abs(values) > _LARGEST) + 1:
+        raise RowError("pixels", f"column {column + 1} is {cells[column]}, not a fraction of the photo, from 0 to 1")
     centre, side = values[:2] * size, values[2:4] * size
     box = check_box(np.concatenate([centre - side / 2, centre + side / 2]) - 0.5)
     points, visible = np.full((len(scheme), 2), np.nan), None
@@ -95,10 +113,27 @@ def _add_file(reader: LabelReader, path: Path, photo: str, settings: Settings, s
     size = np.array([head.width, head.height], dtype=np.float64)
     for line, content in lines:
         cells = content.split()
-        if len(cells) < 5 or reader.wants(settings.names.get(cells[0], cells[0])):
-            with reader.problems_in(file, line, photo):
+        with reader.problems_in(file, line, photo):
+            if len(cells) < 5 or reader.wants(_class_name(cells[0], settings, selecting=bool(reader.only))):
                 box, points, visible = _parse_row(cells, size, settings, scheme)
                 reader.rows.append(LabelRow(photo, box, points, file, line, visible))
+
+
+def _class_name(cell: str, settings: Settings, *, selecting: bool) -> str:
+    """The name of a row's class, or its number if nothing names it.
+
+    Raises:
+        RowError: it is no number, or none of the named ones, unless the user selects some by name.
+    """
+    number = str(int(float(cell))) if is_number(cell) and float(cell).is_integer() else cell
+    if not (number.isdecimal() or selecting):
+        raise RowError("class", f"column 1 is {cell[:20]!r}, not the number of a class")
+    if settings.names and number not in settings.names and not selecting:
+        listed = ", ".join(f"{one} {name}" for one, name in list(settings.names.items())[:5])
+        raise RowError(
+            "class", f"class {number} is none of those in {SETTINGS} ({listed}): correct it, or add it there"
+        )
+    return settings.names.get(number, number)
 
 
 def _stems_of(file: str) -> list[str]:
@@ -121,10 +156,15 @@ def read(reader: LabelReader) -> Labels:
         scheme, reader.remarks = scheme_of_points(reader.root, f"points{count}", settings.points, None)
     elif count:
         scheme = known_scheme(reader.root, count, reader.scheme) or generic_scheme(count)
-    photos = reader.find.by_stem()
     for path in reader.files:
         stems = _stems_of(reader.path_of(path))
-        _add_file(reader, path, reader.find.of_stem(photos, stems) or f"{stems[0]}.jpg", settings, scheme)
+        _add_file(reader, path, reader.find.of_stem(stems) or f"{stems[0]}.jpg", settings, scheme)
+    if all(_is_inside(path, reader.root) for path in reader.files):
+        others = [path for path in _text_files(reader.root) if not _is_inside(path, reader.root) and sniff(path)]
+        if others:
+            reader.remarks.append(
+                f"{format_count(len(others), 'file')} outside labels/ not read: {reader.path_of(others[0])}"
+            )
     tests = _find_tests(reader.root, {row.photo for row in reader.rows} | set(reader.background))
     return reader.labels(
         scheme, test=tuple(sorted(tests)) or None, boxes_only=not count, convention=POINTS if count else HEAD

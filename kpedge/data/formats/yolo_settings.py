@@ -18,7 +18,7 @@ _KEYS = {"names", "kpt_shape", "nc", "train"}  # a YAML file with one of these k
 _CLASSES = ("classes.txt", "labels/classes.txt", "obj.names")
 _NOTES = "notes.json"
 _TEST_LISTS = ("test.txt", "labels/test.txt", "data/test.txt")
-_MOST_POINTS = 1000
+_MOST_POINTS, _MOST_CLASSES = 1000, 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def read_settings(root: Path) -> Settings:
         if not 0 <= count <= _MOST_POINTS or (count and step not in (2, 3)):
             raise DataError(f"{path}: kpt_shape must be [points, 2 or 3]", "2 numbers a point are x y, 3 are x y v")
         points = _point_names(content.get("kpt_names"))
-        return Settings(_numbered(content.get("names")), (count, step), points if len(points) == count else ())
+        return Settings(_class_names(content), (count, step), points if len(points) == count else ())
     return _from_notes(root) or Settings(_from_list(root))
 
 
@@ -72,10 +72,12 @@ def _read_yaml(path: Path) -> Any:
         raise DataError(f"{where}: not YAML: {why}", "correct that line") from error
 
 
-def _numbered(names: Any) -> dict[str, str]:
-    """Number of a class -> its name, of a list or a table."""
+def _class_names(content: dict[str, Any]) -> dict[str, str]:
+    """Number of a class -> its name, of a list or a table, or its number if only `nc` counts the classes."""
+    names, count = content.get("names"), content.get("nc")
     pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
-    return {str(number): str(name) for number, name in pairs}
+    numbers = range(min(count, _MOST_CLASSES)) if isinstance(count, int) else ()
+    return {str(number): str(number) for number in numbers} | {str(number): str(name) for number, name in pairs}
 
 
 def _point_names(names: Any) -> tuple[str, ...]:
