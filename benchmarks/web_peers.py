@@ -1,14 +1,17 @@
-"""kpedge in a browser next to MediaPipe's face landmarker, in the same Chromium, on the same clip.
+"""kpedge in a browser next to MediaPipe, in the same Chromium, on the same clip.
 
     kpedge export --format web --out site
-    npm install --prefix peer @mediapipe/tasks-vision
-    python benchmarks/web_peers.py site peer/node_modules/@mediapipe/tasks-vision --task face_landmarker.task
+    npm install --prefix peer @mediapipe/tasks-vision@1.1.0 @mediapipe/face_mesh@0.4.1657299874
+    python benchmarks/web_peers.py site peer/node_modules/@mediapipe
 
 Measured: bytes, plain and compressed, of what a page loads; time from opening a page to the first result, each time in
-a new browser profile, alternating; time per frame of two faces, the two taking turns on every frame. Both compute on
-the CPU with one thread. kpedge's times include the transfer to its worker and back; MediaPipe blocks the page instead.
-Without Google's face_landmarker.task, which npm does not have, MediaPipe is not timed, and its bytes are those of its
-scripts and WebAssembly.
+a new browser profile, alternating; time per frame of two faces, the programs taking turns on every frame. Networks run
+on the CPU with one thread. kpedge's times include the transfer to its worker and back; MediaPipe blocks the page.
+
+`face_mesh` is MediaPipe's older package, which carries its models. It scales frames with WebGL, which runs on the CPU
+in a browser without a graphics card; the time in which the page waits for that is measured, too. The face landmarker of
+the present package, `tasks-vision`, is timed only with Google's model file, which npm does not have (--task); without
+it, its bytes are those of its scripts and WebAssembly.
 """
 
 from __future__ import annotations
@@ -39,9 +42,23 @@ from kpedge.core.model_zoo import sample_photo
 
 FRAMES = 20
 PATIENCE_MS = 600_000
-KPEDGE = ("kpedge.js", "worker.js", "ort.wasm.min.js", "ort-wasm-simd-threaded.js", "ort-wasm-simd-threaded.wasm")
-KPEDGE_MODELS = ("models/detector.onnx", "models/keypoints.onnx")
-MEDIAPIPE = ("vision_bundle.mjs", "wasm/vision_wasm_internal.js", "wasm/vision_wasm_internal.wasm")
+FILES = {
+    "kpedge": (
+        *(f"site/kpedge/{name}.js" for name in ("kpedge", "worker", "ort.wasm.min", "ort-wasm-simd-threaded")),
+        "site/kpedge/ort-wasm-simd-threaded.wasm",
+        *(f"site/kpedge/models/{name}.onnx" for name in ("detector", "keypoints")),
+    ),
+    "tasks-vision": (
+        "peer/tasks-vision/vision_bundle.mjs",
+        *(f"peer/tasks-vision/wasm/vision_wasm_internal.{kind}" for kind in ("js", "wasm")),
+    ),
+    "face_mesh": (
+        *("peer/face_mesh/face_mesh.js", "peer/face_mesh/face_mesh.binarypb"),
+        *(f"peer/face_mesh/face_mesh_solution_packed_assets{name}" for name in ("_loader.js", ".data")),
+        *(f"peer/face_mesh/face_mesh_solution_simd_wasm_bin.{kind}" for kind in ("js", "wasm")),
+    ),
+}
+"""What a page of each loads."""
 SIZES = """
 const z = require("zlib"), fs = require("fs"), c = z.constants;
 console.log(JSON.stringify(process.argv.slice(1).map((name) => {
@@ -51,6 +68,13 @@ console.log(JSON.stringify(process.argv.slice(1).map((name) => {
 })));
 """
 PAGE = """<!doctype html><script type="module">
+let waited = 0;
+const { readPixels } = WebGL2RenderingContext.prototype;
+WebGL2RenderingContext.prototype.readPixels = function (...values) {
+  const begin = performance.now();
+  readPixels.apply(this, values);
+  waited += performance.now() - begin;
+};
 const frame = async (n) => createImageBitmap(await (await fetch(`/frames/${n}.jpg`)).blob());
 const start = {
   async kpedge() {
@@ -58,12 +82,21 @@ const start = {
     const tracker = await (await load()).tracker({ pose: false });
     return async (image, ms) => (await tracker.update(image, ms / 1000)).faces.length;
   },
-  async mediapipe() {
-    const { FaceLandmarker, FilesetResolver } = await import("/peer/vision_bundle.mjs");
-    const files = await FilesetResolver.forVisionTasks("/peer/wasm");
+  async "tasks-vision"() {
+    const { FaceLandmarker, FilesetResolver } = await import("/peer/tasks-vision/vision_bundle.mjs");
+    const files = await FilesetResolver.forVisionTasks("/peer/tasks-vision/wasm");
     const baseOptions = { modelAssetPath: "/task", delegate: "CPU" };
     const marker = await FaceLandmarker.createFromOptions(files, { baseOptions, runningMode: "VIDEO", numFaces: 2 });
     return async (image, ms) => marker.detectForVideo(image, ms).faceLandmarks.length;
+  },
+  async face_mesh() {
+    const script = Object.assign(document.createElement("script"), { src: "/peer/face_mesh/face_mesh.js" });
+    await new Promise((resolve) => document.head.append(Object.assign(script, { onload: resolve })));
+    const mesh = new FaceMesh({ locateFile: (name) => `/peer/face_mesh/${name}` });
+    mesh.setOptions({ maxNumFaces: 2, useCpuInference: true });
+    let faces;
+    mesh.onResults((results) => (faces = results.multiFaceLandmarks.length));
+    return async (image, ms) => (await mesh.send({ image }, ms), faces);
   },
 };
 window.first = async (name) => {
@@ -73,8 +106,8 @@ window.first = async (name) => {
   return [performance.now() - begin, faces];
 };
 window.frames = async ([names, passes]) => {
-  const find = {}, times = {}, faces = {};
-  for (const name of names) [find[name], times[name], faces[name]] = [await start[name](), [], 0];
+  const find = {}, results = {};
+  for (const name of names) [find[name], results[name]] = [await start[name](), { times: [], waits: [], faces: 0 }];
   const images = await Promise.all(Array.from({ length: FRAMES }, (_, n) => frame(n)));
   for (let pass = 0, ms = 1; pass < passes; pass++) {
     for (let n = 0; n < FRAMES; n++, ms += 1000 / 30) {
@@ -82,12 +115,16 @@ window.frames = async ([names, passes]) => {
       for (const name of n % 2 ? names : names.toReversed()) {
         const copy = await createImageBitmap(shown);
         const begin = performance.now();
-        faces[name] += await find[name](copy, ms);
-        if (pass) times[name].push(performance.now() - begin);
+        waited = 0;
+        const faces = await find[name](copy, ms);
+        if (!pass) continue;
+        results[name].times.push(performance.now() - begin);
+        results[name].waits.push(waited);
+        results[name].faces += faces;
       }
     }
   }
-  return [times, faces];
+  return results;
 };
 </script>"""
 
@@ -139,24 +176,32 @@ def measure(address: str, names: list[str], rounds: int, passes: int) -> dict[st
         page = browser.new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.goto(address)
-        times, faces = page.evaluate("work => frames(work)", [names, passes])
+        frames = page.evaluate("work => frames(work)", [names, passes])
         version = browser.version
     return {
         "chromium": version,
-        "first_result_ms": {name: statistics.median(values) for name, values in first.items() if values},
-        "frame_ms": {
-            name: {"median": statistics.median(values), "p90": statistics.quantiles(values, n=10)[-1]}
-            for name, values in times.items()
+        "first_result_ms": {
+            name: {"median": round(statistics.median(values)), "all": sorted(map(round, values))}
+            for name, values in first.items()
         },
-        "faces_found": faces,
+        "frame_ms": {name: quantiles(found["times"]) for name, found in frames.items()},
+        "waiting_for_webgl_ms": {name: quantiles(found["waits"]) for name, found in frames.items()},
+        "frames": {name: len(found["times"]) for name, found in frames.items()},
+        "faces_found": {name: found["faces"] for name, found in frames.items()},
     }
+
+
+def quantiles(values: list[float]) -> dict[str, float]:
+    """Median and 90 % quantile."""
+    return {"median": round(statistics.median(values), 2), "p90": round(statistics.quantiles(values, n=10)[-1], 2)}
 
 
 def main() -> None:
     """Measure, and write `results/web_peers.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("site", "mediapipe", "--task"):
-        parser.add_argument(name, type=Path)
+    parser.add_argument("site", type=Path, help="folder that kpedge export --format web wrote")
+    parser.add_argument("peer", type=Path, help="node_modules/@mediapipe")
+    parser.add_argument("--task", type=Path, help="face_landmarker.task, for tasks-vision")
     parser.add_argument("--rounds", type=int, default=5, help="of the time to the first result")
     parser.add_argument("--passes", type=int, default=4, help="over the clip; the first is to warm up")
     arguments = parser.parse_args()
@@ -168,28 +213,27 @@ def main() -> None:
         (root / "frames").mkdir()
         for number in range(FRAMES):
             cv2.imwrite(str(root / "frames" / f"{number}.jpg"), clip_frame(photo, number))
-        parts = {"site": arguments.site, "peer": arguments.mediapipe, "task": arguments.task}
+        parts = {"site": arguments.site, "peer": arguments.peer, "task": arguments.task}
         for name, path in parts.items():
             if path:
                 (root / name).symlink_to(path.resolve())
         (root / "index.html").write_text(PAGE.replace("FRAMES", str(FRAMES)))
         server = serve(root)
-        names = ["kpedge", "mediapipe"] if arguments.task else ["kpedge"]
+        names = [name for name in FILES if name != "tasks-vision" or arguments.task]
         times = measure(f"http://127.0.0.1:{server.server_port}/", names, arguments.rounds, arguments.passes)
         server.shutdown()
-    package = json.loads((arguments.mediapipe / "package.json").read_text())
-    kpedge_files = [arguments.site / "kpedge" / name for name in (*KPEDGE, *KPEDGE_MODELS)]
-    result = {
-        "machine": describe(),
-        "mediapipe": package["version"],
-        "bytes": {
-            "kpedge": sizes(kpedge_files),
-            "mediapipe": sizes(
-                [*(arguments.mediapipe / name for name in MEDIAPIPE), *([arguments.task] if arguments.task else [])]
-            ),
-        },
-        **times,
-    }
+        files = {name: [root / file for file in FILES[name]] for name in FILES}
+        if arguments.task:
+            files["tasks-vision"].append(root / "task")
+        result = {
+            "machine": describe(),
+            "mediapipe": {
+                name: json.loads((arguments.peer / name / "package.json").read_text())["version"]
+                for name in ("tasks-vision", "face_mesh")
+            },
+            "bytes": {name: sizes(paths) for name, paths in files.items()},
+            **times,
+        }
     write_json(Path(__file__).parent / "results" / "web_peers.json", result)
     print(json.dumps({key: value for key, value in result.items() if key != "bytes"}, indent=1))
 
