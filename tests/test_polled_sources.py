@@ -4,6 +4,8 @@ import http.server
 import sys
 import threading
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import cv2
@@ -78,11 +80,14 @@ def screens(monkeypatch):
     """Two screens, each of its own colour."""
 
     class Fake:
+        fails = False
         monitors = ({}, *({"left": 100 * n, "top": 0, "width": 80, "height": 60, "n": n} for n in (1, 2)))
         grabbed, closed = [], []
 
         def grab(self, area):
             self.grabbed.append(area)
+            if self.fails:
+                raise RuntimeError("XGetImage() failed")
             return np.full((area["height"], area["width"], 4), area["left"] // 100, np.uint8)
 
         def close(self):
@@ -102,6 +107,19 @@ def test_a_screen_or_a_part_of_it_is_a_source(screens):
         open_source("screen:3", retry=RETRY)
 
 
+def test_a_screen_that_fails_or_changes_its_size_is_opened_again(screens):
+    lost = threading.Event()
+    with closing(open_source("screen", rate=100, retry=RETRY, notify=lambda _: lost.set())) as source:
+        frames = iter(source)
+        assert next(frames).image.shape == (60, 80, 3)
+        screens.fails = True
+        assert lost.wait(30)
+        screens.monitors = (*screens.monitors[:1], {"left": 100, "top": 0, "width": 40, "height": 30})
+        screens.fails = False
+        while next(frames).image.shape != (30, 40, 3):
+            pass
+
+
 @pytest.fixture
 def pi(monkeypatch):
     """A Raspberry Pi with one camera."""
@@ -109,21 +127,25 @@ def pi(monkeypatch):
 
     class Picamera2:
         def __init__(self, number):
-            if number:
+            if number == 1:
                 raise IndexError("list index out of range")
+            if number == 2:
+                raise RuntimeError("Failed to acquire camera: Device or resource busy")
 
         def create_video_configuration(self, main, controls):
             done.append((main["size"], main["format"], controls))
             return main
 
         def configure(self, main):
+            if main["size"] == (1, 1):
+                raise RuntimeError("Invalid camera configuration")
             self.size = main["size"]
 
         def start(self):
             done.append("start")
 
         def capture_array(self, _):
-            return np.full((self.size[1], self.size[0], 3), 7, np.uint8)
+            return np.full((self.size[1], self.size[0], 3), (1, 2, 3), np.uint8)  # RGB888: blue first
 
         def stop(self):
             done.append("stop")
@@ -138,9 +160,19 @@ def pi(monkeypatch):
 def test_a_raspberry_pis_camera_is_a_source(pi):
     frames = take(open_source("picamera", size=(64, 48), rate=20, retry=RETRY))
     assert frames[1].image.shape == (48, 64, 3)
+    assert frames[1].image[0, 0].tolist() == [1, 2, 3]
     assert pi == [((64, 48), "RGB888", {"FrameRate": 20}), "start", "stop", "close"]
-    with pytest.raises(SourceError, match="picamera:1: cannot be opened"):
-        open_source("picamera:1", retry=RETRY)
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "reason"),
+    [("picamera:1", None, "range"), ("picamera:2", None, "busy"), ("picamera", (1, 1), "Invalid")],
+)
+def test_a_raspberry_pis_camera_that_cannot_be_opened_is_one_line(pi, text, size, reason):
+    with pytest.raises(SourceError, match=f"^{text}: cannot be opened: .*{reason}") as caught:
+        open_source(text, size=size, retry=RETRY)
+    assert caught.value.advice
+    assert pi[1:] == (["close"] if size else []), "what was opened is closed: else it stays busy"
 
 
 def test_a_pipeline_gets_an_appsink(monkeypatch):
@@ -175,24 +207,34 @@ def test_a_virtual_camera_gets_frames_of_the_first_ones_size(monkeypatch):
             sent.append((fps, fmt, device))
 
         def send(self, image):
-            sent.append(image.shape)
+            sent.append((image.shape, image[60, 80].tolist()))
 
         def close(self):
             sent.append("closed")
 
     library = SimpleNamespace(Camera=Camera, PixelFormat=SimpleNamespace(BGR="bgr"))
     monkeypatch.setitem(sys.modules, "pyvirtualcam", library)
+    blue, larger = live(faces=()), live(1, faces=())
+    blue.frame.image[:] = larger.frame.image[:] = (200, 20, 10)
+    larger = replace(larger, frame=replace(larger.frame, image=np.tile(larger.frame.image, (2, 2, 1))))
     with closing(VirtualCameraSink("auto", 25.0)) as sink:
-        sink.show(live())
-        sink.show(live(1))
-    assert sent == [(25.0, "bgr", None), (120, 160, 3), (120, 160, 3), "closed"]
+        sink.show(blue)
+        sink.show(larger)
+    assert sent == [(25.0, "bgr", None), *[((120, 160, 3), [200, 20, 10])] * 2, "closed"]
     with pytest.raises(OutputError, match="no such device"):
         VirtualCameraSink("/dev/video9").show(live())
 
 
-@pytest.mark.parametrize(("text", "module"), [("screen", "mss"), ("picamera", "picamera2")])
-def test_a_missing_library_names_its_extra(monkeypatch, text, module):
+@pytest.mark.parametrize(
+    ("attempt", "module"),
+    [
+        (partial(open_source, "screen"), "mss"),
+        (partial(open_source, "picamera"), "picamera2"),
+        (partial(VirtualCameraSink, "auto"), "pyvirtualcam"),
+    ],
+)
+def test_a_missing_library_names_its_extra(monkeypatch, attempt, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError) as caught:
-        open_source(text, retry=RETRY)
+        attempt()
     assert "pip install" in caught.value.advice

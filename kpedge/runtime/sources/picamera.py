@@ -23,6 +23,7 @@ def _open(request: SourceRequest) -> Source:
     number = int(SYNTAX.fullmatch(request.text)[1] or 0)  # type: ignore[index]
 
     def connect() -> Reader:
+        camera = None
         try:
             camera = library.Picamera2(number)
             controls = {"FrameRate": request.rate} if request.rate else {}
@@ -31,6 +32,8 @@ def _open(request: SourceRequest) -> Source:
             camera.configure(camera.create_video_configuration(main=main, controls=controls))
             camera.start()
         except (RuntimeError, IndexError, OSError) as error:
+            if camera is not None:
+                camera.close()  # else it is busy at the next attempt
             advice = "rpicam-hello --list-cameras shows them; close other programs that use it"
             raise SourceError(f"{request.text}: cannot be opened: {error}", advice) from error
 

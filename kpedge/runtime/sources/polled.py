@@ -33,7 +33,10 @@ class PolledReader(Reader):
             if self._closed.wait(max(0.0, self._due_s - time.monotonic())):
                 return False
             self._due_s = max(self._due_s + 1 / self.rate, time.monotonic())
-        self._image, self.time_s = self._take(), time.monotonic()
+        try:
+            self._image, self.time_s = self._take(), time.monotonic()
+        except Exception:  # noqa: BLE001 (each library has kinds of its own; several in a row count as a loss)
+            return False
         return self._image is not None
 
     def image(self) -> Image | None:

@@ -1,6 +1,5 @@
 """A camera that offers one image at an address, which is polled: many IP cameras, doorbells and weather cameras do."""
 
-import contextlib
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
@@ -30,11 +29,6 @@ def _open(request: SourceRequest) -> Source:
         with open_address(request.text, policy.stall_s) as answer:
             return decode_image(answer.read(MAX_BYTES), request.name)
 
-    def take() -> Image | None:
-        with contextlib.suppress(OSError, ValueError, ImageError):  # several in a row count as a loss
-            return fetch()
-        return None
-
     def connect() -> Reader:
         try:
             fetch()
@@ -45,7 +39,7 @@ def _open(request: SourceRequest) -> Source:
             raise SourceError(
                 f"{request.name}: cannot be read: {reason}", "check the address and the network"
             ) from None
-        return PolledReader(take, request.rate or RATE, codec="snapshots")
+        return PolledReader(fetch, request.rate or RATE, codec="snapshots")
 
     return LiveSource(request.name, connect, notify=request.notify, retry=policy)
 
