@@ -6,10 +6,12 @@ import functools
 import importlib.util
 import json
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -17,11 +19,14 @@ import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
+from kpedge.core import model_zoo
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.label import format_row, parse_row
 from kpedge.data.packed import PreparedSet, open_set
 from kpedge.data.preparation import PrepareOptions, prepare
+from kpedge.runtime import models
 from kpedge.runtime.overlay import Layers
+from kpedge.runtime.sessions import OnnxModel
 from kpedge.runtime.sinks.sink import Controls
 from kpedge.synthetic import SyntheticPhoto, render_photo
 
@@ -62,10 +67,15 @@ def _is_easy(photo: SyntheticPhoto, width: int) -> bool:
     return turned < 20 and 40 <= face.box[2] - face.box[0] <= 100
 
 
-@functools.lru_cache(maxsize=1024)
-def rendered(seed: int, number: int) -> SyntheticPhoto:
-    """A synthetic photo, rendered once for all tests of a process."""
-    return render_photo(seed, number)
+@functools.cache
+def rendered(number: int) -> SyntheticPhoto:
+    """Photo `number` of synthetic photos of seed 0, rendered once for all processes of a test run."""
+    file = Shared.root / f"photo-{number}"
+    if not file.exists():
+        part = file.with_suffix(f".{os.getpid()}")
+        part.write_bytes(pickle.dumps(render_photo(0, number)))
+        part.replace(file)
+    return pickle.loads(file.read_bytes())
 
 
 def noise_photo(path: Path, seed: int = 0, size: tuple[int, int] = (160, 120)) -> None:
@@ -78,17 +88,15 @@ def noise_photo(path: Path, seed: int = 0, size: tuple[int, int] = (160, 120)) -
 @functools.cache
 def _photo_files(count: int, seed: int, faces: int) -> dict[str, bytes]:
     rng = np.random.default_rng(seed)
-    width, rows, files, number = 320 // faces, [], {}, 0
+    width, rows, files, number = 320 // faces, [], {}, 20 * seed
     for index in range(count):
         image = np.full((240, 320, 3), rng.integers(40, 200, 3), np.uint8)
         for _ in range(40):
             start, stop = rng.integers(0, 320, 2), rng.integers(0, 320, 2)
             cv2.line(image, start.tolist(), stop.tolist(), rng.integers(0, 255, 3).tolist(), 3)
         for place in range(faces):
-            photo = rendered(seed, number)
-            while not _is_easy(photo, width):
+            while not _is_easy(photo := rendered(number), width):
                 number += 1
-                photo = rendered(seed, number)
             number += 1
             high, wide = photo.image.shape[:2]
             x, y = place * width + int(rng.integers(0, width - wide + 1)), int(rng.integers(0, 240 - high + 1))
@@ -142,10 +150,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Shared:
     """Folders that are made once, whichever of the parallel processes needs them first."""
 
-    def __init__(self, tmp_path_factory: pytest.TempPathFactory, worker: str) -> None:
-        base = tmp_path_factory.getbasetemp()
-        self.root = (base if worker == "master" else base.parent) / "shared"
-        self.root.mkdir(exist_ok=True)
+    root: ClassVar[Path]
 
     def folder(self, name: str, make: Callable[[Path], None]) -> Path:
         """The folder of that name, made by `make` unless it is there."""
@@ -158,10 +163,26 @@ class Shared:
         return out
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Shared:
     """What the processes of one test run share."""
-    return Shared(tmp_path_factory, worker_id)
+    base = tmp_path_factory.getbasetemp()
+    Shared.root = (base if worker_id == "master" else base.parent) / "shared"
+    Shared.root.mkdir(exist_ok=True)
+    return Shared()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _released_models_opened_once() -> Iterator[None]:
+    """Tests open the released models hundreds of times, with few settings; a session has no state."""
+    folder, opened = model_zoo.models_folder(), functools.cache(OnnxModel)
+
+    def open_once(path: Path, **settings: object) -> OnnxModel:
+        return (opened if path.parent == folder else OnnxModel)(path, **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "OnnxModel", open_once)
+        yield
 
 
 @pytest.fixture(scope="session")

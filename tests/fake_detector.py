@@ -53,7 +53,7 @@ def points_in(boxes):
 
 def find_bright(frame):
     """A box around every bright spot, along the edges of its pixels; large ones score higher."""
-    count, _, rows, _ = cv2.connectedComponentsWithStats((frame.max(axis=2) > 127).astype(np.uint8))
+    count, _, rows, _ = cv2.connectedComponentsWithStats(np.asarray(frame[..., 0] > 127, np.uint8))
     spots = rows[1:count].astype(np.float64)
     low = spots[:, :2] - 0.5
     return np.concatenate([low, low + spots[:, 2:4]], axis=1), 0.5 + 0.4 * spots[:, 4] / (spots[:, 4] + 500)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 
 import cv2
@@ -34,12 +35,19 @@ WAIT_S = 60.0
 """How long a test waits for a thread before it fails; none waits that long when all is well."""
 
 
+@functools.cache
+def _sample():
+    """The sample's label and photo."""
+    (row,) = read_labels(sample_folder(), FACES21).rows
+    return row, read_image(sample_photo())
+
+
 def scene(*faces, size=SIZE):
     """A grey picture with the sample's face at places (x, y, side of its box), uint8 (H, W, 3), and where the points
     are, (N, 21, 2).
     """
-    (row,) = read_labels(sample_folder(), FACES21).rows
-    photo, (x, y, around) = read_image(sample_photo()), crop_square(row.box, AROUND)
+    row, photo = _sample()
+    x, y, around = crop_square(row.box, AROUND)
     drawn, truth = np.full((size[1], size[0], 3), 110, np.uint8), []
     for across, down, side in faces:
         zoom = side * (1 + 2 * AROUND.widen) / around

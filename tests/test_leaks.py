@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from conftest import make_photos
+from conftest import make_photos, rendered
 
 from kpedge.core.geometry import Image
 from kpedge.core.images import read_image
@@ -11,7 +11,6 @@ from kpedge.core.keypoints import FACES21
 from kpedge.data.check import check
 from kpedge.data.formats.label import read_labels
 from kpedge.data.leaks import find_pairs, near_duplicates, splits_of, thumbnail
-from kpedge.synthetic import render_photo
 
 
 def shrunk(image: Image) -> Image:
@@ -38,7 +37,7 @@ def mirrored(image: Image) -> Image:
 @pytest.fixture(scope="module")
 def images():
     """Twenty different photos."""
-    return {f"{number:02}.jpg": render_photo(3, number).image for number in range(20)}
+    return {f"{number:02}.jpg": rendered(number).image for number in range(20)}
 
 
 @pytest.mark.parametrize("change", [shrunk, compressed, brighter, noisy, mirrored], ids=lambda change: change.__name__)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from conftest import rendered
 
 from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import OutputError
@@ -26,14 +27,9 @@ MANY = 100
 
 
 @functools.cache
-def photo(number):
-    return render_photo(SEED, number)
-
-
-@functools.cache
 def faces():
     """The main face of each of many photos."""
-    return [photo(number).faces[-1] for number in range(MANY)]
+    return [rendered(number).faces[-1] for number in range(MANY)]
 
 
 def upright(points):
@@ -83,7 +79,7 @@ def test_a_photo_follows_from_seed_and_number_alone():
 def test_what_a_photo_holds():
     sizes = []
     for number in range(40):
-        shot = photo(number)
+        shot = rendered(number)
         height, width = shot.image.shape[:2]
         assert shot.image.dtype == np.uint8
         assert shot.image.shape[2] == 3
@@ -132,7 +128,7 @@ def test_pose_agrees_with_what_the_points_tell():
 def test_pictures_show_what_the_labels_say():
     darker = {"pupil": [], "mouth": []}
     for number in range(MANY):
-        image, points = photo(number).image, faces()[number].points
+        image, points = rendered(number).image, faces()[number].points
         for pupil, outer, brow in ((16, 6, 0), (17, 9, 5)):
             cheek = points[outer] + 0.6 * (points[outer] - points[brow])
             darker["pupil"].append(grey_at(image, cheek) - grey_at(image, points[pupil]))

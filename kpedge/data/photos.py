@@ -17,6 +17,7 @@ UPRIGHT = 1  # the EXIF orientation of an image that is stored as it is shown
 ON_ITS_SIDE = (5, 6, 7, 8)
 """Those of images whose width and height change places when they are shown (EXIF 2.32, tag 0112)."""
 _ORIENTATION = 0x0112
+_PNG_EXIF = (b"eXIf", b"exif", b"XML:com.adobe.xmp")  # in a PNG that says how viewers turn it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,9 @@ def parse_head(data: bytes, name: str) -> PhotoHead:
         warnings.simplefilter("ignore")  # of large images and of damaged EXIF
         try:
             with pillow.open(io.BytesIO(data)) as image:
-                (width, height), orientation = image.size, image.getexif().get(_ORIENTATION, UPRIGHT)
+                (width, height), orientation = image.size, UPRIGHT
+                if image.format != "PNG" or any(word in data for word in _PNG_EXIF):  # Pillow decodes PNGs to find it
+                    orientation = image.getexif().get(_ORIENTATION, UPRIGHT)
         except Exception:  # noqa: BLE001  what Pillow raises on damaged files is not documented
             height, width = decode_image(data, name, stored=True).shape[:2]
             orientation = UPRIGHT
