@@ -52,6 +52,8 @@ BACKGROUND, MAIN = "noface", "faces21"
 SIDE = 640
 ALARMS, TURNED = 0.008, 0.25
 """Share of background photos in which a face may be found, and the part of it in their rotated copies."""
+VARIANT_WEIGHT = 0.15
+"""Weight, in the fit, of candidates in photos that were darkened or rotated; 0.5 of those of other sets."""
 HIGHEST = 12
 """Background photos whose scores the operating point follows from."""
 RIGHT = 0.1
@@ -188,7 +190,8 @@ def nose_aside(points: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class Frame:
     """A photo at 640 px: labels, and what may be faces in it as rows of detector score, keypoint score, expected error,
-    size (`JointScore`), box (4) and five points (10); `rotated` from its rotated copies, where they were searched.
+    size, support (`JointScore`), box (4) and five points (10); `rotated` from its rotated copies, where they were
+    searched.
     """
 
     boxes: np.ndarray
@@ -237,15 +240,15 @@ def look_at(
             seen = []
             for detection, face in pipeline.candidates(image, rotated=rotated):
                 size = float(detection.box[2] - detection.box[0]) / max(image.shape[:2])
-                about = detection.score, face.score, relative_error(face), size
+                about = detection.score, face.score, relative_error(face), size, detection.support
                 seen.append([*about, *(detection.box * zoom), *(face.keypoints[five].ravel() * zoom)])
-            found.append(np.array(seen, dtype=float).reshape(-1, 18))
+            found.append(np.array(seen, dtype=float).reshape(-1, 19))
         out.append(Frame(boxes * zoom, points * zoom, source.ignore[rows], found[0], [*found, found[0][:0]][1]))
     return out
 
 
 Rule = Callable[[np.ndarray, bool], np.ndarray]
-"""Candidates (C, 18), and whether they are from rotated copies, to scores; 0 of what is no face."""
+"""Candidates (C, 19), and whether they are from rotated copies, to scores; 0 of what is no face."""
 
 
 def two_thresholds(detector: Any, keypoints: Any) -> Rule:
@@ -256,8 +259,8 @@ def two_thresholds(detector: Any, keypoints: Any) -> Rule:
 
 def score(joint: JointScore, row: np.ndarray) -> float:
     """The joint score of a candidate."""
-    detector, keypoints, error, size = row[:4].tolist()
-    return joint(detector=detector, keypoints=keypoints, error=error, size=size)
+    detector, keypoints, error, size, support = row[:5].tolist()
+    return joint(detector=detector, keypoints=keypoints, error=error, size=size, support=support)
 
 
 def joint_rule(joint: JointScore) -> Rule:
@@ -285,10 +288,10 @@ def face_row(frames: list[Frame], rule: Rule, smallest: float) -> dict[str, floa
     for frame in frames:
         rows, scores = faces_of(frame, rule)
         counts = ~frame.ignore & (box_size(frame.boxes) >= smallest) if len(frame.boxes) else frame.ignore
-        found.append(FrameDetections(rows[:, 4:8], scores, frame.boxes, ~counts))
+        found.append(FrameDetections(rows[:, 5:9], scores, frame.boxes, ~counts))
         for box, points in zip(frame.boxes[counts], frame.points[counts], strict=True):
             if len(rows) and np.isfinite(points).all():
-                own, side = rows[:, 8:].reshape(-1, 5, 2), box[2] - box[0]
+                own, side = rows[:, 9:].reshape(-1, 5, 2), box[2] - box[0]
                 if np.linalg.norm(own.mean(axis=1) - points.mean(axis=0), axis=1).min() < 0.3 * side:
                     right.append(np.linalg.norm(own - points, axis=2).mean(axis=1).min() < RIGHT * side)
     matches = match(found, smallest=0.0)
@@ -306,11 +309,12 @@ def fit(everything: dict[str, list[Frame]], detector_sha256: str, main: str, bac
     for name, frames in everything.items():
         for frame in frames:
             rows = frame.upright
-            truth = FrameDetections(rows[:, 4:8], rows[:, 0], frame.boxes, frame.ignore | (box_size(frame.boxes) < 16))
+            truth = FrameDetections(rows[:, 5:9], rows[:, 0], frame.boxes, frame.ignore | (box_size(frame.boxes) < 16))
             matches = match([truth], smallest=0.0)
             features += [inputs(row) for row in rows[matches.box]]
             labels += matches.hit.tolist()
-            weights += [1.0 if name in (background, main) else 0.5] * len(matches.box)
+            weight = 1.0 if name in (background, main) else VARIANT_WEIGHT if name.startswith(main) else 0.5
+            weights += [weight] * len(matches.box)
     x, y, w = np.array(features), np.array(labels, dtype=float), np.array(weights)
     theta = np.zeros(x.shape[1])
     for _ in range(50):
@@ -328,7 +332,7 @@ def fit(everything: dict[str, list[Frame]], detector_sha256: str, main: str, bac
     print("logistic regression:", theta.round(4).tolist(), "operating points:", round(upright, 2), round(rotated, 2))
     return JointScore(
         detector_sha256=detector_sha256,
-        **dict(zip(("detector", "keypoints", "error", "size"), theta.tolist(), strict=False)),
+        **dict(zip(("detector", "keypoints", "error", "size", "support"), theta.tolist(), strict=False)),
         constant=float(theta[-1]) - upright,
         rotated=max(1 / (1 + math.exp(upright - rotated)), JOINT_THRESHOLD),
     )
@@ -345,7 +349,7 @@ def operating_point(highest: Sequence[float], share: float) -> float:
 
 def inputs(row: np.ndarray) -> np.ndarray:
     """What the joint score adds up for a candidate, and 1."""
-    return np.array([logit(row[0]), logit(row[1]), *np.log(np.maximum(row[2:4], 1e-4)), 1.0])
+    return np.array([logit(row[0]), logit(row[1]), *np.log(np.maximum(row[2:5], 1e-4)), 1.0])
 
 
 def rounded(joint: JointScore) -> JointScore:

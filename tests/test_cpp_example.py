@@ -1,7 +1,9 @@
 """export/examples/cpp: built as docs/deployment.md says, and compared with Python."""
 
+import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,7 +21,14 @@ from kpedge.synthetic import render_photo
 SOURCE = Path(__file__).parent.parent / "export" / "examples" / "cpp"
 PLACES = [Path(folder) for folder in ("/usr/include", "/usr/local/include", "/opt/homebrew/include")]
 
-pytestmark = pytest.mark.slow
+
+def test_constants_are_those_of_the_modules_that_the_source_names():
+    lines = re.findall(r"^constexpr \w+ (.*);\s*// (kpedge/\S+)\.py", (SOURCE / "faces.cpp").read_text(), re.MULTILINE)
+    constants = [(module, *one.split(" = ")) for line, module in lines for one in line.split(", ")]
+    assert len(constants) > 8
+    for module, name, value in constants:
+        known = getattr(importlib.import_module(module.replace("/", ".")), name)
+        assert eval(value) == pytest.approx(known), name
 
 
 def _include(name: str, variable: str, *parts: str) -> Path:
@@ -85,6 +94,7 @@ def with_joint_score(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("joint", [False, True], ids=["released", "joint score"])
 def test_the_program_finds_what_python_finds(program, photos, with_joint_score, joint):
     model = with_joint_score if joint else resolve_model("stage3")
@@ -106,6 +116,7 @@ def test_the_program_finds_what_python_finds(program, photos, with_joint_score, 
     assert count > len(photos) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_models_without_a_score_run_too(program, stage):
     done = run(program, resolve_model("detector"), resolve_model(stage), sample_photo())
@@ -114,6 +125,7 @@ def test_models_without_a_score_run_too(program, stage):
     assert np.abs(np.array(face["keypoints"]) - expected.keypoints).max() < 0.5
 
 
+@pytest.mark.slow
 def test_what_it_cannot_read_is_one_line(program, tmp_path):
     (tmp_path / "text.jpg").write_text("no photo")
     models = (resolve_model("detector"), resolve_model("stage3"))

@@ -157,9 +157,19 @@ def test_suppression_is_what_the_definition_gives():
     for index in np.argsort(-scores):
         if not kept or iou(boxes[index][None], boxes[kept]).max() <= 0.45:
             kept.append(index)
-    found = suppress(boxes, scores, points_in(boxes), 0.45)
     assert 5 < len(kept) < 70
-    assert np.array_equal([face.box for face in found], boxes[kept])
+    assert np.array_equal(suppress(boxes, scores, 0.45), kept)
+
+
+@pytest.mark.parametrize("side", [320, 640, 1280])
+def test_boxes_of_one_face_support_it_below_the_threshold_too(side):
+    def find(frame):
+        zoom = frame.shape[1] / 1280
+        boxes = np.array([square(0, 400), square(20, 400), square(300, 400), square(10, 400), square(900, 300)]) * zoom
+        return boxes, [0.9, 0.4, 0.8, 0.05, 0.7]
+
+    faces = FaceDetector(Fake(find), side=side)(np.zeros((1280, 1280, 3), np.uint8))
+    assert [face.support for face in faces] == pytest.approx([1.3, 0.8, 0.7])
 
 
 def test_the_threshold_is_that_of_the_card_or_the_users():

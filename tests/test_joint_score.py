@@ -61,7 +61,7 @@ class Finder(Fake):
 def joint(**values):
     """A joint score for the fake detector."""
     known = {"detector_sha256": Fake(lambda frame: ([], [])).card.weights_sha256}
-    weights = {"detector": 1.0, "keypoints": 0.5, "error": -1.0, "size": -0.2, "constant": -3.0}
+    weights = {"detector": 1.0, "keypoints": 0.5, "error": -1.0, "size": -0.2, "support": 0.3, "constant": -3.0}
     return JointScore(**{**known, **weights, **values})
 
 
@@ -70,7 +70,7 @@ def test_the_score_rises_with_both_falls_with_the_error_and_is_finite_everywhere
     values = np.array(
         [
             [
-                [score(detector=a, keypoints=b, error=c, size=0.1) for c in (0.0, 0.05, 1e9)]
+                [score(detector=a, keypoints=b, error=c, size=0.1, support=0.5) for c in (0.0, 0.05, 1e9)]
                 for b in (0.0, 0.3, 0.9, 1.0)
             ]
             for a in (0.0, 1e-12, 0.2, 0.5, 0.99, 1.0)
@@ -80,13 +80,17 @@ def test_the_score_rises_with_both_falls_with_the_error_and_is_finite_everywhere
     assert (np.diff(values, axis=0) >= 0).all()
     assert (np.diff(values, axis=1) >= 0).all()
     assert (np.diff(values, axis=2) <= 0).all()
-    assert score(detector=0.7, keypoints=0.5, error=1.0, size=1.0) == pytest.approx(0.7)
+    assert score(detector=0.7, keypoints=0.5, error=1.0, size=1.0, support=1.0) == pytest.approx(0.7)
+    assert score(detector=0.7, keypoints=0.5, error=1.0, size=1.0, support=3.0) > 0.75
 
 
 def test_it_travels_in_the_card_and_a_damaged_one_is_refused():
     card = replace(KEYPOINTS.card, joint=joint())
     assert card_from_json(card.to_json()).joint == card.joint
     assert card_from_json(replace(card, joint=None).to_json()).joint is None
+    older = card.joint.to_dict()
+    del older["support"]  # cards had no such weight at first
+    assert JointScore.from_dict(older) == joint(support=0.0)
     with pytest.raises(CorruptModelError):
         card_from_json(card.to_json().replace('"keypoints":0.5', '"keypoints":null'))
 
@@ -100,7 +104,9 @@ def test_it_decides_for_its_detector_whatever_the_single_thresholds(photo, const
     if found:
         ((_, face),) = pipeline.candidates(photo)
         size = float(ROW.box[2] - ROW.box[0]) / 512
-        expected = pipeline.joint(detector=0.3, keypoints=face.score, error=relative_error(face), size=size)
+        expected = pipeline.joint(
+            detector=0.3, keypoints=face.score, error=relative_error(face), size=size, support=0.15
+        )
         assert faces[0].score == pytest.approx(expected)
         assert finder.card.threshold > 0.3
     pipeline.keep_rejected = True

@@ -169,8 +169,8 @@ def _point_box_case(name: str, rng: np.random.Generator) -> dict[str, Any]:
 def _suppress_case(rng: np.random.Generator) -> dict[str, Any]:
     low = rng.uniform(0, 60, (40, 2))
     boxes, scores = np.concatenate([low, low + rng.uniform(20, 60, (40, 2))], axis=1), rng.uniform(0.1, 1, 40)
-    kept = suppress(boxes, scores, np.zeros((40, 5, 2)), 0.45)
-    return {"boxes": boxes.tolist(), "scores": scores.tolist(), "most": 0.45, "kept": [one.score for one in kept]}
+    kept = suppress(boxes, scores, 0.45)
+    return {"boxes": boxes.tolist(), "scores": scores.tolist(), "most": 0.45, "kept": scores[kept].tolist()}
 
 
 def _smooth_case(rng: np.random.Generator) -> dict[str, Any]:
@@ -207,11 +207,13 @@ def _look_case(photo: Any, roll: float) -> dict[str, Any]:
 
 
 def _joint_case(detector: float, keypoints: float) -> dict[str, Any]:
-    joint = JointScore(detector_sha256="", detector=0.7, keypoints=0.9, error=-1.5, size=-0.3, constant=-5.4)
+    joint = JointScore(
+        detector_sha256="", detector=0.7, keypoints=0.9, error=-1.5, size=-0.3, support=0.6, constant=-5.4
+    )
     found = {"score": keypoints, "points": [0.0, 0.0, 20.0, 0.0, 20.0, 20.0, 0.0, 20.0], "errors": [1.0, 2.0, 1.0, 0.5]}
     relative = float(np.mean(found["errors"])) / math.hypot(10, 10)
-    score = joint(detector=detector, keypoints=keypoints, error=relative, size=0.25)
-    detection = {"box": [40.0, 40.0, 120.0, 120.0], "score": detector}
+    score = joint(detector=detector, keypoints=keypoints, error=relative, size=0.25, support=0.4)
+    detection = {"box": [40.0, 40.0, 120.0, 120.0], "score": detector, "support": 0.4}
     return {"joint": joint.to_dict(), "detection": detection, "found": found, "longer": 320, "score": score}
 
 

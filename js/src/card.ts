@@ -22,6 +22,7 @@ export interface JointScore {
   keypoints: number;
   error: number;
   size: number;
+  support?: number;
   constant: number;
   rotated: number;
 }

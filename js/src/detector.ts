@@ -1,6 +1,6 @@
 /** From an image to the faces in it: preprocess, run, postprocess (kpedge/runtime/detector.py). */
 import type { DetectorCard } from "./card.js";
-import { boxes as B, detector as D } from "./constants.js";
+import { boxes as B, detector as D, joint as J } from "./constants.js";
 import { iou, resizeTo, rint, rotate, rotateBack, type Box, type Image, type Pixels, type Points } from "./geometry.js";
 import type { Model, Outputs } from "./model.js";
 
@@ -9,7 +9,12 @@ export interface Detection {
   score: number;
   /** (5, 2): both eyes, nose tip, both mouth corners, pixels of the image. */
   points: Points;
+  /** The scores of all boxes that show the same face, added up and divided by the number of sizes searched. */
+  support: number;
 }
+
+/** A box of the network. */
+type Candidate = Omit<Detection, "support">;
 
 export class FaceDetector {
   /**
@@ -24,15 +29,16 @@ export class FaceDetector {
 
   /** The faces of an image, by falling score. */
   async detect(image: Image): Promise<Detection[]> {
-    const found: Detection[] = [];
-    for (const side of sides(image, this.side)) {
+    const found: Candidate[] = [];
+    const searched = sides(image, this.side);
+    for (const side of searched) {
       const [shown, zoom] = resizeTo(image, side);
       for (const top of tileStarts(shown.height)) {
         for (const left of tileStarts(shown.width)) {
           const width = Math.min(D.TILE, shown.width - left);
           const height = Math.min(D.TILE, shown.height - top);
           const [frame, shape] = frameOf(shown, left, top, width, height, this.model.card.stride);
-          for (const one of candidates(await this.model.run(frame, shape), this.threshold)) {
+          for (const one of candidates(await this.model.run(frame, shape), Math.min(this.threshold, J.LOWEST))) {
             const [x1, y1, x2, y2] = one.box;
             const cut =
               (left > 0 && x1 <= D.SEAM) ||
@@ -47,14 +53,22 @@ export class FaceDetector {
         }
       }
     }
-    return suppress(found, this.model.card.suppression);
+    const faces = suppress(
+      found.filter((one) => one.score >= this.threshold),
+      this.model.card.suppression,
+    );
+    return faces.map((face) => {
+      const same = found.filter((one) => one.score >= J.LOWEST && iou(face.box, one.box) >= D.SUPPORT_OVERLAP);
+      return { ...face, support: same.reduce((sum, one) => sum + one.score, 0) / searched.length };
+    });
   }
 
   /** The faces of an image in its copies rotated by 90, 180 and 270 degrees, in pixels of the image itself. */
   async searchRotated(image: Image): Promise<Detection[]> {
     const found: Detection[] = [];
     for (const quarters of [1, 2, 3] as const) {
-      for (const { box, score, points } of await this.detect(rotate(image, quarters))) {
+      for (const face of await this.detect(rotate(image, quarters))) {
+        const { box, points } = face;
         const side = box[2] - box[0];
         // The mean of the points rotates with the face, the box does not.
         const [x, y] = rotateBack((box[0] + box[2]) / 2, (box[1] + box[3]) / 2 - B.BOX_BELOW * side, image, quarters);
@@ -63,7 +77,7 @@ export class FaceDetector {
         for (let i = 0; i < back.length; i += 2) {
           [back[i], back[i + 1]] = rotateBack(points[i]!, points[i + 1]!, image, quarters);
         }
-        found.push({ box: [x - half, middle - half, x + half, middle + half], score, points: back });
+        found.push({ ...face, box: [x - half, middle - half, x + half, middle + half], points: back });
       }
     }
     return suppress(found, this.model.card.suppression);
@@ -112,10 +126,10 @@ function frameOf(
 }
 
 /** The boxes of a frame from a score on, pixels of the frame. */
-function candidates(outputs: Outputs, threshold: number): Detection[] {
+function candidates(outputs: Outputs, threshold: number): Candidate[] {
   const { boxes, scores, points } = outputs as Record<"boxes" | "scores" | "points", Float32Array>;
   const stride = points.length / scores.length;
-  const found: Detection[] = [];
+  const found: Candidate[] = [];
   scores.forEach((score, row) => {
     if (score < threshold) return;
     const box = [...boxes.subarray(4 * row, 4 * row + 4)] as unknown as Box;

@@ -145,7 +145,8 @@ export class FacePipeline {
 export function jointScore(joint: JointScore, detection: Detection, found: Candidate, longer: number): number {
   const size = (detection.box[2] - detection.box[0]) / longer;
   const scores = joint.detector * logit(detection.score) + joint.keypoints * logit(found.score);
-  const total = scores + joint.error * log(relativeError(found)) + joint.size * log(size) + joint.constant;
+  const support = (joint.support ?? 0) * log(detection.support);
+  const total = scores + support + joint.error * log(relativeError(found)) + joint.size * log(size) + joint.constant;
   return 1 / (1 + Math.exp(-Math.max(-500, Math.min(total, 500))));
 }
 

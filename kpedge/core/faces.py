@@ -31,11 +31,14 @@ class Detection:
         box: float64 (4,), x1 y1 x2 y2 in pixels of the input image; it may reach beyond its edges.
         score: from 0 to 1.
         points: float64 (5, 2), x y in pixels of the input image: both eyes, nose tip, both mouth corners.
+        support: the scores of all boxes of the detector that show the same face, added up and divided by the number of
+            sizes in which the image was searched: one box alone is more often a mistake.
     """
 
     box: Floats
     score: float
     points: Floats
+    support: float
 
 
 @dataclass(frozen=True, slots=True)

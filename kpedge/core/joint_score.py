@@ -9,14 +9,15 @@ from typing import Any
 LOWEST = 0.1  # score of the detector from which on the keypoint model looks, where a joint score decides
 JOINT_THRESHOLD = 0.5  # joint score from which on there is a face
 _LARGEST_LOGIT, _LARGEST_TOTAL = 12.0, 500.0
-_NUMBERS = ("detector", "keypoints", "error", "size", "constant", "rotated")
+_NUMBERS = ("detector", "keypoints", "error", "size", "support", "constant", "rotated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointScore:
     """A logistic regression, moved so that `JOINT_THRESHOLD` is the operating point, on the logits of both scores and
-    the logarithms of expected error and size: the points of what is no face are uncertain, and small faces get lower
-    scores. Two thresholds in a row would reject what one model is sure of and the other nearly accepts.
+    the logarithms of expected error, size and support: the points of what is no face are uncertain, small faces get
+    lower scores, and what the detector finds in one place and size only is more often a mistake. Two thresholds in a
+    row would reject what one model is sure of and the other nearly accepts.
     """
 
     detector_sha256: str  # weights of the detector that it was fitted with; it is used with no other
@@ -25,14 +26,15 @@ class JointScore:
     # weight of the logarithm of the mean expected error, in the mean distance of the points from their mean
     error: float
     size: float  # weight of the logarithm of the side of the detected box, in the longer side of the image
+    support: float = 0.0  # weight of the logarithm of `Detection.support`
     constant: float  # added to the sum
     # joint score from which on there is a face in an image that was rotated to find it
     rotated: float = JOINT_THRESHOLD
 
-    def __call__(self, *, detector: float, keypoints: float, error: float, size: float) -> float:
-        """The joint score, from 0 to 1, of both models' scores, the expected error and the size."""
+    def __call__(self, *, detector: float, keypoints: float, error: float, size: float, support: float) -> float:
+        """The joint score, from 0 to 1, of both models' scores, the expected error, the size and the support."""
         total = self.detector * logit(detector) + self.keypoints * logit(keypoints)
-        total += self.error * _log(error) + self.size * _log(size) + self.constant
+        total += self.error * _log(error) + self.size * _log(size) + self.support * _log(support) + self.constant
         return 1 / (1 + math.exp(-max(-_LARGEST_TOTAL, min(total, _LARGEST_TOTAL))))
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,7 +48,7 @@ class JointScore:
         Raises:
             ValueError: a number is missing or not finite.
         """
-        numbers = {name: float(data[name]) for name in _NUMBERS}
+        numbers = {name: float(data[name]) for name in _NUMBERS if name != "support" or name in data}
         if not all(map(math.isfinite, numbers.values())):
             raise ValueError("joint score")
         return cls(detector_sha256=str(data["detector_sha256"]), **numbers)

@@ -1,6 +1,7 @@
 """From an image to the faces in it: preprocess, run, postprocess."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol, cast
 
 import cv2
@@ -11,7 +12,8 @@ from kpedge.core.boxes import convention_centre, convention_middle
 from kpedge.core.card import BOXES_NAME, POINTS_NAME, SCORES_NAME, DetectorCard, Outputs
 from kpedge.core.errors import UsageError
 from kpedge.core.faces import Detection
-from kpedge.core.geometry import Image, resize_to, transform_points
+from kpedge.core.geometry import Image, iou, resize_to, transform_points
+from kpedge.core.joint_score import LOWEST
 from kpedge.runtime.sessions import Model
 
 COARSE = 320
@@ -25,6 +27,7 @@ LARGEST_ZOOM = 2.0  # images are enlarged by at most this
 TILE = 1280  # longest side, pixels, of what the network sees at once; larger images are seen in tiles
 OVERLAP = 192  # of tiles: a face at a seam is whole in one of them, or found in a smaller image
 SEAM = 4.0  # a box that comes this near to a seam is that of a face cut in two, pixels
+SUPPORT_OVERLAP = 0.6  # intersection over union from which on boxes support each other
 
 
 class FrameModel(Protocol):
@@ -78,18 +81,25 @@ class FaceDetector:
     def __call__(self, image: Image) -> tuple[Detection, ...]:
         """The faces of an image, uint8 (H, W, 3), blue-green-red, by falling score."""
         stride, frame = self.model.card.stride, self.model.card.frame
-        parts = []
+        parts, sizes = [], 0
         for shown, zoom in self.scaled_images(image):
+            sizes += 1
             for tile, (left, top) in _tiles(shown, frame or (TILE, TILE)):
                 frames = preprocess(tile, stride, frame)
-                boxes, scores, points = candidates(self.model(frames), self.threshold)
+                boxes, scores, points = candidates(self.model(frames), min(self.threshold, LOWEST))
                 offset = np.array([left, top])
                 whole = _off_seams(boxes, tile.shape, shown.shape, left, top)
                 boxes = (boxes[whole].reshape(-1, 2, 2) + offset + 0.5) / zoom - 0.5
                 points = (points[whole] + offset + 0.5) / zoom - 0.5
                 parts.append((boxes.reshape(-1, 4), scores[whole], points))
         boxes, scores, points = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return suppress(boxes, scores, points, self.model.card.suppression)
+        found = np.flatnonzero(scores >= self.threshold)
+        kept = found[suppress(boxes[found], scores[found], self.model.card.suppression)]
+        supporting = (iou(boxes[kept], boxes) >= SUPPORT_OVERLAP) & (scores >= LOWEST)
+        supports = supporting @ scores / sizes
+        return tuple(
+            Detection(boxes[k], float(scores[k]), points[k], float(s)) for k, s in zip(kept, supports, strict=True)
+        )
 
     def search_rotated(self, image: Image) -> tuple[Detection, ...]:
         """The faces of an image in its copies rotated by 90, 180 and 270 degrees, in pixels of the image itself."""
@@ -100,17 +110,16 @@ class FaceDetector:
             cv2.ROTATE_180: [[-1.0, 0.0, right], [0.0, -1.0, bottom]],
             cv2.ROTATE_90_COUNTERCLOCKWISE: [[0.0, -1.0, right], [1.0, 0.0, 0.0]],
         }
-        boxes, scores, points = [np.empty((0, 4))], [0.0][:0], [np.empty((0, len(self.model.card.scheme), 2))]
+        found = []
         for rotation, way in ways.items():
             for face in self(np.asarray(cv2.rotate(image, rotation))):
                 back = np.array(way)
                 side = face.box[2] - face.box[0]
-                middle = convention_centre(transform_points(back, convention_middle(face.box[None])), side[None])
-                boxes.append(np.concatenate([middle - side / 2, middle + side / 2], axis=1))
-                scores.append(face.score)
-                points.append(transform_points(back, face.points)[None])
-        whole = np.concatenate(boxes), np.array(scores), np.concatenate(points)
-        return suppress(*whole, self.model.card.suppression)
+                middle = convention_centre(transform_points(back, convention_middle(face.box[None])), side[None])[0]
+                box = np.concatenate([middle - side / 2, middle + side / 2])
+                found.append(replace(face, box=box, points=transform_points(back, face.points)))
+        boxes, scores = np.array([one.box for one in found]).reshape(-1, 4), np.array([one.score for one in found])
+        return tuple(found[index] for index in suppress(boxes, scores, self.model.card.suppression))
 
     def scaled_images(self, image: Image) -> Iterator[tuple[Image, NDArray[np.float64]]]:
         """The sizes in which an image is searched, the largest first, each with its zoom along x and y, (2,)."""
@@ -149,15 +158,10 @@ def candidates(
     )
 
 
-def suppress(
-    boxes: NDArray[np.float64], scores: NDArray[np.float64], points: NDArray[np.float64], overlap: float
-) -> tuple[Detection, ...]:
-    """The best of boxes that show the same face: greedy non-maximum suppression, by falling score."""
-    if not len(boxes):
-        return ()
+def suppress(boxes: NDArray[np.float64], scores: NDArray[np.float64], overlap: float) -> NDArray[np.intp]:
+    """Indices of the best of boxes (D, 4) that show the same face: greedy non-maximum suppression, by falling score."""
     corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    kept = cv2.dnn.NMSBoxes(corners.tolist(), scores.tolist(), 0.0, overlap)
-    return tuple(Detection(boxes[index], float(scores[index]), points[index]) for index in np.ravel(kept))
+    return np.ravel(cv2.dnn.NMSBoxes(corners.tolist(), scores.tolist(), 0.0, overlap)).astype(np.intp)
 
 
 def _tiles(image: Image, size: tuple[int, int]) -> Iterator[tuple[Image, tuple[int, int]]]:

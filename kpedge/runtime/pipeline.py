@@ -134,7 +134,13 @@ class FacePipeline:
         if self.joint is None or not len(face.keypoints):
             return face
         size = float(detection.box[2] - detection.box[0]) / longer
-        score = self.joint(detector=detection.score, keypoints=face.score or 0.0, error=relative_error(face), size=size)
+        score = self.joint(
+            detector=detection.score,
+            keypoints=face.score or 0.0,
+            error=relative_error(face),
+            size=size,
+            support=detection.support,
+        )
         threshold = JOINT_THRESHOLD if self._threshold is None else self._threshold
         if score >= (max(threshold, self.joint.rotated) if rotated else threshold):
             return replace(face, score=score)

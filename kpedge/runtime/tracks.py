@@ -30,7 +30,7 @@ that the model takes for others. In good videos it is about 0.02."""
 MAX_ERROR_RATIO = 1.5  # the same in the card's validation error, if that is more: some models are less exact
 JOINT_SEARCH = 0.5
 """Share of the detector's threshold from which on the joint score decides: on validation photos at 320 px recall was
-93.5 %, with a face in one of 134 background photos; with two thresholds in three."""
+93.6 %, with a face in one of 134 background photos; with two thresholds in three."""
 BETTER = 0.9  # share of the expected error of a tracked face below which a competing candidate takes its place
 SAME = 0.5
 """Part of the smaller of two boxes that both share, from which on they are one face's: a box that has shrunk onto the
@@ -297,4 +297,7 @@ def score_jointly(joint: JointScore, detections: Sequence[Detection], found: Can
     errors = found.errors.mean(axis=1) / np.maximum(np.linalg.norm(centred, axis=2).mean(axis=1), 1e-6)
     sizes = [float(one.box[2] - one.box[0]) / longer for one in detections]
     rows = zip(detections, found.scores.tolist(), errors.tolist(), sizes, strict=True)
-    return [joint(detector=one.score, keypoints=score, error=error, size=size) for one, score, error, size in rows]
+    return [
+        joint(detector=one.score, keypoints=score, error=error, size=size, support=one.support)
+        for one, score, error, size in rows
+    ]

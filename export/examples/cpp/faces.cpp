@@ -24,9 +24,10 @@ using Pairs = std::vector<std::array<int, 2>>;
 // What kpedge's runtime adds to the cards, with its names there.
 constexpr double BOX_SIDE = 0.673, BOX_BELOW = 0.135;       // kpedge/core/boxes.py
 constexpr double VERIFIED = 0.9;                            // kpedge/runtime/models.py
-constexpr double SMALL_ROLL = 10 * 3.14159265358979 / 180;  // kpedge/runtime/pipeline.py
+constexpr double SMALL_ROLL = 10 * 3.14159265358979 / 180;  // kpedge/runtime/looks.py
 constexpr double LOWEST = 0.1, JOINT_THRESHOLD = 0.5;       // kpedge/core/joint_score.py
-constexpr double MIN_CONTRAST = 2;                          // kpedge/runtime/keypoints.py
+constexpr double MIN_CONTRAST = 1.2;                        // kpedge/runtime/keypoints.py
+constexpr double SUPPORT_OVERLAP = 0.6;                     // kpedge/runtime/detector.py
 constexpr int COARSE = 320, LARGEST_ZOOM = 2;               // kpedge/runtime/detector.py
 
 struct Face {
@@ -34,6 +35,7 @@ struct Face {
     double score;
     Points points;
     std::vector<double> errors = {};  // expected, of each point, pixels
+    double support = 0;               // scores of the detector's boxes that show this face, per size of the photo
 };
 
 class Model {
@@ -98,7 +100,7 @@ double overlap(const std::array<double, 4>& a, const std::array<double, 4>& b) {
 // The faces of a photo, each with the detector's own points, by falling score.
 std::vector<Face> detect(Model& model, const Image& photo, double threshold) {
     std::vector<Face> found, kept;
-    int longest = std::max(photo.width, photo.height), stride = int(model.card["stride"].number);
+    int sizes = 0, longest = std::max(photo.width, photo.height), stride = int(model.card["stride"].number);
     std::size_t count = model.card["keypoints"]["points"].items.size();
     for (int side = std::min(int(model.card["side"].number), LARGEST_ZOOM * longest);; side = std::max(COARSE, side / 2)) {
         int width = std::max(1, int(std::nearbyint(photo.width * (double(side) / longest))));
@@ -106,9 +108,10 @@ std::vector<Face> detect(Model& model, const Image& photo, double threshold) {
         std::array<double, 2> zoom{double(width) / photo.width, double(height) / photo.height};
         Image frame = resize(photo, width, height, stride);
         auto out = model(frame);
+        sizes++;
         auto in_photo = [&](double value, int axis) { return (value + 0.5) / zoom[axis] - 0.5; };
         for (std::size_t cell = 0; cell < out["scores"].size(); cell++) {
-            if (out["scores"][cell] < threshold) continue;
+            if (out["scores"][cell] < std::min(threshold, LOWEST)) continue;
             Face face{{}, out["scores"][cell], Points(count)};
             for (int k = 0; k < 4; k++) face.box[k] = in_photo(out["boxes"][4 * cell + k], k % 2);
             for (std::size_t k = 0; k < 2 * count; k++)
@@ -119,10 +122,14 @@ std::vector<Face> detect(Model& model, const Image& photo, double threshold) {
     }
     std::stable_sort(found.begin(), found.end(), [](auto& a, auto& b) { return a.score > b.score; });
     for (auto& face : found)
-        if (std::none_of(kept.begin(), kept.end(), [&](auto& better) {
+        if (face.score >= threshold && std::none_of(kept.begin(), kept.end(), [&](auto& better) {
                 return overlap(face.box, better.box) > model.card["suppression"].number;
             }))
             kept.push_back(face);
+    for (auto& face : kept)  // what several boxes show is a face more often
+        for (auto& other : found)
+            if (other.score >= LOWEST && overlap(face.box, other.box) >= SUPPORT_OVERLAP)
+                face.support += other.score / sizes;
     return kept;
 }
 
@@ -192,6 +199,7 @@ std::vector<Face> find_faces(Model& detector, Model& keypoints, const Image& pho
             double sum = (*joint)["detector"].number * logit(found.score) + (*joint)["keypoints"].number * logit(face.score) +
                          (*joint)["error"].number * std::log(std::max(relative_error(face), 1e-4)) +
                          (*joint)["size"].number * std::log(std::max(size, 1e-4));
+            if (auto weight = joint->find("support")) sum += weight->number * std::log(std::max(found.support, 1e-4));
             face.score = 1 / (1 + std::exp(-sum - (*joint)["constant"].number));
         }
         if (face.score < (joint ? JOINT_THRESHOLD : threshold)) continue;
