@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from kpedge.cli.main import main
+from kpedge.core import extras
 from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import MissingExtraError, OutputError
 from kpedge.core.faces import Face
 from kpedge.core.files import WRITTEN
 from kpedge.core.images import read_image
 from kpedge.demo import checks
-from kpedge.demo.checks import check_extras, check_target
+from kpedge.demo.checks import NEEDED, check_target
 from kpedge.demo.settings import FACES_FROM, QUICK, DemoSettings
 from kpedge.demo.story import TITLES, run_demo
 from kpedge.demo.tracking import compare, face_clip, track_video
@@ -145,12 +146,12 @@ def test_a_demo_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_missing_extras_are_told_before_anything_is_done(tmp_path, monkeypatch, capsys):
-    there = checks.installed
-    monkeypatch.setattr(checks, "installed", lambda name: name not in ("onnx", "onnxscript") and there(name))
+    there = extras.installed
+    monkeypatch.setattr(extras, "installed", lambda name: name not in ("onnx", "onnxscript") and there(name))
     with pytest.raises(MissingExtraError, match="onnx, onnxscript are not installed") as caught:
-        check_extras()
+        extras.check_installed(*NEEDED)
     assert caught.value.advice.startswith("run: pip install '.[export]'")
-    monkeypatch.setattr(checks, "installed", lambda name: name != "torch" and there(name))
+    monkeypatch.setattr(extras, "installed", lambda name: name != "torch" and there(name))
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 1
     captured = capsys.readouterr()
     assert "torch is not installed" in captured.err

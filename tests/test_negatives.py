@@ -29,11 +29,11 @@ def make_crowded(folder, count=150, seed=1):
     rows = []
     for number in range(count):
         width, height = int(rng.integers(160, 400)), int(rng.integers(160, 400))
-        cv2.imwrite(str(folder / f"{number}.png"), rng.integers(0, 255, (height, width, 3), np.uint8))
+        cv2.imwrite(str(folder / f"{number}.bmp"), rng.integers(0, 255, (height, width, 3), np.uint8))
         for _ in range(int(rng.integers(1, 4))):
             side = np.exp(rng.uniform(np.log(15), np.log(140)))
             x, y = rng.uniform(0, 1, 2) * (width - side, height - side)
-            rows.append(format_row(f"{number}.png", np.array([x, y, x + side, y + side]), template() * side + (x, y)))
+            rows.append(format_row(f"{number}.bmp", np.array([x, y, x + side, y + side]), template() * side + (x, y)))
     (folder / "label.txt").write_text("\n".join(rows) + "\n")
     return folder
 
@@ -150,25 +150,25 @@ def test_negatives_by_number_and_none(tmp_path):
 def test_a_photo_with_a_face_that_cannot_be_used_gives_no_negatives(tmp_path):
     folder = make_crowded(tmp_path / "photos", 12)
     with (folder / "label.txt").open("a") as file:
-        file.write("3.png 1 2 x\n")  # a broken row
-        file.write("4.png 900 900 950 950 " + "920 " * 42 + "\n")  # a box outside its photo
+        file.write("3.bmp 1 2 x\n")  # a broken row
+        file.write("4.bmp 900 900 950 950 " + "920 " * 42 + "\n")  # a box outside its photo
     prepare(folder, tmp_path / "set")
     prepared = open_set(tmp_path / "set")
     with_negatives = {prepared.photos[photo] for photo in prepared.photo[prepared.face == 0]}
-    assert with_negatives == {f"{number}.png" for number in range(12)} - {"3.png", "4.png"}
+    assert with_negatives == {f"{number}.bmp" for number in range(12)} - {"3.bmp", "4.bmp"}
 
 
 def test_copies_of_a_photo_know_each_others_faces_and_give_negatives_once(tmp_path):
     folder = make_crowded(tmp_path / "photos", 6)
     rows = (folder / "label.txt").read_text().splitlines()
     photo = next(row.split()[0] for row, after in pairwise(rows) if row.split()[0] in after)
-    (folder / "copy.png").write_bytes((folder / photo).read_bytes())
+    (folder / "copy.bmp").write_bytes((folder / photo).read_bytes())
     last = max(number for number, row in enumerate(rows) if row.startswith(photo))
-    rows[last] = rows[last].replace(photo, "copy.png", 1)
+    rows[last] = rows[last].replace(photo, "copy.bmp", 1)
     (folder / "label.txt").write_text("\n".join(rows) + "\n")
     prepare(folder, tmp_path / "set", PrepareOptions(negatives=20))
     prepared = open_set(tmp_path / "set")
-    both = {index for index, name in enumerate(prepared.photos) if name in (photo, "copy.png")}
+    both = {index for index, name in enumerate(prepared.photos) if name in (photo, "copy.bmp")}
     mine = np.isin(prepared.photo, list(both))
     assert len(set(prepared.photo[mine & (prepared.face == 0)])) == 1
     faces = np.array([square(box) for box in prepared.boxes[mine & (prepared.face == 1)]])

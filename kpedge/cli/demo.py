@@ -35,9 +35,10 @@ def demo(
     tracks faces through a video with the released models, and writes a folder whose index.html shows the results. The
     folder appears when all is done; Ctrl-C leaves nothing behind.
     """
-    from kpedge.demo.checks import check_extras, check_target
+    from kpedge.core.extras import check_installed
+    from kpedge.demo.checks import NEEDED, check_target
 
-    check_extras()
+    check_installed(*NEEDED)
     check_target(out, force=force)  # before PyTorch is imported, which takes seconds
     from kpedge.demo.settings import QUICK, DemoSettings
     from kpedge.demo.story import run_demo

@@ -203,11 +203,11 @@ def check_device(device: str) -> None:
         UsageError: there is no such device.
     """
     from kpedge.core.errors import UsageError
-    from kpedge.core.extras import importable
+    from kpedge.core.extras import check_installed
 
-    for module in ("torch", "torchvision", "matplotlib", "tensorboard"):
-        importable(module, "train")
-    torch = importable("torch", "train")
+    check_installed("train")
+    import torch
+
     kind, colon, number = device.partition(":")
     gpus = torch.cuda.device_count() if kind == "cuda" else 0
     known = device == "cpu" or (kind == "cuda" and (int(number) if number.isdecimal() else 0) < gpus)

@@ -48,6 +48,19 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def check_installed(*extras: str) -> None:
+    """Check, before any work is done, that everything that some extras bring is installed; nothing is imported.
+
+    Raises:
+        MissingExtraError: modules are not installed; the advice is the exact pip line.
+    """
+    missing = {extra: [module for module in EXTRAS[extra] if not installed(module)] for extra in extras}
+    if names := dict.fromkeys(module for modules in missing.values() for module in modules):
+        verb = "is" if len(names) == 1 else "are"
+        wanted = ",".join(extra for extra, modules in missing.items() if modules)
+        raise MissingExtraError(f"{', '.join(names)} {verb} not installed", f"run: {pip_line(wanted)}")
+
+
 def importable(module: str, extra: str) -> ModuleType:
     """Import `module`, or say which extra brings it.
 

@@ -2,30 +2,12 @@
 
 from pathlib import Path
 
-from kpedge.core.errors import MissingExtraError, OutputError
-from kpedge.core.extras import EXTRAS, installed, pip_line
+from kpedge.core.errors import OutputError
 from kpedge.core.files import is_own_output, parse_json
 
 FORM = 2  # version of `report.json`
 REPORT, PAGE = "report.json", "index.html"
-NEEDED = ("train", "export")  # extras without which there is no story
-
-
-def check_extras() -> None:
-    """Stop before anything is done for which something is missing.
-
-    Raises:
-        MissingExtraError: a module is not installed; the advice is the exact pip line.
-    """
-    lacking = {extra: [name for name in EXTRAS[extra] if not installed(name)] for extra in NEEDED}
-    wanted = [extra for extra, names in lacking.items() if names]
-    if wanted:
-        names = list(dict.fromkeys(name for extra in wanted for name in lacking[extra]))
-        verb = "is" if len(names) == 1 else "are"
-        raise MissingExtraError(
-            f"the demo trains and exports a model, and {', '.join(names)} {verb} not installed",
-            f"run: {pip_line(','.join(wanted))}; without: kpedge predict, kpedge webcam",
-        )
+NEEDED = ("train", "export")  # extras without which there is no demo
 
 
 def check_target(out: Path, *, force: bool) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from kpedge.core.errors import OutputError
+from kpedge.core.extras import check_installed
 from kpedge.core.files import atomic_folder, make_folder, record_output, write_json, write_text
 from kpedge.core.images import write_image
 from kpedge.core.keypoints import FACES21
 from kpedge.core.machine import describe
-from kpedge.demo.checks import FORM, PAGE, REPORT, check_extras, check_target
+from kpedge.demo.checks import FORM, NEEDED, PAGE, REPORT, check_target
 from kpedge.demo.make import (
     RELEASED,
     TRAINED,
@@ -100,7 +101,7 @@ def run_demo(
     The folder appears whole or not at all: it is made under a hidden name next to its own. The model, all images but
     those of times, and all figures but times follow from the settings, on one processor and one version of PyTorch.
     """
-    check_extras()
+    check_installed(*NEEDED)
     check_target(out, force=force)
     log = _Log(watch, say)
     began, machine = time.perf_counter(), describe()
