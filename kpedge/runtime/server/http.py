@@ -11,9 +11,8 @@ import json
 import re
 import socket
 import sys
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -99,8 +98,7 @@ async def read_request(reader: asyncio.StreamReader) -> Request:
         raise RefusedError(411, "send a Content-Length")
     if int(length) > MAX_BODY:
         raise RefusedError(413, f"at most {MAX_BODY} bytes")
-    body = await reader.readexactly(int(length))
-    return Request(request.method, request.path, request.query, request.headers, body)
+    return replace(request, body=await reader.readexactly(int(length)))
 
 
 class HttpServer:
@@ -112,7 +110,7 @@ class HttpServer:
         self._answer, self._notify = answer, notify
         self._limit = max_connections()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._waiting: dict[asyncio.StreamWriter, tuple[float, str]] = {}
+        self._waiting: dict[asyncio.StreamWriter, str] = {}  # the address of each client, the oldest first
 
     async def run(self, listener: socket.socket, closing: Callable[[], bool]) -> None:
         """Serve until `closing` returns true, then end all connections."""
@@ -151,7 +149,7 @@ class HttpServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address = str((writer.get_extra_info("peername") or ("",))[0])
-        self._waiting[writer] = time.monotonic(), address
+        self._waiting[writer] = address
         self._make_room(address)
         try:
             response = await self._respond(reader, writer)
@@ -178,7 +176,7 @@ class HttpServer:
 
     def _make_room(self, address: str) -> None:
         """Drop the connections that have waited longest, so that there are no more than allowed."""
-        peers = [writer for writer, (_, peer) in self._waiting.items() if peer == address]
+        peers = [writer for writer, peer in self._waiting.items() if peer == address]
         if len(peers) > self._limit // 2:
             self._drop(peers[0])
         elif len(self._tasks) > self._limit:
