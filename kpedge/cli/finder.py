@@ -47,6 +47,7 @@ class Finder:
         from kpedge.runtime.detector import detector_model
         from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
         from kpedge.runtime.looks import faces_in_boxes
+        from kpedge.runtime.mirrored import MirrorAveraged
         from kpedge.runtime.pipeline import FacePipeline
 
         model = keypoint_model(open_model(resolve_model(self.model), **self.settings))
@@ -59,6 +60,7 @@ class Finder:
         by_photo = read_boxes(self.boxes) if self.boxes else {}
         resolved = {real_path(photo): boxes for photo, boxes in by_photo.items()}
         keep_all = self.keep_rejected and model.card.has_score
+        model = MirrorAveraged(model) if self.search["flip_test"] else model
         predictor = KeypointPredictor(model, threshold=0.0 if keep_all else self.search["threshold"])
 
         def find(photo: str, image: Image) -> tuple[Face, ...]:

@@ -104,6 +104,7 @@ def load(
     features: bool = False,
     focal: float | None = None,
     rotations: bool = True,
+    flip_test: bool = False,
     licence: str = ANY,
 ) -> FaceModel:
     """Load a keypoint model and a detector. The arguments are those of `kpedge predict`.
@@ -120,6 +121,7 @@ def load(
         features: compute `Face.features`, and poses for them.
         focal: the camera's focal length, pixels; None for that of an image whose longer side spans 60 degrees.
         rotations: search images without a face again, rotated by 90, 180 and 270 degrees.
+        flip_test: average each crop with its mirror image: more exact keypoints, twice the time of a face.
         licence: "free" takes the released models that were trained on rendered photos alone, which anybody may use.
 
     Raises:
@@ -143,6 +145,7 @@ def load(
             provider=provider,
             backend=backend,
             rotations=rotations,
+            flip_test=flip_test,
         ),
         pose=pose,
         features=features,

@@ -15,6 +15,7 @@ from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector, FrameModel
 from kpedge.runtime.keypoints import SCALES, CropModel, KeypointPredictor, scaled_boxes
 from kpedge.runtime.looks import faces_in_boxes, look, relative_error
+from kpedge.runtime.mirrored import MirrorAveraged
 from kpedge.runtime.models import joint_score, open_finders
 
 DOUBTFUL = 0.065  # mean expected error, in the points' mean distance, above which a face may be upside down
@@ -53,12 +54,15 @@ class FacePipeline:
         backend: str = "auto",
         keep_rejected: bool = False,
         rotations: bool = True,
+        flip_test: bool = False,
     ) -> None:
         """Open the models; the arguments are those of `kpedge.load`, and both may be open already."""
         with_settings = isinstance(model, KeypointPredictor) or isinstance(detector, FaceDetector)
         self.detector, self.predictor = open_finders(
             detector, model, side=max_side, threshold=threshold, threads=threads, provider=provider, backend=backend
         )
+        if flip_test:
+            self.predictor = KeypointPredictor(MirrorAveraged(self.predictor.model), threshold=self.predictor.threshold)
         self.keep_rejected, self.rotations = keep_rejected, rotations
         card = self.predictor.model.card
         self.joint = None if with_settings else joint_score(self.detector.model.card, card)
