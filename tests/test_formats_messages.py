@@ -121,6 +121,17 @@ def test_classes_beyond_the_settings_of_yolo_are_named(tmp_path, settings):
     assert [(one.kind, one.where) for one in labels.problems] == [("class", f"a.txt:{line}") for line in (3, 4, 5)]
 
 
+def test_settings_of_yolo_with_impossible_numbers_are_named(tmp_path):
+    noise_photo(tmp_path / "a.png", size=SMALL)
+    (tmp_path / "a.txt").write_text("0 .5 .5 .2 .2")
+    (tmp_path / "data.yaml").write_text("kpt_shape: [.inf, 3]")
+    with pytest.raises(DataError, match="kpt_shape must be"):
+        read_format(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "notes.json").write_text('{"categories": [{"id": 1e999, "name": "face"}]}')
+    assert len(read_format(tmp_path).rows) == 1
+
+
 @pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if _CAN.FILE_PER_PHOTO in form.capabilities])
 def test_a_second_label_file_of_a_photo_is_named(faces, tmp_path, capsys, name):
     root = tmp_path / "set"
@@ -169,11 +180,13 @@ def test_fractions_are_recognised_wherever_pixels_are_counted_from(tmp_path, nam
         ("cvat", ("<box ", '<box rotation="30" '), "rotated"),
         ("label-studio", ('"rotation": 0', '"rotation": 30'), "rotated"),
         ("label-studio", ('"image_rotation": 0', '"image_rotation": 90'), "rotated"),
+        ("label-studio", ('"rotation": 0', f'"rotation": {10**400}'), "not a number"),
+        ("label-studio", ('"original_height": ', f'"original_height": {10**400}'), "not a number"),
         ("cvat", ('"left_eye_inner"', '"left_eye_outer"'), "point twice"),
         ("imglab", ('"left_eye_inner"', '"left_eye_outer"'), "point twice"),
     ],
 )
-def test_what_a_tool_rotated_or_named_twice_is_a_problem(faces, tmp_path, tool, change, kind):
+def test_what_a_tool_rotated_or_named_twice_or_cannot_have_measured_is_a_problem(faces, tmp_path, tool, change, kind):
     rows = (faces / "label.txt").read_text().split("\n")
     moved = [[cells[0], *(str(float(cell) + 5) for cell in cells[1:5]), *cells[5:]] for cells in map(str.split, rows)]
     (faces / "label.txt").write_text("\n".join(map(" ".join, moved)))  # else CVAT gets no boxes

@@ -38,9 +38,9 @@ def parse_numbers(values: Sequence[str], first: int, *, nan_pairs: bool = False)
     """
     try:
         parsed = np.array(values, dtype=np.float64)
-    except ValueError:
+    except (ValueError, OverflowError):  # JSON knows integers of any size
         column, value = next(((i, v) for i, v in enumerate(values, first) if not is_number(v)), (first, values))
-        raise RowError("not a number", f"column {column} is {value!r}, not a number") from None
+        raise RowError("not a number", f"column {column} is {repr(value)[:40]}, not a number") from None
     wrong = ~np.isfinite(parsed)
     if not wrong.any():
         return parsed
@@ -95,7 +95,7 @@ def is_number(text: str) -> bool:
     """Whether a cell of a row is a number, finite or not."""
     try:
         float(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return True
 

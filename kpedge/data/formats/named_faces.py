@@ -16,7 +16,7 @@ from kpedge.core.keypoints import BUILT_IN, FACES21, scheme_named
 from kpedge.data.formats.reader import LabelReader, points_box
 from kpedge.data.formats.schemes import known_scheme, numeric_order, scheme_of_points
 from kpedge.data.labels import LabelRow, Labels
-from kpedge.data.rows import RowError, check_points, where_in
+from kpedge.data.rows import RowError, check_points, parse_numbers, where_in
 
 NamedPoint = tuple[float, float, bool]  # x, y, and whether it is visible
 
@@ -67,8 +67,9 @@ def check_upright(rotation: Any, what: str = "box") -> None:
     Raises:
         RowError: it was.
     """
-    if float(rotation or 0) % 360:
-        raise RowError("rotated", f"a {what} rotated by {float(rotation):g} degrees is not read: set the rotation to 0")
+    degrees = parse_numbers([rotation or 0], 1)[0]
+    if degrees % 360:
+        raise RowError("rotated", f"a {what} rotated by {degrees:g} degrees is not read: set the rotation to 0")
 
 
 def _area(shape: Shape) -> float:

@@ -216,7 +216,7 @@ class LabelReader:
         """Add the size of a photo, if it is one: some tools write 0."""
         try:
             size = float(width), float(height)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return
         if min(size) > 0 and max(size) < 1e9:
             self.sizes[photo] = size

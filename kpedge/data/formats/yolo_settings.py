@@ -40,7 +40,7 @@ def read_settings(root: Path) -> Settings:
         shape = content.get("kpt_shape") or (0, 0)
         try:
             count, step = (int(value) for value in shape)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             count, step = -1, 0
         if not 0 <= count <= _MOST_POINTS or (count and step not in (2, 3)):
             raise DataError(f"{path}: kpt_shape must be [points, 2 or 3]", "2 numbers a point are x y, 3 are x y v")
@@ -104,7 +104,7 @@ def _from_notes(root: Path) -> Settings | None:
         categories = read_json(root / _NOTES, DataError)["categories"]
         names = {str(int(category["id"])): str(category["name"]) for category in categories}
         points = [tuple(map(str, category.get("keypoints") or ())) for category in categories]
-    except (DataError, ValueError, LookupError, TypeError, AttributeError):  # notes of another kind
+    except (DataError, ValueError, LookupError, TypeError, AttributeError, OverflowError):  # notes of another kind
         return None
     longest = max(points, key=len, default=())
     if len(longest) > _MOST_POINTS:
