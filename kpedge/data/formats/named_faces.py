@@ -67,7 +67,7 @@ def check_upright(rotation: Any, what: str = "box") -> None:
     Raises:
         RowError: it was.
     """
-    degrees = parse_numbers([rotation or 0], 1)[0]
+    degrees = parse_numbers([rotation or "0"], 1)[0]
     if degrees % 360:
         raise RowError("rotated", f"a {what} rotated by {degrees:g} degrees is not read: set the rotation to 0")
 
