@@ -295,7 +295,7 @@ def show_all(sink):
     empty = replace(live(2), faces=())
     photo = replace(frame(3), still=True)
     for shown in (frame(0), frame(1, keypoints=np.empty((0, 2)), pose=None, id=None), empty, photo):
-        sink.show(shown)
+        sink.show(replace(shown, source="caf\udce9.mp4"))  # as paths are whose bytes are not UTF-8
 
 
 def test_csv_rows_hold_the_faces(tmp_path):
@@ -310,6 +310,7 @@ def test_csv_rows_hold_the_faces(tmp_path):
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [*FRAME, *face_columns(FACES21, features=True)]
+    assert {row["image"] for row in rows} == {r"caf\udce9.mp4"}
     assert [row["frame"] for row in rows] == ["0", "1", "2", ""]
     assert [row["id"] for row in rows] == ["1", "", "", "1"]
     assert float(rows[0]["nose_tip_x"]) == pytest.approx(face_of().keypoints[18, 0], abs=1e-3)
@@ -343,6 +344,7 @@ def test_parquet_holds_the_same_table(tmp_path, monkeypatch):
         assert not path.exists()
     table = parquet.read_table(path)
     assert table.column_names == [*FRAME, *face_columns(FACES21, features=True)]
+    assert set(table["image"].to_pylist()) == {r"caf\udce9.mp4"}
     assert table["frame"].to_pylist() == [0, 1, 2, None]
     assert table["yaw"].to_pylist() == [20.0, None, None, 20.0]
     assert [entry.name for entry in tmp_path.iterdir()] == ["faces.parquet"]

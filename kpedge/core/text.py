@@ -9,3 +9,8 @@ def flag(name: str) -> str:
 def format_count(count: int, noun: str) -> str:
     """A number of things, for messages: `1 photo`, `2,500 photos`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def escape_bytes(text: str) -> str:
+    """A text in which bytes of a file name that are not UTF-8 are escaped: `caf\\udce9.jpg`."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -33,7 +33,7 @@ class CsvSink:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         try:
-            self._out.file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+            self._out.file.write(text.getvalue().encode())
         except OSError as error:
             raise output_error(self._out.path, error) from error
 

@@ -5,13 +5,13 @@ import os
 from typing import Any, TextIO
 
 from kpedge.core.errors import OutputError
+from kpedge.core.text import escape_bytes
 from kpedge.runtime.sinks.sink import Controls, LiveFrame
 
 
 def encode(document: dict[str, Any]) -> str:
     """A document as one line of JSON; bytes of a file name that are not UTF-8 are escaped."""
-    text = json.dumps(document, ensure_ascii=False, separators=(", ", ": "))
-    return text.encode("utf-8", "backslashreplace").decode()
+    return escape_bytes(json.dumps(document, ensure_ascii=False, separators=(", ", ": ")))
 
 
 class LinesSink:

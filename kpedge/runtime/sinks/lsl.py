@@ -6,6 +6,7 @@ from typing import Any
 from kpedge.core.errors import OutputError
 from kpedge.core.extras import importable
 from kpedge.core.scheme import KeypointScheme
+from kpedge.core.text import escape_bytes
 from kpedge.runtime.sinks.rows import face_columns, face_row
 from kpedge.runtime.sinks.sink import LiveFrame
 
@@ -26,7 +27,7 @@ class LslSink:
         except (RuntimeError, OSError) as error:  # pylsl without the library itself
             raise OutputError("--lsl: liblsl is not installed", "https://github.com/sccn/liblsl/releases") from error
         columns = face_columns(scheme, features=features)
-        info = lsl.StreamInfo(name, "Face", len(columns), lsl.IRREGULAR_RATE, "double64", f"kpedge-{source}")
+        info = lsl.StreamInfo(name, "Face", len(columns), lsl.IRREGULAR_RATE, "double64", f"kpedge-{escape_bytes(source)}")
         channels = info.desc().append_child("channels")
         for column in columns:
             channels.append_child("channel").append_child_value("label", column)

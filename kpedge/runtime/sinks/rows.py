@@ -5,6 +5,7 @@ from typing import Any
 
 from kpedge.core.faces import DECIMALS, Face, Features
 from kpedge.core.scheme import KeypointScheme
+from kpedge.core.text import escape_bytes
 from kpedge.runtime.sinks.sink import LiveFrame
 
 FRAME: dict[str, type] = {"image": str, "frame": int, "time_s": float, "width": int, "height": int}
@@ -36,7 +37,7 @@ def frame_rows(live: LiveFrame, *, features: bool) -> list[list[Any]]:
     frame, count = live.frame, len(live.scheme)
     height, width = frame.image.shape[:2]
     still = live.still
-    head = [frame.name or live.source, None if still else frame.number, None if still else round(frame.time_s, 4)]
+    head = [escape_bytes(frame.name or live.source), None if still else frame.number, None if still else round(frame.time_s, 4)]
     head += [width, height]
     empty = [None] * len(face_columns(live.scheme, features=features))
     return [[*head, *face_row(face, count, features=features)] for face in live.faces] or [[*head, *empty]]
