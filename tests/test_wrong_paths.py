@@ -9,6 +9,7 @@ from conftest import make_photos
 
 from kpedge.cli.main import main
 from kpedge.core.model_zoo import models_folder, sample_photo
+from kpedge.data.convert import convert
 
 
 @pytest.fixture
@@ -141,3 +142,19 @@ def test_json_that_is_too_much_is_one_line(tmp_path, content, capsys):
     (tmp_path / "a.json").write_text('{"images": [], "annotations": ' + content)
     assert main(["data", "check", str(tmp_path)]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are text on Windows")
+def test_photos_whose_names_are_not_utf8_are_checked_and_prepared(tmp_path, capsys):
+    convert(make_photos(tmp_path / "made", 4), tmp_path / "set", "pts")
+    for path in list((tmp_path / "set").glob("00*")):
+        try:
+            path.rename(path.with_name(os.fsdecode(b"caf\xe9") + path.name))
+        except OSError:
+            pytest.skip("this file system has names in UTF-8 alone")
+    preview, out = str(tmp_path / "preview.png"), str(tmp_path / "out")
+    assert main(["data", "check", str(tmp_path / "set"), "--preview", preview]) == 0
+    for _ in range(2):  # the second time it is there
+        assert main(["data", "prepare", str(tmp_path / "set"), "--out", out]) == 0
+    assert capsys.readouterr().err.count("faces and") == 6
+    assert (tmp_path / "out" / "train.txt").read_bytes().startswith(b"caf\xe9")

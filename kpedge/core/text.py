@@ -12,5 +12,5 @@ def format_count(count: int, noun: str) -> str:
 
 
 def escape_bytes(text: str) -> str:
-    """A text in which bytes of a file name that are not UTF-8 are escaped: `caf\\udce9.jpg`."""
+    """A text in which the bytes of a file name that are not UTF-8 are escaped, as `backslashreplace` does."""
     return text.encode("utf-8", "backslashreplace").decode()

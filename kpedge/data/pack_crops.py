@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.boxes import POINTS
 from kpedge.core.errors import DataError, UsageError
+from kpedge.core.files import write_text
 from kpedge.core.geometry import (
     Box,
     CropRule,
@@ -131,7 +132,7 @@ class CropPacking(Packing):
                 for split in SPLITS
             }
             for split, lines in self._lists.items():
-                (folder / f"{split}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+                write_text(folder / f"{split}.txt", "".join(f"{line}\n" for line in lines))
             settings = {
                 "size": options.size,
                 "context": options.context,

@@ -27,7 +27,8 @@ class LslSink:
         except (RuntimeError, OSError) as error:  # pylsl without the library itself
             raise OutputError("--lsl: liblsl is not installed", "https://github.com/sccn/liblsl/releases") from error
         columns = face_columns(scheme, features=features)
-        info = lsl.StreamInfo(name, "Face", len(columns), lsl.IRREGULAR_RATE, "double64", f"kpedge-{escape_bytes(source)}")
+        source = f"kpedge-{escape_bytes(source)}"
+        info = lsl.StreamInfo(name, "Face", len(columns), lsl.IRREGULAR_RATE, "double64", source)
         channels = info.desc().append_child("channels")
         for column in columns:
             channels.append_child("channel").append_child_value("label", column)

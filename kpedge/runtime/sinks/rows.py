@@ -36,8 +36,8 @@ def frame_rows(live: LiveFrame, *, features: bool) -> list[list[Any]]:
     """The rows of a frame; one with nothing of a face if it shows none, so that no frame is missing."""
     frame, count = live.frame, len(live.scheme)
     height, width = frame.image.shape[:2]
-    still = live.still
-    head = [escape_bytes(frame.name or live.source), None if still else frame.number, None if still else round(frame.time_s, 4)]
+    head: list[Any] = [escape_bytes(frame.name or live.source)]
+    head += [None, None] if live.still else [frame.number, round(frame.time_s, 4)]
     head += [width, height]
     empty = [None] * len(face_columns(live.scheme, features=features))
     return [[*head, *face_row(face, count, features=features)] for face in live.faces] or [[*head, *empty]]
