@@ -102,7 +102,12 @@ weights() { python -c "import sys; from pathlib import Path; from kpedge.models.
 checkpoint = load_checkpoint(Path(sys.argv[1])); save_weights(Path(sys.argv[2]), checkpoint.card, checkpoint.state)" "$1" "export/$2.safetensors"; }
 python "$HERE/benchmarks/wild.py" runs/detector-d/best.pt stage3.pt --frames $SETS/frames --crops $SETS/crops --only faces \
   --fit --write stage3.pt --out wild.json
-$K export stage3.pt --name stage3 --out export --data $SETS/crops/faces21
+# Errors by group for its card: age, gender and ethnicity are in the file names of UTKFace.
+ls "$DATA/utk_pseudo21/images" | awk -F_ -v OFS=, 'BEGIN {split("male female", g, " "); split("White Black Asian Indian other", e, " ")
+  print "photo,age,gender,ethnicity"} {print $0, $1, g[$2 + 1], e[$3 + 1]}' >groups.csv
+$K eval stage3.pt --data $SETS/crops/utk_pseudo21 --split validation --table groups.csv --by age:18,40,60 --by gender --by ethnicity --out groups
+$K eval stage3.pt --data $SETS/crops/faces21 --by light:60,100,140 --by yaw:15,30,45 --out light
+$K export stage3.pt --name stage3 --out export --data $SETS/crops/faces21 --groups groups/report.json --groups light/report.json
 weights stage3.pt stage3
 $K export runs/detector-d/best.pt --name detector --out export $(for name in faces21 facemask portraits noface; do echo --data $SETS/frames/$name; done)
 weights runs/detector-d/best.pt detector

@@ -9,7 +9,7 @@ from conftest import SAMPLE, make_photos
 from kpedge.cli.main import main
 from kpedge.core.errors import DataError, UsageError
 from kpedge.data.formats.label import read_labels
-from kpedge.evaluation.groups import band_names, measure_groups, parse_by, read_groups, wilson_interval
+from kpedge.evaluation.groups import band_names, measure_groups, parse_by, read_groups, read_report, wilson_interval
 
 
 def test_numbers_are_cut_into_bands_where_bounds_are_given_or_there_are_many():
@@ -89,9 +89,28 @@ def test_eval_prints_and_reports_the_groups(people, tmp_path, capsys):
         ("from 18", 1),
         ("not given", 1),
     ]
+    export = ["export", "stage3", "--format", "onnx", "--groups", str(tmp_path / "report" / "report.json")]
+    assert main([*export, "--out", str(tmp_path / "models")]) == 0
+    card = json.loads((tmp_path / "models" / "stage3.json").read_text())
+    assert card["accuracy"]["groups"] == {"photos": groups}
+    capsys.readouterr()
     assert main([*command, "--by", "yaw:10", "--by", "light", "--json"]) == 0
     groups = json.loads(capsys.readouterr().out)["groups"]
     assert sum(group["faces"] for group in groups["yaw"]) == sum(group["faces"] for group in groups["light"]) == 3
+
+
+def test_a_report_without_groups_or_of_other_weights_is_no_part_of_a_card(tmp_path):
+    report = tmp_path / "report.json"
+    for content, said in (
+        ([], "no"),
+        ({"data": "photos", "weights_sha256": "a"}, "not a report with groups"),
+        ({"data": "photos", "weights_sha256": "b", "groups": {}}, "other weights"),
+    ):
+        report.write_text(json.dumps(content))
+        with pytest.raises(DataError, match=said):
+            read_report(report, "a")
+    report.write_text(json.dumps({"data": "x/photos", "weights_sha256": "a", "groups": {"age": []}}))
+    assert read_report(report, "a") == ("photos", {"age": []})
 
 
 def test_recall_of_a_detector_by_group(tmp_path, capsys):

@@ -71,6 +71,13 @@ def export(
             "photos; for a detector frame sets. Repeatable."
         ),
     ] = None,
+    groups: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="report.json of `kpedge eval --by`, whose errors by group go into the card; repeatable.",
+            metavar="FILE",
+        ),
+    ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(help="Prepared set or frame set to measure int8 ranges on. (default: synthetic faces)"),
@@ -102,6 +109,7 @@ def export(
     from kpedge.core.card import DetectorCard
     from kpedge.core.errors import UsageError
     from kpedge.core.model_zoo import newest_run, resolve_weights
+    from kpedge.evaluation.groups import read_report
     from kpedge.export.exporter import export_model
     from kpedge.export.load import open_eager
     from kpedge.export.registry import chosen_formats
@@ -118,6 +126,7 @@ def export(
     eager = open_eager(checkpoint)
     read = _frames if isinstance(eager.card, DetectorCard) else _faces
     with output.progress("exporting", unit="formats") as update:
+        by_group = dict(read_report(path, eager.card.weights_sha256) for path in groups or ())
         real, labelled, accuracy = read(eager, data or [])
         result = export_model(
             checkpoint,
@@ -128,7 +137,7 @@ def export(
             labelled=labelled,
             calibration=calibration,
             frame=(int(height), int(width)),
-            accuracy=accuracy,
+            accuracy={**accuracy, **({"groups": by_group} if by_group else {})},
             force=force,
             progress=update,
             skip_failed=kind == ALL,

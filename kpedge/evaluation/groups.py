@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.errors import DataError, UsageError
-from kpedge.core.files import decode_text, read_bytes
+from kpedge.core.files import decode_text, read_bytes, read_json
 from kpedge.core.geometry import fractions_to_pixels
 from kpedge.evaluation.evaluate import TestFaces
 from kpedge.runtime.pose import head_poses
@@ -159,6 +159,24 @@ def band_names(values: Sequence[str], bounds: Sequence[float] = ()) -> list[str]
     names = [f"under {edges[0]}", *(f"{low} to {high}" for low, high in itertools.pairwise(edges)), f"from {edges[-1]}"]
     places = np.searchsorted(np.asarray(bounds), numbers, side="right")
     return [names[place] if np.isfinite(number) else UNKNOWN for place, number in zip(places, numbers, strict=True)]
+
+
+def read_report(path: Path, weights_sha256: str) -> tuple[str, dict[str, Any]]:
+    """The name of the data and the groups by column in a `report.json` of `kpedge eval --by`, for the model's card.
+
+    Raises:
+        DataError: there are no groups in it, or it is of a model with other weights.
+    """
+    report = read_json(path, DataError)
+    if not (
+        isinstance(report, dict) and isinstance(report.get("groups"), dict) and isinstance(report.get("data"), str)
+    ):
+        raise DataError(
+            f"{path}: not a report with groups", "write one: kpedge eval MODEL --data DATA --by COLUMN --out DIR"
+        )
+    if report.get("weights_sha256") != weights_sha256:
+        raise DataError(f"{path}: the report is of a model with other weights", "run kpedge eval on this one")
+    return Path(report["data"]).name, report["groups"]
 
 
 def measure_groups(
