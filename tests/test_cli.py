@@ -3,6 +3,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from xml.etree import ElementTree
 
 import pytest
@@ -305,10 +306,15 @@ def test_summary_of_a_model(capsys):
 
 def test_progress_without_a_terminal_is_a_line_now_and_then_however_long_a_step_takes(capsys, monkeypatch):
     monkeypatch.setattr(output, "LINE_EVERY", 0.01)
+    seen = ""
+
+    def wait_for(pattern):
+        nonlocal seen
+        while not re.search(pattern, seen):
+            seen += capsys.readouterr().err
+            time.sleep(0.001)
+
     with output.progress("exporting", unit="formats") as update:
-        while "exporting: 0 s elapsed" not in (seen := capsys.readouterr().err):
-            pass
+        wait_for(r"exporting: \d+ s elapsed")
         update(2, 4, "onnx")
-        while "exporting: 2 of 4 formats" not in (seen := capsys.readouterr().err):
-            pass
-    assert "remaining  onnx" in seen
+        wait_for("exporting: 2 of 4 formats.* remaining  onnx")
