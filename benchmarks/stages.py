@@ -1,4 +1,4 @@
-"""How long each model on the shelf takes beside stage 1: onnxruntime, one crop, one thread, interleaved rounds.
+"""How long each released model takes next to stage 1: onnxruntime, one crop, one thread, interleaved rounds.
 
 python benchmarks/stages.py --json benchmarks/results/stages.json
 """

@@ -1,4 +1,4 @@
-"""Write the accuracy table of the README, and of docs/, from the cards on the shelf: the figures have one home.
+"""Write the accuracy table of the README, and of docs/, from the cards of the released models.
 
 python benchmarks/tables.py          # rewrites README.md between its markers
 python benchmarks/tables.py --check  # fails where it would change something
