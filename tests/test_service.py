@@ -23,8 +23,10 @@ from kpedge.runtime.pipeline import FacePipeline
 from kpedge.runtime.service.limits import Limits, RateLimit
 
 pytest.importorskip("starlette")
+import uvicorn
 from starlette.testclient import TestClient
 
+from kpedge.runtime.service import connections
 from kpedge.runtime.service.app import FaceService
 
 PHOTO = SAMPLE / "eileen_collins.jpg"
@@ -101,6 +103,7 @@ def large_png():
         ({"content": bytes(200_001)}, 413),
         ({"content": iter([bytes(150_000)] * 2)}, 413),  # chunked: its length is not known before
         ({"files": {"photo": bytes(200_001)}}, 413),
+        ({"content": b"x", "headers": {"content-type": "Multipart/Form-Data"}}, 400),
         ({"content": large_png()}, 413),
         ({"content": b"x", "params": {"pose": "maybe"}}, 400),
     ],
@@ -109,6 +112,7 @@ def test_a_bad_request_is_one_line_of_json(client, request_of, status):
     response = client.post("/v1/predict", **request_of)
     assert response.status_code == status
     assert "\n" not in response.json()["error"]
+    assert "OPENCV" not in response.text, "only who started the service can set that"
     assert client.post("/v1/predict", content=PHOTO.read_bytes()).status_code == 200, "it goes on"
 
 
@@ -186,6 +190,51 @@ def test_requests_that_wait_are_left_out_when_the_client_goes_or_the_service_sto
         return await asyncio.gather(first, *waiting), len(runs)
 
     assert asyncio.run(asyncio.wait_for(scenario(), 120)) == ([200, 499, 503], 1)
+
+
+@contextlib.contextmanager
+def served(**config):
+    """A server of `Connection`s that answers everything with 200; its address."""
+
+    async def app(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, http=connections.Connection, ws="none", lifespan="off", **config))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/predict HTTP/1.1\r\nX-Slow: "])
+def test_connections_without_a_request_lock_nobody_out(sent):
+    with served(limit_concurrency=4) as address, contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(6)]
+        for one in idle:
+            with contextlib.suppress(OSError):  # it was closed already
+                one.sendall(sent)
+        client = http.client.HTTPConnection(*address, timeout=60)
+        for _ in range(3):
+            client.request("GET", "/")
+            assert client.getresponse().read() == b""
+        client.close()
+        with contextlib.suppress(ConnectionResetError):
+            assert idle[0].recv(1) == b"", "the oldest had to go"
+
+
+def test_a_connection_on_which_no_request_arrives_is_closed(monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_S", 0.05)
+    with served() as address, socket.create_connection(address, timeout=60) as idle:
+        assert idle.recv(1) == b""
+        client = http.client.HTTPConnection(*address, timeout=60)
+        client.request("GET", "/")
+        assert client.getresponse().status == 200
+        client.close()
 
 
 def test_an_address_has_its_own_rate():

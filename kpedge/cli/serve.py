@@ -16,7 +16,7 @@ from kpedge.runtime.service.limits import Limits
 
 LIMITS = "Limits"  # a part of the help
 DEFAULTS = Limits()
-CONNECTIONS = 500  # open at a time, idle ones included
+CONNECTIONS = 500  # open at a time; for more, the oldest idle one is closed
 GRACE_S = 30  # seconds after which a service that is stopped ends, whatever is in flight
 REFUSE_S = 15  # seconds after which it refuses the requests that still wait
 
@@ -81,6 +81,7 @@ def serve(
     """
     os.environ[PIXEL_LIMIT] = str(min(max_pixels, int(os.environ.get(PIXEL_LIMIT) or max_pixels)))  # before OpenCV
     import asyncio
+    import logging
     import signal
 
     from kpedge.core.extras import EXTRAS, importable
@@ -92,6 +93,7 @@ def serve(
     from kpedge.runtime.pipeline import FacePipeline
     from kpedge.runtime.server.address import Address, bind, reachable_host
     from kpedge.runtime.service.app import FaceService
+    from kpedge.runtime.service.connections import Connection
 
     def load() -> FacePipeline:
         names = licensed(model, licence), licensed(detector, licence)
@@ -105,13 +107,14 @@ def serve(
             asyncio.get_running_loop().call_later(REFUSE_S, service.refuse_waiting)
             await super().shutdown(sockets)
 
+    logging.disable(logging.WARNING)  # a line for each request that is refused would fill the disk
     address = Address(host, port)
     with bind(address, "--host") as listener:
         config = uvicorn.Config(
             service.app,
-            http="h11",
+            http=Connection,
             ws="none",
-            log_level="warning",
+            log_level="error",
             access_log=False,
             server_header=False,
             limit_concurrency=CONNECTIONS,

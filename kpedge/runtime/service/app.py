@@ -122,8 +122,9 @@ class FaceService:
         except ClientDisconnect:
             raise HTTPException(400, "the connection was closed before the photo had arrived") from None
         except ImageError as error:
-            advice = f" — {error.advice}" if error.advice else ""
-            raise HTTPException(413 if " pixels" in str(error) else 422, f"{error}{advice}") from None
+            if " pixels" in str(error):  # its advice is for whoever started the service
+                raise HTTPException(413, str(error)) from None
+            raise HTTPException(422, f"{error} — {error.advice}" if error.advice else str(error)) from None
         finally:
             self._admitted -= 1
 
@@ -157,7 +158,7 @@ async def _read_photo(request: Request, most: int) -> tuple[bytes, str]:
     if length.isdecimal() and int(length) > most:
         raise too_large
     limited = Request(request.scope, receive)
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         data, name = await limited.body(), ""
     else:
         async with limited.form(max_files=1, max_fields=8) as form:
