@@ -140,8 +140,17 @@ SLOW_FIXTURES = {"trained", "exported", "trained3", "exported3", "small_demo", "
 """What takes more than a few seconds to make: tests that use one of these count as slow."""
 
 
+HEAVY = (
+    *("test_distributed.py", "test_robustness.py", "test_training.py", "test_detector_training.py", "test_demo.py"),
+    *("test_stage3.py", "test_export_formats.py", "test_readme.py", "test_schemes.py", "test_options.py"),
+    *("test_web.py", "test_cpp_example.py", "test_find_lr.py", "test_record.py", "test_bench.py"),
+)
+"""The files that take longest come first, so that no process works alone at the end. Neighbours share no training."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use slow fixtures, and those on real photos."""
+    """Mark the tests that use slow fixtures, and those on real photos; order the files."""
+    items.sort(key=lambda item: HEAVY.index(item.path.name) if item.path.name in HEAVY else len(HEAVY))
     for item in items:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("photos"):
             item.add_marker(pytest.mark.slow)

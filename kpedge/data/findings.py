@@ -26,6 +26,21 @@ from kpedge.data.photos import ON_ITS_SIDE, UPRIGHT, PhotoHead
 
 FEWEST_PHOTOS = 10  # photos that are needed to judge where points lie in them
 FEWEST_TURNED = 3  # faces that are labelled upright in turned photos from which on they are a mistake
+OF_ROWS = (
+    (
+        *("pixels", 1, "pixels", "rows hold numbers beyond the fractions 0 to 1 of a photo"),
+        "YOLO's numbers are fractions: divide x and width by the photo's width, y and height by its height",
+    ),
+    (
+        *("box without area", 3, "width and height", "boxes end before they begin"),
+        "they look like x y width height: write x1 y1 x2 y2",
+    ),
+    (
+        *("box outside photo", 3, "boxes beyond photos", "boxes lie outside their photo"),
+        "were the photos made smaller after they were labelled?",
+    ),
+)
+"""Kind of a problem of rows, the fewest that mean something, and the finding: kind, what the rows do, and advice."""
 UPPER_LEFT = 0.6  # a set whose labels all lie nearer to the upper left corner than this, in its photos' sides, is odd
 
 
@@ -177,33 +192,11 @@ def _of_problems(labels: Labels, problems: Sequence[LabelProblem], usable: int) 
     """Kinds of broken rows that show what is wrong with all."""
     kinds = Counter(problem.kind for problem in problems)
     whole, found = len(problems) + usable, []
-    if kinds["pixels"] > MANY * whole:
-        found.append(
-            Finding(
-                "pixels",
-                f"{kinds['pixels']:,} of {whole:,} rows hold numbers beyond the fractions 0 to 1 of a photo",
-                "YOLO's numbers are fractions: divide x and width by the photo's width, y and height by its height",
-                certain=kinds["pixels"] > MOST * whole,
-            )
-        )
-    if kinds["box without area"] > MANY * whole and kinds["box without area"] >= 3:
-        found.append(
-            Finding(
-                "width and height",
-                f"{kinds['box without area']:,} of {whole:,} boxes end before they begin",
-                "they look like x y width height: write x1 y1 x2 y2",
-                certain=kinds["box without area"] > MOST * whole,
-            )
-        )
-    if kinds["box outside photo"] > MANY * whole and kinds["box outside photo"] >= 3:
-        found.append(
-            Finding(
-                "boxes beyond photos",
-                f"{kinds['box outside photo']:,} of {whole:,} boxes lie outside their photo",
-                "were the photos made smaller after they were labelled?",
-                certain=kinds["box outside photo"] > MOST * whole,
-            )
-        )
+    for problem, fewest, kind, what, advice in OF_ROWS:
+        count = kinds[problem]
+        if count >= fewest and count > MANY * whole:
+            message = f"{count:,} of {whole:,} {what}"
+            found.append(Finding(kind, message, advice, certain=count > MOST * whole))
     missing = kinds["missing photo"]
     if missing > MOST * max(1, len(labels.by_photo())):
         found.append(
