@@ -267,7 +267,7 @@ def two_found(tmp_path, monkeypatch):
     boxes = [[50.0, 50.0, 110.0, 110.0], [210.0, 50.0, 270.0, 110.0]]
     models = {"keypoints": Bright(), "faces": Fake(lambda frame: (boxes, [0.9, 0.7]))}
     monkeypatch.setattr(load, "open_model", lambda name, **_options: models[name])
-    monkeypatch.setattr("kpedge.core.model_zoo.resolve_model", lambda name: name)
+    monkeypatch.setattr("kpedge.cli.finder.resolve_model", lambda name: name)
     return ["predict", str(path), "--json", "--model", "keypoints", "--detector", "faces"], boxes
 
 

@@ -11,8 +11,10 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples, report_files, write_report
+from kpedge.core.errors import UsageError
+from kpedge.core.extras import importable
 from kpedge.core.leftovers import temporary_folder
-from kpedge.core.model_zoo import DEFAULT_MODEL
+from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL, released, released_files, resolve_model
 
 if TYPE_CHECKING:
     from kpedge.bench.latency import BenchOptions
@@ -87,8 +89,6 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time PyTorch eager, TorchScript and onnxruntime in interleaved rounds, on CPU and on a GPU where there is one."""
-    from kpedge.core.errors import UsageError
-
     if detect + pipeline + matrix > 1:
         raise UsageError("--detect, --pipeline and --matrix are separate measurements", "run one after the other")
     if (data or frames) and (detect or pipeline):
@@ -103,10 +103,8 @@ def bench(
         return
     from kpedge.bench.latency import BenchOptions, bench_latency
     from kpedge.bench.report import header, header_lines, latency_figure, latency_table, markdown
-    from kpedge.core.extras import importable
     from kpedge.core.images import figure_png
     from kpedge.core.machine import describe
-    from kpedge.core.model_zoo import released_files
 
     if peer:
         raise UsageError("--peer is another detector to time", "add --detect")
@@ -185,7 +183,6 @@ def _bench_matrix(
     )
     from kpedge.core.images import figure_png
     from kpedge.core.machine import describe
-    from kpedge.core.model_zoo import released
 
     targets = report_files(out, ("matrix.json", "matrix.md", "matrix.png"), force=force)
     head = measured_how(options, describe())
@@ -227,9 +224,7 @@ def _bench_detection(
 ) -> None:
     """`kpedge bench --detect`."""
     from kpedge.bench.detection_latency import FRAME, bench_detection
-    from kpedge.core.errors import UsageError
     from kpedge.core.machine import describe
-    from kpedge.core.model_zoo import DEFAULT_DETECTOR, resolve_model
 
     if len(files) > 1:
         raise UsageError("--detect times one detector", "give one ONNX file, or none for the released one")

@@ -8,6 +8,9 @@ import typer
 from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples
 from kpedge.cli.output import percent
+from kpedge.core.errors import UsageError
+from kpedge.core.extras import importable
+from kpedge.core.files import record_output, refuse_existing, write_bytes
 
 
 def register(app: typer.Typer) -> None:
@@ -31,9 +34,6 @@ def compare(
 
     Needs neither PyTorch nor the checkpoints. Errors are those of the validation split at the epoch that was kept.
     """
-    from kpedge.core.errors import UsageError
-    from kpedge.core.extras import importable
-    from kpedge.core.files import record_output, refuse_existing, write_bytes
     from kpedge.evaluation.compare import (
         comparison_png,
         differing_flags,

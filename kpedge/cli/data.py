@@ -10,6 +10,8 @@ import typer
 from kpedge.cli import convert, fetch, options, output, preview, synth
 from kpedge.cli.labels import Force, Format, Label, Scheme, requested_scheme
 from kpedge.cli.options import Json, examples, say_prepared
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.files import record_output, refuse_existing
 
 if TYPE_CHECKING:
     from kpedge.data.check import CheckReport
@@ -57,8 +59,6 @@ def check(
     points, size of the photos, boxes. Photos that leak from one split into another are found: the same
     file, and near-duplicates by a perceptual hash.
     """
-    from kpedge.core.errors import DataError
-    from kpedge.core.files import record_output, refuse_existing
     from kpedge.core.images import check_format, write_image
     from kpedge.data.check import check as run_check
     from kpedge.data.check import label_preview
@@ -181,7 +181,6 @@ def prepare(
 
     With --frames, whole photos are packed with the boxes of all their faces, to train the detector.
     """
-    from kpedge.core.errors import UsageError
     from kpedge.data.preparation import FrameOptions, PrepareOptions
     from kpedge.data.preparation import prepare as run_prepare
 

@@ -7,6 +7,7 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import examples
+from kpedge.core.extras import check_installed
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +36,6 @@ def demo(
     tracks faces through a video with the released models, and writes a folder whose index.html shows the results. The
     folder appears when all is done; Ctrl-C leaves nothing behind.
     """
-    from kpedge.core.extras import check_installed
     from kpedge.demo.checks import NEEDED, check_target
 
     check_installed(*NEEDED)

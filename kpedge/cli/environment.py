@@ -6,6 +6,7 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Json, examples
+from kpedge.core.extras import installed
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +29,6 @@ def environment(
 
     from kpedge.core import environment as installation
     from kpedge.core import machine
-    from kpedge.core.extras import installed
 
     problems, missing = installation.find_problems(imports=imports), installation.missing_extras()
     providers: dict[str, str] = {}

@@ -11,6 +11,9 @@ from kpedge.cli import output
 from kpedge.cli.evaluation_tables import show_accuracy, show_groups, show_score
 from kpedge.cli.options import Force, Json, Threads, examples, report_files, write_report
 from kpedge.cli.output import percent
+from kpedge.core.errors import UsageError
+from kpedge.core.extras import importable
+from kpedge.core.model_zoo import resolve_model
 from kpedge.core.text import format_count
 from kpedge.runtime.registry import PYTORCH_SUFFIXES
 
@@ -81,9 +84,6 @@ def evaluate(
     """
     from kpedge.cli.evaluate_detector import evaluate_detector
     from kpedge.core.card import DetectorCard
-    from kpedge.core.errors import UsageError
-    from kpedge.core.extras import importable
-    from kpedge.core.model_zoo import resolve_model
     from kpedge.data.packed import is_prepared
     from kpedge.evaluation.evaluate import evaluate as run_evaluation
     from kpedge.evaluation.groups import groups_of_faces, measure_groups

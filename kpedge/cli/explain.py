@@ -9,6 +9,10 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, examples, parse_box
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.extras import importable
+from kpedge.core.files import real_path, record_output, refuse_existing
+from kpedge.core.model_zoo import resolve_weights
 
 if TYPE_CHECKING:
     from kpedge.core.scheme import KeypointScheme
@@ -54,16 +58,11 @@ def explain(
 
     Needs PyTorch. A box is a square around the face from brows to chin.
     """
-    from kpedge.core.errors import DataError, UsageError
-    from kpedge.core.extras import importable
-
     importable("torch", "train")
     import numpy as np
 
-    from kpedge.core.files import real_path, record_output, refuse_existing
     from kpedge.core.geometry import as_box
     from kpedge.core.images import read_image, write_image
-    from kpedge.core.model_zoo import resolve_weights
     from kpedge.data.labels import read_boxes
     from kpedge.export.load import open_eager
     from kpedge.models.explain import explain as run_explanation
@@ -104,8 +103,6 @@ def explain(
 
 def _point_indices(text: str, scheme: KeypointScheme) -> tuple[int, ...]:
     """The points that a name, a number or a part of the face stands for."""
-    from kpedge.core.errors import UsageError
-
     if text in scheme.points:
         return (scheme.points.index(text),)
     if text.isdecimal() and int(text) < len(scheme):

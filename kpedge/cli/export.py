@@ -10,6 +10,9 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples
+from kpedge.core.errors import UsageError
+from kpedge.core.extras import importable, installed
+from kpedge.core.model_zoo import DEFAULT_MODEL, newest_run, resolve_model, resolve_weights, sample_folder
 from kpedge.export.registry import ALL, DEFAULT_FORMATS, FORMATS, WEB
 
 if TYPE_CHECKING:
@@ -103,12 +106,9 @@ def export(
     if WEB in kind.split(","):
         _export_site(model, detector, out, kind, force=force, as_json=as_json)
         return
-    from kpedge.core.extras import importable
 
     importable("torch", "export")
     from kpedge.core.card import DetectorCard
-    from kpedge.core.errors import UsageError
-    from kpedge.core.model_zoo import newest_run, resolve_weights
     from kpedge.evaluation.groups import read_report
     from kpedge.export.exporter import export_model
     from kpedge.export.load import open_eager
@@ -178,9 +178,6 @@ def export(
 
 def _export_site(model: str | None, detector: str, out: Path, kind: str, *, force: bool, as_json: bool) -> None:
     """`kpedge export --format web`."""
-    from kpedge.core.errors import UsageError
-    from kpedge.core.extras import installed
-    from kpedge.core.model_zoo import DEFAULT_MODEL
     from kpedge.export.web import export_site
 
     if kind != WEB:
@@ -204,7 +201,6 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check exported files again, from the files alone: no checkpoint, and for ONNX no PyTorch, is needed."""
-    from kpedge.core.model_zoo import resolve_model
     from kpedge.export.verification import verify as run_verify
 
     paths = [resolve_model(name) for name in models]
@@ -301,8 +297,6 @@ def _show_parity(rows: Sequence[ParityRow]) -> None:
 
 def _faces(model: Model, data: list[Path]) -> tuple[NDArray[np.uint8], Samples, dict[str, Any]]:
     """Real crops for the check, labelled faces where `--data` gives some, and the accuracy on a test split."""
-    from kpedge.core.errors import UsageError
-    from kpedge.core.model_zoo import sample_folder
     from kpedge.data.packed import is_prepared
     from kpedge.evaluation.evaluate import evaluate, in_common
     from kpedge.evaluation.keypoint_report import first_split, load_faces

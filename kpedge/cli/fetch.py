@@ -14,6 +14,7 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples
+from kpedge.core.errors import UsageError
 from kpedge.core.text import format_count
 
 if TYPE_CHECKING:
@@ -138,7 +139,6 @@ def fetch(
     Stop it at any time; the same command continues with the first file that was not complete. Proxies are taken from
     https_proxy, http_proxy and no_proxy. With --archive nothing is downloaded, and your file is only read.
     """
-    from kpedge.core.errors import UsageError
     from kpedge.data.catalogue import parse_checksum, public_set
     from kpedge.data.fetch import custom_set, override
     from kpedge.data.fetch import fetch as run_fetch

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kpedge.core.errors import ImageError
+from kpedge.core.files import real_path
+from kpedge.core.model_zoo import resolve_model
+
 if TYPE_CHECKING:
     from kpedge.core.faces import Face
     from kpedge.core.geometry import Image
@@ -38,10 +42,7 @@ class Finder:
             ModelError: a model cannot be used.
             DataError: the boxes cannot be read.
         """
-        from kpedge.core.errors import ImageError
-        from kpedge.core.files import real_path
         from kpedge.core.geometry import as_box
-        from kpedge.core.model_zoo import resolve_model
         from kpedge.data.labels import read_boxes
         from kpedge.export.load import open_model
         from kpedge.runtime.detector import detector_model

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kpedge.cli import output
+from kpedge.core.files import real_path, record_output, refuse_existing, write_bytes, write_json
 from kpedge.core.model_zoo import FREE, LICENCES, RENDERED_TERMS
 from kpedge.runtime.registry import BACKENDS
 
@@ -107,8 +108,6 @@ def examples(*lines: str) -> str:
 
 def report_files(out: Path | None, names: Iterable[str], *, force: bool) -> dict[str, Path]:
     """Where the files of a report are to be written, by name, checked before the work; none without a folder."""
-    from kpedge.core.files import refuse_existing
-
     targets = {name: out / name for name in names} if out else {}
     for target in targets.values():
         refuse_existing(target, force=force)
@@ -119,7 +118,6 @@ def write_report(targets: dict[str, Path], contents: dict[str, Any]) -> None:
     """Write the files of a report: bytes as they are, images, and all else as JSON. Another run may replace them."""
     import numpy as np
 
-    from kpedge.core.files import record_output, write_bytes, write_json
     from kpedge.core.images import write_image
 
     for name, content in contents.items():
@@ -227,8 +225,6 @@ def _prepare(data: Path, out: Path, options: SetOptions | None, *, label_format:
 
 def _place_below(data: Path, run_folder: Path, ending: str = "") -> Path:
     """Where a set is prepared that was not asked for by name; folders of one name do not share it."""
-    from kpedge.core.files import real_path
-
     source = real_path(data)
     own = hashlib.sha256(str(source).encode()).hexdigest()[:8]
     return run_folder / "prepared" / f"{source.name or 'set'}-{own}{ending}"

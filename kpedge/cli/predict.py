@@ -30,6 +30,8 @@ from kpedge.cli.options import (
     parse_box,
     with_outputs,
 )
+from kpedge.core.errors import DataError, ImageError, KpedgeError, SourceError, UsageError
+from kpedge.core.files import real_path, record_output, refuse_existing
 from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.core.text import format_count
 from kpedge.runtime.sinks.outputs import OUTPUTS, OutputContext, open_outputs
@@ -162,8 +164,6 @@ def predict(
     given one is listed without points. Given boxes may be those of any detector: crops are corrected by the points that
     are found in them. ONNX models need neither PyTorch nor a GPU.
     """
-    from kpedge.core.errors import UsageError
-
     if not (images or boxes):
         raise UsageError("no photo is given", "name a photo or a folder of photos, or give --boxes FILE")
     if keep_rejected and threshold is not None:
@@ -178,9 +178,7 @@ def predict(
 
     from kpedge.cli.finder import Finder
     from kpedge.core.drawing import draw_face
-    from kpedge.core.errors import DataError, ImageError, KpedgeError, SourceError
     from kpedge.core.faces import ImageFaces
-    from kpedge.core.files import record_output
     from kpedge.core.images import write_image
     from kpedge.runtime.features import add_features, add_poses
     from kpedge.runtime.overlay import Layers
@@ -310,8 +308,6 @@ def _annotated_copies(found: list[str], out: Path, *, force: bool) -> dict[str, 
         OutputError: it would replace another file of the user's, and `force` is off.
     """
     from kpedge.core.animation import holds_several
-    from kpedge.core.errors import UsageError
-    from kpedge.core.files import real_path, refuse_existing
     from kpedge.runtime.photos import file_name, is_video
 
     originals = {real_path(Path(text)) for text in found}

@@ -7,6 +7,8 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, examples
+from kpedge.core.errors import DataError, UsageError
+from kpedge.core.files import record_output, refuse_existing
 
 
 def register(app: typer.Typer) -> None:
@@ -34,8 +36,6 @@ def preview(
     """Draw training samples with their points: each face as it is, then as successive epochs augment it."""
     from dataclasses import replace
 
-    from kpedge.core.errors import DataError, UsageError
-    from kpedge.core.files import record_output, refuse_existing
     from kpedge.core.geometry import CropRule
     from kpedge.core.images import check_format, write_image
     from kpedge.data.packed import open_set

@@ -11,6 +11,7 @@ import typer
 from kpedge import PIXEL_LIMIT
 from kpedge.cli import output
 from kpedge.cli.options import Backend, Detector, Licence, Model, Provider, Threads, examples
+from kpedge.core.extras import EXTRAS, importable
 from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.runtime.service.limits import Limits
 
@@ -83,8 +84,6 @@ def serve(
     import asyncio
     import logging
     import signal
-
-    from kpedge.core.extras import EXTRAS, importable
 
     for module in EXTRAS["serve"]:
         importable(module, "serve")

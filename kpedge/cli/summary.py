@@ -7,6 +7,10 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, Json, examples
+from kpedge.core.errors import UsageError
+from kpedge.core.extras import importable
+from kpedge.core.files import record_output, refuse_existing, write_text
+from kpedge.core.model_zoo import resolve_weights
 from kpedge.models.registry import BACKBONES, HEADS
 
 
@@ -40,14 +44,9 @@ def summary(
     """Print the layers of a network with output shapes, parameters and floating-point operations per crop."""
     from dataclasses import asdict, replace
 
-    from kpedge.core.errors import UsageError
-    from kpedge.core.extras import importable
-
     importable("torch", "train")
     from kpedge.core.card import COLOURS
-    from kpedge.core.files import record_output, refuse_existing, write_text
     from kpedge.core.keypoints import scheme_named
-    from kpedge.core.model_zoo import resolve_weights
     from kpedge.models.checkpoint import load_checkpoint
     from kpedge.models.keypoint_model import ARCHITECTURES, build_network
     from kpedge.models.summary import network_svg, summarise

@@ -9,6 +9,7 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, examples
+from kpedge.core.files import record_output, refuse_existing
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +46,6 @@ def synth(
     force: Force = False,
 ) -> None:
     """Render photos of 3D heads with exact keypoints, as a folder of labelled photos."""
-    from kpedge.core.files import record_output, refuse_existing
     from kpedge.core.images import check_format, write_image
     from kpedge.synthetic import write_synthetic
     from kpedge.synthetic.preview import synthetic_preview

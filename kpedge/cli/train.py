@@ -12,6 +12,8 @@ import typer
 from kpedge.cli import output
 from kpedge.cli.config_flags import config_flags
 from kpedge.cli.options import Force, examples
+from kpedge.core.errors import UsageError
+from kpedge.core.extras import check_installed
 from kpedge.training.config import DetectorConfig, RunConfig, TrainConfig
 from kpedge.training.recipes import DETECTOR, FIXED_NETWORKS, RECIPES
 
@@ -178,8 +180,6 @@ def _frame_sets(data: list[Path] | None, background: list[Path] | None, force: b
 
 def _check_prepared(folders: list[Path | None], prepared: Callable[[Path], bool], flags: str) -> None:
     """Stop where several processes would prepare one set."""
-    from kpedge.core.errors import UsageError
-
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return
     for folder in folders:
@@ -202,9 +202,6 @@ def check_device(device: str) -> None:
         MissingExtraError: a package is missing.
         UsageError: there is no such device.
     """
-    from kpedge.core.errors import UsageError
-    from kpedge.core.extras import check_installed
-
     check_installed("train")
     import torch
 
@@ -228,8 +225,6 @@ def _train(
     force: bool,
 ) -> None:
     """What all four commands do."""
-    from kpedge.core.errors import UsageError
-
     check_device(device)
     if find_lr and resume:
         raise UsageError("--find-lr trains nothing that could be resumed", "leave --resume out")

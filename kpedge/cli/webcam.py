@@ -30,6 +30,7 @@ from kpedge.cli.options import (
     examples,
     with_outputs,
 )
+from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.runtime.sinks.outputs import DEFAULT_ADDRESS, OUTPUTS, OutputContext, open_outputs
 
@@ -192,7 +193,6 @@ def webcam(
     """
     import cv2
 
-    from kpedge.core.errors import OutputError, UsageError
     from kpedge.runtime.live import LiveReport, run_live
     from kpedge.runtime.overlay import Layers
     from kpedge.runtime.server.access import find_token
@@ -294,7 +294,6 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 
 def _open_window(title: str, controls: Controls, broken: Callable[[OutputError], None] | None) -> WindowSink | None:
     """A window; if none can be opened, other outputs continue if there are any."""
-    from kpedge.core.errors import OutputError
     from kpedge.runtime.sinks.window import open_window
 
     try:
