@@ -23,59 +23,50 @@ if TYPE_CHECKING:
     from kpedge.data.preparation import FrameOptions, PrepareOptions, PrepareReport
     from kpedge.runtime.sinks.outputs import Output
 
-SEARCH = "Search"  # a part of the help
-OUTPUT_PANEL = "Outputs (any mix)"  # the part of the help with what `kpedge.runtime.sinks.outputs` registers
+
+def panel(name: str) -> Callable[..., Any]:
+    """`typer.Option` for the options of a part of the help."""
+    return functools.partial(typer.Option, rich_help_panel=name)
+
+
+search_option, results_option, runtime_option = panel("Search"), panel("Results"), panel("Runtime")
+output_option = panel("Outputs (any mix)")  # with what `kpedge.runtime.sinks.outputs` registers
 Model = Annotated[str, typer.Option(help="Keypoint model: a file, a run folder or a released name.")]
 Detector = Annotated[str, typer.Option(help="Detector that finds the faces: a file, a run folder or a released name.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Backend = Annotated[
     str,
-    typer.Option(
-        help=f"What runs the models: {', '.join(BACKENDS)}, or auto, by their files.", rich_help_panel="Runtime"
-    ),
+    runtime_option(help=f"What runs the models: {', '.join(BACKENDS)}, or auto, by their files."),
 ]
 Features = Annotated[
     bool,
-    typer.Option(
-        "--features",
-        help="Add openness of eyes and mouth, smile, brows, gaze, position in mm.",
-        rich_help_panel="Results",
-    ),
+    results_option("--features", help="Add openness of eyes and mouth, smile, brows, gaze, position in mm."),
 ]
 Focal = Annotated[
     float | None,
-    typer.Option(
-        help="The camera's focal length in pixels, for positions. (default: that of a 60 degree view)",
-        metavar="PX",
-        rich_help_panel="Results",
+    results_option(
+        help="The camera's focal length in pixels, for positions. (default: that of a 60 degree view)", metavar="PX"
     ),
 ]
-Names = Annotated[
-    bool, typer.Option("--names", help="Add the keypoints' names to each JSON document.", rich_help_panel="Results")
-]
+Names = Annotated[bool, results_option("--names", help="Add the keypoints' names to each JSON document.")]
 Threshold = Annotated[
     float | None,
-    typer.Option(
-        min=0,
-        max=1,
-        help="Lowest score at which a box counts as a face. (default: the model's)",
-        metavar="SCORE",
-        rich_help_panel=SEARCH,
+    search_option(
+        min=0, max=1, help="Lowest score at which a box counts as a face. (default: the model's)", metavar="SCORE"
     ),
 ]
-Threads = Annotated[int, typer.Option(min=1, help="CPU threads.", metavar="N", rich_help_panel="Runtime")]
+Threads = Annotated[int, runtime_option(min=1, help="CPU threads.", metavar="N")]
 Provider = Annotated[
     str,
-    typer.Option(help="onnxruntime's execution provider: cpu, cuda, …, or auto.", rich_help_panel="Runtime"),
+    runtime_option(help="onnxruntime's execution provider: cpu, cuda, …, or auto."),
 ]
 Licence = Annotated[
     str,
-    typer.Option(
+    runtime_option(
         help=f"Released models that may be used: {' or '.join(LICENCES)}. {FREE}: those that were trained on rendered "
         "photos alone, which anybody may use for anything.",
         metavar="KIND",
-        rich_help_panel="Runtime",
     ),
 ]
 
@@ -90,7 +81,7 @@ def with_outputs(command: Callable[..., None], registered: Iterable[Output]) -> 
     signature = inspect.signature(command, eval_str=True)
     parameters = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
     for one in registered:
-        option = typer.Option(one.flag, help=one.help, metavar=one.metavar, rich_help_panel=OUTPUT_PANEL)
+        option = output_option(one.flag, help=one.help, metavar=one.metavar)
         annotation: Any = Annotated[one.value if one.value is bool else one.value | None, option]
         default = False if one.value is bool else None
         parameters.append(

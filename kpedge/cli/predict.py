@@ -13,8 +13,6 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import (
-    OUTPUT_PANEL,
-    SEARCH,
     Backend,
     Detector,
     Features,
@@ -27,7 +25,11 @@ from kpedge.cli.options import (
     Threads,
     Threshold,
     examples,
+    output_option,
     parse_box,
+    results_option,
+    runtime_option,
+    search_option,
     with_outputs,
 )
 from kpedge.core.errors import DataError, ImageError, KpedgeError, SourceError, UsageError
@@ -92,65 +94,52 @@ def predict(
     force: Force = False,
     max_side: Annotated[
         int | None,
-        typer.Option(
+        search_option(
             help="Longer side in pixels at which photos are searched: faces under about 16 px there are missed; "
             "doubling it takes four times as long. (default: the detector's)",
             metavar="PX",
-            rich_help_panel=SEARCH,
         ),
     ] = None,
     boxes: Annotated[
         Path | None,
-        typer.Option(
+        search_option(
             help="File with one face per row, `name x1 y1 x2 y2 …`, photo names relative to it; a label.txt fits.",
             metavar="FILE",
-            rich_help_panel=SEARCH,
         ),
     ] = None,
     box: Annotated[
         list[str] | None,
-        typer.Option(help="x1,y1,x2,y2 in pixels, for every photo; repeatable.", metavar="BOX", rich_help_panel=SEARCH),
+        search_option(help="x1,y1,x2,y2 in pixels, for every photo; repeatable.", metavar="BOX"),
     ] = None,
     threshold: Threshold = None,
     keep_rejected: Annotated[
         bool,
-        typer.Option(
-            "--keep-rejected",
-            help="Keep boxes that the model rejects: given ones with points, detected ones without.",
-            rich_help_panel=SEARCH,
+        search_option(
+            "--keep-rejected", help="Keep boxes that the model rejects: given ones with points, detected ones without."
         ),
     ] = False,
     rotations: Annotated[
         bool,
-        typer.Option(
-            help="Search photos without a face again, rotated by 90, 180 and 270 degrees.", rich_help_panel=SEARCH
-        ),
+        search_option(help="Search photos without a face again, rotated by 90, 180 and 270 degrees."),
     ] = True,
     flip_test: Annotated[
         bool,
-        typer.Option(
+        results_option(
             "--flip-test",
             help="Average each crop with its mirror image: more exact keypoints, twice the time of a face.",
-            rich_help_panel="Results",
         ),
     ] = False,
     as_json: Annotated[
         bool,
-        typer.Option(
-            "--json", help="JSON lines only: no annotated copies, unless --out is given.", rich_help_panel=OUTPUT_PANEL
-        ),
+        output_option("--json", help="JSON lines only: no annotated copies, unless --out is given."),
     ] = False,
     names: Names = False,
-    pose: Annotated[
-        bool, typer.Option("--pose", help="Add the head pose: yaw, pitch, roll.", rich_help_panel="Results")
-    ] = False,
+    pose: Annotated[bool, results_option("--pose", help="Add the head pose: yaw, pitch, roll.")] = False,
     features: Features = False,
     focal: Focal = None,
     workers: Annotated[
         int,
-        typer.Option(
-            min=1, help="Processes that photos are shared among; one per core.", metavar="N", rich_help_panel="Runtime"
-        ),
+        runtime_option(min=1, help="Processes that photos are shared among; one per core.", metavar="N"),
     ] = 1,
     licence: Licence = ANY,
     threads: Threads = 1,

@@ -10,12 +10,12 @@ import typer
 
 from kpedge import PIXEL_LIMIT
 from kpedge.cli import output
-from kpedge.cli.options import Backend, Detector, Licence, Model, Provider, Threads, examples
+from kpedge.cli.options import Backend, Detector, Licence, Model, Provider, Threads, examples, panel, runtime_option
 from kpedge.core.extras import EXTRAS, importable
 from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.runtime.service.limits import Limits
 
-LIMITS = "Limits"  # a part of the help
+limits_option = panel("Limits")
 DEFAULTS = Limits()
 CONNECTIONS = 500  # open at a time; for more, the oldest idle one is closed
 GRACE_S = 30  # seconds after which a service that is stopped ends, whatever is in flight
@@ -46,28 +46,21 @@ def serve(
         ),
     ] = None,
     max_bytes: Annotated[
-        int, typer.Option(min=1, help="Bytes of the largest request.", metavar="N", rich_help_panel=LIMITS)
+        int, limits_option(min=1, help="Bytes of the largest request.", metavar="N")
     ] = DEFAULTS.max_bytes,
     max_pixels: Annotated[
-        int, typer.Option(min=1, help="Pixels of the largest photo.", metavar="N", rich_help_panel=LIMITS)
+        int, limits_option(min=1, help="Pixels of the largest photo.", metavar="N")
     ] = DEFAULTS.max_pixels,
     queue: Annotated[
         int,
-        typer.Option(
-            min=1, help="Requests at a time; more are answered with 503.", metavar="N", rich_help_panel=LIMITS
-        ),
+        limits_option(min=1, help="Requests at a time; more are answered with 503.", metavar="N"),
     ] = DEFAULTS.queue,
     rate: Annotated[
         float,
-        typer.Option(
-            min=0,
-            help="Requests per second from one address, then 429; 0 for any number.",
-            metavar="N",
-            rich_help_panel=LIMITS,
-        ),
+        limits_option(min=0, help="Requests per second from one address, then 429; 0 for any number.", metavar="N"),
     ] = DEFAULTS.rate,
     workers: Annotated[
-        int, typer.Option(min=1, help="Photos at a time, each in a thread.", metavar="N", rich_help_panel="Runtime")
+        int, runtime_option(min=1, help="Photos at a time, each in a thread.", metavar="N")
     ] = DEFAULTS.workers,
     licence: Licence = ANY,
     threads: Threads = 1,

@@ -11,7 +11,7 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.config_flags import config_flags
-from kpedge.cli.options import Force, examples
+from kpedge.cli.options import Force, examples, panel
 from kpedge.core.errors import UsageError
 from kpedge.core.extras import check_installed
 from kpedge.training.config import DetectorConfig, RunConfig, TrainConfig
@@ -29,6 +29,7 @@ def register(root: typer.Typer) -> None:
     root.add_typer(app, name="train")
 
 
+data_option, finetuning_option, run_option = panel("Data"), panel("Finetuning"), panel("Run")
 SCORE_ONLY = ("face_branch", "face_weight", "positive_weight", "label_smoothing", "negatives")
 """Fields that mean nothing to a network without a face score."""
 Data = Annotated[
@@ -40,11 +41,7 @@ Data = Annotated[
 ]
 ExtraData = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--extra-data",
-        help="More prepared sets, for their faces, negatives or both; repeatable.",
-        rich_help_panel="Data",
-    ),
+    data_option("--extra-data", help="More prepared sets, for their faces, negatives or both; repeatable."),
 ]
 Frames = Annotated[
     list[Path] | None,
@@ -56,14 +53,13 @@ Frames = Annotated[
 ]
 Background = Annotated[
     list[Path] | None,
-    typer.Option(help="A folder of photos without a face; repeatable.", rich_help_panel="Data"),
+    data_option(help="A folder of photos without a face; repeatable."),
 ]
 Out = Annotated[Path, typer.Option(help="Folder of the run.")]
 InitFrom = Annotated[
     Path | None,
-    typer.Option(
-        help="Start from these weights, as far as they fit: a checkpoint, a run folder or a released model (stage3).",
-        rich_help_panel="Finetuning",
+    finetuning_option(
+        help="Start from these weights, as far as they fit: a checkpoint, a run folder or a released model (stage3)."
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
@@ -72,9 +68,7 @@ FindLr = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option(
-        help="cpu, cuda, or cuda:1 for the second GPU; torchrun gives each process its own.", rich_help_panel="Run"
-    ),
+    run_option(help="cpu, cuda, or cuda:1 for the second GPU; torchrun gives each process its own."),
 ]
 
 

@@ -14,8 +14,6 @@ from typer.core import TyperCommand
 
 from kpedge.cli import output
 from kpedge.cli.options import (
-    OUTPUT_PANEL,
-    SEARCH,
     Backend,
     Detector,
     Features,
@@ -28,6 +26,10 @@ from kpedge.cli.options import (
     Threads,
     Threshold,
     examples,
+    output_option,
+    panel,
+    results_option,
+    search_option,
     with_outputs,
 )
 from kpedge.core.errors import OutputError, UsageError
@@ -37,14 +39,13 @@ from kpedge.runtime.sinks.outputs import DEFAULT_ADDRESS, OUTPUTS, OutputContext
 if TYPE_CHECKING:
     from types import FrameType
 
-    from kpedge.core.errors import OutputError
     from kpedge.runtime.live import LiveReport
     from kpedge.runtime.sinks.sink import Controls, Sink
     from kpedge.runtime.sinks.window import WindowSink
 
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):\d+|\d{4,}")
 """What may follow `--serve`: a camera's number has fewer digits than a port of this form."""
-SOURCE, TRACKING = "Source", "Tracking"  # parts of the help
+source_option, tracking_option, window_option = panel("Source"), panel("Tracking"), panel("Window")
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -87,99 +88,70 @@ def webcam(
     max_frames: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after this many frames.")] = None,
     duration: Annotated[float | None, typer.Option(min=0, metavar="S", help="Stop after this many seconds.")] = None,
     force: Force = False,
-    size: Annotated[
-        str | None, typer.Option(help="Request this size from the camera.", metavar="WxH", rich_help_panel=SOURCE)
-    ] = None,
+    size: Annotated[str | None, source_option(help="Request this size from the camera.", metavar="WxH")] = None,
     rate: Annotated[
         float | None,
-        typer.Option(
+        source_option(
             help="Frames per second: of the camera, of images in a folder, of -, or of a snapshot's address.",
             metavar="FPS",
-            rich_help_panel=SOURCE,
         ),
     ] = None,
     pixel_format: Annotated[
-        str | None, typer.Option(help="Request a pixel format, such as MJPG.", metavar="CODE", rich_help_panel=SOURCE)
+        str | None, source_option(help="Request a pixel format, such as MJPG.", metavar="CODE")
     ] = None,
     stream: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            help="Which of several video streams of a file, from 0. (default: the file's)",
-            metavar="N",
-            rich_help_panel=SOURCE,
+        source_option(
+            min=0, help="Which of several video streams of a file, from 0. (default: the file's)", metavar="N"
         ),
     ] = None,
-    realtime: Annotated[
-        bool, typer.Option("--realtime", help="Play files at their own speed.", rich_help_panel=SOURCE)
-    ] = False,
-    max_faces: Annotated[
-        int, typer.Option(min=1, help="Maximum number of tracked faces.", metavar="N", rich_help_panel=TRACKING)
-    ] = 10,
+    realtime: Annotated[bool, source_option("--realtime", help="Play files at their own speed.")] = False,
+    max_faces: Annotated[int, tracking_option(min=1, help="Maximum number of tracked faces.", metavar="N")] = 10,
     max_side: Annotated[
         int,
-        typer.Option(
-            help="Longer side, in pixels, at which frames are searched; faces of 16 px there are found.",
-            metavar="PX",
-            rich_help_panel=SEARCH,
+        search_option(
+            help="Longer side, in pixels, at which frames are searched; faces of 16 px there are found.", metavar="PX"
         ),
     ] = 320,
     detection_interval: Annotated[
         float,
-        typer.Option(
-            help="Seconds between searches for new faces while others are tracked.",
-            metavar="S",
-            rich_help_panel=SEARCH,
-        ),
+        search_option(help="Seconds between searches for new faces while others are tracked.", metavar="S"),
     ] = 1.0,
     prefer: Annotated[
         str,
-        typer.Option(
+        tracking_option(
             help="Which faces are tracked where there are more than --max-faces: largest, score, centre.",
             metavar="WHICH",
-            rich_help_panel=TRACKING,
         ),
     ] = "largest",
     threshold: Threshold = None,
     smooth: Annotated[
         bool,
-        typer.Option("--smooth/--no-smooth", help="Smooth keypoints over time.", rich_help_panel="Results"),
+        results_option("--smooth/--no-smooth", help="Smooth keypoints over time."),
     ] = True,
     features: Features = False,
     focal: Focal = None,
     names: Names = False,
     snapshot_dir: Annotated[
         Path,
-        typer.Option(
-            help="Folder for frames saved by key or in the browser.", metavar="FOLDER", rich_help_panel=OUTPUT_PANEL
-        ),
+        output_option(help="Folder for frames saved by key or in the browser.", metavar="FOLDER"),
     ] = Path("snapshots"),
     serve_token: Annotated[
         str | None,
-        typer.Option(
-            help="Token for --serve and --websocket; visible in the list of processes.",
-            metavar="TOKEN",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        output_option(help="Token for --serve and --websocket; visible in the list of processes.", metavar="TOKEN"),
     ] = None,
     serve_token_file: Annotated[
         Path | None,
-        typer.Option(
-            help="File with the token. (default: the variable KPEDGE_SERVE_TOKEN, else a new token)",
-            metavar="FILE",
-            rich_help_panel=OUTPUT_PANEL,
+        output_option(
+            help="File with the token. (default: the variable KPEDGE_SERVE_TOKEN, else a new token)", metavar="FILE"
         ),
     ] = None,
     window: Annotated[
         bool | None,
-        typer.Option(
-            "--window/--no-window", help="Show a window. (default: without other outputs)", rich_help_panel="Window"
-        ),
+        window_option("--window/--no-window", help="Show a window. (default: without other outputs)"),
     ] = None,
-    pose: Annotated[bool, typer.Option("--pose", help="Draw the head pose.", rich_help_panel="Window")] = False,
-    mirror: Annotated[
-        bool, typer.Option("--mirror", help="Mirror the displayed image.", rich_help_panel="Window")
-    ] = False,
+    pose: Annotated[bool, window_option("--pose", help="Draw the head pose.")] = False,
+    mirror: Annotated[bool, window_option("--mirror", help="Mirror the displayed image.")] = False,
     licence: Licence = ANY,
     threads: Threads = 1,
     provider: Provider = "cpu",
