@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from kpedge.cli.options import Force, Json, examples, report_files, write_report
 from kpedge.core.errors import UsageError
 from kpedge.core.extras import importable
 from kpedge.core.leftovers import temporary_folder
+from kpedge.core.machine import describe, usable_cores
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL, released, released_files, resolve_model
 
 if TYPE_CHECKING:
@@ -93,46 +94,70 @@ def bench(
         raise UsageError("--detect, --pipeline and --matrix are separate measurements", "run one after the other")
     if (data or frames) and (detect or pipeline):
         raise UsageError("--detect and --pipeline measure no accuracy", "leave --data and --frames out")
+    report = _Report(out, force, as_json)
     if pipeline:
         if files or peer or batch or threads:
             raise UsageError("--pipeline times the released models, on one thread", "leave files and the others out")
-        _bench_pipeline(rounds, calls, warmup, out, force, as_json)
+        _bench_pipeline(rounds, calls, warmup, report)
         return
     if detect:
-        _bench_detection(files or [], peer or [], rounds, calls, warmup, out, force, as_json)
+        _bench_detection(files or [], peer or [], rounds, calls, warmup, report)
         return
-    from kpedge.bench.latency import BenchOptions, bench_latency
-    from kpedge.bench.report import header, header_lines, latency_figure, latency_table, markdown
-    from kpedge.core.images import figure_png
-    from kpedge.core.machine import describe
-
     if peer:
         raise UsageError("--peer is another detector to time", "add --detect")
     if out:
         importable("matplotlib", "train")  # before the work, not after it
+    if matrix and batch:
+        raise UsageError("--matrix times single inputs", "leave --batch out")
+    from kpedge.bench.latency import BenchOptions
+
+    batches, counts = (tuple(dict.fromkeys(values)) for values in (batch or (1,), threads or (1, usable_cores())))
+    options = BenchOptions(batches=batches, threads=counts, rounds=rounds, calls=calls, warmup=warmup)
     if matrix:
-        if batch:
-            raise UsageError("--matrix times single inputs", "leave --batch out")
-        options = BenchOptions(threads=_threads(threads), rounds=rounds, calls=calls, warmup=warmup)
-        _bench_matrix(files or [], options, data, frames, out, force, as_json)
-        return
-    chosen = [path for name in files or [DEFAULT_MODEL] for path in released_files(name)]
-    targets = report_files(out, ("latency.json", "latency.md", "latency.png"), force=force)
-    options = BenchOptions(
-        batches=tuple(dict.fromkeys(batch or (1,))),
-        threads=_threads(threads),
-        rounds=rounds,
-        calls=calls,
-        warmup=warmup,
-    )
+        _bench_matrix(files or [], options, data, frames, report)
+    else:
+        _bench_formats(files or [DEFAULT_MODEL], options, data, frames, report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What becomes of the figures: files in a folder, JSON on standard output, or tables."""
+
+    out: Path | None
+    force: bool
+    as_json: bool
+
+    def targets(self, *names: str) -> dict[str, Path]:
+        """Where the files are to be written, checked before the work."""
+        return report_files(self.out, names, force=self.force)
+
+    def write(
+        self, targets: dict[str, Path], document: dict[str, Any], others: Callable[[], tuple[bytes, ...]] = tuple
+    ) -> bool:
+        """Write the document, and others that are made only then. Whether no tables are asked for."""
+        if targets:
+            write_report(targets, dict(zip(targets, (document, *others()), strict=True)))
+        if self.as_json:
+            output.result_json(document, indent=1)
+        return self.as_json
+
+
+def _bench_formats(
+    models: list[str], options: BenchOptions, data: Path | None, frames: Path | None, report: _Report
+) -> None:
+    """`kpedge bench` without another measurement's flag."""
+    from kpedge.bench.latency import bench_latency
+    from kpedge.bench.report import header, header_lines, latency_figure, latency_table, markdown
+    from kpedge.core.images import figure_png
+
+    chosen = [path for name in models for path in released_files(name)]
+    targets = report.targets("latency.json", "latency.md", "latency.png")
     where = describe()  # before the rounds, whose own load it should not report
     with output.progress("rounds") as update:
         card, rows, notes = bench_latency(chosen, options, data=data, frames=frames, progress=update)
     head = header(card, options, where)
     document = {**head, "rows": [asdict(row) for row in rows], "notes": notes}
-    if _report(
-        document, targets, as_json, lambda: (markdown(head, rows).encode(), figure_png(latency_figure(head, rows)))
-    ):
+    if report.write(targets, document, lambda: (markdown(head, rows).encode(), figure_png(latency_figure(head, rows)))):
         return
     for line in header_lines(head):
         output.say(line)
@@ -143,33 +168,8 @@ def bench(
     output.say(f"fastest: {best.backend}, {best.device}, {best.median_ms / best.batch:.2f} ms per crop")
 
 
-def _report(
-    document: dict[str, Any], targets: dict[str, Path], as_json: bool, others: Callable[[], tuple[bytes, ...]] = tuple
-) -> bool:
-    """Write the files of a report: the document, and others that are made only then. Print it with `--json`, which is
-    returned.
-    """
-    if targets:
-        write_report(targets, dict(zip(targets, (document, *others()), strict=True)))
-    if as_json:
-        output.result_json(document, indent=1)
-    return as_json
-
-
-def _threads(chosen: list[int] | None) -> tuple[int, ...]:
-    from kpedge.core.machine import usable_cores
-
-    return tuple(dict.fromkeys(chosen or (1, usable_cores())))
-
-
 def _bench_matrix(
-    models: list[str],
-    options: BenchOptions,
-    data: Path | None,
-    frames: Path | None,
-    out: Path | None,
-    force: bool,
-    as_json: bool,
+    models: list[str], options: BenchOptions, data: Path | None, frames: Path | None, report: _Report
 ) -> None:
     """`kpedge bench --matrix`."""
     from kpedge.bench.matrix import bench_matrix
@@ -182,13 +182,12 @@ def _bench_matrix(
         measured_how,
     )
     from kpedge.core.images import figure_png
-    from kpedge.core.machine import describe
 
-    targets = report_files(out, ("matrix.json", "matrix.md", "matrix.png"), force=force)
+    targets = report.targets("matrix.json", "matrix.md", "matrix.png")
     head = measured_how(options, describe())
     rows, notes = [], []
     with temporary_folder() as temporary:
-        folder = out or temporary
+        folder = report.out or temporary
         head["samples"] = f"accuracy on {data or 'synthetic faces'}, of detectors on {frames or 'synthetic frames'}"
         for model in models or released():
             with output.progress(f"{model}: rounds") as update:
@@ -198,10 +197,9 @@ def _bench_matrix(
             rows += some
             notes += reasons
     document = {**head, "rows": [asdict(row) for row in rows], "notes": notes}
-    if _report(
-        document,
+    if report.write(
         targets,
-        as_json,
+        document,
         lambda: (matrix_markdown(head, rows, notes).encode(), figure_png(matrix_figure(head, rows))),
     ):
         return
@@ -212,19 +210,9 @@ def _bench_matrix(
         output.say(note)
 
 
-def _bench_detection(
-    files: list[str],
-    peers: list[str],
-    rounds: int,
-    calls: int,
-    warmup: int,
-    out: Path | None,
-    force: bool,
-    as_json: bool,
-) -> None:
+def _bench_detection(files: list[str], peers: list[str], rounds: int, calls: int, warmup: int, report: _Report) -> None:
     """`kpedge bench --detect`."""
     from kpedge.bench.detection_latency import FRAME, bench_detection
-    from kpedge.core.machine import describe
 
     if len(files) > 1:
         raise UsageError("--detect times one detector", "give one ONNX file, or none for the released one")
@@ -234,7 +222,7 @@ def _bench_detection(
         if not path:
             raise UsageError(f"--peer {text}: not NAME=FILE", "as in --peer yunet=face_detection_yunet_2023mar.onnx")
         named[name] = Path(path)
-    targets = report_files(out, ("detection.json",), force=force)
+    targets = report.targets("detection.json")
     where = describe()
     with output.progress("rounds") as update:
         rows = bench_detection(
@@ -248,7 +236,7 @@ def _bench_detection(
     frame = f"{FRAME[0]}x{FRAME[1]}"
     settings = {"frame": frame, "threads": 1, "rounds": rounds, "calls": calls, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [asdict(row) for row in rows]}
-    if _report(document, targets, as_json):
+    if report.write(targets, document):
         return
     output.say(f"one frame of {frame}, 1 thread, {rounds} rounds of {calls} calls after {warmup} to warm up")
     _say_machine(where)
@@ -269,13 +257,12 @@ def _bench_detection(
     )
 
 
-def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, force: bool, as_json: bool) -> None:
+def _bench_pipeline(rounds: int, frames: int, warmup: int, report: _Report) -> None:
     """`kpedge bench --pipeline`."""
     from kpedge.bench.clip import RATE, SIZE
     from kpedge.bench.pipeline import ALL_STEPS, FACE_SIDE, bench_load, bench_pipeline
-    from kpedge.core.machine import describe
 
-    targets = report_files(out, ("pipeline.json",), force=force)
+    targets = report.targets("pipeline.json")
     where = describe()
     with output.progress("clips") as update:
         rows = bench_pipeline(rounds=rounds, frames=frames, warmup=warmup, progress=update)
@@ -283,7 +270,7 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, out: Path | None, for
     clip = f"{SIZE[0]}x{SIZE[1]} at {RATE:g} frames a second, faces of {FACE_SIDE:g} px"
     settings = {"clip": clip, "threads": 1, "rounds": rounds, "frames": frames, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [asdict(row) for row in rows], "load": asdict(load)}
-    if _report(document, targets, as_json):
+    if report.write(targets, document):
         return
     output.say(f"{clip}, 1 thread, {rounds} rounds of {frames} frames after {warmup} to warm up; ms a frame")
     _say_machine(where)
