@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kpedge.cli import output
-from kpedge.cli.options import Force, Json, examples, report_files, write_report
+from kpedge.cli.options import Force, Json, examples
+from kpedge.cli.report import Report
 from kpedge.core.errors import UsageError
 from kpedge.core.extras import importable
 from kpedge.core.leftovers import temporary_folder
@@ -94,7 +94,7 @@ def bench(
         raise UsageError("--detect, --pipeline and --matrix are separate measurements", "run one after the other")
     if (data or frames) and (detect or pipeline):
         raise UsageError("--detect and --pipeline measure no accuracy", "leave --data and --frames out")
-    report = _Report(out, force, as_json)
+    report = Report(out, force, as_json)
     if pipeline:
         if files or peer or batch or threads:
             raise UsageError("--pipeline times the released models, on one thread", "leave files and the others out")
@@ -119,31 +119,8 @@ def bench(
         _bench_formats(files or [DEFAULT_MODEL], options, data, frames, report)
 
 
-@dataclass(frozen=True, slots=True)
-class _Report:
-    """What becomes of the figures: files in a folder, JSON on standard output, or tables."""
-
-    out: Path | None
-    force: bool
-    as_json: bool
-
-    def targets(self, *names: str) -> dict[str, Path]:
-        """Where the files are to be written, checked before the work."""
-        return report_files(self.out, names, force=self.force)
-
-    def write(
-        self, targets: dict[str, Path], document: dict[str, Any], others: Callable[[], tuple[bytes, ...]] = tuple
-    ) -> bool:
-        """Write the document, and others that are made only then. Whether no tables are asked for."""
-        if targets:
-            write_report(targets, dict(zip(targets, (document, *others()), strict=True)))
-        if self.as_json:
-            output.result_json(document, indent=1)
-        return self.as_json
-
-
 def _bench_formats(
-    models: list[str], options: BenchOptions, data: Path | None, frames: Path | None, report: _Report
+    models: list[str], options: BenchOptions, data: Path | None, frames: Path | None, report: Report
 ) -> None:
     """`kpedge bench` without another measurement's flag."""
     from kpedge.bench.latency import bench_latency
@@ -151,13 +128,20 @@ def _bench_formats(
     from kpedge.core.images import figure_png
 
     chosen = [path for name in models for path in released_files(name)]
-    targets = report.targets("latency.json", "latency.md", "latency.png")
+    report.check("latency.json", "latency.md", "latency.png")
     where = describe()  # before the rounds, whose own load it should not report
     with output.progress("rounds") as update:
         card, rows, notes = bench_latency(chosen, options, data=data, frames=frames, progress=update)
     head = header(card, options, where)
     document = {**head, "rows": [asdict(row) for row in rows], "notes": notes}
-    if report.write(targets, document, lambda: (markdown(head, rows).encode(), figure_png(latency_figure(head, rows)))):
+    if report.write(
+        "latency.json",
+        document,
+        lambda: {
+            "latency.md": markdown(head, rows).encode(),
+            "latency.png": figure_png(latency_figure(head, rows)),
+        },
+    ):
         return
     for line in header_lines(head):
         output.say(line)
@@ -169,7 +153,7 @@ def _bench_formats(
 
 
 def _bench_matrix(
-    models: list[str], options: BenchOptions, data: Path | None, frames: Path | None, report: _Report
+    models: list[str], options: BenchOptions, data: Path | None, frames: Path | None, report: Report
 ) -> None:
     """`kpedge bench --matrix`."""
     from kpedge.bench.matrix import bench_matrix
@@ -183,7 +167,7 @@ def _bench_matrix(
     )
     from kpedge.core.images import figure_png
 
-    targets = report.targets("matrix.json", "matrix.md", "matrix.png")
+    report.check("matrix.json", "matrix.md", "matrix.png")
     head = measured_how(options, describe())
     rows, notes = [], []
     with temporary_folder() as temporary:
@@ -198,9 +182,12 @@ def _bench_matrix(
             notes += reasons
     document = {**head, "rows": [asdict(row) for row in rows], "notes": notes}
     if report.write(
-        targets,
+        "matrix.json",
         document,
-        lambda: (matrix_markdown(head, rows, notes).encode(), figure_png(matrix_figure(head, rows))),
+        lambda: {
+            "matrix.md": matrix_markdown(head, rows, notes).encode(),
+            "matrix.png": figure_png(matrix_figure(head, rows)),
+        },
     ):
         return
     for line in machine_lines(head):
@@ -210,7 +197,7 @@ def _bench_matrix(
         output.say(note)
 
 
-def _bench_detection(files: list[str], peers: list[str], rounds: int, calls: int, warmup: int, report: _Report) -> None:
+def _bench_detection(files: list[str], peers: list[str], rounds: int, calls: int, warmup: int, report: Report) -> None:
     """`kpedge bench --detect`."""
     from kpedge.bench.detection_latency import FRAME, bench_detection
 
@@ -222,7 +209,7 @@ def _bench_detection(files: list[str], peers: list[str], rounds: int, calls: int
         if not path:
             raise UsageError(f"--peer {text}: not NAME=FILE", "as in --peer yunet=face_detection_yunet_2023mar.onnx")
         named[name] = Path(path)
-    targets = report.targets("detection.json")
+    report.check("detection.json")
     where = describe()
     with output.progress("rounds") as update:
         rows = bench_detection(
@@ -236,7 +223,7 @@ def _bench_detection(files: list[str], peers: list[str], rounds: int, calls: int
     frame = f"{FRAME[0]}x{FRAME[1]}"
     settings = {"frame": frame, "threads": 1, "rounds": rounds, "calls": calls, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [asdict(row) for row in rows]}
-    if report.write(targets, document):
+    if report.write("detection.json", document):
         return
     output.say(f"one frame of {frame}, 1 thread, {rounds} rounds of {calls} calls after {warmup} to warm up")
     _say_machine(where)
@@ -257,12 +244,12 @@ def _bench_detection(files: list[str], peers: list[str], rounds: int, calls: int
     )
 
 
-def _bench_pipeline(rounds: int, frames: int, warmup: int, report: _Report) -> None:
+def _bench_pipeline(rounds: int, frames: int, warmup: int, report: Report) -> None:
     """`kpedge bench --pipeline`."""
     from kpedge.bench.clip import RATE, SIZE
     from kpedge.bench.pipeline import ALL_STEPS, FACE_SIDE, bench_load, bench_pipeline
 
-    targets = report.targets("pipeline.json")
+    report.check("pipeline.json")
     where = describe()
     with output.progress("clips") as update:
         rows = bench_pipeline(rounds=rounds, frames=frames, warmup=warmup, progress=update)
@@ -270,7 +257,7 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, report: _Report) -> N
     clip = f"{SIZE[0]}x{SIZE[1]} at {RATE:g} frames a second, faces of {FACE_SIDE:g} px"
     settings = {"clip": clip, "threads": 1, "rounds": rounds, "frames": frames, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [asdict(row) for row in rows], "load": asdict(load)}
-    if report.write(targets, document):
+    if report.write("pipeline.json", document):
         return
     output.say(f"{clip}, 1 thread, {rounds} rounds of {frames} frames after {warmup} to warm up; ms a frame")
     _say_machine(where)

@@ -9,8 +9,9 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.evaluation_tables import show_accuracy, show_groups, show_score
-from kpedge.cli.options import Force, Json, Threads, examples, report_files, write_report
+from kpedge.cli.options import Force, Json, Threads, examples
 from kpedge.cli.output import percent
+from kpedge.cli.report import Report
 from kpedge.core.errors import UsageError
 from kpedge.core.extras import importable
 from kpedge.core.model_zoo import resolve_model
@@ -92,7 +93,7 @@ def evaluate(
     from kpedge.runtime.keypoints import keypoint_model
     from kpedge.runtime.mirrored import MirrorAveraged
 
-    path = resolve_model(model)
+    path, report = resolve_model(model), Report(out, force, as_json)
     if out:
         importable("matplotlib", "train")  # before the work, not after it
     any_model = open_model(path, threads=threads)
@@ -111,14 +112,12 @@ def evaluate(
             by=by or [],
             table=table,
             label_format=label_format,
-            out=out,
-            force=force,
-            as_json=as_json,
+            report=report,
         )
         return
     if max_side is not None:
         raise UsageError(f"--max-side is for a detector, {path} is none", "leave it out")
-    targets = report_files(out, ("report.json", "error_curve.png", "worst.png", "scores.png"), force=force)
+    report.check("report.json", "error_curve.png", "worst.png", "scores.png")
     opened = keypoint_model(any_model)
     opened = MirrorAveraged(opened) if flip_test else opened
     card = opened.card
@@ -149,7 +148,7 @@ def evaluate(
             f"{data} and the model ({card.scheme.name}) have different points: the figures are those of the "
             f"{evaluation.compared} points of {evaluation.scheme.name} that both have"
         )
-    report = {
+    document = {
         "model": str(path),
         "weights_sha256": card.weights_sha256,
         "data": str(data),
@@ -161,19 +160,16 @@ def evaluate(
         **evaluation.to_dict(card),
         **({"groups": {name: [group.to_dict() for group in rows] for name, rows in groups.items()}} if groups else {}),
     }
-    if out:
-        contents: dict[str, Any] = {
-            "report.json": report,
+
+    def images() -> dict[str, Any]:
+        made: dict[str, Any] = {
             "error_curve.png": error_curve_png(evaluation.accuracy, evaluation.mean_face, card.name),
             "worst.png": worst_faces(faces, evaluation),
         }
-        if evaluation.face:
-            contents["scores.png"] = score_curves_png(evaluation.face, card.name)
-        write_report(targets, contents)
-    if as_json:
-        output.result_json(report, indent=1)
-        return
+        return made | ({"scores.png": score_curves_png(evaluation.face, card.name)} if evaluation.face else {})
 
+    if report.write("report.json", document, images):
+        return
     show_accuracy(card.name, evaluation)
     show_score(evaluation, card.threshold)
     for name, rows in groups.items():

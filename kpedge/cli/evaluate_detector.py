@@ -9,8 +9,8 @@ import numpy as np
 
 from kpedge.cli import output
 from kpedge.cli.evaluation_tables import show_groups
-from kpedge.cli.options import report_files, write_report
 from kpedge.cli.output import percent
+from kpedge.cli.report import Report
 
 if TYPE_CHECKING:
     from kpedge.evaluation.detection_metrics import DetectionAccuracy
@@ -28,9 +28,7 @@ def evaluate_detector(
     by: list[str],
     table: Path | None,
     label_format: str,
-    out: Path | None,
-    force: bool,
-    as_json: bool,
+    report: Report,
 ) -> None:
     """Measure a detector, print the figures, and write report and images if a folder is given."""
     from kpedge.evaluation.detection_metrics import IOU, LOWEST, measure_detections
@@ -38,7 +36,7 @@ def evaluate_detector(
     from kpedge.evaluation.groups import measure_groups, read_groups
     from kpedge.runtime.detector import FaceDetector, detector_model
 
-    targets = report_files(out, ("report.json", "precision_recall.png", "mistakes.png"), force=force)
+    report.check("report.json", "precision_recall.png", "mistakes.png")
     frames, problems = load_frames(data, split=split, photo_list=photo_list, label_format=label_format)
     detector = FaceDetector(detector_model(model), threshold=LOWEST, side=max_side)
     with output.progress("photos") as update:
@@ -56,7 +54,7 @@ def evaluate_detector(
         name: measure_groups(names, found=recalled)
         for name, names in (read_groups(column, root, rows, table) for column in by)
     }
-    report = {
+    document = {
         "model": str(path),
         "weights_sha256": model.card.weights_sha256,
         "data": str(data),
@@ -67,18 +65,17 @@ def evaluate_detector(
         **accuracy.to_dict(),
         **({"groups": {name: [group.to_dict() for group in rows] for name, rows in groups.items()}} if groups else {}),
     }
-    if out:
-        contents: dict[str, Any] = {"report.json": report}
+
+    def images() -> dict[str, Any]:
+        made: dict[str, Any] = {}
         if matches.faces and len(matches.scores):
-            contents["precision_recall.png"] = precision_recall_png(
+            made["precision_recall.png"] = precision_recall_png(
                 matches, threshold, model.card.name, detector.side, accuracy.smallest_px
             )
         preview = mistakes_preview(detector, frames, found, matches, threshold)
-        if preview is not None:
-            contents["mistakes.png"] = preview
-        write_report(targets, contents)
-    if as_json:
-        output.result_json(report, indent=1)
+        return made if preview is None else made | {"mistakes.png": preview}
+
+    if report.write("report.json", document, images):
         return
     _show(model.card.name, detector.side, accuracy)
     for name, figures in groups.items():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kpedge.cli import output
-from kpedge.core.files import real_path, record_output, refuse_existing, write_bytes, write_json
+from kpedge.core.files import real_path
 from kpedge.core.model_zoo import FREE, LICENCES, RENDERED_TERMS
 from kpedge.runtime.registry import BACKENDS
 
@@ -95,31 +95,6 @@ def with_outputs(command: Callable[..., None], registered: Iterable[Output]) -> 
 def examples(*lines: str) -> str:
     """The examples at the end of a command's help."""
     return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[cyan]{line}[/cyan]" for line in lines)
-
-
-def report_files(out: Path | None, names: Iterable[str], *, force: bool) -> dict[str, Path]:
-    """Where the files of a report are to be written, by name, checked before the work; none without a folder."""
-    targets = {name: out / name for name in names} if out else {}
-    for target in targets.values():
-        refuse_existing(target, force=force)
-    return targets
-
-
-def write_report(targets: dict[str, Path], contents: dict[str, Any]) -> None:
-    """Write the files of a report: bytes as they are, images, and all else as JSON. Another run may replace them."""
-    import numpy as np
-
-    from kpedge.core.images import write_image
-
-    for name, content in contents.items():
-        if isinstance(content, bytes):
-            write_bytes(targets[name], content)
-        elif isinstance(content, np.ndarray):
-            write_image(targets[name], content)
-        else:
-            write_json(targets[name], content)
-        record_output(targets[name])
-    output.say(f"report: {next(iter(targets.values())).parent}")
 
 
 def parse_box(text: str) -> list[float]:
