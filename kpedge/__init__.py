@@ -12,6 +12,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from typing import TYPE_CHECKING
 
 from kpedge.core.lazy import lazy_names
@@ -46,7 +48,10 @@ PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
 """The environment variable with the number of pixels from which on OpenCV refuses to decode an image: 3 bytes each.
 OpenCV reads it when it is imported, and would decode 2^30.
 """
-os.environ.setdefault(PIXEL_LIMIT, str(1 << 28))
+_limit = os.environ.setdefault(PIXEL_LIMIT, str(1 << 28))
+if not re.fullmatch(r"\d{1,18}|\d{1,12}[KM][Bb]", _limit):  # at others OpenCV aborts the process
+    os.environ[PIXEL_LIMIT] = str(1 << 28)
+    warnings.warn(f"{PIXEL_LIMIT}={_limit!r} is not a whole number; {1 << 28} is used", stacklevel=2)
 # Or else onnxruntime, as soon as it is imported, writes an identifier of this machine into the home folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 

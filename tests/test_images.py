@@ -1,3 +1,4 @@
+import os
 import struct
 import subprocess
 import sys
@@ -84,6 +85,15 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert PIXEL_LIMIT in done.stderr
+
+
+@pytest.mark.parametrize("limit", ["abc", "", "1e9", "-4", "9" * 30])
+def test_a_limit_that_is_no_number_does_not_abort_the_process(limit):
+    code = "import kpedge, cv2, numpy; cv2.imdecode(cv2.imencode('.png', numpy.zeros((4, 4, 3), 'u1'))[1], 1)"
+    environment = os.environ | {PIXEL_LIMIT: limit}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0
+    assert f"{PIXEL_LIMIT}={limit!r} is not a whole number" in done.stderr
 
 
 # Every kind of picture that another program writes

@@ -85,8 +85,15 @@ def test_an_address_without_an_image_is_named_without_its_password(server, path)
 def test_standard_input_holds_an_image_or_a_video(folder):
     (picture,) = read_input("-", stdin=io.BytesIO(PHOTO.read_bytes()))
     assert np.array_equal(picture.image, read_image(PHOTO))
-    pytest.importorskip("av")
+    av = pytest.importorskip("av")
     assert len(numbers("-", stdin=io.BytesIO((folder / "clip.avi").read_bytes()))) == COUNT
+    with av.open(str(folder / "clip.mp4"), "w") as output:  # its index is at its end
+        stream = output.add_stream("mpeg4", rate=10)
+        for image in clip_frames(COUNT)[0]:
+            stream.height, stream.width = image.shape[:2]
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        output.mux(stream.encode())
+    assert len(numbers("-", stdin=io.BytesIO((folder / "clip.mp4").read_bytes()))) == COUNT
     jpegs = b"".join(cv2.imencode(".jpg", image)[1].tobytes() for image in clip_frames(COUNT)[0])
     assert len(numbers("-", stdin=io.BytesIO(jpegs), every=2)) == 3
     with pytest.raises(KpedgeError):

@@ -73,7 +73,8 @@ def serve(
     Ctrl-C stop it when the requests in flight have ended, within half a minute. There is no authentication: only this
     machine can reach it, unless --host says otherwise.
     """
-    os.environ[PIXEL_LIMIT] = str(min(max_pixels, int(os.environ.get(PIXEL_LIMIT) or max_pixels)))  # before OpenCV
+    given = os.environ[PIXEL_LIMIT]
+    os.environ[PIXEL_LIMIT] = str(min(max_pixels, int(given) if given.isdecimal() else max_pixels))  # before OpenCV
     import asyncio
     import logging
     import signal

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-from kpedge.core.errors import ImageError, UsageError
+from kpedge.core.errors import ImageError, SourceError, UsageError
 from kpedge.core.files import real_path
 from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, ImageFrame, read_frames
 from kpedge.core.leftovers import temporary_folder
@@ -116,15 +116,17 @@ def _read_video(text: str, notify: Notify, stdin: BinaryIO | None = None) -> Ite
         source.close()
 
 
-def _read_bytes(data: bytes, name: str) -> Iterator[ImageFrame]:
+def _read_bytes(
+    data: bytes, name: str, read: Callable[[Path], Iterator[ImageFrame]] = read_frames
+) -> Iterator[ImageFrame]:
     """The images in the content of a file."""
     with temporary_folder() as folder:
         path = folder / "image"
         path.write_bytes(data)
         try:
-            yield from read_frames(path)
-        except ImageError as error:
-            raise ImageError(str(error).replace(str(path), name), error.advice) from error
+            yield from read(path)
+        except (ImageError, SourceError) as error:
+            raise type(error)(str(error).replace(str(path), name), error.advice) from error
 
 
 def _read_address(address: str, notify: Notify) -> Iterator[ImageFrame]:
@@ -152,6 +154,8 @@ def _read_stream(stream: BinaryIO, notify: Notify) -> Iterator[ImageFrame]:
     whole = len(head) < HEAD_BYTES
     if whole and head.find(b"\xff\xd9\xff\xd8") < 0 and _is_image(head):
         yield from _read_bytes(head, "standard input")
+    elif whole and head[4:8] == b"ftyp":  # an MP4, whose index may be at its end
+        yield from _read_bytes(head, "standard input", lambda path: _read_video(str(path), notify))
     else:
         yield from _read_video(STDIN, notify, cast(BinaryIO, _Joined(head, stream)))
 

@@ -198,9 +198,8 @@ class PacedSource:
                 COPY_ADVICE,
             )
         if self._broken > (self._number if self._reader.arrival else MISSING * (self._number + 1)):
-            raise SourceError(
-                f"{self.name}: {self._broken} of its {self._number + 1} frames cannot be decoded", COPY_ADVICE
-            )
+            advice = COPY_ADVICE if self._broken <= self._number else self._reader.unreadable
+            raise SourceError(f"{self.name}: {self._broken} of its {self._number + 1} frames cannot be decoded", advice)
 
     def _is_late(self, time_s: float, began_s: float) -> bool:
         """Whether the next frame is due already."""

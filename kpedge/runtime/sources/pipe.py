@@ -76,7 +76,9 @@ def _open_reader(stream: BinaryIO, request: SourceRequest) -> Reader:
         file.close()
         raise SourceError(f"{NAME}: it is empty", EXAMPLE)
     jpegs = file.head().startswith(JPEG)
-    return pyav.open_stream(file, NAME, stream=request.stream, notify=request.notify, live=True, jpegs=jpegs)
+    reader = pyav.open_stream(file, NAME, stream=request.stream, notify=request.notify, live=True, jpegs=jpegs)
+    reader.unreadable = f"{reader.unreadable}; of an MP4 with its index at the end give the file itself"
+    return reader
 
 
 def _open(request: SourceRequest) -> Source:
