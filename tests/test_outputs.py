@@ -329,7 +329,7 @@ def test_no_output_replaces_another_or_the_source(values, named, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     context = OutputContext(None, FACES21, None, print, force=True)
     with pytest.raises(UsageError, match=named):
-        list(open_outputs(OUTPUTS, dict.fromkeys(one.name for one in OUTPUTS) | values, context, "in.mp4"))
+        list(open_outputs(OUTPUTS, dict.fromkeys(one.name for one in OUTPUTS) | values, context, ["in.mp4"]))
     assert list(tmp_path.iterdir()) == []
 
 

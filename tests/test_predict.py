@@ -56,6 +56,14 @@ def test_the_face_of_the_sample_is_found(capsys):
     assert told == "1 image, 1 face\n"
 
 
+def test_no_table_replaces_a_photo_that_is_read(tmp_path, capsys):
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(PHOTO.read_bytes())
+    assert main(["predict", str(photo), "--json", "--csv", str(photo), "--force"]) == 2
+    assert str(photo) in capsys.readouterr().err
+    assert photo.read_bytes() == PHOTO.read_bytes()
+
+
 def test_the_names_of_the_keypoints_are_given_on_request(capsys):
     assert main(["predict", str(PHOTO), "--json", "--names"]) == 0
     assert documents(capsys)[0][0]["names"] == list(FACES21.points)

@@ -4,6 +4,7 @@ import csv
 import http.server
 import io
 import json
+import os
 import threading
 from contextlib import closing
 from functools import partial
@@ -17,6 +18,7 @@ from kpedge.cli.main import main
 from kpedge.core.errors import ImageError, KpedgeError, UsageError
 from kpedge.core.images import read_image
 from kpedge.core.model_zoo import sample_photo
+from kpedge.data.formats import read_format
 from kpedge.runtime.photos import find_inputs, read_input
 from kpedge.runtime.sources import open as sources
 
@@ -89,8 +91,8 @@ def test_standard_input_holds_an_image_or_a_video(folder):
     assert len(numbers("-", stdin=io.BytesIO((folder / "clip.avi").read_bytes()))) == COUNT
     with av.open(str(folder / "clip.mp4"), "w") as output:  # its index is at its end
         stream = output.add_stream("mpeg4", rate=10)
+        stream.height, stream.width = clip_frames(1)[0][0].shape[:2]
         for image in clip_frames(COUNT)[0]:
-            stream.height, stream.width = image.shape[:2]
             output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         output.mux(stream.encode())
     assert len(numbers("-", stdin=io.BytesIO((folder / "clip.mp4").read_bytes()))) == COUNT
@@ -98,6 +100,24 @@ def test_standard_input_holds_an_image_or_a_video(folder):
     assert len(numbers("-", stdin=io.BytesIO(jpegs), every=2)) == 3
     with pytest.raises(KpedgeError):
         list(read_input("-", stdin=io.BytesIO(b"")))
+
+
+def test_folders_that_may_not_be_read_are_named(tmp_path):
+    for folder in (tmp_path / "a", tmp_path / "a" / "closed"):
+        folder.mkdir()
+        (folder / "photo.jpg").write_bytes(PHOTO.read_bytes())
+    (tmp_path / "a" / "label.txt").write_text("photo.jpg 1 2 30 40" + " 5" * 42)
+    (tmp_path / "a" / "closed").chmod(0)
+    try:
+        if os.access(tmp_path / "a" / "closed", os.R_OK):
+            pytest.skip("root may read all")
+        assert find_inputs([str(tmp_path / "a")], None)[1] == [tmp_path / "a" / "closed"]
+        assert f"{tmp_path / 'a' / 'closed'}: not read: permission denied" in read_format(tmp_path / "a").remarks
+        with pytest.raises(KpedgeError) as caught:
+            find_inputs([str(tmp_path / "a" / "closed")], None)
+        assert "permission denied" in caught.value.advice
+    finally:
+        (tmp_path / "a" / "closed").chmod(0o700)
 
 
 def test_a_live_stream_has_no_end(monkeypatch):

@@ -194,7 +194,7 @@ def predict(
     with contextlib.ExitStack() as closing, output.progress("photos", streams=True) as update:
         nothing: Any = None  # photos have neither a source nor controls
         context = OutputContext(nothing, scheme, nothing, output.say, features, force)
-        sinks = list(open_outputs(PHOTO_OUTPUTS, outputs, context))
+        sinks = list(open_outputs(PHOTO_OUTPUTS, outputs, context, found))
         for sink in sinks:
             closing.callback(sink.close)
         labels = None

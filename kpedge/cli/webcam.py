@@ -220,7 +220,7 @@ def webcam(
         needs_features = features or any(one.features for one in requested)
         token = find_token(serve_token, serve_token_file)
         context = OutputContext(frames, scheme, controls, output.say, needs_features, force, token)
-        for sink in open_outputs(OUTPUTS, outputs, context, source):
+        for sink in open_outputs(OUTPUTS, outputs, context, [source]):
             add(sink)
         polls: list[Callable[[], None]] = []
         if window or (window is None and not sinks):

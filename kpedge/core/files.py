@@ -194,6 +194,14 @@ def _files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != WRITTEN)
 
 
+def closed_folders(root: Path) -> list[Path]:
+    """A folder and those below it, as far as they may not be read: others walk past them without a word."""
+    closed: list[Path] = []
+    for _ in os.walk(root, onerror=lambda error: closed.append(Path(error.filename))):
+        pass
+    return closed
+
+
 def make_folder(path: Path) -> Path:
     """Create a folder and its parents.
 

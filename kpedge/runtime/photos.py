@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
 from kpedge.core.errors import ImageError, SourceError, UsageError
-from kpedge.core.files import real_path
+from kpedge.core.files import closed_folders, real_path
 from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, ImageFrame, read_frames
 from kpedge.core.leftovers import temporary_folder
 from kpedge.runtime.sources.addresses import mask_address, open_address, scheme_of
@@ -49,13 +49,15 @@ def find_inputs(named: Sequence[str], skipped: Path | None) -> tuple[list[str], 
             found.append(text)
             continue
         below = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        closed = closed_folders(path)
         if skipped and real_path(path) in real_path(skipped).parents:
             below = [file for file in below if real_path(skipped) not in real_path(file).parents]
         photos = [str(file) for file in below if file.suffix.lower() in PHOTOS]
         others = [file for file in below if file.suffix.lower() in OTHER_IMAGES | VIDEOS]
         if not photos:
-            listed = others or below
+            listed = closed or others or below
             raise ImageError(f"{path}: no photo in this folder or below it", unread_line(listed) if listed else "")
+        unread += closed
         found += photos
         unread += others
     return list(dict.fromkeys(found)), list(dict.fromkeys(unread))
@@ -66,7 +68,8 @@ def unread_line(files: Sequence[Path]) -> str:
     listed = ", ".join(map(str, files[:LISTED]))
     more = f" and {len(files) - LISTED:,} more" if len(files) > LISTED else ""
     video = next((file for file in files if file.suffix.lower() in VIDEOS), None)
-    return f"not read: {listed}{more}" + (f"; name a video itself: kpedge predict {video}" if video else "")
+    closed = "; permission denied" if any(file.is_dir() for file in files) else ""
+    return f"not read: {listed}{more}{closed}" + (f"; name a video itself: kpedge predict {video}" if video else "")
 
 
 def display_name(text: str) -> str:

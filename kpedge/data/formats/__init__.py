@@ -119,6 +119,7 @@ def read_own_points(
         UsageError: there is no such format.
     """
     from kpedge.core.errors import DataError, UsageError
+    from kpedge.core.files import closed_folders
     from kpedge.data.formats.format import FormatCapabilities
     from kpedge.data.formats.reader import LabelReader
     from kpedge.data.formats.record import recorded_boxes
@@ -142,6 +143,7 @@ def read_own_points(
     labels = replace(form.read(LabelReader(folder, files, scheme, only)), format=name)
     if not labels.boxes_only and labels.rows and (scheme is None or is_generic(scheme)):
         remarks += _missing_in(labels.scheme)
+    remarks += [f"{closed}: not read: permission denied" for closed in closed_folders(labels.root)]
     boxes = recorded_boxes(labels.root, name) or labels.convention
     return replace(labels, convention=boxes, remarks=(*remarks, *labels.remarks))
 

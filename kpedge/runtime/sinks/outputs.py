@@ -61,7 +61,7 @@ class Output:
 
 
 def open_outputs(
-    outputs: Sequence[Output], values: Mapping[str, Any], context: OutputContext, source: str = ""
+    outputs: Sequence[Output], values: Mapping[str, Any], context: OutputContext, sources: Sequence[str] = ()
 ) -> Iterator[Sink]:
     """Open those outputs that have a value, one after another.
 
@@ -69,14 +69,14 @@ def open_outputs(
         outputs: some of `OUTPUTS`.
         values: name of an output -> value of its flag; None or False for none.
         context: what they may need.
-        source: file that is read; no output may replace it.
+        sources: files that are read; no output may replace one.
 
     Raises:
-        UsageError: two outputs would write the same file.
+        UsageError: two outputs would write the same file, or one that is read.
         OutputError: one cannot be opened.
     """
-    taken = {real_path(Path(source)): source}
     requested = [one for one in outputs if values[one.name] not in (None, False)]
+    taken = {real_path(Path(source)): source for source in sources} if requested else {}
     for one in requested:
         path = values[one.name]
         if isinstance(path, Path) and (other := taken.setdefault(real_path(path), one.flag)) != one.flag:

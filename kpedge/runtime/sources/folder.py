@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kpedge.core.errors import ImageError, SourceError
+from kpedge.core.files import closed_folders
 from kpedge.core.geometry import Image
 from kpedge.core.images import OTHER_IMAGES, PHOTOS, ImageFrame, images_below, read_frames
 from kpedge.runtime.sources.paced import DEFAULT_RATE, PacedSource
@@ -66,6 +67,8 @@ def _open(request: SourceRequest) -> Source:
     if unread := sorted(file.name for file in below if file.suffix.lower() in OTHER_IMAGES):
         listed = ", ".join(unread[:3]) + (f" and {len(unread) - 3} more" if len(unread) > 3 else "")
         request.notify(f"{name}: not read: {listed}; convert them to JPEG or PNG")
+    if closed := closed_folders(path) if path.is_dir() else []:
+        request.notify(f"{closed[0]}: not read: permission denied")
     paths = sorted(images_below(path), key=natural_order) if path.is_dir() else [path]
     if not paths:
         known = ", ".join(sorted(PHOTOS))
