@@ -23,7 +23,8 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
-from wild import BACKGROUND, FACE_SETS, MAIN, POINT_SETS, SIDE, cut, rotate
+from wild import SIDE, rotate
+from wild_points import BACKGROUND, FACE_SETS, MAIN, POINT_SETS, cut
 
 from kpedge.core.card import SCORE_NAME, ModelCard
 from kpedge.core.geometry import iou
