@@ -3,6 +3,7 @@
  *
  *   node build.mjs             both
  *   node build.mjs --site DIR  the page's files alone, elsewhere
+ *   node build.mjs --dist DIR  the package alone, elsewhere
  *   node build.mjs --tests     the tests
  */
 import { build } from "esbuild";
@@ -66,16 +67,16 @@ async function site(folder) {
   );
 }
 
-async function distribution() {
-  const folder = `${here}dist`;
+/** A script of the runtime that names files by their endings here, and no source map: bundlers look for both. */
+function forBundlers(script) {
+  return `${script}`.replace(/\n\/\/# sourceMappingURL=.*\s*$/, "\n").replace(/"(ort[\w.-]*)\.mjs"/g, '"$1.js"');
+}
+
+async function distribution(folder) {
   await bundles(folder);
   for (const name of RUNTIME) {
     const content = await readFile(runtime + name);
-    const isScript = name.endsWith(".mjs"); // bundlers would look for its source map, which is not there
-    await writeFile(
-      `${folder}/${name.replace(".mjs", ".js")}`,
-      isScript ? content.toString().replace(/\n\/\/# sourceMappingURL=.*\s*$/, "\n") : content,
-    );
+    await writeFile(`${folder}/${name.replace(".mjs", ".js")}`, name.endsWith(".mjs") ? forBundlers(content) : content);
   }
   await licences(folder);
   await mkdir(`${folder}/models`, { recursive: true });
@@ -85,6 +86,7 @@ async function distribution() {
 
 const [mode, argument] = process.argv.slice(2);
 if (mode === "--site") await site(argument);
+else if (mode === "--dist") await distribution(argument);
 else if (mode === "--tests") {
   const names = (await readdir(`${here}tests`)).filter((name) => name.endsWith(".test.ts"));
   const entryPoints = names.map((name) => `${here}tests/${name}`);
@@ -101,6 +103,6 @@ else if (mode === "--tests") {
     outExtension,
   });
 } else {
-  await distribution();
+  await distribution(`${here}dist`);
   await site(`${here}site`);
 }

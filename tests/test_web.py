@@ -164,6 +164,18 @@ def test_the_built_files_are_those_of_the_sources(packages, tmp_path):
     )
 
 
+@pytest.mark.slow
+def test_bundlers_find_the_files_that_the_package_names(packages, tmp_path):
+    run("node", "build.mjs", "--dist", str(tmp_path))
+    scripts = {path.name: path.read_text("utf-8") for path in tmp_path.glob("*.js")}
+    names = {
+        name for text in scripts.values() for name in re.findall(r'new \w+\("([^"]+)", ?import\.meta\.url\)', text)
+    }
+    assert {"./worker.js", "./models/keypoints.onnx", "ort-wasm-simd-threaded.wasm"} <= names
+    assert not [name for name in names if not (tmp_path / name).is_file()]
+    assert not [name for name, text in scripts.items() if "sourceMappingURL" in text]
+
+
 @contextlib.contextmanager
 def serving(folder, lacks=(), policy=""):
     """The address of a folder, on a server that sends files and nothing else, but none whose name ends with one of

@@ -92,7 +92,7 @@ def raise_for_json(paths: Sequence[Path]) -> None:
         more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
         raise DataError(
             f"{others[0]}{more}: JSON without images and annotations, so not COCO",
-            "export the labels as COCO keypoints, or select another format with --format",
+            "export as COCO keypoints (from Label Studio as JSON, not JSON-MIN), or select a format with --format",
         )
 
 
