@@ -14,6 +14,7 @@ from fake_live import WAIT_S, ListSink, clip_frames, errors_by_face, read_video,
 from kpedge.bench.clip import Sway
 from kpedge.cli import webcam as webcam_module
 from kpedge.cli.main import main
+from kpedge.cli.options import with_outputs
 from kpedge.core.faces import Face
 from kpedge.runtime.sinks.outputs import OUTPUTS, Output
 from kpedge.runtime.sinks.sink import LiveFrame
@@ -118,7 +119,7 @@ def test_a_registered_output_needs_nothing_else(run, video, monkeypatch):
     own = Output("--own", str, "Own.", "own", "kpedge.runtime.sinks.lines:Own", lambda own, *given: own(*given))
     monkeypatch.setattr(webcam_module, "OUTPUTS", (*OUTPUTS, own))
     app = typer.Typer()
-    webcam_module.register(app)
+    app.command()(with_outputs(webcam_module.OUTPUTS)(webcam_module.webcam.__wrapped__))
     app(["--own", "value", str(video)], standalone_mode=False)
     assert seen[0] == "value"
     assert seen[1].scheme.name == "faces21"

@@ -23,22 +23,21 @@ if TYPE_CHECKING:
 LOAD_SECONDS = 10.0  # for how long `--pipeline` feeds frames at a camera's rate
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        epilog=examples(
-            "kpedge bench",
-            "kpedge bench stage1 --batch 1 --batch 16",
-            "kpedge bench models/stage3.onnx models/stage3.int8.onnx",
-            "kpedge bench --data photos --out report",
-            "kpedge bench --matrix --out matrix",
-            "kpedge bench stage3 --matrix --data photos --rounds 5",
-            "kpedge bench --detect --peer yunet=face_detection_yunet_2023mar.onnx",
-            "kpedge bench --pipeline --rounds 5 --calls 300",
-        )
-    )(bench)
+app = typer.Typer()
 
 
+@app.command(
+    epilog=examples(
+        "kpedge bench",
+        "kpedge bench stage1 --batch 1 --batch 16",
+        "kpedge bench models/stage3.onnx models/stage3.int8.onnx",
+        "kpedge bench --data photos --out report",
+        "kpedge bench --matrix --out matrix",
+        "kpedge bench stage3 --matrix --data photos --rounds 5",
+        "kpedge bench --detect --peer yunet=face_detection_yunet_2023mar.onnx",
+        "kpedge bench --pipeline --rounds 5 --calls 300",
+    )
+)
 def bench(
     files: Annotated[
         list[str] | None,

@@ -12,18 +12,16 @@ from kpedge.core.errors import UsageError
 from kpedge.core.extras import importable
 from kpedge.core.files import record_output, refuse_existing, write_bytes
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        epilog=examples(
-            "kpedge compare runs/a runs/b",
-            "kpedge compare runs/* --out compare.png",
-            "kpedge compare runs/seed0 runs/seed1 runs/seed2 runs/other --json",
-        )
-    )(compare)
+app = typer.Typer()
 
 
+@app.command(
+    epilog=examples(
+        "kpedge compare runs/a runs/b",
+        "kpedge compare runs/* --out compare.png",
+        "kpedge compare runs/seed0 runs/seed1 runs/seed2 runs/other --json",
+    )
+)
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of 2 to 12 runs, finished or not.")],
     out: Annotated[Path | None, typer.Option(help="PNG file for a chart of all curves.")] = None,

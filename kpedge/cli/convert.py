@@ -10,19 +10,17 @@ from kpedge.cli import output
 from kpedge.cli.labels import Force, Format, Label, Scheme, To, requested_scheme
 from kpedge.cli.options import Json, examples
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to its group."""
-    app.command(
-        epilog=examples(
-            "kpedge data convert export.json --to label --out photos  # from COCO, as CVAT and others write it",
-            "kpedge data convert photos --to coco --out for_cvat",
-            "kpedge data convert 300w --to label --scheme faces21 --out photos",
-            "kpedge data convert photos --to yolo --out frames --photos link",
-        )
-    )(convert)
+app = typer.Typer()
 
 
+@app.command(
+    epilog=examples(
+        "kpedge data convert export.json --to label --out photos  # from COCO, as CVAT and others write it",
+        "kpedge data convert photos --to coco --out for_cvat",
+        "kpedge data convert 300w --to label --scheme faces21 --out photos",
+        "kpedge data convert photos --to yolo --out frames --photos link",
+    )
+)
 def convert(
     folder: Annotated[Path, typer.Argument(help="Folder of photos and their labels, or a label file.")],
     to: To,

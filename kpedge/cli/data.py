@@ -16,12 +16,7 @@ from kpedge.core.files import record_output, refuse_existing
 if TYPE_CHECKING:
     from kpedge.data.check import CheckReport
 
-app = typer.Typer(no_args_is_help=True, help="Get, check, convert and prepare labelled photos.")
-
-
-def register(root: typer.Typer) -> None:
-    """Add the group."""
-    root.add_typer(app, name="data")
+app = typer.Typer(name="data", no_args_is_help=True, help="Get, check, convert and prepare labelled photos.")
 
 
 REMARKS_SHOWN = ("duplicate", "odd face")  # of what is unusual; --json lists all
@@ -219,7 +214,5 @@ def prepare(
     output.say(f"next: kpedge train {recipe} --data {report.path} --out runs/{recipe} --init-from {recipe}")
 
 
-convert.register(app)
-preview.register(app)
-synth.register(app)
-fetch.register(app)
+for module in (convert, preview, synth, fetch):
+    app.add_typer(module.app)

@@ -9,18 +9,16 @@ from kpedge.cli import output
 from kpedge.cli.options import examples
 from kpedge.core.extras import check_installed
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        epilog=examples(
-            "kpedge demo",
-            "kpedge demo --quick --out look",
-            "kpedge demo --seed 1 --force",
-        )
-    )(demo)
+app = typer.Typer()
 
 
+@app.command(
+    epilog=examples(
+        "kpedge demo",
+        "kpedge demo --quick --out look",
+        "kpedge demo --seed 1 --force",
+    )
+)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the report, videos, images and model files.")] = Path("demo"),
     quick: Annotated[

@@ -8,13 +8,11 @@ from kpedge.cli import output
 from kpedge.cli.options import Json, examples
 from kpedge.core.extras import installed
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("doctor", hidden=True)(environment)
-    app.command("env", epilog=examples("kpedge env", "kpedge env --imports", "kpedge env --json"))(environment)
+app = typer.Typer()
 
 
+@app.command("doctor", hidden=True)
+@app.command("env", epilog=examples("kpedge env", "kpedge env --imports", "kpedge env --json"))
 def environment(
     imports: Annotated[
         bool,

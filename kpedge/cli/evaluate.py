@@ -22,21 +22,20 @@ if TYPE_CHECKING:
     from kpedge.evaluation.evaluate import Evaluation
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        "eval",
-        epilog=examples(
-            "kpedge eval stage1 --data photos --list photos/test_images.txt",
-            "kpedge eval runs/stage1/best.pt --data data/photos --split validation",
-            "kpedge eval export/stage1.onnx --data data/photos --box-noise 0.05 --out report --json",
-            "kpedge eval detector --data photos --list photos/test_images.txt --max-side 320 --out report",
-            "kpedge eval stage3 --data photos --by age:20,40,60 --by gender --table people.csv",
-            "kpedge eval stage3 --data photos --by yaw:15,30,45 --by light",
-        ),
-    )(evaluate)
+app = typer.Typer()
 
 
+@app.command(
+    "eval",
+    epilog=examples(
+        "kpedge eval stage1 --data photos --list photos/test_images.txt",
+        "kpedge eval runs/stage1/best.pt --data data/photos --split validation",
+        "kpedge eval export/stage1.onnx --data data/photos --box-noise 0.05 --out report --json",
+        "kpedge eval detector --data photos --list photos/test_images.txt --max-side 320 --out report",
+        "kpedge eval stage3 --data photos --by age:20,40,60 --by gender --table people.csv",
+        "kpedge eval stage3 --data photos --by yaw:15,30,45 --by light",
+    ),
+)
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model file, a run folder, or the name of a released model.")],
     data: Annotated[Path, typer.Option("--data", help="A prepared set, or a folder of labelled photos.")],

@@ -18,17 +18,16 @@ if TYPE_CHECKING:
     from kpedge.core.scheme import KeypointScheme
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        epilog=examples(
-            "kpedge explain stage3 face.jpg --box 150,130,305,285",
-            "kpedge explain runs/stage3/best.pt photos/a.jpg --boxes photos/label.txt --point nose_tip --point 16",
-            "kpedge explain export/stage1.torchscript.pt face.jpg --box 150,130,305,285 --layer prelu3_2",
-        )
-    )(explain)
+app = typer.Typer()
 
 
+@app.command(
+    epilog=examples(
+        "kpedge explain stage3 face.jpg --box 150,130,305,285",
+        "kpedge explain runs/stage3/best.pt photos/a.jpg --boxes photos/label.txt --point nose_tip --point 16",
+        "kpedge explain export/stage1.torchscript.pt face.jpg --box 150,130,305,285 --layer prelu3_2",
+    )
+)
 def explain(
     model: Annotated[
         str, typer.Argument(help="A run folder, a checkpoint, a TorchScript file, or a released model's name.")

@@ -29,28 +29,21 @@ if TYPE_CHECKING:
     Samples = TestFaces | list[LabelledFrame] | None
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command(
-        epilog=examples(
-            "kpedge export",
-            "kpedge export stage3 --format onnx-fp16,onnx-int8 --out models",
-            "kpedge export runs/stage1 --format onnx --out models --name mine --data data/photos",
-            "kpedge export --format web --out site",
-            "kpedge export --list",
-        )
-    )(export)
-    app.command(
-        epilog=examples(
-            "kpedge verify stage3",
-            "kpedge verify export/stage1.onnx export/stage1.torchscript.pt",
-        )
-    )(verify)
+app = typer.Typer()
 
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every comparison.")]
 
 
+@app.command(
+    epilog=examples(
+        "kpedge export",
+        "kpedge export stage3 --format onnx-fp16,onnx-int8 --out models",
+        "kpedge export runs/stage1 --format onnx --out models --name mine --data data/photos",
+        "kpedge export --format web --out site",
+        "kpedge export --list",
+    )
+)
 def export(
     model: Annotated[
         str | None,
@@ -193,6 +186,12 @@ def _export_site(model: str | None, detector: str, out: Path, kind: str, *, forc
     output.say(f"next: python -m http.server --directory {shlex.quote(str(out))}, and open http://localhost:8000")
 
 
+@app.command(
+    epilog=examples(
+        "kpedge verify stage3",
+        "kpedge verify export/stage1.onnx export/stage1.torchscript.pt",
+    )
+)
 def verify(
     models: Annotated[
         list[str], typer.Argument(help="Model files, or a released model's name; files of one model are compared.")

@@ -23,22 +23,12 @@ if TYPE_CHECKING:
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to their group."""
-    app.command(
-        "list", epilog=examples("kpedge data list", "kpedge data list wflw", "kpedge data list --json > sets.json")
-    )(list_sets)
-    app.command(
-        epilog=examples(
-            "kpedge data fetch lfw",
-            "kpedge data fetch youtube68 --out photos --unverified",
-            "kpedge data fetch lfw --url https://mirror.example/lfw.tgz",
-            "kpedge data fetch wflw --archive WFLW_images.tar.gz --archive WFLW_annotations.tar.gz",
-            "kpedge data fetch --url https://intranet.example/faces.zip --sha256 5f2c… --out photos",
-        )
-    )(fetch)
+app = typer.Typer()
 
 
+@app.command(
+    "list", epilog=examples("kpedge data list", "kpedge data list wflw", "kpedge data list --json > sets.json")
+)
 def list_sets(
     name: Annotated[str, typer.Argument(help="Only this set. (default: all)", show_default=False)] = "",
     as_json: Json = False,
@@ -114,6 +104,15 @@ def parse_size(text: str) -> int:
     return value
 
 
+@app.command(
+    epilog=examples(
+        "kpedge data fetch lfw",
+        "kpedge data fetch youtube68 --out photos --unverified",
+        "kpedge data fetch lfw --url https://mirror.example/lfw.tgz",
+        "kpedge data fetch wflw --archive WFLW_images.tar.gz --archive WFLW_annotations.tar.gz",
+        "kpedge data fetch --url https://intranet.example/faces.zip --sha256 5f2c… --out photos",
+    )
+)
 def fetch(
     name: Annotated[str, typer.Argument(help="A set from `kpedge data list`.", show_default=False)] = "",
     out: Annotated[

@@ -32,7 +32,7 @@ COMMANDS = {
     "env": "environment",
     "doctor": "environment",
 }
-"""Command -> its module in `kpedge.cli`, whose `register` adds it."""
+"""Command -> its module in `kpedge.cli`, whose `app` has it."""
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 
@@ -47,7 +47,7 @@ def new_app(command: str = "") -> typer.Typer:
     )
     app.callback()(root)
     for module in [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values()):
-        importlib.import_module(f"kpedge.cli.{module}").register(app)
+        app.add_typer(importlib.import_module(f"kpedge.cli.{module}").app)
     _tidy_help(app)
     return app
 

@@ -71,25 +71,28 @@ Licence = Annotated[
 ]
 
 
-def with_outputs(command: Callable[..., None], registered: Iterable[Output]) -> Callable[..., None]:
-    """A command whose `**outputs` become a flag for each registered output."""
+def with_outputs(registered: Iterable[Output]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace a command's `**outputs` by a flag for each registered output."""
 
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        command(**values)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            command(**values)
 
-    signature = inspect.signature(command, eval_str=True)
-    parameters = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
-    for one in registered:
-        option = output_option(one.flag, help=one.help, metavar=one.metavar)
-        annotation: Any = Annotated[one.value if one.value is bool else one.value | None, option]
-        default = False if one.value is bool else None
-        parameters.append(
-            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        )
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in parameters}
-    return run
+        signature = inspect.signature(command, eval_str=True)
+        parameters = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        for one in registered:
+            option = output_option(one.flag, help=one.help, metavar=one.metavar)
+            annotation: Any = Annotated[one.value if one.value is bool else one.value | None, option]
+            default = False if one.value is bool else None
+            parameters.append(
+                inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            )
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
 
 
 def examples(*lines: str) -> str:

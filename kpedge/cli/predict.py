@@ -51,22 +51,22 @@ TARGETS = ("coco", "cvat", "label-studio", "pts", "yolo")  # label formats that 
 PHOTO_OUTPUTS = tuple(one for one in OUTPUTS if one.photos)  # outputs of `kpedge webcam` that photos have, too
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        epilog=examples(
-            "kpedge predict photo.jpg",
-            "kpedge predict photos --json --max-side 1280",
-            "kpedge predict clip.mp4 --every 10 --csv faces.csv --features",
-            "kpedge predict photos --json --workers 8 > faces.jsonl",
-            "kpedge predict photos --to label-studio --out prelabelled",
-            "kpedge predict face.jpg --box 150,130,305,285",
-            "kpedge predict photos/I/000007.jpg --boxes photos/I/label.txt --model runs/stage1/best.pt --json",
-            "curl -s https://example.com/photo.jpg | kpedge predict - --json",
-        )
-    )(with_outputs(predict, PHOTO_OUTPUTS))
+app = typer.Typer()
 
 
+@app.command(
+    epilog=examples(
+        "kpedge predict photo.jpg",
+        "kpedge predict photos --json --max-side 1280",
+        "kpedge predict clip.mp4 --every 10 --csv faces.csv --features",
+        "kpedge predict photos --json --workers 8 > faces.jsonl",
+        "kpedge predict photos --to label-studio --out prelabelled",
+        "kpedge predict face.jpg --box 150,130,305,285",
+        "kpedge predict photos/I/000007.jpg --boxes photos/I/label.txt --model runs/stage1/best.pt --json",
+        "curl -s https://example.com/photo.jpg | kpedge predict - --json",
+    )
+)
+@with_outputs(PHOTO_OUTPUTS)
 def predict(
     images: Annotated[
         list[str] | None,

@@ -10,18 +10,16 @@ from kpedge.cli.options import Force, examples
 from kpedge.core.errors import DataError, UsageError
 from kpedge.core.files import record_output, refuse_existing
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to its group."""
-    app.command(
-        epilog=examples(
-            "kpedge data preview data/photos --out preview.png",
-            "kpedge data preview data/photos --out preview.png --recipe stage3 --faces 12 --epoch 40",
-            "kpedge data preview data/photos --out preview.png --negatives",
-        )
-    )(preview)
+app = typer.Typer()
 
 
+@app.command(
+    epilog=examples(
+        "kpedge data preview data/photos --out preview.png",
+        "kpedge data preview data/photos --out preview.png --recipe stage3 --faces 12 --epoch 40",
+        "kpedge data preview data/photos --out preview.png --negatives",
+    )
+)
 def preview(
     data: Annotated[Path, typer.Argument(help="A prepared set.")],
     out: Annotated[Path, typer.Option(help="Image file to write.")],

@@ -22,18 +22,17 @@ GRACE_S = 30  # seconds after which a service that is stopped ends, whatever is 
 REFUSE_S = 15  # seconds after which it refuses the requests that still wait
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        epilog=examples(
-            "kpedge serve",
-            "kpedge serve --host 0.0.0.0 --port 8080 --workers 4",
-            "kpedge serve --rate 0 --max-bytes 30000000",
-            "curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/predict",
-        )
-    )(serve)
+app = typer.Typer()
 
 
+@app.command(
+    epilog=examples(
+        "kpedge serve",
+        "kpedge serve --host 0.0.0.0 --port 8080 --workers 4",
+        "kpedge serve --rate 0 --max-bytes 30000000",
+        "curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/predict",
+    )
+)
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any that is free.")] = 8000,

@@ -13,20 +13,18 @@ from kpedge.core.files import record_output, refuse_existing, write_text
 from kpedge.core.model_zoo import resolve_weights
 from kpedge.models.registry import BACKBONES, HEADS
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        epilog=examples(
-            "kpedge summary stage1",
-            "kpedge summary stage3 --as-trained",
-            "kpedge summary runs/mine",
-            "kpedge summary stage2 --backbone resnet18 --json",
-            "kpedge summary stage1 --svg stage1.svg",
-        )
-    )(summary)
+app = typer.Typer()
 
 
+@app.command(
+    epilog=examples(
+        "kpedge summary stage1",
+        "kpedge summary stage3 --as-trained",
+        "kpedge summary runs/mine",
+        "kpedge summary stage2 --backbone resnet18 --json",
+        "kpedge summary stage1 --svg stage1.svg",
+    )
+)
 def summary(
     name: Annotated[str, typer.Argument(help="Name of a network, or a model: released name, run folder, checkpoint.")],
     scheme: Annotated[str | None, typer.Option(help="Keypoint scheme of a network. (default: faces21)")] = None,

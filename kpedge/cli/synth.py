@@ -11,19 +11,17 @@ from kpedge.cli import output
 from kpedge.cli.options import Force, examples
 from kpedge.core.files import record_output, refuse_existing
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to its group."""
-    app.command(
-        epilog=examples(
-            "kpedge data synth --out synthetic --count 5000",
-            "kpedge data synth --out synthetic --count 5000 --seed 1 --background 400",
-            "kpedge data synth --out frames --count 1000 --frames",
-            "kpedge data synth --out few --count 60 --preview faces.jpg",
-        )
-    )(synth)
+app = typer.Typer()
 
 
+@app.command(
+    epilog=examples(
+        "kpedge data synth --out synthetic --count 5000",
+        "kpedge data synth --out synthetic --count 5000 --seed 1 --background 400",
+        "kpedge data synth --out frames --count 1000 --frames",
+        "kpedge data synth --out few --count 60 --preview faces.jpg",
+    )
+)
 def synth(
     out: Annotated[Path, typer.Option(help="Folder for the photos and their label.txt.")],
     count: Annotated[int, typer.Option(min=1, help="Photos with faces.")] = 2000,

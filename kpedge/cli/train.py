@@ -21,12 +21,7 @@ if TYPE_CHECKING:
     from kpedge.evaluation.compare import Record
     from kpedge.training.task import TrainResult
 
-app = typer.Typer(no_args_is_help=True, help="Train a model.")
-
-
-def register(root: typer.Typer) -> None:
-    """Add the group."""
-    root.add_typer(app, name="train")
+app = typer.Typer(name="train", no_args_is_help=True, help="Train a model.")
 
 
 data_option, finetuning_option, run_option = panel("Data"), panel("Finetuning"), panel("Run")

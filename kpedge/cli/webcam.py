@@ -62,22 +62,22 @@ class _OptionalAddress(TyperCommand):
         return super().parse_args(ctx, given)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        cls=_OptionalAddress,
-        epilog=examples(
-            "kpedge webcam",
-            "kpedge webcam video.mp4 --record annotated.mp4",
-            "kpedge webcam 0 --serve",
-            "kpedge webcam clip.mp4 --csv faces.csv --features",
-            "kpedge webcam 0 --vmc 127.0.0.1:39539",
-            "kpedge webcam rtsp://camera.local/stream --json --udp 127.0.0.1:9000",
-            "ffmpeg -i video.mp4 -f mjpeg - | kpedge webcam - --json",
-        ),
-    )(with_outputs(webcam, OUTPUTS))
+app = typer.Typer()
 
 
+@app.command(
+    cls=_OptionalAddress,
+    epilog=examples(
+        "kpedge webcam",
+        "kpedge webcam video.mp4 --record annotated.mp4",
+        "kpedge webcam 0 --serve",
+        "kpedge webcam clip.mp4 --csv faces.csv --features",
+        "kpedge webcam 0 --vmc 127.0.0.1:39539",
+        "kpedge webcam rtsp://camera.local/stream --json --udp 127.0.0.1:9000",
+        "ffmpeg -i video.mp4 -f mjpeg - | kpedge webcam - --json",
+    ),
+)
+@with_outputs(OUTPUTS)
 def webcam(
     source: Annotated[
         str,
