@@ -5,6 +5,7 @@ import http.server
 import io
 import json
 import os
+import socket
 import threading
 from contextlib import closing
 from functools import partial
@@ -82,6 +83,26 @@ def test_an_address_without_an_image_is_named_without_its_password(server, path)
         list(read_input(f"http://user:secret@{server[0]}/{path}"))
     assert path in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 abc\r\n\r\n"])
+def test_an_address_that_does_not_answer_in_http_is_an_image_error(answer, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    def reply():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=reply)
+        thread.start()
+        with pytest.raises(ImageError, match="cannot be read"):
+            list(read_input(f"http://127.0.0.1:{listener.getsockname()[1]}/a.jpg"))
+        thread.join()
+    with pytest.raises(ImageError, match="cannot be read"):
+        list(read_input("http://a b/c.jpg"))
 
 
 def test_standard_input_holds_an_image_or_a_video(folder):

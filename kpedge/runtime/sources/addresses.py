@@ -1,6 +1,7 @@
 """Network addresses: which are streams, and how they are shown without their passwords."""
 
 import base64
+import http.client
 import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -38,6 +39,8 @@ def open_address(address: str, timeout_s: float) -> Any:
     except urllib.error.HTTPError as error:
         error.close()
         raise OSError(error.code, f"{error.code} {error.reason}") from None
+    except http.client.HTTPException as error:  # the answer is not HTTP, or the address holds blanks
+        raise OSError(str(error) or type(error).__name__) from None
 
 
 def mask_address(text: str) -> str:
