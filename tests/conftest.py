@@ -70,6 +70,8 @@ def _is_easy(photo: SyntheticPhoto, width: int) -> bool:
 @functools.cache
 def rendered(number: int) -> SyntheticPhoto:
     """Photo `number` of synthetic photos of seed 0, rendered once for all processes of a test run."""
+    if Shared.root is None:  # a script that is no test
+        return render_photo(0, number)
     file = Shared.root / f"photo-{number}"
     if not file.exists():
         part = file.with_suffix(f".{os.getpid()}")
@@ -159,7 +161,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Shared:
     """Folders that are made once, whichever of the parallel processes needs them first."""
 
-    root: ClassVar[Path]
+    root: ClassVar[Path | None] = None
 
     def folder(self, name: str, make: Callable[[Path], None]) -> Path:
         """The folder of that name, made by `make` unless it is there."""
