@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -36,6 +37,14 @@ WAIT_S = 60.0
 
 
 @functools.cache
+def until(holds):
+    """Wait for what another thread or process does."""
+    ends = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < ends, "it never held"
+        time.sleep(0.002)
+
+
 def _sample():
     """The sample's label and photo."""
     (row,) = read_labels(sample_folder(), FACES21).rows

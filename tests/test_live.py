@@ -1,11 +1,10 @@
 """The loop of a live run: frames to every output, in order, until it is to end."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
-from fake_live import WAIT_S, ListSink, ListSource, counting_tracker, empty, scene
+from fake_live import ListSink, ListSource, counting_tracker, empty, scene, until
 
 from kpedge.core.errors import OutputError, SourceError
 from kpedge.core.keypoints import FACES21
@@ -34,13 +33,6 @@ def tracker(shared):
 @pytest.fixture
 def controls(tracker):
     return Controls(Layers(), 0.5)
-
-
-def wait_for(happened):
-    until = time.monotonic() + WAIT_S
-    while not happened():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.001)
 
 
 def test_every_output_gets_every_frame_in_order(tracker, controls):
@@ -229,7 +221,7 @@ def test_a_source_that_waits_is_let_go_when_it_is_to_stop(tracker, controls):
     source, sink = Waiting([FACE], hangs=True), ListSink(on_show=lambda live: controls.stopping.set())
     report = run_live(source, tracker, [sink], controls)
     assert report.frames == 1
-    wait_for(lambda: "frames" not in {thread.name for thread in threading.enumerate()})
+    until(lambda: "frames" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_a_source_that_hangs_holds_nobody_up(tracker, controls, monkeypatch):

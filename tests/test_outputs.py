@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_live import WAIT_S
+from fake_live import WAIT_S, until
 from small_frames import face_of, live
 
 from kpedge.core.errors import OutputError, UsageError
@@ -32,14 +32,6 @@ def frame(number=0, **changes):
     shown = live(number)
     face = replace(shown.faces[0], pose=Pose(20.0, -10.0, 5.0), features=FEATURES)
     return replace(shown, faces=(replace(face, **changes),))
-
-
-def until(condition):
-    """Wait for what another thread does."""
-    ends = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
 
 
 @pytest.fixture

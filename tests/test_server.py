@@ -3,12 +3,12 @@ import json
 import re
 import socket
 import threading
-import time
 from contextlib import ExitStack, contextmanager
 
 import cv2
 import numpy as np
 import pytest
+from fake_live import until
 
 from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.faces import Face, Pose
@@ -108,14 +108,6 @@ def streaming(sink, path):
         yield stream
     finally:
         stream.close()
-
-
-def until(holds):
-    for _ in range(PATIENCE * 100):
-        if holds():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it never held")
 
 
 # what is served

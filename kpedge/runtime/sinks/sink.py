@@ -71,6 +71,7 @@ class Controls:
     """What the user of a window or a browser may change during a run; safe from any thread.
 
     Attributes:
+        layers: what is drawn.
         stopping: set to end the run.
         paused: while set, no new frames are taken.
         snapshot: set to save the next frame; the output that saves it clears it.
@@ -80,27 +81,13 @@ class Controls:
         self.stopping = threading.Event()
         self.paused = threading.Event()
         self.snapshot = threading.Event()
-        self._lock = threading.Lock()
-        self._layers, self._threshold = layers, threshold
-
-    @property
-    def layers(self) -> Layers:
-        """What is drawn."""
-        with self._lock:
-            return self._layers
-
-    @layers.setter
-    def layers(self, layers: Layers) -> None:
-        with self._lock:
-            self._layers = layers
+        self.layers, self.threshold = layers, threshold
 
     @property
     def threshold(self) -> float:
         """Lowest score of the keypoint model that counts as a face, 0 to 1."""
-        with self._lock:
-            return self._threshold
+        return self._threshold
 
     @threshold.setter
     def threshold(self, threshold: float) -> None:
-        with self._lock:
-            self._threshold = min(max(threshold, 0.0), 1.0)
+        self._threshold = min(max(threshold, 0.0), 1.0)
