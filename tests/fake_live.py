@@ -36,7 +36,6 @@ WAIT_S = 60.0
 """How long a test waits for a thread before it fails; none waits that long when all is well."""
 
 
-@functools.cache
 def until(holds):
     """Wait for what another thread or process does."""
     ends = time.monotonic() + WAIT_S
@@ -45,6 +44,7 @@ def until(holds):
         time.sleep(0.002)
 
 
+@functools.cache
 def _sample():
     """The sample's label and photo."""
     (row,) = read_labels(sample_folder(), FACES21).rows
