@@ -131,7 +131,7 @@ MARKERS = "osD^vP*X<>ph"
 
 def matrix_headers(threads: Sequence[int]) -> tuple[str, ...]:
     """Names of the columns."""
-    times = [f"ms, {count} thread{'s' * (count != 1)} (p95)" for count in threads]
+    times = [f"ms, {format_count(count, 'thread')} (p95)" for count in threads]
     sizes = ("load ms", "memory MB", "file MB", "packages MB")
     return ("model", "format", "runtime", "device", *times, *sizes, "difference", "NME or AP")
 
@@ -205,7 +205,7 @@ def matrix_figure(head: dict[str, Any], rows: Sequence[MatrixRow]) -> Any:
             (shown[label],) = axis.plot(latency, accuracy, linestyle="none", markersize=8, **style)
         axis.set_xscale("log")
         plots.plain_log_ticks(axis.xaxis)
-        axis.set(title=model, xlabel=f"median ms per input, {threads} thread{'s' * (threads != 1)}")
+        axis.set(title=model, xlabel=f"median ms per input, {format_count(threads, 'thread')}")
         axis.set_ylabel("average precision" if is_detector(some[0]) else "mean error, % of the box")
         axis.ticklabel_format(axis="y", useOffset=False)
     figure.legend(

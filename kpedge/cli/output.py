@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kpedge.core.errors import KpedgeError
+from kpedge.core.text import format_duration
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -138,14 +139,14 @@ class _ProgressLines:
         """The progress in words."""
         passed = time.monotonic() - self._began
         if self._first is None:
-            return f"{self._title}: {duration(passed)} elapsed"
+            return f"{self._title}: {format_duration(passed)} elapsed"
         parts = [
             f"{self._title}: {self._done:,} of {self._total:,} {self._unit}".rstrip(),
-            f"{duration(passed)} elapsed",
+            f"{format_duration(passed)} elapsed",
         ]
         if self._first < self._done < self._total:
             left = passed / (self._done - self._first) * (self._total - self._done)
-            parts.append(f"{duration(left)} remaining")
+            parts.append(f"{format_duration(left)} remaining")
         return f"{', '.join(parts)}  {self._note}".rstrip()
 
     def __enter__(self) -> Self:
@@ -160,16 +161,6 @@ class _ProgressLines:
     def _print(self) -> None:
         while not self._stopped.wait(LINE_EVERY):
             say(self.line())
-
-
-def duration(seconds: float) -> str:
-    """A time for a line: `8 s`, `2 min 05 s`, `1 h 03 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def on_terminal() -> bool:

@@ -34,6 +34,7 @@ from kpedge.cli.options import (
 )
 from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
+from kpedge.core.text import format_count
 from kpedge.runtime.sinks.outputs import DEFAULT_ADDRESS, OUTPUTS, OutputContext, open_outputs
 
 if TYPE_CHECKING:
@@ -305,8 +306,7 @@ def _print_report(report: LiveReport) -> None:
     """Print a summary of a run."""
     if not report.seconds:
         return
-    frames = f"{report.frames:,} frame{'s' * (report.frames != 1)}"
-    faces = f"{report.faces:,} face{'s' * (report.faces != 1)}"
+    frames, faces = format_count(report.frames, "frame"), format_count(report.faces, "face")
     output.say(f"{frames} in {report.seconds:.1f} s, {report.frames / report.seconds:.1f} fps; {faces}")
     if report.frames:
         steps = ", ".join(f"{step} {1000 * spent / report.frames:.2f}" for step, spent in report.steps.items())

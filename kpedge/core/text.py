@@ -11,6 +11,16 @@ def format_count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
+def format_duration(seconds: float) -> str:
+    """A time for a line: `8 s`, `2 min 05 s`, `1 h 03 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
 def escape_bytes(text: str) -> str:
     """A text in which the bytes of a file name that are not UTF-8 are escaped, as `backslashreplace` does."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -12,7 +12,7 @@ from kpedge import __version__
 from kpedge.core.errors import ImageError
 from kpedge.core.files import read_bytes
 from kpedge.core.images import decode_image
-from kpedge.core.text import format_count
+from kpedge.core.text import format_count, format_duration
 from kpedge.demo.make import RELEASED, SHOWN, TRAINED
 
 PAGE_FOLDER = Path(__file__).resolve().parent / "page"
@@ -32,7 +32,7 @@ def page(folder: Path, out: Path, document: dict[str, Any]) -> str:
     seconds = next(step["seconds"] for step in document["steps"] if step["title"].startswith("Train"))
     words = {
         "version": __version__,
-        "seconds": duration(document["seconds"]),
+        "seconds": format_duration(document["seconds"]),
         "cores": format_count(machine["cores"], "core"),
         "cpu": machine["cpu"],
         "load": "not known" if machine["load_1min"] is None else str(machine["load_1min"]),
@@ -45,7 +45,7 @@ def page(folder: Path, out: Path, document: dict[str, Any]) -> str:
         "trained_synthetic": percent(trained["nme_box"]),
         "trained_sample": percent(trained_sample["nme_box"]),
         "released_sample": percent(released_sample["nme_box"]),
-        "training_time": duration(seconds),
+        "training_time": format_duration(seconds),
         "face_seed": str(document["faces"]["seed"]),
         "seed": str(document["settings"]["seed"]),
     }
@@ -219,12 +219,6 @@ def link(path: str) -> str:
 def percent(value: float | None, digits: int = 2) -> str:
     """A fraction in percent, a dash where there is none."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def data_uri(path: Path) -> str:
