@@ -48,12 +48,14 @@ def find_token(token: str | None, file: Path | None) -> str | None:
     return read_bytes(file, UsageError, limit=1024).decode("latin-1").strip()
 
 
-def check_token(token: str) -> str:
-    """Return a token that the user chose.
+def choose_token(token: str | None, *, loopback: bool) -> str | None:
+    """The token that the user chose, or else a new one for a server that other machines can reach (not `loopback`).
 
     Raises:
         UsageError: it is too short, or has characters that an address would have to escape.
     """
+    if token is None:
+        return None if loopback else new_token()
     if not TOKEN.fullmatch(token):
         raise UsageError(
             "the token of --serve must have 8 to 128 letters, digits or . _ ~ -",

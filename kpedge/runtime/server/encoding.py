@@ -75,10 +75,8 @@ def event_json(live: LiveFrame, cpu: float | None, state: Mapping[str, Any]) -> 
     """The document of `--json` for a frame, in its pixels, with the figures (`cpu` in percent of a core) and controls
     of the page.
     """
-    height, width = live.frame.image.shape[:2]
     document = {
         **live.to_dict(),
-        "size": [width, height],
         "source": live.source,
         "rate": round(live.rate, 2),
         "steps_ms": {step: round(seconds * 1000, 3) for step, seconds in live.steps.items()},

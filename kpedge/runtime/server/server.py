@@ -19,7 +19,7 @@ from typing import Any
 from kpedge import __version__
 from kpedge.core.errors import OutputError
 from kpedge.core.scheme import KeypointScheme
-from kpedge.runtime.server.access import HEADERS, Access, check_token, new_token
+from kpedge.runtime.server.access import HEADERS, Access, choose_token
 from kpedge.runtime.server.address import Address, bind, reachable_host
 from kpedge.runtime.server.encoding import CpuMeter, encode, event_json, state_document, to_json
 from kpedge.runtime.server.http import HttpServer, RefusedError, Request, Response
@@ -54,10 +54,7 @@ class ServeSink:
         """Start to listen; any address but loopback needs a token, a new one by default. `notify` is called with the
         URL, and with a line about trouble.
         """
-        if token is not None:
-            check_token(token)
-        elif not address.loopback:
-            token = new_token()
+        token = choose_token(token, loopback=address.loopback)
         self._controls, self._scheme = controls, scheme
         self._latest: tuple[int, LiveFrame] | None = None
         self._encoded: dict[str, tuple[object, bytes]] = {}

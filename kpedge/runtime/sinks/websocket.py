@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from kpedge.core.errors import OutputError
 from kpedge.core.extras import importable
-from kpedge.runtime.server.access import check_token, new_token
+from kpedge.runtime.server.access import choose_token
 from kpedge.runtime.server.address import bind, parse_address, reachable_host
 from kpedge.runtime.sinks.lines import encode
 from kpedge.runtime.sinks.sink import LiveFrame
@@ -34,7 +34,7 @@ class WebSocketSink:
         self._server: Any = importable("websockets.asyncio.server", "websocket")
         self._gone: Any = importable("websockets.exceptions", "websocket").ConnectionClosed
         where = parse_address(address, "--websocket")
-        self._token = check_token(token) if token is not None else None if where.loopback else new_token()
+        self._token = choose_token(token, loopback=where.loopback)
         self._socket = bind(where, "--websocket")
         port = self._socket.getsockname()[1]
         query = f"?token={self._token}" if self._token else ""
