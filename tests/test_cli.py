@@ -1,3 +1,4 @@
+import contextlib
 import json
 import re
 import signal
@@ -318,3 +319,17 @@ def test_progress_without_a_terminal_is_a_line_now_and_then_however_long_a_step_
         wait_for(r"exporting: \d+ s elapsed")
         update(2, 4, "onnx")
         wait_for("exporting: 2 of 4 formats.* remaining  onnx")
+
+
+@pytest.mark.parametrize("error", [ImportError("initialization failed"), AttributeError("matrix"), ValueError("x")])
+def test_an_interrupt_that_a_library_turns_into_another_error_is_an_interrupt(monkeypatch, capsys, error):
+    def interrupted(_command):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise error
+
+    monkeypatch.setattr("kpedge.cli.main.new_app", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["summary"]) == 130
+    assert capsys.readouterr().err == ""
+    assert signal.getsignal(signal.SIGINT) is before

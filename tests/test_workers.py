@@ -72,6 +72,8 @@ def test_a_killed_process_loses_no_photo_and_a_deadly_one_is_named(tmp_path):
                 outcomes += [size for _, _, size in search(photo)]
             except ImageError as error:
                 outcomes.append(str(error))
+        masked = search._pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
+        assert signal.SIGINT in masked, "Ctrl-C is the parent's, from the first moment"
     assert outcomes[:5] + outcomes[6:] == [(160, 120)] * 9
     assert "deadly" in str(outcomes[5])
     assert lines

@@ -1,10 +1,13 @@
 """The `kpedge` command: its groups, and what an exception becomes."""
 
+import contextlib
 import importlib
 import inspect
 import io
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +36,7 @@ COMMANDS = {
     "doctor": "environment",
 }
 """Command -> its module in `kpedge.cli`, whose `app` has it."""
+_MAIN = threading.main_thread()
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 
@@ -97,8 +101,39 @@ def root(
     del version
 
 
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """A list to which each Ctrl-C adds: libraries that load turn the KeyboardInterrupt into errors of their own."""
+    seen: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    # In other threads, and where it is ignored or handled, nothing changes.
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or threading.current_thread() is not _MAIN:
+        yield seen
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return the exit code: the one place where exceptions become advice and codes."""
+    """Run a command line and return the exit code."""
+    with _interrupts() as interrupts:
+        try:
+            return _run(arguments, interrupts)
+        except Exception:
+            if interrupts:
+                return INTERRUPTED
+            raise
+
+
+def _run(arguments: Sequence[str] | None, interrupts: list[int]) -> int:
+    """`main`, and the one place where exceptions become advice and codes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A file name or a line that the terminal cannot show stops nothing.
@@ -115,6 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.error(problem)
         return problem.exit_code
     except (ImportError, AttributeError) as problem:
+        if interrupts:
+            return INTERRUPTED
         if isinstance(problem, AttributeError) and not any(map(import_error, NEEDED)):
             raise
         output.error(KpedgeError(f"this installation is broken: {problem}", "see: kpedge env"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import islice
+from multiprocessing import resource_tracker
 from types import TracebackType
 
 import numpy as np
@@ -43,6 +45,20 @@ class PhotoReader:
 
 
 _worker: tuple[PhotoReader, Find] | None = None  # of a worker process
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile are not interrupted by Ctrl-C, not even while their modules load."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # starting it would end the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(reader: PhotoReader) -> None:
@@ -113,7 +129,8 @@ class PhotoWorkers:
 
     def _submit(self, text: str) -> Future[list[Found]]:
         try:
-            return self._pool.submit(_work, text)
+            with _without_interrupts():
+                return self._pool.submit(_work, text)
         except BrokenProcessPool as error:
             job: Future[list[Found]] = Future()
             job.set_exception(error)
