@@ -40,9 +40,11 @@ def test_several_processes_print_what_one_does(mixed, options, tmp_path, capsys)
         code = main(["predict", *mixed, "--json", "--out", str(out), "--workers", workers, *options])
         captured = capsys.readouterr()
         copies = {path.name: path.read_bytes() for path in out.rglob("*.*") if path.suffix in (".png", ".jpg")}
-        results.append((code, captured.out, captured.err.replace(f"out{workers}", ""), copies))
+        # A slow machine shows how far it is.
+        told = [line for line in captured.err.replace(f"out{workers}", "").split("\n") if " elapsed" not in line]
+        results.append((code, captured.out, told, copies))
     assert results[0] == results[1]
-    assert "b.jpg" in results[0][2]
+    assert any("b.jpg" in line for line in results[0][2])
 
 
 def open_dying(flag: Path):
