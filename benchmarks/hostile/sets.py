@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from conftest import Shared, make_photos
+from conftest import make_photos
 from media import mutate
 
 from hostile.mutation import mutate_document
@@ -20,9 +20,6 @@ from kpedge.data.preparation import prepare
 
 def make(folder: Path) -> None:
     """A prepared set of crops and one of frames."""
-    if not hasattr(Shared, "root"):  # outside of the tests
-        Shared.root = folder / "rendered"
-        Shared.root.mkdir()
     photos = make_photos(folder / "photos", 4, faces=2)
     for name, options in (("crops", None), ("frames", FrameOptions())):
         prepare(photos, folder / "sound" / name, options)
