@@ -110,6 +110,17 @@ def test_a_face_without_scheme_or_points_says_so():
         Face(np.zeros(4), np.empty((0, 2)), scheme=FACES21)["nose_tip"]
 
 
+def test_one_box_is_not_a_list_of_boxes():
+    with pytest.raises(kpedge.UsageError, match="single box"):
+        kpedge.load()(np.zeros((64, 64, 3), np.uint8), boxes=(1.0, 2.0, 30.0, 40.0))
+
+
+def test_latency_of_files_is_measured_without_pytorch():
+    code = "import sys, kpedge.bench.latency, kpedge.bench.report\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_importing_kpedge_loads_nothing_heavy():
     code = "import sys, kpedge, kpedge.training, kpedge.export, kpedge.data, kpedge.evaluation\n"
     code += "print(sorted({'numpy', 'cv2', 'torch', 'onnx', 'onnxruntime'} & set(sys.modules)), 'load' in dir(kpedge))"

@@ -182,6 +182,12 @@ def test_a_folder_is_searched_again_without_the_pictures_of_the_first_time(
     assert "predictions/none.png exists already" in documents(capsys)[1]
     assert main(["predict", ".", "--force"]) == 0
     assert [document["image"] for document in documents(capsys)[0]] == ["none.png"]
+    for out in ("other", "third"):  # copies of an earlier run are no photos, wherever they are
+        assert main(["predict", ".", "--out", out]) == 0
+        found, told = documents(capsys)
+        assert [document["image"] for document in found] == ["none.png"]
+        assert "not read: " in told
+        assert "predictions" in told
     assert main(["predict", "predictions", "--json"]) == 0
     assert [document["image"] for document in documents(capsys)[0]] == ["predictions/none.png"]
 

@@ -186,6 +186,8 @@ def test_all_of_it_from_the_command_line(folder, tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.jpg")) == ["0000.jpg", "0004.jpg", "photo.jpg"]
     assert main([*command, "--csv", str(table), "--json"]) == 1
     assert "faces.csv exists already" in capsys.readouterr().err
+    assert main([*command[:2], "--csv", str(tmp_path / "plain.csv"), "--json"]) == 0
+    assert "pose" not in json.loads(capsys.readouterr().out)["faces"][0], "a table changes no document"
 
 
 def test_poses_come_where_they_are_asked_for(capsys):

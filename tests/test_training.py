@@ -129,6 +129,13 @@ def test_frozen_layers_do_not_move_and_are_named(prepared, trained, tmp_path):
     assert any("learning rate 0.001 for 180,480 parameters, 0.03 for the rest" in line for line in lines)
 
 
+@pytest.mark.parametrize(("rate", "worse"), [(1e-9, False), (0.3, True)])
+def test_a_run_that_ends_worse_than_it_started_says_so(prepared, trained, tmp_path, rate, worse):
+    lines, config = [], TrainConfig(**SHORT | {"epochs": 1, "lr": rate})
+    train("stage1", prepared, tmp_path / "run", config, init_from=trained / "best.pt", notify=lines.append)
+    assert any("no epoch is better than the weights" in line for line in lines) == worse
+
+
 def test_a_learning_rate_of_its_own_holds_for_its_layers(prepared, tmp_path):
     config = TrainConfig(**SHORT, lr_groups=(("conv*", 0.0),))
     train("stage1", prepared, tmp_path / "run", config)

@@ -181,7 +181,8 @@ async function open(file: File | undefined): Promise<void> {
     if (kind === "image" || kind === "video") {
       stop();
       const unreadable = error instanceof DOMException && error.name !== "AbortError";
-      if (unreadable) return fail(new Error(`This browser cannot read ${file.name}. Convert it to JPEG, PNG or MP4.`));
+      if (unreadable)
+        return fail(new Error(`This browser cannot read ${file.name}. Convert it to JPEG, PNG or MP4 with H.264.`));
       if (error instanceof DOMException) return; // another source was opened
     }
     fail(error);

@@ -1,15 +1,19 @@
 """Rendering measurements: headers, tables, Markdown, plots."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kpedge.bench.latency import BenchOptions, LatencyRow
-from kpedge.bench.matrix import MatrixRow
 from kpedge.core.card import Card, DetectorCard
 from kpedge.core.extras import importable, installed
 from kpedge.core.model_zoo import DEFAULT_DETECTOR
 from kpedge.core.text import format_count
+
+if TYPE_CHECKING:  # measuring a matrix needs PyTorch, `kpedge bench` of files does not
+    from kpedge.bench.matrix import MatrixRow
 
 ERROR, PRECISION = "mean error", "average precision"  # what the accuracy of a keypoint model, and of a detector, is
 

@@ -162,8 +162,10 @@ def predict(
     searching = not (box or boxes)
     if not searching and max_side is not None:
         raise UsageError("--max-side is for searching; boxes are given", "leave one of them out")
-    if to is not None and (to not in TARGETS or out is None):
-        raise UsageError(f"--to {to} needs a format and a folder", f"--to {'|'.join(TARGETS)} --out FOLDER")
+    if to is not None and to not in TARGETS:
+        raise UsageError(f"--to {to}: no such format", f"choose from: {', '.join(TARGETS)}")
+    if to is not None and out is None:
+        raise UsageError(f"--to {to} needs a folder", "add --out FOLDER")
 
     from kpedge.cli.finder import Finder
     from kpedge.core.drawing import draw_face
@@ -215,12 +217,14 @@ def predict(
                         faces = tuple(face for face in faces if len(face.keypoints))
                     if features:
                         faces = add_features(faces, scheme, size, focal=focal)
-                    elif pose or sinks:
+                    elif pose:
                         faces = add_poses(faces, scheme, size, focal=focal)
                     name = display_name(text)
                     result = ImageFaces(name, faces, size, scheme.name, scheme.points if names else None)
                     output.result_json(result.to_dict() | image.position())
                     frame = Frame(image.image, image.frame or 0, image.time_s or 0.0, name)
+                    if sinks and not (features or pose):
+                        faces = add_poses(faces, scheme, size, focal=focal)
                     for sink in sinks:
                         sink.show(LiveFrame(name, frame, faces, scheme, {}, 0.0, Layers(), still=image.frame is None))
                     if labels is not None:

@@ -20,6 +20,7 @@ from kpedge.models.keypoint_model import weights_hash
 
 FORMAT = 1
 OWN = "use a checkpoint that kpedge wrote"
+EXPORTED = (".onnx", ".ort", ".tflite", ".pte", ".torchscript.pt")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,6 +143,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     data = read_bytes(path, CorruptModelError)
     if path.suffix == ".safetensors":
         return _load_safetensors(data, path)
+    if path.name.endswith(EXPORTED):
+        raise CorruptModelError(f"{path}: an exported file, not a checkpoint", OWN)
     if not data.startswith((b"PK", b"\x80")):  # neither an archive nor, before PyTorch 1.6, a pickle
         raise CorruptModelError(f"{path}: not a checkpoint", OWN)
     try:

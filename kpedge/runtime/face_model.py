@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from kpedge.core.errors import UsageError
@@ -71,6 +72,8 @@ class FaceModel:
 
     def _find(self, given: Any, colour: str, boxes: Sequence[ArrayLike] | None = None) -> ImageFaces:
         image = to_image(given, colour)
+        if boxes is not None and len(boxes) and np.isscalar(boxes[0]):
+            raise UsageError("boxes is a single box, not a list of boxes", "put it into a list: boxes=[box]")
         faces: Sequence[Face] = self.pipeline(image) if boxes is None else self.pipeline.in_boxes(image, boxes)
         size = (image.shape[1], image.shape[0])
         if self.pose:
@@ -110,7 +113,8 @@ def load(
     """Load a keypoint model and a detector. The arguments are those of `kpedge predict`.
 
     Args:
-        model: a released name ("stage1", "stage2", "stage3"), a model file, or a run folder.
+        model: a released name ("stage3", "stage3-68", "stage3-synthetic", "stage2", "stage1"), a model file, or a run
+            folder.
         detector: the same for the detector.
         max_side: longer side, pixels, at which images are searched for faces; None for the detector's own.
         threshold: lowest score at which a box counts as a face; None for the model's own.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
 from kpedge.core.errors import ImageError, SourceError, UsageError
-from kpedge.core.files import closed_folders, real_path
+from kpedge.core.files import WRITTEN, closed_folders, real_path
 from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, ImageFrame, read_frames
 from kpedge.core.leftovers import temporary_folder
 from kpedge.runtime.sources.addresses import mask_address, open_address, scheme_of
@@ -33,7 +33,7 @@ def find_inputs(named: Sequence[str], skipped: Path | None) -> tuple[list[str], 
 
     Args:
         named: files, folders, addresses, or `-`.
-        skipped: a folder for results; below a folder that is named it is left out.
+        skipped: a folder for results; below a folder that is named it is left out, as are others that kpedge wrote.
 
     Raises:
         UsageError: a name is empty.
@@ -50,14 +50,21 @@ def find_inputs(named: Sequence[str], skipped: Path | None) -> tuple[list[str], 
             continue
         below = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         closed = closed_folders(path)
+        written = {folder for folder in (mark.parent for mark in path.rglob(WRITTEN)) if folder != path}
         if skipped and real_path(path) in real_path(skipped).parents:
             below = [file for file in below if real_path(skipped) not in real_path(file).parents]
+            written = {
+                folder
+                for folder in written
+                if real_path(skipped) not in (real_path(folder), *real_path(folder).parents)
+            }
+        below = [file for file in below if written.isdisjoint(file.parents)]
         photos = [str(file) for file in below if file.suffix.lower() in PHOTOS]
         others = [file for file in below if file.suffix.lower() in OTHER_IMAGES | VIDEOS]
         if not photos:
-            listed = closed or others or below
+            listed = closed or sorted(written) or others or below
             raise ImageError(f"{path}: no photo in this folder or below it", unread_line(listed) if listed else "")
-        unread += closed
+        unread += [*closed, *sorted(written)]
         found += photos
         unread += others
     return list(dict.fromkeys(found)), list(dict.fromkeys(unread))
@@ -68,8 +75,12 @@ def unread_line(files: Sequence[Path]) -> str:
     listed = ", ".join(map(str, files[:LISTED]))
     more = f" and {len(files) - LISTED:,} more" if len(files) > LISTED else ""
     video = next((file for file in files if file.suffix.lower() in VIDEOS), None)
-    closed = "; permission denied" if any(file.is_dir() for file in files) else ""
-    return f"not read: {listed}{more}{closed}" + (f"; name a video itself: kpedge predict {video}" if video else "")
+    folders = [file for file in files if file.is_dir()]
+    closed = "; permission denied" if any(not (folder / WRITTEN).is_file() for folder in folders) else ""
+    own = "; kpedge wrote it: name it to read it" if any((folder / WRITTEN).is_file() for folder in folders) else ""
+    return f"not read: {listed}{more}{closed}{own}" + (
+        f"; name a video itself: kpedge predict {video}" if video else ""
+    )
 
 
 def display_name(text: str) -> str:

@@ -244,8 +244,11 @@ def _train(
             progress = {"history": history, "best_epoch": best_epoch}
             save_checkpoint(path, Checkpoint(described, _on_cpu(kept), config.to_dict(), progress, state))
 
+    started = math.inf
     if last is None:
         save(run.last, None, resumable=True)  # from here on the run can be resumed, whatever it started from
+        if config.init_from:
+            started = task.validate(kept, world).criterion
     workers = config.workers or (GPU_WORKERS if world.device.startswith("cuda") else 0)
     warned = False
     try:
@@ -310,6 +313,11 @@ def _train(
             board.close(history)
             if any("criterion" in record for record in history):
                 write_bytes(run.path / "curves.png", figure_png(task.curves(history)))
+    if started < min((record["criterion"] for record in history if "criterion" in record), default=math.inf):
+        notify(
+            "warning: on the validation photos no epoch is better than the weights that the run started from; "
+            "use a lower --lr, more epochs or more photos"
+        )
     return task.result(
         history[best_epoch - 1],
         best=run.best,

@@ -96,7 +96,7 @@ def check_resumable(last: Checkpoint, config: RunConfig, card: Card, path: Path)
         if not lasts_longer(config):
             raise TrainingError(
                 f"{path} was made with --epochs {before.epochs}, and its schedule ends there ({config.schedule})",
-                f"start a new run from its weights: --init-from {path}",
+                f"repeat --epochs {before.epochs}, or start a new run from its weights: --init-from {path}",
             )
         before = replace(before, epochs=config.epochs)
     changed = before.differences(config)
