@@ -233,6 +233,8 @@ def webcam(
         add(saver)
         polls.append(saver.poll)
         output.say(f"{frames.name}: {frames.description}")
+        if outputs["serve"] and not (frames.live or realtime):
+            output.say("the file is tracked as fast as possible; to watch it in the browser, add --realtime")
         if provider != "cpu":
             output.say(f"provider: {getattr(tracker.predictor.model, 'provider', 'cpu')}")
         run_live(

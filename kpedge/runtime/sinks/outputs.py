@@ -200,8 +200,9 @@ OUTPUTS = (
         "--record",
         Path,
         "Record the annotated frames: .mp4, .mkv, .webm or .avi.",
-        "the annotated frames in `.mp4`, `.mkv`, `.webm` or `.avi`, each at its own time; browsers play all but "
-        "`.avi`. `NAME.part.mp4` grows meanwhile and gets its name when all frames are in it; with the extra "
+        "the annotated frames in `.mp4`, `.mkv`, `.webm` or `.avi`, each at its own time. With the extra `video` "
+        "browsers play all but `.avi`; without it `.mp4` and `.mkv` hold MPEG-4 Part 2, which they do not play. "
+        "`NAME.part.mp4` grows meanwhile and gets its name when all frames are in it; with the extra "
         "`video`, `.mp4` and `.mkv` play up to the last second even after a power cut",
         "kpedge.runtime.sinks.record:Recorder",
         lambda sink, path, c: sink(path, c.source.rate, force=c.force, live=c.source.live),
