@@ -15,9 +15,7 @@ JUMP_S, JUMP_FRAMES = 60.0, 20.0
 """A gap of so many seconds, and of so many times the usual, is a jump of the clock: the camera's clock was set, or
 recordings were joined."""
 COPY_ADVICE = "copy or download it again"
-MISSING = (
-    0.05  # part of its duration or frames that a file may lack: edit lists cut off some, and recordings begin late
-)
+MISSING = 0.05  # part of its duration or frames that a file may lack: edit lists and late starts cut off some
 
 
 class Timer:
