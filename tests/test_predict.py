@@ -182,6 +182,12 @@ def test_a_folder_is_searched_again_without_the_pictures_of_the_first_time(
     assert "predictions/none.png exists already" in documents(capsys)[1]
     assert main(["predict", ".", "--force"]) == 0
     assert [document["image"] for document in documents(capsys)[0]] == ["none.png"]
+    (tmp_path / "album").mkdir()
+    (tmp_path / "album" / "mine.png").write_bytes(empty_picture.read_bytes())
+    assert main(["predict", "none.png", "--json", "--csv", "album/faces.csv"]) == 0
+    assert main(["predict", ".", "--json"]) == 0  # a table next to photos makes them no results
+    assert sorted(document["image"] for document in documents(capsys)[0])[:2] == ["album/mine.png", "none.png"]
+    shutil.rmtree(tmp_path / "album")
     for out in ("other", "third"):  # copies of an earlier run are no photos, wherever they are
         assert main(["predict", ".", "--out", out]) == 0
         found, told = documents(capsys)

@@ -171,6 +171,12 @@ def record_output(path: Path) -> None:
         raise output_error(target, error) from error
 
 
+def recorded_outputs(mark: Path) -> list[Path]:
+    """The files that a list `WRITTEN` names."""
+    state = mark.stat()
+    return [mark.parent / name for name in _recorded(mark, (state.st_mtime_ns, state.st_size))]
+
+
 def is_own_output(path: Path) -> bool:
     """Whether kpedge wrote a file, or every file of a folder, and it is unchanged."""
     folder = path if path.is_dir() else path.parent

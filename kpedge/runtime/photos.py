@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
 from kpedge.core.errors import ImageError, SourceError, UsageError
-from kpedge.core.files import WRITTEN, closed_folders, real_path
+from kpedge.core.files import WRITTEN, closed_folders, real_path, recorded_outputs
 from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, ImageFrame, read_frames
 from kpedge.core.leftovers import temporary_folder
 from kpedge.runtime.sources.addresses import mask_address, open_address, scheme_of
@@ -33,7 +33,8 @@ def find_inputs(named: Sequence[str], skipped: Path | None) -> tuple[list[str], 
 
     Args:
         named: files, folders, addresses, or `-`.
-        skipped: a folder for results; below a folder that is named it is left out, as are others that kpedge wrote.
+        skipped: a folder for results; below a folder that is named it is left out, as is what kpedge wrote
+            in others.
 
     Raises:
         UsageError: a name is empty.
@@ -50,15 +51,11 @@ def find_inputs(named: Sequence[str], skipped: Path | None) -> tuple[list[str], 
             continue
         below = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         closed = closed_folders(path)
-        written = {folder for folder in (mark.parent for mark in path.rglob(WRITTEN)) if folder != path}
+        own = {file for mark in path.rglob(WRITTEN) if mark.parent != path for file in recorded_outputs(mark)}
         if skipped and real_path(path) in real_path(skipped).parents:
             below = [file for file in below if real_path(skipped) not in real_path(file).parents]
-            written = {
-                folder
-                for folder in written
-                if real_path(skipped) not in (real_path(folder), *real_path(folder).parents)
-            }
-        below = [file for file in below if written.isdisjoint(file.parents)]
+        written = {file.parent for file in below if file in own}
+        below = [file for file in below if file not in own]
         photos = [str(file) for file in below if file.suffix.lower() in PHOTOS]
         others = [file for file in below if file.suffix.lower() in OTHER_IMAGES | VIDEOS]
         if not photos:
