@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 from conftest import PHOTOS
@@ -70,6 +71,17 @@ def test_a_tracker_of_ones_own_begins_anew_with_each_video(video):
     assert {face.id for face in second} == {2}, "another video, another person"
     for one, other in zip(first, second, strict=True):
         assert (one.keypoints == other.keypoints).all()
+
+
+def test_a_loaded_model_tracks_as_kpedge_track_does(clip):
+    blobs = np.full((240, 320, 3), 120, np.uint8)
+    rng = np.random.default_rng(0)
+    for x, y, radius in rng.integers(3, (320, 240, 20), (150, 3)).tolist():
+        cv2.circle(blobs, (x, y), radius, rng.integers(0, 256, 3).tolist(), -1)
+    images = [*clip[0][:3], blobs, blobs]
+    ways = [kpedge.track(ListSource(images)), kpedge.load().track(ListSource(images))]
+    counts, others = ([len(faces) for _, faces in way] for way in ways)
+    assert counts == others == [1, 1, 1, 0, 0]
 
 
 def test_a_video_that_is_not_there_is_named(tmp_path):

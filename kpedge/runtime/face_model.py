@@ -87,10 +87,12 @@ class FaceModel:
         self, source: int | str | Path | Source, *, realtime: bool = False
     ) -> Iterator[tuple[Frame, tuple[Face, ...]]]:
         """Track the faces of a video, camera or stream with these models: see `kpedge.track`."""
-        from kpedge.runtime.tracker import FaceTracker
+        from kpedge.runtime.tracker import SIDE, FaceTracker
         from kpedge.runtime.video import track
 
-        tracker = FaceTracker(self.pipeline.predictor, self.pipeline.detector, pose=self.pose)
+        keypoints, detector = self.pipeline.predictor.model, self.pipeline.detector.model
+        side, threshold = self.pipeline.max_side or SIDE, self.pipeline.threshold
+        tracker = FaceTracker(keypoints, detector, max_side=side, threshold=threshold, pose=self.pose)
         return track(source, tracker, realtime=realtime, features=self.features, focal=self.focal)
 
 

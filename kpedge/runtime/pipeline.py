@@ -40,6 +40,7 @@ class FacePipeline:
         joint: the joint score; None if there is none, or if one of the models came with settings of its own.
         keep_rejected: keep detected boxes that turn out not to be faces, without keypoints.
         rotations: whether images without a face are searched again.
+        threshold, max_side: as they were given; None for the models' own.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class FacePipeline:
         self.keep_rejected, self.rotations = keep_rejected, rotations
         card = self.predictor.model.card
         self.joint = None if with_settings else joint_score(self.detector.model.card, card)
-        self._threshold = threshold
+        self.threshold, self.max_side = threshold, max_side
         if self.joint is not None:
             self.detector = FaceDetector(self.detector.model, threshold=LOWEST, side=self.detector.side)
             self.predictor = KeypointPredictor(self.predictor.model, threshold=0.0)
@@ -92,7 +93,7 @@ class FacePipeline:
 
     def in_boxes(self, image: Image, boxes: Sequence[ArrayLike]) -> tuple[Face, ...]:
         """Faces in boxes that are given instead of detected: see `faces_in_boxes`."""
-        return faces_in_boxes(KeypointPredictor(self.predictor.model, threshold=self._threshold), image, boxes)
+        return faces_in_boxes(KeypointPredictor(self.predictor.model, threshold=self.threshold), image, boxes)
 
     def candidates(self, image: Image, *, rotated: bool = False) -> list[tuple[Detection, Face]]:
         """Everything that may be a face: what the detector found, and what the keypoint model makes of it.
@@ -145,7 +146,7 @@ class FacePipeline:
             size=size,
             support=detection.support,
         )
-        threshold = JOINT_THRESHOLD if self._threshold is None else self._threshold
+        threshold = JOINT_THRESHOLD if self.threshold is None else self.threshold
         if score >= (max(threshold, self.joint.rotated) if rotated else threshold):
             return replace(face, score=score)
         return Face(box=face.box, keypoints=np.empty((0, 2)), score=score, scheme=face.scheme)

@@ -20,9 +20,9 @@ from kpedge.core.faces import Face, Pose
 from kpedge.core.geometry import Image, mean_weights
 from kpedge.core.joint_score import JOINT_THRESHOLD
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
-from kpedge.runtime.detector import FaceDetector
+from kpedge.runtime.detector import FaceDetector, FrameModel
 from kpedge.runtime.inputs import to_image
-from kpedge.runtime.keypoints import SCALES, Candidates, KeypointPredictor, scaled_boxes
+from kpedge.runtime.keypoints import SCALES, Candidates, CropModel, KeypointPredictor, scaled_boxes
 from kpedge.runtime.models import FOLLOWED, joint_score, open_finders
 from kpedge.runtime.pose import PoseEstimator
 from kpedge.runtime.smoothing import Smoothing, SmoothState, smooth
@@ -79,8 +79,8 @@ class FaceTracker:
 
     def __init__(
         self,
-        model: str | Path | KeypointPredictor = DEFAULT_MODEL,
-        detector: str | Path | FaceDetector = DEFAULT_DETECTOR,
+        model: str | Path | CropModel | KeypointPredictor = DEFAULT_MODEL,
+        detector: str | Path | FrameModel | FaceDetector = DEFAULT_DETECTOR,
         *,
         max_side: int | None = SIDE,
         threshold: float | None = None,
@@ -96,7 +96,8 @@ class FaceTracker:
         """Open the models.
 
         Args:
-            model: finds the keypoints: a file, the name of a released model, or a predictor that is open.
+            model: finds the keypoints: a file, the name of a released model, an open model, or a predictor with its own
+                settings.
             detector: finds new faces; the same.
             max_side: longer side, pixels, at which frames are searched; the detector's own when None.
             threshold: the model's score from which on there is a face; its own when None.
