@@ -81,6 +81,13 @@ def stall(data: bytes, after: int) -> Step:
     return good(data, after, lambda handler: handler.server.web.over.wait(60))  # type: ignore[attr-defined]
 
 
+def trickle(handler: Handler) -> None:
+    """A file of which a byte arrives every few milliseconds."""
+    handler.head(200, Content_Type="image/jpeg", Content_Length=1_000_000)
+    while not handler.server.web.over.wait(0.01):  # type: ignore[attr-defined]
+        handler.wfile.write(b"\xff")
+
+
 def reset(data: bytes, after: int) -> Step:
     """The connection is reset after so many bytes."""
 

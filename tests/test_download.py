@@ -5,7 +5,7 @@ import sys
 from collections import namedtuple
 
 import pytest
-from fake_web import chunked, cut, good, raw, reset, serving, stall
+from fake_web import chunked, cut, good, raw, reset, serving, stall, trickle
 
 from kpedge.core.errors import ChecksumError, DownloadError, OutputError, UsageError
 from kpedge.data.catalogue import RemoteFile
@@ -142,6 +142,12 @@ def test_a_server_that_is_gone_or_silent_is_named(web, tmp_path):
         run(url, tmp_path, tries=2)
     with pytest.raises(DownloadError, match=r"no data for 0\.3 s"):
         run(web.at("/f", lambda _: web.over.wait(60)), tmp_path, timeout=0.3, tries=1)
+
+
+def test_a_server_that_sends_a_few_bytes_per_second_is_left(web, tmp_path):
+    with pytest.raises(DownloadError, match=r"less than 1,000 bytes per second .*gave up after 2 tries"):
+        run(web.at("/f", trickle), tmp_path, timeout=0.3, tries=2)
+    assert left(tmp_path) == []
 
 
 def test_the_proxy_of_the_environment_is_used_and_its_password_kept(web, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from fake_live import clip_frames, write_video
+from fake_web import chunked, trickle
 
 from kpedge.cli.main import main
 from kpedge.core.errors import ImageError, KpedgeError, UsageError
@@ -103,6 +104,13 @@ def test_an_address_that_does_not_answer_in_http_is_an_image_error(answer, monke
         thread.join()
     with pytest.raises(ImageError, match="cannot be read"):
         list(read_input("http://a b/c.jpg"))
+
+
+@pytest.mark.parametrize("step", [trickle, chunked(PHOTO.read_bytes(), whole=False)])
+def test_a_photo_that_does_not_arrive_is_an_image_error(step, web, monkeypatch):
+    monkeypatch.setattr("kpedge.runtime.photos.ANSWER_S", 0.3)
+    with pytest.raises(ImageError, match="cannot be read"):
+        list(read_input(web.at("/a.jpg", step)))
 
 
 def test_standard_input_holds_an_image_or_a_video(folder):

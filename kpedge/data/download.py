@@ -15,6 +15,7 @@ from kpedge.core.errors import ChecksumError, DownloadError, UsageError
 from kpedge.core.extras import importable
 from kpedge.core.files import output_error, refuse_full_disk
 from kpedge.data.catalogue import RemoteFile
+from kpedge.runtime.sources.addresses import read_blocks
 
 pooch: Any = importable("pooch", "data")
 requests: Any = importable("requests", "data")
@@ -59,7 +60,7 @@ def download(
         file: what to download; its checksum, if known, is verified.
         folder: where it goes.
         max_size: bytes at most if `file.size` is None.
-        timeout: seconds without a byte after which a connection is dropped.
+        timeout: seconds after which a connection is dropped that sends nothing, or less than 1000 bytes per second.
         tries: connections that may fail before giving up; the pause between them doubles from one second.
         progress: called as bytes arrive.
         notify: called with a line about each failed try.
@@ -76,7 +77,7 @@ def download(
     for failures in itertools.count(1):
         try:
             return Path(pooch.retrieve(file.url, file.checksum, file.name, folder, downloader=transfer))
-        except requests.RequestException as error:
+        except (requests.RequestException, TimeoutError) as error:
             reason, advice = _explain(error, timeout)
             if advice or failures >= tries:
                 tried = "" if advice else f"; gave up after {failures} tries"
@@ -140,6 +141,8 @@ class _Transfer:
             )
         self.total = max(int(response.headers.get("content-length", 0)), self.file.size or 0)
         self.check_limit(self.total)
+        raw = response.raw  # whose own `stream` waits for whole blocks, however slowly they come
+        raw.stream = lambda size, **_: read_blocks(raw.read1, size, self.timeout)
         refuse_full_disk(Path(self.stream.name).parent, self.total, "are still to come")
 
     def check_limit(self, size: int) -> None:
@@ -170,6 +173,8 @@ class _Transfer:
 def _explain(error: Any, timeout: float) -> tuple[str, str]:
     """Why a request failed, and what to do about it; no advice if another try may succeed."""
     moved = "the file may have moved: see the page of the set"
+    if isinstance(error, TimeoutError):
+        return str(error), ""
     if isinstance(error, requests.exceptions.SSLError):
         return str(error), "check the clock; name a company's own certificates in REQUESTS_CA_BUNDLE"
     if isinstance(error, requests.HTTPError):

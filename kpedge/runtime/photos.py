@@ -14,7 +14,7 @@ from kpedge.core.errors import ImageError, SourceError, UsageError
 from kpedge.core.files import WRITTEN, closed_folders, real_path, recorded_outputs
 from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, ImageFrame, read_frames
 from kpedge.core.leftovers import temporary_folder
-from kpedge.runtime.sources.addresses import mask_address, open_address, scheme_of
+from kpedge.runtime.sources.addresses import mask_address, open_address, read_answer, scheme_of
 
 if TYPE_CHECKING:
     from kpedge.runtime.sources.reader import Notify
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 VIDEOS = frozenset({".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"})
 """File name endings of videos."""
 STDIN = "-"
-ANSWER_S = 15.0  # seconds that a server may take to answer
+ANSWER_S = 15.0  # seconds that a server may take to answer, or send too slowly
 HEAD_BYTES = 1 << 25  # bytes of standard input that are read to see whether it is an image
 LISTED = 5  # file names in a message, at most
 
@@ -146,7 +146,8 @@ def _read_address(address: str, notify: Notify) -> Iterator[ImageFrame]:
     try:
         with open_address(address, ANSWER_S) as answer:
             kind = answer.headers.get_content_type()
-            data = answer.read(MAX_BYTES) if kind.startswith("image/") or not _may_be_video(kind, address) else None
+            image = kind.startswith("image/") or not _may_be_video(kind, address)
+            data = read_answer(answer, MAX_BYTES, ANSWER_S) if image else None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise ImageError(f"{name}: cannot be read: {reason}", "check the address and the network") from None

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from kpedge.core.errors import ImageError, SourceError
 from kpedge.core.geometry import Image
 from kpedge.core.images import MAX_BYTES, SUFFIXES, decode_image
-from kpedge.runtime.sources.addresses import open_address, scheme_of
+from kpedge.runtime.sources.addresses import open_address, read_answer, scheme_of
 from kpedge.runtime.sources.live import LiveSource, RetryPolicy
 from kpedge.runtime.sources.polled import PolledReader
 from kpedge.runtime.sources.reader import Reader
@@ -27,7 +27,7 @@ def _open(request: SourceRequest) -> Source:
 
     def fetch() -> Image:
         with open_address(request.text, policy.stall_s) as answer:
-            return decode_image(answer.read(MAX_BYTES), request.name)
+            return decode_image(read_answer(answer, MAX_BYTES, policy.stall_s), request.name)
 
     def connect() -> Reader:
         try:
