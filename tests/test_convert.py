@@ -245,7 +245,7 @@ def test_no_photo_is_written_outside_the_folder(tmp_path):
     (tmp_path / "in" / "a.json").write_text(json.dumps(content))
     convert(tmp_path / "in", tmp_path / "deep" / "out", "label")
     assert sorted(path.name for path in (tmp_path / "deep" / "out").iterdir()) == [
-        "convert.json", "label.txt", "scheme.toml", "secret.png",
+        ".kpedge-written", "convert.json", "label.txt", "scheme.toml", "secret.png",
     ]  # fmt: skip
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
 
@@ -257,7 +257,7 @@ def test_photos_are_copied_linked_or_left(hard, tmp_path):
     assert (tmp_path / "link" / "I" / "a.png").resolve() == hard / "I" / "a.png"
     convert(hard, tmp_path / "none", "label", photos="none")
     assert sorted(path.name for path in (tmp_path / "none").iterdir()) == [
-        RECORD, "label.txt", "test_images.txt", "unlabelled_faces.csv",
+        ".kpedge-written", RECORD, "label.txt", "test_images.txt", "unlabelled_faces.csv",
     ]  # fmt: skip
     assert (tmp_path / "none" / "label.txt").read_text() == (hard / "label.txt").read_text()
     with pytest.raises(UsageError, match="--photos takes copy, link, none"):

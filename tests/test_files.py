@@ -102,6 +102,12 @@ def test_what_kpedge_wrote_may_be_replaced_until_somebody_changes_it(tmp_path):
     for path in (file, folder, tmp_path / "c"):
         with pytest.raises(OutputError, match="exists already"):
             refuse_existing(path)
+    refuse_existing(file, force=True)
+    with pytest.raises(OutputError, match="below/c"):
+        refuse_existing(folder, force=True)
+    with pytest.raises(OutputError, match="below/c"), atomic_folder(folder):
+        pass
+    assert (folder / "below" / "c").exists()
     file.write_text("ours again")
     record_output(file)
     refuse_existing(file)

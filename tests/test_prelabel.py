@@ -77,6 +77,13 @@ def test_rejected_boxes_are_no_labels_and_nothing_is_overwritten(tmp_path, photo
     with pytest.raises(OutputError, match="exists already"):
         write(out, "coco", [])
     write(out, "coco", [(photo, picture, [FACE])], force=True)
+    labels = next(out.rglob("*.json"))
+    for mine in (out / "notes.txt", labels):
+        content = mine.read_text() if mine == labels else ""
+        mine.write_text(content + " ")
+        with pytest.raises(OutputError, match=mine.name):
+            write(out, "coco", [], force=True)
+        mine.write_text(content) if content else mine.unlink()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.txt").write_text("not kpedge's")
     with pytest.raises(OutputError, match="exists already"):

@@ -143,14 +143,35 @@ def output_error(path: Path, error: OSError) -> OutputError:
 
 def refuse_existing(path: Path, *, force: bool = False) -> None:
     """Stop before work is done whose result would overwrite a file or folder of the user's. What kpedge wrote itself
-    (`record_output`), and nobody changed since, may be replaced.
+    (`record_output`), and nobody changed since, may be replaced; with `force` all but `refuse_added`.
 
     Raises:
-        OutputError: the path exists, is not kpedge's own output, and `force` is off.
+        OutputError: the path exists, is not kpedge's own output, and `force` is off; a folder has files of the user's.
     """
-    if path.exists() and not force and not is_own_output(path):
+    if force:
+        refuse_added(path)
+    elif path.exists() and not is_own_output(path):
         kind = "folder" if path.is_dir() else "file"
         raise OutputError(f"{path} exists already", f"name another {kind}, or add --force to replace it")
+
+
+def refuse_added(folder: Path, *, changed: bool = False) -> None:
+    """Stop before a folder that kpedge wrote is replaced, and with it what the user added, or `changed`, later.
+
+    Raises:
+        OutputError: there are files that the folder's list `WRITTEN` does not name; a folder without one has none.
+    """
+    try:
+        own = recorded_outputs(folder / WRITTEN)
+    except OSError:
+        return
+    users = [file for file in _files_below(folder) if file not in own or (changed and sha256(file) != own[file])]
+    if users:
+        more = f" and {len(users) - 1:,} more" if len(users) > 1 else ""
+        raise OutputError(
+            f"{folder} would be replaced, but {users[0].relative_to(folder)}{more} is not as kpedge wrote it",
+            "move it elsewhere, or choose another --out",
+        )
 
 
 def record_output(path: Path) -> None:
@@ -171,10 +192,10 @@ def record_output(path: Path) -> None:
         raise output_error(target, error) from error
 
 
-def recorded_outputs(mark: Path) -> list[Path]:
-    """The files that a list `WRITTEN` names."""
+def recorded_outputs(mark: Path) -> dict[Path, str]:
+    """The files that a list `WRITTEN` names -> their SHA-256."""
     state = mark.stat()
-    return [mark.parent / name for name in _recorded(mark, (state.st_mtime_ns, state.st_size))]
+    return _recorded(mark, (state.st_mtime_ns, state.st_size))
 
 
 def is_own_output(path: Path) -> bool:
@@ -182,18 +203,17 @@ def is_own_output(path: Path) -> bool:
     folder = path if path.is_dir() else path.parent
     files = _files_below(path) if path.is_dir() else [path]
     try:
-        state = (folder / WRITTEN).stat()
-        recorded = _recorded(folder / WRITTEN, (state.st_mtime_ns, state.st_size))
-        return all(recorded.get(file.relative_to(folder).as_posix()) == sha256(file) for file in files)
+        recorded = recorded_outputs(folder / WRITTEN)
+        return all(recorded.get(file) == sha256(file) for file in files)
     except OSError:
         return False
 
 
 @functools.lru_cache(maxsize=8)
-def _recorded(written: Path, _state: tuple[int, int]) -> dict[str, str]:
-    """File name -> SHA-256 of a list as it is in this state."""
+def _recorded(written: Path, _state: tuple[int, int]) -> dict[Path, str]:
+    """A list as it is in this state."""
     lines = written.read_text("utf-8", errors="surrogateescape").splitlines()
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    return {written.parent / name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -305,9 +325,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder next to `path` that takes its place when the block ends well, and vanishes when it does not.
 
     Raises:
-        OutputError: something in the block, or the final move, cannot be written.
+        OutputError: something in the block, or the final move, cannot be written; the user added files to the folder
+            that would be replaced.
     """
     path = real_path(path)  # a link stays a link
+    refuse_added(path)
     make_folder(path.parent)
     temporary: Path | None = None
     try:
@@ -325,4 +347,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.boxes import FACE, HEAD, POINTS
 from kpedge.core.errors import DataError, ImageError, OutputError, UsageError
-from kpedge.core.files import atomic_folder, read_bytes, real_path, write_json
+from kpedge.core.files import atomic_folder, read_bytes, real_path, record_output, write_json
 from kpedge.core.images import write_image
 from kpedge.core.keypoints import conversion
 from kpedge.core.scheme import KeypointScheme
@@ -118,6 +118,7 @@ def convert(
         record = {"from": labels.format, "to": target_format, "faces": report.faces, "dropped": report.dropped}
         boxes = {"boxes": labels.convention} if _CAN.BOXES in target.capabilities else {}
         write_json(folder / RECORD, {**record, **boxes})  # last: what was read back is what others read
+        record_output(folder)
     return report
 
 

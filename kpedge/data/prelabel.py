@@ -13,7 +13,7 @@ from types import TracebackType
 from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import ImageError, OutputError
 from kpedge.core.faces import Face
-from kpedge.core.files import atomic_folder, real_path, write_json
+from kpedge.core.files import atomic_folder, real_path, record_output, refuse_added, write_json
 from kpedge.core.images import SUFFIXES, ImageFrame, write_image
 from kpedge.core.leftovers import temporary_folder
 from kpedge.core.scheme import KeypointScheme
@@ -35,18 +35,19 @@ NEXT = {
 
 class Prelabels:
     """Collects predictions, and writes photos and labels when it is left without an error, into a folder that appears
-    whole or not at all; with `force` it may replace one that kpedge wrote.
+    whole or not at all; with `force` it may replace one that kpedge wrote, if nobody corrected or added files.
 
     Photos are copied as they are if that is how viewers show them; others (rotated by EXIF, HEIC, frames of videos,
     downloads) are written upright, so that every tool and `kpedge data prepare` count the same pixels.
 
     Raises:
-        OutputError: the folder exists.
+        OutputError: the folder exists, or has files that are not as kpedge wrote them.
     """
 
     def __init__(self, scheme: KeypointScheme, out: Path, to: str, *, force: bool = False) -> None:
         if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (force and is_file(out / RECORD)):
             raise OutputError(f"{out} exists already", "choose another --out, or add --force if kpedge wrote it")
+        refuse_added(out, changed=True)
         self._scheme, self._out, self._to = scheme, out, to
         self._files: dict[str, Path] = {}
         self._faces: dict[str, Sequence[Face]] = {}
@@ -104,6 +105,7 @@ class Prelabels:
                 tasks = folder / "tasks.json"
                 tasks.write_text(tasks.read_text("utf-8").replace('"annotations":', '"predictions":'), "utf-8")
             write_json(folder / RECORD, {"from": "predict", "to": self._to, "boxes": labels.convention})
+            record_output(folder)
 
     def report(self) -> list[str]:
         """Lines for people: what was written, and what comes next."""

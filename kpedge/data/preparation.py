@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kpedge.core.errors import DataError, OutputError, StaleSetError
-from kpedge.core.files import atomic_folder, real_path
+from kpedge.core.files import atomic_folder, real_path, record_output
 from kpedge.data.face_shape import Finding
 from kpedge.data.formats import AUTO
 from kpedge.data.frames import open_frames
@@ -84,6 +84,7 @@ def prepare(
             raise_first(packing.problems)
         if not counts["train"]["photos"]:
             raise DataError(f"{source}: nothing is left to train on", "see what is wrong: kpedge data check")
+        record_output(folder)
     return PrepareReport(out, True, counts, tuple(packing.problems), (*remarks, *packing.remarks), findings)
 
 
