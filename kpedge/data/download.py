@@ -14,8 +14,8 @@ from kpedge import __version__
 from kpedge.core.errors import ChecksumError, DownloadError, UsageError
 from kpedge.core.extras import importable
 from kpedge.core.files import output_error, refuse_full_disk
+from kpedge.core.transfer import read_blocks
 from kpedge.data.catalogue import RemoteFile
-from kpedge.runtime.sources.addresses import read_blocks
 
 pooch: Any = importable("pooch", "data")
 requests: Any = importable("requests", "data")

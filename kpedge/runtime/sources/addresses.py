@@ -3,16 +3,15 @@
 import base64
 import http.client
 import re
-import time
-from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from kpedge.core.transfer import read_blocks
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp")  # protocols of streams
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 SECRET = re.compile(r"(?i)([?&;](?:[^=&#]*(?:user|usr|login|pass|pwd|token|key|auth|secret)[^=&#]*)=)[^&;#]*")
 HIDDEN = "***"
-MIN_RATE = 1000  # bytes per second: what is slower on average counts as stalled, as with `curl --speed-limit`
 
 
 def scheme_of(text: str) -> str:
@@ -44,23 +43,6 @@ def open_address(address: str, timeout_s: float) -> Any:
         raise OSError(error.code, f"{error.code} {error.reason}") from None
     except http.client.HTTPException as error:  # the answer is not HTTP, or the address holds blanks
         raise OSError(str(error) or type(error).__name__) from None
-
-
-def read_blocks(read: Callable[[int], bytes], size: int, window_s: float) -> Iterator[bytes]:
-    """What `read`, which returns what has arrived (up to `size` bytes), gives until there is no more.
-
-    Raises:
-        TimeoutError: for `window_s` seconds fewer than `MIN_RATE` bytes per second arrived.
-    """
-    start, count = time.monotonic(), 0
-    while block := read(size):
-        yield block
-        count += len(block)
-        elapsed = time.monotonic() - start
-        if elapsed >= window_s:
-            if count < MIN_RATE * elapsed:
-                raise TimeoutError(f"less than {MIN_RATE:,} bytes per second for {window_s:g} s")
-            start, count = time.monotonic(), 0
 
 
 def read_answer(answer: Any, limit: int, window_s: float) -> bytes:
