@@ -6,8 +6,9 @@ import torch
 
 from kpedge.cli.main import main
 from kpedge.core.errors import UsageError
-from kpedge.core.images import read_image
+from kpedge.core.images import read_image, write_image
 from kpedge.core.keypoints import FACES21
+from kpedge.core.model_zoo import sample_photo
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.models.explain import CellGrid, explain
 from kpedge.models.explain_preview import draw_all
@@ -188,6 +189,23 @@ def test_a_part_of_the_face_stands_for_its_points(trained, photos, tmp_path):
     assert points == ["00", "10", "11", "12", "18"]
 
 
+def test_without_a_box_the_largest_face_is_explained(trained, tmp_path, capsys):
+    photo = read_image(sample_photo())
+    both = np.zeros((photo.shape[0], photo.shape[1] * 3 // 2, 3), np.uint8)
+    both[:, : photo.shape[1]] = photo
+    small = photo[::2, ::2]
+    both[: small.shape[0], photo.shape[1] : photo.shape[1] + small.shape[1]] = small
+    for name, image, code, said in (("none", photo * 0, 1, "no face was found"), ("two", both, 0, "the largest face")):
+        write_image(tmp_path / f"{name}.png", image)
+        rest = [str(tmp_path / f"{name}.png"), "--point", "0", "--out", str(tmp_path / name)]
+        assert main(["explain", str(trained / "best.pt"), *rest]) == code
+        line = capsys.readouterr().err
+        assert said in line
+    box = [int(number) for number in line.partition("--box ")[2].split()[0].split(",")]
+    assert box[2] - box[0] > 70, "that of the photo in its full size"
+    assert box[2] < photo.shape[1]
+
+
 def test_what_cannot_be_explained_is_told(command, exported, photos, capsys):
     arguments, out = command
     model, photo, rest = arguments[1], arguments[2], arguments[3:]
@@ -206,7 +224,7 @@ def test_what_cannot_be_explained_is_told(command, exported, photos, capsys):
     code, line = told("explain", model, photo, *rest, "--layer", "x")
     assert code == 2
     assert "layers: conv1_1, prelu1_1, pool1" in line
-    assert told("explain", model, photo)[1].startswith("error: give either --boxes FILE or --box")
+    assert told("explain", model, photo, *rest, "--boxes", "x")[1].startswith("error: give either --boxes FILE")
     code, line = told("explain", model, photo, "--box", "900,900,950,950", "--out", str(out))
     assert code == 1
     assert "lies outside the image" in line

@@ -9,12 +9,13 @@ import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Force, examples, parse_box
-from kpedge.core.errors import DataError, UsageError
+from kpedge.core.errors import DataError, ImageError, UsageError
 from kpedge.core.extras import importable
 from kpedge.core.files import real_path, record_output, refuse_existing
 from kpedge.core.model_zoo import resolve_weights
 
 if TYPE_CHECKING:
+    from kpedge.core.geometry import Box
     from kpedge.core.scheme import KeypointScheme
 
 
@@ -23,7 +24,7 @@ app = typer.Typer()
 
 @app.command(
     epilog=examples(
-        "kpedge explain stage3 face.jpg --box 150,130,305,285",
+        "kpedge explain stage3 face.jpg",
         "kpedge explain runs/stage3/best.pt photos/a.jpg --boxes photos/label.txt --point nose_tip --point 16",
         "kpedge explain export/stage1.torchscript.pt face.jpg --box 150,130,305,285 --layer prelu3_2",
     )
@@ -33,7 +34,9 @@ def explain(
         str, typer.Argument(help="A run folder, a checkpoint, a TorchScript file, or a released model's name.")
     ],
     image: Annotated[Path, typer.Argument(help="A photo.")],
-    box: Annotated[str | None, typer.Option(help="x1,y1,x2,y2 in pixels: the face.")] = None,
+    box: Annotated[
+        str | None, typer.Option(help="x1,y1,x2,y2 in pixels: the face. (default: the largest that is found)")
+    ] = None,
     boxes: Annotated[
         Path | None, typer.Option(help="File with one face per row, `name x1 y1 x2 y2 …`; all faces of the photo.")
     ] = None,
@@ -55,7 +58,8 @@ def explain(
 ) -> None:
     """Draw what in a face moves a model's points (Grad-CAM), the feature maps of each stage, and the first kernels.
 
-    Needs PyTorch. A box is a square around the face from brows to chin.
+    Needs PyTorch. A box is a square around the face from brows to chin; without one, the largest face is found as
+    `kpedge predict` finds it.
     """
     importable("torch", "train")
     import numpy as np
@@ -68,7 +72,7 @@ def explain(
     from kpedge.models.explain_preview import draw_all
     from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 
-    if (box is None) == (boxes is None):
+    if box is not None and boxes is not None:
         raise UsageError("give either --boxes FILE or --box x1,y1,x2,y2", "a label.txt is a boxes file")
     opened = open_eager(resolve_weights(model))
     scheme = opened.card.scheme
@@ -80,7 +84,7 @@ def explain(
         if not faces:
             raise DataError(f"{boxes}: no box for {image}", "photos are named relative to the file; or give --box")
     else:
-        faces = [as_box(parse_box(box or ""))]
+        faces = [as_box(parse_box(box)) if box is not None else _largest_face(image)]
     folders = [out] if len(faces) == 1 else [out / f"face{number}" for number in range(1, len(faces) + 1)]
     for folder in folders:
         refuse_existing(folder / "overview.png", force=force)  # before the work
@@ -98,6 +102,28 @@ def explain(
             record_output(folder / name)
         output.say(f"{len(drawn)} images: {folder}")
         output.result(str(folder / "overview.png"))
+
+
+def _largest_face(path: Path) -> Box:
+    """The box around the points of the largest face that the released models find in a photo.
+
+    Raises:
+        ImageError: they find none.
+    """
+    from kpedge.core.boxes import box_of_points
+    from kpedge.core.geometry import box_size
+    from kpedge.core.images import read_image
+    from kpedge.runtime.pipeline import FacePipeline
+
+    pipeline = FacePipeline()
+    scheme = pipeline.predictor.model.card.scheme
+    boxes = [box_of_points(face.keypoints, scheme) for face in pipeline(read_image(path))]
+    if not boxes:
+        raise ImageError(f"{path}: no face was found", "give its box: --box x1,y1,x2,y2")
+    box = max(boxes, key=box_size)
+    numbers = ",".join(f"{number:.0f}" for number in box)
+    output.say(f"the {'largest face' if len(boxes) > 1 else 'face'} that was found: --box {numbers}")
+    return box
 
 
 def _point_indices(text: str, scheme: KeypointScheme) -> tuple[int, ...]:
