@@ -1,5 +1,7 @@
 """The Python interface: what users call from their own programs, and what they give it by mistake."""
 
+import pickle
+import re
 import subprocess
 import sys
 
@@ -36,7 +38,12 @@ def test_every_way_to_give_an_image_finds_the_same_face(model, image, faces):
     pil = pytest.importorskip("PIL.Image")
     alpha = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
     ways = [(str(PHOTO), "bgr"), (PHOTO, "bgr"), (pil.open(PHOTO), "bgr"), (alpha, "bgr")]
-    ways += [(image[:, :, ::-1], "rgb"), (alpha[:, :, [2, 1, 0, 3]], "rgb")]
+    ways += [
+        (PHOTO.read_bytes(), "bgr"),
+        (np.ma.masked_array(image), "bgr"),
+        (image[:, :, ::-1], "rgb"),
+        (alpha[:, :, [2, 1, 0, 3]], "rgb"),
+    ]
     for given, colour in ways:
         (face,) = model(given, colour=colour)
         assert np.abs(face.keypoints - faces[0].keypoints).max() < 1.0, "decoders of JPEG differ a little"
@@ -50,6 +57,7 @@ def test_every_way_to_give_an_image_finds_the_same_face(model, image, faces):
     [
         (None, "None"),
         (np.zeros((8, 8, 3)), "float64"),
+        (np.full((8, 8, 3), np.nan), "float64"),
         (np.zeros((8, 8), np.uint16), "uint16"),
         (np.zeros((2, 8, 8, 3), np.uint8), "list"),
         (np.zeros((3, 8, 8), np.uint8), "transpose"),
@@ -58,19 +66,24 @@ def test_every_way_to_give_an_image_finds_the_same_face(model, image, faces):
         (np.zeros((0, 8, 3), np.uint8), "empty"),
         (7, "int"),
         ("no such file.jpg", "no such"),
+        ("http://127.0.0.1:1/a.jpg", "http://127.0.0.1:1/a.jpg"),
+        (SAMPLE, "folder"),
     ],
     ids=str,
 )
 def test_what_is_no_image_is_named_with_what_to_do(model, given, words):
-    with pytest.raises(kpedge.KpedgeError) as caught:
-        model(given)
-    assert words in f"{caught.value} {caught.value.advice}"
+    for call in (model, model.pipeline):
+        with pytest.raises(kpedge.KpedgeError) as caught:
+            call(given)
+        assert words in f"{caught.value} {caught.value.advice}"
 
 
 def test_keypoints_have_names(faces):
     (face,) = faces
     for index, name in enumerate(face.scheme.points):
         assert np.array_equal(face[name], face.keypoints[index])
+    assert "nose_tip" in face
+    assert "nose" not in face
     with pytest.raises(kpedge.UsageError, match="no keypoint 'nose'"):
         face["nose"]
 
@@ -110,9 +123,68 @@ def test_a_face_without_scheme_or_points_says_so():
         Face(np.zeros(4), np.empty((0, 2)), scheme=FACES21)["nose_tip"]
 
 
-def test_one_box_is_not_a_list_of_boxes():
-    with pytest.raises(kpedge.UsageError, match="single box"):
-        kpedge.load()(np.zeros((64, 64, 3), np.uint8), boxes=(1.0, 2.0, 30.0, 40.0))
+def test_faces_are_drawn_into_views_but_not_into_what_is_read_only(faces, image):
+    (face,) = faces
+    flipped = image[:, ::-1].copy()
+    face.draw(flipped[:, ::-1])
+    assert (flipped[:, ::-1] == faces.draw()).all()
+    fixed = image.copy()
+    fixed.flags.writeable = False
+    for call, given in ((face.draw, fixed), (face.draw, image[..., :2]), (faces.draw, "photo.jpg")):
+        with pytest.raises(kpedge.UsageError, match=r"read-only|not an image of uint8"):
+            call(given)
+    for size in (0, 112.0):
+        with pytest.raises(kpedge.UsageError, match="size must be"):
+            face.aligned_crop(image, size)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [
+        ((1.0, 2.0, 30.0, 40.0), "single box"),
+        (np.array([1, 2, 30, 40]), "single box"),
+        (np.array([[1, 2, 30, 40, 0.9]]), r"boxes\[:, :4\]"),
+        ([(30, 40, 20, 20)], "corners"),
+        ([np.arange(40)], "four finite numbers"),
+    ],
+    ids=["tuple", "array", "score", "xywh", "long"],
+)
+def test_what_is_no_list_of_boxes_is_one_line(model, image, boxes, words):
+    with pytest.raises(kpedge.KpedgeError) as caught:
+        model(image, boxes=boxes)
+    assert re.search(words, f"{caught.value} {caught.value.advice}")
+    assert "\n" not in str(caught.value)
+
+
+def test_boxes_may_come_from_a_generator(model, image, faces):
+    (face,) = model(image, boxes=(tuple(face.box) for face in faces))
+    assert len(face.keypoints) == 21
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: kpedge.load(None),
+        lambda: kpedge.load(b"stage3" * 1000),
+        lambda: kpedge.load(threads=0),
+        lambda: kpedge.load(threads="2"),
+        lambda: kpedge.load(max_side=33.5),
+        lambda: kpedge.load(provider=["cpu"]),
+        lambda: kpedge.FaceTracker(kpedge.load()),
+        lambda: kpedge.FaceTracker(max_faces=1.5),
+        lambda: next(kpedge.track([np.zeros((8, 8, 3), np.uint8)])),
+        lambda: next(kpedge.track(PHOTO, tracker=kpedge.load())),
+        lambda: kpedge.BatchPredictor()({"image": []}),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(call):
+    with pytest.raises(kpedge.UsageError):
+        call()
+
+
+def test_a_model_goes_to_another_process(model, image, faces):
+    (face,) = pickle.loads(pickle.dumps(model))(image)
+    assert (face.keypoints == faces[0].keypoints).all()
 
 
 def test_latency_of_files_is_measured_without_pytorch():

@@ -222,7 +222,7 @@ def test_written_set(tmp_path):
 
 
 def test_files_are_the_same_on_every_run_and_in_every_set(tmp_path):
-    write_synthetic(tmp_path / "few", 3, seed=9)
+    write_synthetic(str(tmp_path / "few"), 3, seed=9)
     write_synthetic(tmp_path / "again", 3, seed=9)
     write_synthetic(tmp_path / "more", 5, seed=9, background=1)
     for path in sorted((tmp_path / "few").iterdir()):

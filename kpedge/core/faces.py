@@ -11,6 +11,7 @@ from kpedge.core.errors import UsageError
 from kpedge.core.geometry import Image, crop, similarity
 from kpedge.core.keypoints import FACES5, conversion
 from kpedge.core.scheme import KeypointScheme
+from kpedge.core.text import check_whole
 
 Floats = NDArray[np.float64]
 
@@ -134,6 +135,11 @@ class Face:
             raise UsageError("this box shows no face, so it has no keypoints", "check len(face.keypoints) first")
         raise UsageError(f"{scheme.name} has no keypoint {name!r}", f"its names: {', '.join(scheme.points)}")
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a keypoint of that name."""
+        scheme = self._scheme()
+        return len(self.keypoints) > 0 and (name in scheme.points or name in scheme.derived)
+
     def __repr__(self) -> str:
         x1, y1, x2, y2 = (round(value) for value in self.box.tolist())
         parts = [f"box=({x1}, {y1}, {x2}, {y2})", f"{len(self.keypoints)} keypoints"]
@@ -147,12 +153,17 @@ class Face:
         """Draw the face into an image, uint8 (H, W, 3), which is changed and returned.
 
         Raises:
-            UsageError: it is no such image.
+            UsageError: it is no such image, or it is read-only.
         """
         from kpedge.core.drawing import draw_face
 
         _check_image(image)
-        draw_face(image, self, self._scheme(), box=box, points=points, label=label)
+        if not image.flags.writeable:
+            raise UsageError("the image is read-only", "draw into a copy: face.draw(image.copy())")
+        canvas = np.ascontiguousarray(image)  # OpenCV draws into no other, as a flipped view is
+        draw_face(canvas, self, self._scheme(), box=box, points=points, label=label)
+        if canvas is not image:
+            image[...] = canvas
         return image
 
     def aligned_crop(self, image: NDArray[Any], size: int = 112) -> Image:
@@ -167,9 +178,11 @@ class Face:
             uint8 (size, size, 3), in the colour order of the image.
 
         Raises:
-            UsageError: the five points do not follow from the scheme, this box shows no face, or it is no such image.
+            UsageError: the five points do not follow from the scheme, this box shows no face, it is no such image, or
+                the size is not a whole number of pixels.
         """
         _check_image(image)
+        check_whole("size", size, 1)
         scheme = self._scheme()
         to_five = conversion(scheme, FACES5)
         if not to_five.is_whole or not len(self.keypoints):
@@ -234,11 +247,12 @@ class ImageFaces(Sequence[Face]):
         """A copy of an image with all faces drawn, uint8 (H, W, 3); by default of the image that they were found in.
 
         Raises:
-            UsageError: the image was not kept, and none is given.
+            UsageError: the image was not kept, and none is given; or what is given is no such image.
         """
         pixels = self.pixels if image is None else image
         if pixels is None:
             raise UsageError("the image was not kept", "draw with faces.draw(image)")
+        _check_image(pixels)
         annotated = pixels.copy()
         for face in self.faces:
             face.draw(annotated)
@@ -263,8 +277,11 @@ class ImageFaces(Sequence[Face]):
 
 
 def _check_image(image: object) -> None:
-    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3) and image.size):
+    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3) and image.size) or (
+        image.shape[2:] not in ((), (1,), (3,), (4,))
+    ):
+        what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise UsageError(
-            f"not an image of uint8: {type(image).__name__}",
+            f"not an image of uint8: {what}",
             "give the array that the face was found in, and then options",
         )

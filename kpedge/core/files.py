@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kpedge.core.errors import KpedgeError, OutputError
+from kpedge.core.errors import KpedgeError, ModelError, OutputError
 from kpedge.core.leftovers import owned_prefix, remove_leftovers
 
 try:
@@ -56,7 +56,8 @@ def read_bytes(
     except FileNotFoundError:
         raise problem(f"{path}: {missing}") from None
     except IsADirectoryError:
-        inside = next((one for name in ("best.pt", "*.onnx", "*.pt") for one in sorted(path.glob(name))), None)
+        names = ("best.pt", "*.onnx", "*.pt") if issubclass(problem, ModelError) else ()
+        inside = next((one for name in names for one in sorted(path.glob(name))), None)
         raise problem(f"{path} is a folder, not a file", f"give {inside or 'a file in it'}") from None
     except OSError as error:
         raise problem(f"{path}: cannot be read: {error.strerror}") from error

@@ -79,12 +79,15 @@ def as_box(values: ArrayLike) -> NDArray[np.float64]:
     except (TypeError, ValueError):  # text, or rows of different lengths
         box = np.empty(0)
     if box.shape != (4,) or not np.isfinite(box).all():
-        raise DataError(f"a box is four finite numbers x1,y1,x2,y2, not {values!r}")
+        shown = " ".join(repr(box.tolist() if box.size else values).split())[:120]
+        advice = "give the first four numbers of each: boxes[:, :4]" if box.ndim == 1 and len(box) > 4 else ""
+        raise DataError(f"a box is four finite numbers x1,y1,x2,y2, not {shown}", advice)
     if np.abs(box).max() > MAX_COORDINATE:
         raise DataError(f"box {','.join(f'{v:g}' for v in box)} reaches beyond {MAX_COORDINATE:g} px")
     if box[2] - box[0] < MIN_SIDE or box[3] - box[1] < MIN_SIDE:
         raise DataError(
-            f"box {','.join(f'{v:g}' for v in box)} has no area", "give x1,y1,x2,y2 with x1 < x2 and y1 < y2"
+            f"box {','.join(f'{v:g}' for v in box)} has no area",
+            "give x1,y1,x2,y2 with x1 < x2 and y1 < y2: corners, not a width and height",
         )
     return box
 

@@ -150,14 +150,17 @@ def _decode_heic(data: bytes, name: str) -> Image:
     return np.ascontiguousarray(image[..., :3], dtype=np.uint8)
 
 
-def read_image(path: str | Path, *, stored: bool = False) -> Image:
+def read_image(path: str | os.PathLike[str], *, stored: bool = False) -> Image:
     """`decode_image` for a file.
 
     Raises:
         ImageError: as `decode_image`, or the file cannot be read.
     """
+    name = str(path)
+    if "://" in name:
+        raise ImageError(f"{name}: an address, not a file", "download it first, or run: kpedge predict ADDRESS")
     data = read_bytes(Path(path), ImageError, "no such photo", largest=MAX_BYTES)
-    return decode_image(data, str(path), stored=stored)
+    return decode_image(data, name, stored=stored)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

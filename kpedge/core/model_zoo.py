@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,10 @@ def licensed(name: str | Path, licence: str) -> str:
     """
     if licence not in LICENCES:
         raise UsageError(f"licence {licence!r} is not known", f"choose from {', '.join(LICENCES)}")
+    if not isinstance(name, str | os.PathLike):
+        raise UsageError(
+            f"not a model: {type(name).__name__}", "give the name of a released model, a file or a run folder"
+        )
     name = str(name)
     if licence == ANY or name not in released() or is_free(name):
         return name

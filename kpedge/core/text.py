@@ -1,9 +1,25 @@
 """Words for messages."""
 
+from numbers import Integral
+
+from kpedge.core.errors import UsageError
+
 
 def flag(name: str) -> str:
     """The command-line flag of a field."""
     return name.replace("_", "-").replace("lr-groups", "lr-group")
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Stop unless a setting is a whole number of at least `least`.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(value, Integral):
+        raise UsageError(f"{name} must be a whole number, not {value!r}")
+    if int(value) < least:
+        raise UsageError(f"{name} must be at least {least}, not {value}")
 
 
 def format_count(count: int, noun: str) -> str:

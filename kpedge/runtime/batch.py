@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kpedge.core.errors import KpedgeError
-from kpedge.core.images import decode_image
+from kpedge.core.errors import KpedgeError, UsageError
 from kpedge.core.model_zoo import DEFAULT_MODEL
 from kpedge.runtime.face_model import load
 
@@ -31,7 +31,7 @@ class BatchPredictor:
         ([512, 0], ['', 'nowhere.jpg: no such photo'])
     """
 
-    def __init__(self, model: str = DEFAULT_MODEL, *, column: str = "bytes", **settings: Any) -> None:
+    def __init__(self, model: str | Path = DEFAULT_MODEL, *, column: str = "bytes", **settings: Any) -> None:
         self._model = load(model, **{"pose": False, **settings})
         self._column = column
 
@@ -40,7 +40,12 @@ class BatchPredictor:
 
         `faces` (JSON, as in the lines of `kpedge predict`), `width` and `height` (pixels; 0 if it cannot be read) and
         `error` (empty if it can).
+
+        Raises:
+            UsageError: the batch has no column of images.
         """
+        if self._column not in batch:
+            raise UsageError(f"the batch has no column {self._column!r}", f"choose with column=: {', '.join(batch)}")
         images = batch[self._column]
         rows = {name: list(values) for name, values in batch.items()}
         if not all(isinstance(image, str) for image in images):
@@ -51,7 +56,7 @@ class BatchPredictor:
     def _find(self, image: Any) -> dict[str, Any]:
         try:
             colour = "rgb" if isinstance(image, np.ndarray) else "bgr"
-            found = self._model(decode_image(image, "image") if isinstance(image, bytes) else image, colour=colour)
+            found = self._model(image, colour=colour)
         except KpedgeError as error:
             return {"faces": "[]", "width": 0, "height": 0, "error": str(error)}
         faces = json.dumps([face.to_dict() for face in found])

@@ -14,6 +14,7 @@ from kpedge.core.errors import UsageError
 from kpedge.core.faces import Detection
 from kpedge.core.geometry import Image, iou, resize_to, transform_points
 from kpedge.core.joint_score import LOWEST
+from kpedge.core.text import check_whole
 from kpedge.runtime.sessions import Model
 
 COARSE = 320
@@ -72,8 +73,8 @@ class FaceDetector:
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"the threshold must be from 0 to 1, not {threshold:g}")
-        if side is not None and side < model.card.stride:
-            raise UsageError(f"--max-side must be at least {model.card.stride}, not {side}")
+        if side is not None:
+            check_whole("--max-side", side, model.card.stride)
         self.model = model
         self.threshold = (model.card.threshold or 0.0) if threshold is None else threshold
         self.side = side or model.card.side

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -47,14 +47,15 @@ class FaceModel:
     @overload
     def __call__(self, image: list[Any] | tuple[Any, ...], *, colour: str = "bgr") -> list[ImageFaces]: ...
     @overload
-    def __call__(self, image: Any, *, colour: str = "bgr", boxes: Sequence[ArrayLike] | None = None) -> ImageFaces: ...
+    def __call__(self, image: Any, *, colour: str = "bgr", boxes: Iterable[ArrayLike] | None = None) -> ImageFaces: ...
     def __call__(
-        self, image: Any, *, colour: str = "bgr", boxes: Sequence[ArrayLike] | None = None
+        self, image: Any, *, colour: str = "bgr", boxes: Iterable[ArrayLike] | None = None
     ) -> ImageFaces | list[ImageFaces]:
         """The faces of an image, or of each of a list of images.
 
         Args:
-            image: a path, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4) of uint8, or a list of these.
+            image: a path, the content of an image file as bytes, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4)
+                of uint8, or a list of these.
             colour: order of an array's channels: "bgr", as OpenCV reads images, or "rgb".
             boxes: boxes of one image's faces, each x1 y1 x2 y2 in its pixels, as any detector gives them; None to
                 detect faces. Each gives a face in their order, without keypoints if it shows none.
@@ -70,9 +71,10 @@ class FaceModel:
             raise UsageError("boxes are those of one image, but a list of images is given", "pass one image at a time")
         return [self._find(one, colour) for one in image]
 
-    def _find(self, given: Any, colour: str, boxes: Sequence[ArrayLike] | None = None) -> ImageFaces:
+    def _find(self, given: Any, colour: str, boxes: Iterable[ArrayLike] | None = None) -> ImageFaces:
         image = to_image(given, colour)
-        if boxes is not None and len(boxes) and np.isscalar(boxes[0]):
+        boxes = None if boxes is None else list(boxes)
+        if boxes and (np.isscalar(boxes[0]) or getattr(boxes[0], "ndim", 1) == 0):
             raise UsageError("boxes is a single box, not a list of boxes", "put it into a list: boxes=[box]")
         faces: Sequence[Face] = self.pipeline(image) if boxes is None else self.pipeline.in_boxes(image, boxes)
         size = (image.shape[1], image.shape[0])

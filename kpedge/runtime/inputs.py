@@ -1,6 +1,6 @@
 """Images as people have them, as the one form that models take: uint8 (H, W, 3), blue-green-red."""
 
-from pathlib import Path
+import os
 from typing import Any
 
 import cv2
@@ -8,7 +8,7 @@ import numpy as np
 
 from kpedge.core.errors import ImageError, UsageError
 from kpedge.core.geometry import Image
-from kpedge.core.images import read_image
+from kpedge.core.images import decode_image, read_image
 
 COLOURS = ("bgr", "rgb")  # order of the channels of arrays
 
@@ -17,8 +17,8 @@ def to_image(image: Any, colour: str = "bgr") -> Image:
     """An image as uint8 (H, W, 3), blue-green-red.
 
     Args:
-        image: a path, a PIL image, or an array: uint8 (H, W) or (H, W, 1) in grey, (H, W, 3), or (H, W, 4), whose last
-            channel is left out.
+        image: a path, the content of an image file as bytes, a PIL image, or an array: uint8 (H, W) or (H, W, 1) in
+            grey, (H, W, 3), or (H, W, 4), whose last channel is left out.
         colour: order of an array's channels, a name of `COLOURS`; OpenCV reads images as "bgr", most others as "rgb".
 
     Raises:
@@ -27,8 +27,10 @@ def to_image(image: Any, colour: str = "bgr") -> Image:
     """
     if colour not in COLOURS:
         raise UsageError(f"colour must be one of {', '.join(COLOURS)}, not {colour!r}")
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_image(bytes(image), "image")
     if image is None:
         raise UsageError("the image is None", "cv2.imread returns None for a file that it cannot read: check the path")
     if hasattr(image, "getexif") and hasattr(image, "convert"):
@@ -36,7 +38,10 @@ def to_image(image: Any, colour: str = "bgr") -> Image:
 
         image, colour = np.asarray(ImageOps.exif_transpose(image).convert("RGB")), "rgb"
     if not isinstance(image, np.ndarray):
-        raise UsageError(f"not an image: {type(image).__name__}", "give a path, a NumPy array or a PIL image")
+        raise UsageError(
+            f"not an image: {type(image).__name__}",
+            "give a path, bytes, a NumPy array, a PIL image, or a list of these",
+        )
     if image.dtype != np.uint8:
         raise UsageError(f"images are uint8, from 0 to 255; this one is {image.dtype}", _conversion(image))
     if image.ndim == 4:
@@ -49,7 +54,7 @@ def to_image(image: Any, colour: str = "bgr") -> Image:
     if not image.size:
         raise ImageError(f"the image is empty: shape {image.shape}")
     if channels == 3 and colour == "bgr":
-        return image
+        return np.asarray(image)
     code = {
         (1, "bgr"): cv2.COLOR_GRAY2BGR,
         (1, "rgb"): cv2.COLOR_GRAY2BGR,
@@ -63,8 +68,7 @@ def to_image(image: Any, colour: str = "bgr") -> Image:
 def _conversion(image: np.ndarray[Any, Any]) -> str:
     """How to make an array uint8."""
     if image.dtype.kind == "f":
-        whole = image.size and float(np.nanmax(image)) > 1
-        return "image.clip(0, 255).astype('uint8')" if whole else "(image.clip(0, 1) * 255).astype('uint8')"
+        return "image.clip(0, 255).astype('uint8')" if (image > 1).any() else "(image.clip(0, 1) * 255).astype('uint8')"
     if image.dtype == np.uint16:
         return "divide by its largest value first: (image / image.max() * 255).astype('uint8')"
     return "convert it with .astype('uint8') after scaling to 0..255"

@@ -7,6 +7,7 @@ from kpedge.core.card import DetectorCard, ModelCard
 from kpedge.core.errors import UsageError
 from kpedge.core.joint_score import JointScore
 from kpedge.core.model_zoo import resolve_model
+from kpedge.core.text import check_whole
 from kpedge.runtime.detector import FaceDetector, FrameModel, detector_model
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor, keypoint_model
 from kpedge.runtime.registry import AUTO, BACKENDS, ONNXRUNTIME, PYTORCH_SUFFIXES, SUFFIXES
@@ -42,8 +43,9 @@ def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", b
     Raises:
         CorruptModelError: missing, broken, or not from kpedge.
         MissingExtraError: the backend is not installed.
-        UsageError: there is no such backend or provider, or the file needs PyTorch.
+        UsageError: there is no such backend or provider, no thread, or the file needs PyTorch.
     """
+    check_whole("--threads", threads, 1)
     if path.suffix in PYTORCH_SUFFIXES:
         raise UsageError(f"{path} is a file of PyTorch", f"run: kpedge export {path} --format onnx")
     if backend == AUTO:
@@ -81,6 +83,9 @@ def open_finders(
 
     def opened(model: Any) -> Any:
         if not isinstance(model, str | Path):
+            if not hasattr(model, "card"):
+                advice = "give the name of a released model or a file; one that is loaded tracks with model.track(…)"
+                raise UsageError(f"not a model: {type(model).__name__}", advice)
             return model
         return open_runtime_model(resolve_model(str(model)), threads=threads, provider=provider, backend=backend)
 

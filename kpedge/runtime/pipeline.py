@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,7 @@ from kpedge.core.geometry import Image
 from kpedge.core.joint_score import JOINT_THRESHOLD, LOWEST
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector, FrameModel
+from kpedge.runtime.inputs import to_image
 from kpedge.runtime.keypoints import SCALES, CropModel, KeypointPredictor, scaled_boxes
 from kpedge.runtime.looks import faces_in_boxes, look, relative_error
 from kpedge.runtime.mirrored import MirrorAveraged
@@ -76,24 +78,25 @@ class FacePipeline:
         if card.has_score and self._boxes.gives_size and not self._boxes.relates_to_ours:
             self._first = KeypointPredictor(self.predictor.model, threshold=0.0)  # the next looks decide
 
-    def __call__(self, image: Image) -> tuple[Face, ...]:
+    def __call__(self, image: Any) -> tuple[Face, ...]:
         """The faces of an image, by falling score of the detector.
 
         Args:
-            image: uint8 (H, W, 3), blue-green-red.
+            image: uint8 (H, W, 3), blue-green-red, or another image as `kpedge.load` takes it.
 
         Returns:
             Faces, each with the detector's box, the keypoints, and the joint score or that of the keypoint model.
         """
+        image = to_image(image)
         longer = max(image.shape[:2])
         faces = [self._decide(*pair, longer) for pair in self.candidates(image)]
         if self.rotations and not any(len(face.keypoints) for face in faces):
             faces += [self._decide(*pair, longer, rotated=True) for pair in self.candidates(image, rotated=True)]
         return tuple(face for face in faces if self.keep_rejected or len(face.keypoints))
 
-    def in_boxes(self, image: Image, boxes: Sequence[ArrayLike]) -> tuple[Face, ...]:
+    def in_boxes(self, image: Any, boxes: Sequence[ArrayLike]) -> tuple[Face, ...]:
         """Faces in boxes that are given instead of detected: see `faces_in_boxes`."""
-        return faces_in_boxes(KeypointPredictor(self.predictor.model, threshold=self.threshold), image, boxes)
+        return faces_in_boxes(KeypointPredictor(self.predictor.model, threshold=self.threshold), to_image(image), boxes)
 
     def candidates(self, image: Image, *, rotated: bool = False) -> list[tuple[Detection, Face]]:
         """Everything that may be a face: what the detector found, and what the keypoint model makes of it.

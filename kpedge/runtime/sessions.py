@@ -1,7 +1,8 @@
 """The one place that builds an onnxruntime session."""
 
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -110,7 +111,7 @@ def providers_named(name: str) -> tuple[str, ...]:
         UsageError: this onnxruntime does not have it.
     """
     offered = offered_providers()
-    short = name.removesuffix("ExecutionProvider").lower().replace("directml", "dml")
+    short = str(name).removesuffix("ExecutionProvider").lower().replace("directml", "dml")
     if short == "auto":
         # TensorRT takes minutes to build an engine: only for those who ask for it.
         short = next(one for one in offered if one != "tensorrt" and not provider_problem(offered[one]))
@@ -157,6 +158,7 @@ class OnnxModel:
             CorruptModelError: broken, not from kpedge (no card), or inputs and outputs differ from its card.
         """
         self._path = path
+        self._reopen = partial(OnnxModel, path.absolute(), threads=threads, providers=providers)
         self.session = new_session(path, threads=threads, providers=providers)
         self.provider = self.session.get_providers()[0].removesuffix("ExecutionProvider").lower()
         try:
@@ -170,6 +172,10 @@ class OnnxModel:
         self.card: Card = card_from_json(metadata[METADATA_KEY], str(path))
         self._check_signature(path)
         self._names = list(self.card.outputs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, and what another process unpickles, opens the file again."""
+        return self._reopen, ()
 
     def _check_signature(self, path: Path) -> None:
         inputs, outputs = (

@@ -17,6 +17,7 @@ from kpedge.core.errors import UsageError
 from kpedge.core.faces import Detection
 from kpedge.core.geometry import Image, box_size, crop, iou, square_transform
 from kpedge.core.joint_score import JointScore
+from kpedge.core.text import check_whole
 from kpedge.runtime.keypoints import Candidates
 
 Floats = NDArray[np.float64]
@@ -269,8 +270,7 @@ def check_tracking(card: ModelCard, gives_size: bool, max_faces: int, prefer: st
             f"{card.name} cannot track faces: one point does not determine how large a face is",
             "use a model with two points or more",
         )
-    if max_faces < 1:
-        raise UsageError(f"--max-faces must be at least 1, not {max_faces}")
+    check_whole("--max-faces", max_faces, 1)
     if prefer not in PREFERENCES:
         raise UsageError(f"--prefer must be one of {', '.join(PREFERENCES)}, not {prefer!r}")
     if not interval > 0:

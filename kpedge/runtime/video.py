@@ -1,9 +1,10 @@
 """The faces of a video, frame by frame: `for frame, faces in kpedge.track("video.mp4")`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+from kpedge.core.errors import UsageError
 from kpedge.core.faces import Face
 from kpedge.runtime.features import add_features
 from kpedge.runtime.sources.open import open_source
@@ -35,7 +36,14 @@ def track(
     Raises:
         SourceError: the source cannot be opened, or read any further.
         ModelError: a released model is missing.
+        UsageError: something that is no source, or no tracker.
     """
+    if not isinstance(source, int | str | Path) and not (hasattr(source, "close") and isinstance(source, Iterable)):
+        advice = "give a path, the number of a camera or an address; for frames of your own use kpedge.FaceTracker()"
+        raise UsageError(f"not a video: {type(source).__name__}", advice)
+    if tracker is not None and not hasattr(tracker, "reset"):
+        advice = "give a kpedge.FaceTracker; a loaded model tracks with model.track(…)"
+        raise UsageError(f"not a tracker: {type(tracker).__name__}", advice)
     following = FaceTracker() if tracker is None else tracker
     following.reset()
     opened = open_source(str(source), realtime=realtime) if isinstance(source, int | str | Path) else source

@@ -45,7 +45,7 @@ class SyntheticReport:
 
 
 def write_synthetic(
-    out: Path,
+    out: str | Path,
     count: int,
     *,
     seed: int = 0,
@@ -75,6 +75,7 @@ def write_synthetic(
         )
     if seed < 0:
         raise UsageError(f"the seed must be 0 or above, not {seed}")
+    out = Path(out)
     if out.exists() and not (out / RECORD).is_file():
         raise OutputError(
             f"{out} exists and is no synthetic set", "name another folder: --force replaces synthetic sets only"
