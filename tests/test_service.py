@@ -117,7 +117,16 @@ def test_a_bad_request_is_one_line_of_json(client, request_of, status):
 
 
 def test_other_paths_and_methods_are_errors_in_json(client):
-    assert (client.get("/nothing").status_code, client.get("/v1/predict").status_code) == (404, 405)
+    assert client.get("/nothing").status_code == 404
+    for path, method, allowed, advice in (
+        ("/v1/predict?pose=1", "GET", "POST", "curl --data-binary @photo.jpg http://testserver/v1/predict"),
+        ("/healthz", "POST", "GET", "use"),
+    ):
+        refused = client.request(method, path)
+        assert refused.status_code == 405
+        assert allowed in refused.headers["Allow"]
+        assert method in refused.json()["error"]
+        assert advice in refused.json()["advice"]
     assert "error" in client.get("/nothing").json()
 
 

@@ -171,11 +171,15 @@ async def _read_photo(request: Request, most: int) -> tuple[bytes, str]:
     return data, name
 
 
-async def _error_response(_request: Request, error: Exception) -> Response:
+async def _error_response(request: Request, error: Exception) -> Response:
     """Any error as JSON, in one line; one that nobody foresaw without its details, which the log has."""
     if not isinstance(error, HTTPException):
         return JSONResponse({"error": "internal error: see the service's log"}, 500)
     message, _, advice = error.detail.partition(" — ")
+    if error.status_code == 405:
+        address, allowed = request.url.replace(query=""), (error.headers or {}).get("Allow", "")
+        message = f"{request.method} is not allowed here"
+        advice = f"post a photo: curl --data-binary @photo.jpg {address}" if allowed == "POST" else f"use {allowed}"
     return JSONResponse(
         {"error": message} | ({"advice": advice} if advice else {}), error.status_code, dict(error.headers or {})
     )

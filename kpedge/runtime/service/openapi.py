@@ -14,6 +14,7 @@ FLAGS = {
 """Parameter of a request -> what it does; as the flags of `kpedge predict`."""
 ERRORS = {
     400: "the request or a parameter cannot be understood",
+    405: "the address takes another method; Allow says which",
     408: "the body came too slowly",
     413: "the photo has too many bytes or pixels",
     422: "the photo cannot be decoded",
