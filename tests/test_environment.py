@@ -53,6 +53,17 @@ def test_env_names_problems_with_their_fixes(packages, capsys, monkeypatch):
     assert document["missing_extras"] == {"export": pip_line("export")}
 
 
+def test_env_lists_extras_last_in_few_lines(monkeypatch, capsys):
+    monkeypatch.setattr(environment, "installed", lambda module: module != "onnxscript")
+    assert main(["env"]) == 0
+    printed = capsys.readouterr()
+    before, _, after = printed.out.partition("\nextras ")
+    assert "provider cpu" in before
+    assert re.search(r"not installed\s+export\n$", after)
+    assert "virtual-camera" in after.partition("not installed")[0]
+    assert len((after + printed.err).splitlines()) < 10
+
+
 def test_pytorch_is_imported_only_when_asked(monkeypatch, capsys):
     real = environment.importlib.import_module
 

@@ -1,12 +1,14 @@
 """`kpedge env`: what is installed, and what is wrong with it."""
 
+import textwrap
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from kpedge.cli import output
 from kpedge.cli.options import Json, examples
-from kpedge.core.extras import installed
+from kpedge.core.extras import EXTRAS, installed, pip_line
 
 app = typer.Typer()
 
@@ -74,12 +76,20 @@ def environment(
             ("features", " ".join(features) or "unknown"),
             ("GPU", gpu),
             *((f"provider {name}", "does not work" if reason else "works") for name, reason in providers.items()),
+            *_lines("extras", [extra for extra in EXTRAS if extra not in missing]),
+            *_lines("not installed", list(missing)),
         ]
         output.table(("what", "found"), rows, left=2)
-    for extra, line in missing.items():
-        output.say(f"extra not installed: {extra}; if you need it: {line}")
+        if missing:
+            output.say(f"to add an extra that you need: {pip_line('NAME')}")
     for problem in problems:
         output.say(f"problem: {problem.what}\n    fix: {problem.fix}")
     if problems:
         raise typer.Exit(1)
     output.say("nothing is wrong with this installation")
+
+
+def _lines(title: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """The rows of a table that list some names."""
+    lines = textwrap.wrap(", ".join(names), 72, break_on_hyphens=False) or ["none"]
+    return [(title if line is lines[0] else "", line) for line in lines]
