@@ -297,6 +297,11 @@ def test_what_is_no_source_is_named_in_one_line(tmp_path):
     with pytest.raises(SourceError, match="'nothing': no such file or folder, and no camera") as caught:
         open_source("nothing", cameras=CameraSystem(tmp_path))
     assert "no cameras were found" in caught.value.advice
+    (tmp_path / "clip.mp4").touch()
+    for name, advice in (("clp.mp4", "clip.mp4"), ("other.avi", "check"), ("no/such.mp4", "check")):
+        with pytest.raises(SourceError, match=f"{name}: no such file") as caught:
+            open_source(str(tmp_path / name))
+        assert advice in caught.value.advice
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for text in ("n" * 5000, tmp_path / "pipe", tmp_path / "loop", "/dev/zero", "/dev/null"):

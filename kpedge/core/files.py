@@ -4,6 +4,7 @@ user's file.
 
 import codecs
 import contextlib
+import difflib
 import functools
 import hashlib
 import json
@@ -63,6 +64,14 @@ def read_bytes(
         raise problem(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError:  # a NUL byte in the name
         raise problem(f"{path}: {missing}") from None
+
+
+def nearest_file(path: Path) -> str:
+    """Advice on the name of a file that is missing: the most similar one in its folder; empty if there is none."""
+    with contextlib.suppress(OSError):
+        if near := difflib.get_close_matches(path.name, os.listdir(path.parent), 1):
+            return f"did you mean {path.with_name(near[0])}?"
+    return ""
 
 
 def text_encoding(data: bytes) -> str:

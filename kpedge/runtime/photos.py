@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
 from kpedge.core.errors import ImageError, SourceError, UsageError
-from kpedge.core.files import WRITTEN, closed_folders, real_path, recorded_outputs
+from kpedge.core.files import WRITTEN, closed_folders, nearest_file, real_path, recorded_outputs
 from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, ImageFrame, read_frames
 from kpedge.core.leftovers import temporary_folder
 from kpedge.runtime.sources.addresses import mask_address, open_address, read_answer, scheme_of
@@ -109,6 +109,8 @@ def read_input(
         pictures = _read_address(text, notify)
     elif scheme_of(text) or is_video(text):
         pictures = _read_video(text, notify)
+    elif not Path(text).exists():
+        raise ImageError(f"{text}: no such photo", nearest_file(Path(text)))
     else:
         pictures = read_frames(Path(text), stored=stored)
     return itertools.islice(pictures, 0, None, every)

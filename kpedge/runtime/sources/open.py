@@ -1,11 +1,13 @@
 """Open a source of frames from what the user writes."""
 
 import math
+import re
 import stat
 from pathlib import Path
 from typing import Any
 
 from kpedge.core.errors import SourceError, UsageError
+from kpedge.core.files import nearest_file
 from kpedge.runtime.sources.camera import CAMERA, CameraSystem
 from kpedge.runtime.sources.devices import format_cameras
 from kpedge.runtime.sources.folder import FOLDER
@@ -24,6 +26,7 @@ KINDS: tuple[SourceKind, ...] = (
     *(FOLDER, VIDEO),
 )
 """Kinds of sources, in the order in which they are tried."""
+FILE = re.compile(r"[/\\]|\.\w{2,5}$")  # what a camera's name does not have
 MAX_SIDE, MAX_RATE = 16384, 1000.0
 
 
@@ -39,6 +42,8 @@ def open_source(text: str, **options: Any) -> Source:
     _check_options(request)
     try:
         kind = next((kind for kind in KINDS if kind.matches(request)), None)
+        if kind is None and FILE.search(text):
+            raise SourceError(f"{text}: no such file", nearest_file(request.path) or "check its name and folder")
         if kind is None:
             cameras = (request.cameras or CameraSystem()).list_cameras()
             raise SourceError(
