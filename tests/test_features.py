@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kpedge
+from kpedge.cli.main import main
 from kpedge.core.errors import UsageError
 from kpedge.core.faces import Face, Features, Pose
 from kpedge.core.keypoints import FACES5, FACES21, scheme_named
 from kpedge.core.model_zoo import sample_photo
-from kpedge.runtime.features import POINTS, PUPILS_MM, add_features, face_features, rotation_matrix
+from kpedge.runtime.features import POINTS, PUPILS_MM, add_features, face_features, lacking_features, rotation_matrix
 
 SIZE, FOCAL = (1280, 720), 1000.0
 HEAD = np.array([POINTS[name] for name in FACES21.points])
@@ -102,6 +103,15 @@ def test_lids_give_the_openness_of_eyes_and_schemes_without_them_do_not():
     assert found.eye_open_right == pytest.approx(0.31, abs=0.05)
     assert found.gaze_yaw is None  # its pupils are the middles of the lids
     assert measure(HEAD).eye_open_left is None
+
+
+def test_features_that_a_scheme_has_no_points_for_are_named(capsys):
+    assert lacking_features(FACES21) == ["eye_open_left", "eye_open_right"]
+    assert lacking_features(scheme_named("ibug68")) == ["gaze_yaw", "gaze_pitch"]
+    assert lacking_features(scheme_named("wflw98")) == []
+    assert main(["predict", str(sample_photo()), "--json", "--features"]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "eye_open_left" in line]
+    assert "--model stage3-68" in line
 
 
 def test_few_points_give_what_they_can():

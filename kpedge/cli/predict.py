@@ -171,7 +171,7 @@ def predict(
     from kpedge.core.drawing import draw_face
     from kpedge.core.faces import ImageFaces
     from kpedge.core.images import write_image
-    from kpedge.runtime.features import add_features, add_poses
+    from kpedge.runtime.features import add_features, add_poses, lacking_line
     from kpedge.runtime.overlay import Layers
     from kpedge.runtime.photos import display_name, find_inputs, is_video, unread_line
     from kpedge.runtime.sinks.sink import LiveFrame
@@ -190,6 +190,8 @@ def predict(
     found = list(dict.fromkeys(found or named))
     if not found:
         raise UsageError("no photo is given", "name one, or give --boxes FILE")
+    if features and (line := lacking_line(scheme)):
+        output.say(line)
     copies = _annotated_copies(found, copied, force=force) if copied else {}
     written: dict[str, Path] = {}
     tally = _Tally()

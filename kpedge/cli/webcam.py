@@ -166,6 +166,7 @@ def webcam(
     """
     import cv2
 
+    from kpedge.runtime.features import lacking_line
     from kpedge.runtime.live import LiveReport, run_live
     from kpedge.runtime.overlay import Layers
     from kpedge.runtime.server.access import find_token
@@ -219,6 +220,8 @@ def webcam(
         scheme = tracker.predictor.model.card.scheme
         requested = [one for one in OUTPUTS if outputs[one.name] not in (None, False)]
         needs_features = features or any(one.features for one in requested)
+        if needs_features and (line := lacking_line(scheme)):
+            output.say(line)
         token = find_token(serve_token, serve_token_file)
         context = OutputContext(frames, scheme, controls, output.say, needs_features, force, token)
         for sink in open_outputs(OUTPUTS, outputs, context, [source]):

@@ -69,7 +69,8 @@ def read_bytes(
 def nearest_file(path: Path) -> str:
     """Advice on the name of a file that is missing: the most similar one in its folder; empty if there is none."""
     with contextlib.suppress(OSError):
-        if near := difflib.get_close_matches(path.name, os.listdir(path.parent), 1):
+        names = [other.name for other in path.parent.iterdir()]
+        if near := difflib.get_close_matches(path.name, names, 1):
             return f"did you mean {path.with_name(near[0])}?"
     return ""
 

@@ -53,7 +53,12 @@ def released() -> list[str]:
 def released_keypoint_models(scheme: str = "") -> list[str]:
     """Names of the released models that find keypoints in a crop; with `scheme`, those of that keypoint scheme."""
     names = [name for name in released() if not name.startswith(DEFAULT_DETECTOR)]
-    return [name for name in names if not scheme or _card(name)["keypoints"]["name"] == scheme]
+    return [name for name in names if not scheme or released_scheme(name) == scheme]
+
+
+def released_scheme(name: str) -> str:
+    """The name of the keypoint scheme of a released model."""
+    return str(_card(name)["keypoints"]["name"])
 
 
 def is_free(name: str) -> bool:

@@ -8,12 +8,14 @@ their sources, and the errors measured on synthetic heads.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.faces import Face, Features, Pose
+from kpedge.core.keypoints import scheme_named
+from kpedge.core.model_zoo import released_keypoint_models, released_scheme
 from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.pose import HEAD, focal_length, head_poses, point_shares
 
@@ -99,6 +101,25 @@ def add_features(
     return tuple(
         replace(face, features=face_features(face.keypoints, scheme, face.pose, size, focal=focal)) for face in faces
     )
+
+
+def lacking_features(scheme: KeypointScheme) -> list[str]:
+    """Names of the features for which a scheme has no points: they are always None."""
+    at = {name: np.array(POINTS[name][:2]) for name in point_shares(scheme, frozenset(POINTS))[0]}
+    measured = _measure(at, gaze="left_pupil" in scheme.points)
+    return [one.name for one in fields(Features) if one.name not in measured and not one.name.endswith("_mm")]
+
+
+def lacking_line(scheme: KeypointScheme) -> str:
+    """A line that names the features that a scheme lacks, and released models with the openness of eyes; or "".
+    None is named for the gaze: the pupils of the released models do not show it (docs/coordinates.md).
+    """
+    if not (lacking := lacking_features(scheme)):
+        return ""
+    line = f"null, as {scheme.name} has no points for them: {', '.join(lacking)}"
+    names = released_keypoint_models() if "eye_open_left" in lacking else []
+    able = [name for name in names if "eye_open_left" not in lacking_features(scheme_named(released_scheme(name)))]
+    return line + (f"; eye_open is given by --model {' or '.join(able)}" if able else "")
 
 
 def rotation_matrix(pose: Pose) -> Floats:
