@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from kpedge.cli.main import new_app
 from kpedge.core.errors import DownloadError, OutputError, UsageError
 from kpedge.core.images import read_image
-from kpedge.core.model_zoo import resolve_model, sample_photo, site_folder
+from kpedge.core.model_zoo import resolve_model, resolve_weights, sample_photo, site_folder
 from kpedge.export import web
 from kpedge.export.verification import verify
 from kpedge.runtime.face_model import load
@@ -90,6 +90,16 @@ def test_released_models_get_float16_weights_and_files_stay_as_they_are(tmp_path
     monkeypatch.setattr(web, "installed", lambda module: False)
     web.export_site(tmp_path / "site", force=True)
     assert (models / "detector.onnx").read_bytes() == resolve_model("detector").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_written_as_onnx_first(tmp_path, runtime, monkeypatch):
+    models, write = tmp_path / "site" / "kpedge" / "models", web.write_onnx
+    monkeypatch.setattr(web, "write_onnx", lambda _, target: write(resolve_weights("stage1"), target))  # a small one
+    web.export_site(tmp_path / "site", str(resolve_weights("stage3")))
+    (check,) = verify([models / "keypoints.onnx"])
+    assert check.kind == "onnx"
+    assert {path.name for path in models.iterdir()} == {"keypoints.onnx", "detector.onnx"}
 
 
 @pytest.mark.parametrize(

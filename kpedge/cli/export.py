@@ -40,7 +40,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every comp
         "kpedge export",
         "kpedge export stage3 --format onnx-fp16,onnx-int8 --out models",
         "kpedge export runs/stage1 --format onnx --out models --name mine --data data/photos",
-        "kpedge export --format web --out site",
+        "kpedge export runs/stage3 --format web --out site",
         "kpedge export --list",
     )
 )
@@ -175,7 +175,8 @@ def _export_site(model: str | None, detector: str, out: Path, kind: str, *, forc
 
     if kind != WEB:
         raise UsageError(f"--format {WEB} writes a folder of its own", f"run kpedge export --format {WEB} separately")
-    files = export_site(out, model or DEFAULT_MODEL, detector, force=force)
+    with output.progress("writing the page"):
+        files = export_site(out, model or DEFAULT_MODEL, detector, force=force)
     if as_json:
         output.result_json({"files": [str(path) for path in files]}, indent=1)
         return

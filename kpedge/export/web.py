@@ -21,6 +21,7 @@ from kpedge.core.leftovers import temporary_folder
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL, resolve_model, site_folder
 from kpedge.export.formats.onnx import set_card
 from kpedge.export.formats.onnx_fp16 import FORMAT, halve_weights
+from kpedge.export.load import open_model
 from kpedge.export.parity import compare
 from kpedge.export.test_inputs import record_self_test, self_test_inputs
 from kpedge.runtime.sessions import OnnxModel
@@ -38,15 +39,15 @@ def export_site(
     out: Path, model: str = DEFAULT_MODEL, detector: str = DEFAULT_DETECTOR, *, force: bool = False
 ) -> list[Path]:
     """Write a page that works from any web server, without a network: page, package, runtime, models, licences; its
-    files are returned. An ONNX file is used as it is; of a released model the weights become float16 where the
-    package onnx is installed.
+    files are returned. An ONNX file is used as it is; a checkpoint or run folder is written as ONNX and checked, which
+    needs the extra `export`; of a released model the weights become float16 where the package onnx is installed.
 
     Raises:
-        UsageError: a model is not of its kind, or not an ONNX file.
+        UsageError: a model is not of its kind.
         DownloadError: the runtime is not here and cannot be fetched.
         OutputError: the folder exists and `force` is off, or cannot be written.
     """
-    keypoints, finder = _open(model).card, _open(detector).card
+    keypoints, finder = (open_model(resolve_model(name)).card for name in (model, detector))
     if not isinstance(keypoints, ModelCard) or not keypoints.has_score:
         raise UsageError(f"{keypoints.name} cannot track faces in a page: it has no face score", "give a stage 3")
     if not isinstance(finder, DetectorCard):
@@ -63,17 +64,24 @@ def export_site(
         models.mkdir()
         for part, name in (("keypoints", model), ("detector", detector)):
             path = resolve_model(name)
-            as_it_is = path == Path(name) or not installed("onnx")
-            (shutil.copyfile if as_it_is else write_half_weights)(path, models / f"{part}.onnx")
+            target = models / f"{part}.onnx"
+            if path.suffix != ".onnx":
+                write_onnx(path, target)
+            elif path == Path(name) or not installed("onnx"):
+                shutil.copyfile(path, target)
+            else:
+                write_half_weights(path, target)
         record_output(folder)
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
-def _open(name: str) -> OnnxModel:
-    path = resolve_model(name)
-    if path.suffix != ".onnx":
-        raise UsageError(f"{path} is not an ONNX file", f"write one first: kpedge export {name} --format onnx")
-    return OnnxModel(path)
+def write_onnx(checkpoint: Path, target: Path) -> None:
+    """Write a checkpoint as an ONNX file that computes what PyTorch computes."""
+    importable("torch", "export")
+    from kpedge.export.exporter import export_model
+
+    with temporary_folder() as folder:
+        shutil.copyfile(export_model(checkpoint, folder, ("onnx",)).files[0], target)
 
 
 def write_half_weights(path: Path, target: Path) -> None:
