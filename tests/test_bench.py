@@ -1,12 +1,15 @@
 import json
+import os
 import re
 import shutil
 from dataclasses import asdict
+from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import SAMPLE
 
-from kpedge.bench.latency import EAGER, RUNTIME, SCRIPT, BenchOptions, bench_latency
+from kpedge.bench.latency import EAGER, RUNTIME, SCRIPT, BenchOptions, bench_latency, measure_rounds
 from kpedge.bench.matrix import MatrixRow, bench_matrix
 from kpedge.bench.report import (
     header,
@@ -174,6 +177,30 @@ def test_accuracy_stands_next_to_speed(capsys):
     assert 0.005 < errors[0] < 0.035
     assert main(["bench", "stage3", "--frames", str(SAMPLE), *quick]) == 2
     assert "--data" in capsys.readouterr().err
+
+
+def test_the_first_round_does_not_count():
+    class Slow:
+        turns = 0
+
+        def time(self, threads, batch, warmup, calls):
+            self.turns += 1
+            return np.full(calls, 9.0 if self.turns <= 4 else 0.1)
+
+    one = Contestant("a", Path("a"))
+    times = measure_rounds({one: Slow()}, QUICK)[one]
+    assert len(times) == 4
+    assert all(len(rounds) == QUICK.rounds for rounds in times.values())
+    assert np.max(list(times.values())) == 0.1
+
+
+@pytest.mark.parametrize(("load", "warned"), [(3.5, True), (1.5, False)])
+def test_a_busy_machine_is_named_once(load, warned, monkeypatch, capsys):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert main(["bench", "no-such-model"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "3.5" in line] == lines[:-1] == ([lines[0]] if warned else [])
 
 
 @pytest.mark.parametrize(

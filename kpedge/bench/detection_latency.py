@@ -79,9 +79,11 @@ def bench_detection(
         look = _peer(name, path)
         contestants.append((name, "frame to faces", look(frame), functools.partial(look, frame)))
     times: list[list[Any]] = [[] for _ in contestants]
-    for done in range(rounds):
+    for done in range(-1, rounds):
         for (_, _, _, call), own in zip(contestants, times, strict=True):
             own.append(time_calls(call, warmup=warmup, count=calls))
+            if done < 0:  # as in `measure_rounds`
+                own.clear()
         if progress:
             progress(done + 1, rounds)
     reference = [float(np.median(durations)) for durations in times[0]]

@@ -66,11 +66,13 @@ def measure_rounds(
     options: BenchOptions,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Contestant, dict[Setting, list[NDArray[np.float64]]]]:
-    """Durations of each contestant at each setting, seconds, a list of rounds; none where it failed."""
+    """Durations of each contestant at each setting, seconds, a list of rounds; none where it failed. A round before
+    them, in which a machine wakes up and runtimes settle, does not count.
+    """
     settings = [(threads, batch) for batch in options.batches for threads in options.threads]
     times: dict[Contestant, dict[Setting, list[NDArray[np.float64]]]] = {one: {} for one in workers}
     failed: set[tuple[Contestant, Setting]] = set()
-    for done in range(options.rounds):
+    for done in range(-1, options.rounds):
         for threads, batch in settings:
             for one, worker in workers.items():
                 if (one, (threads, batch)) in failed or (one.device != "cpu" and threads != options.threads[0]):
@@ -81,7 +83,8 @@ def measure_rounds(
                     failed.add((one, (threads, batch)))
                     times[one].pop((threads, batch), None)
                     continue
-                times[one].setdefault((threads, batch), []).append(durations)
+                if done >= 0:
+                    times[one].setdefault((threads, batch), []).append(durations)
         if progress:
             progress(done + 1, options.rounds)
     return times

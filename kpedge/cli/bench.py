@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,6 +95,7 @@ def bench(
     if (data or frames) and (detect or pipeline):
         raise UsageError("--detect and --pipeline measure no accuracy", "leave --data and --frames out")
     report = Report(out, force, as_json)
+    _warn_of_load()
     if pipeline:
         if files or peer or batch or threads:
             raise UsageError("--pipeline times the released models, on one thread", "leave files and the others out")
@@ -280,6 +282,13 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, report: Report) -> No
         f"one face at {load.rate:g} frames a second: {load.tracking:.1f} % of a core, with its pose "
         f"{load.with_pose:.1f} %, beyond the {load.decoding:.1f} % of decoding"
     )
+
+
+def _warn_of_load() -> None:
+    """Say if other programs keep the machine busy, where the system knows."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > cores:
+        output.say(f"warning: the load is {load:.1f} on {cores} cores: other programs slow down what is measured")
 
 
 def _say_machine(where: dict[str, Any]) -> None:
