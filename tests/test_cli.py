@@ -321,6 +321,12 @@ def test_progress_without_a_terminal_is_a_line_now_and_then_however_long_a_step_
         wait_for("exporting: 2 of 4 formats.* remaining  onnx")
 
 
+def test_ctrl_c_ends_progress_with_its_reason_and_how_to_go_on(capsys):
+    with pytest.raises(KeyboardInterrupt), output.progress("training", resume="add --resume"):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "training: stopped by Ctrl-C; add --resume\n"
+
+
 @pytest.mark.parametrize("error", [ImportError("initialization failed"), AttributeError("matrix"), ValueError("x")])
 def test_an_interrupt_that_a_library_turns_into_another_error_is_an_interrupt(monkeypatch, capsys, error):
     def interrupted(_command):

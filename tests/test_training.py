@@ -99,8 +99,10 @@ def test_resuming_with_other_flags_or_data_is_refused_by_name(prepared, trained,
     config = TrainConfig(**EASY)
     with pytest.raises(TrainingError, match=r"--lr 0.03, not 0.02"):
         train("stage1", prepared, trained, TrainConfig(**{**config.to_dict(), "lr": 0.02}), resume=True)
-    done = train("stage1", prepared, trained, config, resume=True)
+    lines = []
+    done = train("stage1", prepared, trained, config, resume=True, notify=lines.append)
     assert done.epochs == 25, "a finished run has nothing left to do"
+    assert any("all 25 epochs are done" in line for line in lines)
 
 
 def test_a_run_is_not_overwritten_unasked(prepared, tmp_path):

@@ -50,7 +50,7 @@ def demo(
             say=output.say,
         )
     except KeyboardInterrupt:
-        output.say(f"stopped; nothing was written to {out}")
+        output.say(f"nothing was written to {out}")
         raise
     output.say("open it in a browser:")
     output.result(str(page))

@@ -75,13 +75,24 @@ LINE_EVERY = 5.0  # seconds between two lines of progress where there is no term
 
 
 @contextlib.contextmanager
-def progress(title: str, *, unit: str = "", streams: bool = False) -> Iterator[Callable[..., None]]:
+def progress(title: str, *, unit: str = "", streams: bool = False, resume: str = "") -> Iterator[Callable[..., None]]:
     """Progress of long work, on standard error: a bar on a terminal, a plain line every few seconds elsewhere. If
-    results are printed meanwhile (`streams`), there is no bar where they go to the terminal too.
+    results are printed meanwhile (`streams`), there is no bar where they go to the terminal too. After Ctrl-C a line
+    says so, and how to `resume`.
 
     Yields:
         A function that takes (done, of how many) and, optionally, a note to show with them; it need not be called.
     """
+    try:
+        with _progress(title, unit, streams) as update:
+            yield update
+    except KeyboardInterrupt:
+        say(f"{title}: stopped by Ctrl-C" + (f"; {resume}" if resume else ""))
+        raise
+
+
+@contextlib.contextmanager
+def _progress(title: str, unit: str, streams: bool) -> Iterator[Callable[..., None]]:
     if not sys.stderr.isatty():
         with _ProgressLines(title, unit) as lines:
             yield lines.update

@@ -225,7 +225,8 @@ def _train(
 
     Run(out).check_free(resume=resume, force=force)  # before photos are prepared for it
     sets = open_sets(out.parent)
-    with output.progress("training", unit="steps") as update:
+    resuming = f"continue with the same command and --resume ({out / 'last.pt'})"
+    with output.progress("training", unit="steps", resume=resuming) as update:
         shown = ""
 
         def on_step(epoch: int, step: int, steps: int, loss: float) -> None:
@@ -241,23 +242,19 @@ def _train(
                 line = f"epoch {record['epoch']:.0f}/{of}  loss {record['train_loss']:.4f}  {shown}".rstrip()
                 output.say(f"{line}  lr {record['lr']:.2g}  {record['seconds']:.1f} s")
 
-        try:
-            result = train(
-                recipe,
-                sets,
-                out,
-                config,
-                resume=resume,
-                force=force,
-                init_from=init_from,
-                device=device,
-                notify=output.say,
-                on_step=on_step,
-                on_epoch=on_epoch,
-            )
-        except KeyboardInterrupt:
-            output.say(f"stopped; continue with the same command and --resume ({out / 'last.pt'})")
-            raise
+        result = train(
+            recipe,
+            sets,
+            out,
+            config,
+            resume=resume,
+            force=force,
+            init_from=init_from,
+            device=device,
+            notify=output.say,
+            on_step=on_step,
+            on_epoch=on_epoch,
+        )
     if result.is_main_process:
         for line in verdict(result, recipe, sets[0].path):
             output.say(line)
@@ -274,7 +271,8 @@ def _figures(record: Record) -> str:
 
 def verdict(result: TrainResult, recipe: str, data: Path) -> list[str]:
     """What the run achieved, in one line, and the next command."""
-    where = f"{result.best} (epoch {result.best_epoch} of {result.epochs})"
+    later = "" if result.best_epoch == result.epochs else "; those after it are no better"
+    where = f"{result.best} (epoch {result.best_epoch} of {result.epochs}{later})"
     if recipe == "detector":
         what = f"average precision {1 - result.error:.1%} on the validation splits"
     else:

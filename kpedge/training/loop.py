@@ -219,7 +219,10 @@ def _train(
         torch.set_rng_state(last.resume["torch_rng"][world.rank])
         if averaged is not None:
             resume_average(averaged, last.state, last.resume["averaged"])
-        notify(f"resuming after epoch {len(history)} of {config.epochs}")
+        if len(history) < config.epochs:
+            notify(f"resuming after epoch {len(history)} of {config.epochs}")
+        else:
+            notify(f"{run.path}: all {config.epochs} epochs are done already")
     elif resume:
         notify(f"{run.path} holds no run yet: starting from the beginning")
     board = None
