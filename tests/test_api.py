@@ -8,7 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLE
+from conftest import ROOT, SAMPLE
 from fake_live import errors_by_face, scene
 
 import kpedge
@@ -182,6 +182,33 @@ def test_settings_that_make_no_sense_are_named(call):
         call()
 
 
+def test_training_functions_name_what_they_cannot_use(prepared, tmp_path):
+    pytest.importorskip("torch")
+    from kpedge.data import read_format
+    from kpedge.evaluation import evaluate_split
+    from kpedge.export import export_model, open_model, verify
+    from kpedge.training import DETECTOR, RECIPES, train
+
+    config, out = RECIPES["stage3"], tmp_path / "out"
+    for call in (
+        lambda: train("stage3", str(prepared.path), out, config),
+        lambda: train("stage3", [], out, config),
+        lambda: train("stage3", prepared, out, None),
+        lambda: train("stage3", prepared, out, DETECTOR),
+        lambda: train("detector", prepared, out, DETECTOR),
+        lambda: train("stage3", prepared, out, config, device="gpu"),
+        lambda: evaluate_split("stage3", prepared),
+        lambda: evaluate_split(open_model("stage3"), str(prepared.path)),
+        lambda: export_model("stage3", out, ()),
+        lambda: export_model("stage3", out, "nosuch"),
+    ):
+        with pytest.raises(kpedge.UsageError):
+            call()
+    assert not out.exists()
+    assert len(verify("stage3")) == 1
+    assert len(read_format(str(SAMPLE)).rows) == 1
+
+
 def test_a_model_goes_to_another_process(model, image, faces):
     (face,) = pickle.loads(pickle.dumps(model))(image)
     assert (face.keypoints == faces[0].keypoints).all()
@@ -202,15 +229,18 @@ def test_importing_kpedge_loads_nothing_heavy():
         _ = kpedge.nothing
 
 
-def test_public_names_lead_somewhere():
+def test_public_names_lead_somewhere_and_are_documented():
     import kpedge.data
     import kpedge.evaluation
     import kpedge.export
     import kpedge.training
 
+    page = (ROOT / "docs" / "api.md").read_text()
     for package in (kpedge, kpedge.data, kpedge.training, kpedge.evaluation, kpedge.export):
         for name in package.__all__:
-            assert getattr(package, name) is not None
+            thing = getattr(package, name)
+            if callable(thing) and thing.__module__ != "kpedge.core.errors":
+                assert f"::: {thing.__module__}.{name}\n" in page, f"docs/api.md has no {name}"
 
 
 @pytest.mark.parametrize("upright", [True, False])

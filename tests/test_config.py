@@ -31,6 +31,11 @@ def test_what_is_out_of_range_is_refused_by_flag(config):
             replace(config, **wrong)
 
 
+def test_a_count_is_a_whole_number():
+    with pytest.raises(UsageError, match="--epochs must be a whole number"):
+        TrainConfig(epochs=1.5)
+
+
 def test_the_ends_of_a_range_are_allowed():
     TrainConfig(dropout=0.9, switch_at=1.0, ema_decay=0.0, seed=2**63 - 1, lr=0.0, momentum=0.0, warmup=1.0)
 

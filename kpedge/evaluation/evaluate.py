@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.card import ERROR_NAME, KEYPOINTS_NAME, SCORE_NAME, ModelCard, Outputs
-from kpedge.core.errors import DataError
+from kpedge.core.errors import DataError, UsageError
 from kpedge.core.geometry import CropRule, box_size, crop_square
 from kpedge.core.keypoints import conversion
 from kpedge.core.scheme import KeypointScheme
@@ -239,9 +239,11 @@ def evaluate_split(model: Model, source: PreparedSet, split: str = "test", *, bo
 
     Raises:
         DataError: the split has no face.
-        UsageError: the model is a detector.
+        UsageError: the model is a detector, or not open, or the set is not.
     """
     crop_model = keypoint_model(model)
+    if not isinstance(source, PreparedSet):
+        raise UsageError(f"not a prepared set: {type(source).__name__}", "open it with kpedge.data.open_set")
     card = crop_model.card
     faces = faces_of_split(source, split, card.size, card.colour, card.crop, box_noise=box_noise)
     return evaluate(crop_model, in_common(faces, card.scheme, str(source.path)), card)

@@ -70,7 +70,7 @@ class ExportResult:
 def export_model(
     checkpoint: str | Path,
     out: str | Path,
-    formats: Sequence[str],
+    formats: str | Sequence[str],
     *,
     name: str = "",
     real: NDArray[np.uint8] | None = None,
@@ -89,7 +89,7 @@ def export_model(
     Args:
         checkpoint: a checkpoint of kpedge, a run folder, or a released model's name.
         out: the folder to write into.
-        formats: keys of `FORMATS`.
+        formats: keys of `FORMATS`, or one.
         name: of the files; the recipe's when empty.
         real: inputs of real faces, uint8 (N, H, W, C), to check on in addition to random ones.
         labelled: faces, or for a detector frames, that the accuracy of files of reduced precision is checked on;
@@ -104,11 +104,13 @@ def export_model(
     Raises:
         ParityError: a file computes something else; nothing is left behind.
         MissingExtraError: a format needs a module that is not installed.
-        UsageError: an unknown format.
+        UsageError: an unknown format, or none.
         OutputError: a file exists and `force` is off, or cannot be written.
     """
     checkpoint, out = resolve_weights(checkpoint), Path(out)
-    chosen = {kind: FORMATS[kind] for kind in formats}
+    chosen = {kind: FORMATS[kind] for kind in ([formats] if isinstance(formats, str) else formats)}
+    if not chosen:
+        raise UsageError("no format is chosen", f"choose from {', '.join(FORMATS)}")
     for one in chosen.values():
         one.check_installed()
     loaded = load_checkpoint(checkpoint)

@@ -32,13 +32,15 @@ class FileCheck:
     skipped: tuple[str, ...]  # checks that could not be made, and why
 
 
-def verify(paths: Sequence[str | Path], real: dict[str, NDArray[np.uint8]] | None = None) -> list[FileCheck]:
+def verify(
+    paths: str | Path | Sequence[str | Path], real: dict[str, NDArray[np.uint8]] | None = None
+) -> list[FileCheck]:
     """Check model files against the answers that each carries: PyTorch's, or in reduced precision its own. An ONNX file
     is also compared with onnx's reference evaluator where onnx is installed, and float32 files of one model with each
     other at every batch size.
 
     Args:
-        paths: model files, or released models' names (a checkpoint is a reference for them; it carries no answers of
+        paths: model files or released models' names, or one (a checkpoint is a reference for them; it has no answers of
             its own).
         real: more inputs for the comparison of the files with each other, kind -> crops; used where the shape fits.
 
@@ -46,6 +48,7 @@ def verify(paths: Sequence[str | Path], real: dict[str, NDArray[np.uint8]] | Non
         CorruptModelError: a file is broken, foreign, or not the one that its card names.
         ParityError: a file computes other numbers.
     """
+    paths = [paths] if isinstance(paths, str | Path) else paths
     models = {path: open_model(path) for path in dict.fromkeys(map(resolve_model, paths))}
     checks = [_verify_file(path, model) for path, model in models.items()]
     if len(models) == 1:

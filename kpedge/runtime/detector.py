@@ -15,7 +15,7 @@ from kpedge.core.faces import Detection
 from kpedge.core.geometry import Image, iou, resize_to, transform_points
 from kpedge.core.joint_score import LOWEST
 from kpedge.core.text import check_whole
-from kpedge.runtime.sessions import Model
+from kpedge.runtime.sessions import Model, card_of
 
 COARSE = 320
 """Longer side, pixels, of the smallest image that is searched. The network is trained on views of this side: larger
@@ -50,8 +50,9 @@ def detector_model(model: Model) -> FrameModel:
     Raises:
         UsageError: it is none.
     """
-    if not isinstance(model.card, DetectorCard):
-        raise UsageError(f"{model.card.name} finds {model.card.task}, no faces in an image", "give a detector")
+    card = card_of(model)
+    if not isinstance(card, DetectorCard):
+        raise UsageError(f"{card.name} finds {card.task}, no faces in an image", "give a detector")
     return cast(FrameModel, model)
 
 

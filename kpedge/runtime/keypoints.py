@@ -18,7 +18,7 @@ from kpedge.core.faces import Face
 from kpedge.core.geometry import Image, Transform, as_box, box_overlaps_image, crop, inverse_numbers, square_transform
 from kpedge.core.keypoints import FACES21, FACES21_MEAN, conversion
 from kpedge.core.scheme import KeypointScheme
-from kpedge.runtime.sessions import Model
+from kpedge.runtime.sessions import Model, card_of
 
 Floats = NDArray[np.float64]
 
@@ -46,10 +46,11 @@ def keypoint_model(model: Model) -> CropModel:
     """A model as one that finds keypoints.
 
     Raises:
-        UsageError: it is a detector.
+        UsageError: it is a detector, or no model.
     """
-    if not isinstance(model.card, ModelCard):
-        raise UsageError(f"{model.card.name} is a {model.card.task}: it finds no keypoints", "give a stage 1, 2 or 3")
+    card = card_of(model)
+    if not isinstance(card, ModelCard):
+        raise UsageError(f"{card.name} is a {card.task}: it finds no keypoints", "give a stage 1, 2 or 3")
     return cast(CropModel, model)
 
 

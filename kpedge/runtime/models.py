@@ -83,9 +83,6 @@ def open_finders(
 
     def opened(model: Any) -> Any:
         if not isinstance(model, str | Path):
-            if not hasattr(model, "card"):
-                advice = "give the name of a released model or a file; one that is loaded tracks with model.track(…)"
-                raise UsageError(f"not a model: {type(model).__name__}", advice)
             return model
         return open_runtime_model(resolve_model(str(model)), threads=threads, provider=provider, backend=backend)
 

@@ -142,6 +142,18 @@ class Model(Protocol):
         ...
 
 
+def card_of(model: Model) -> Card:
+    """The card of a model.
+
+    Raises:
+        UsageError: it is no model that is open.
+    """
+    if not hasattr(model, "card"):
+        advice = "give its name or file, or what kpedge.export.open_model returns; kpedge.load(…) has track()"
+        raise UsageError(f"not a model: {type(model).__name__}", advice)
+    return model.card
+
+
 class OnnxModel:
     """A kpedge model in an ONNX file: its card, and a call that takes crops or frames.
 

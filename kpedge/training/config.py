@@ -111,6 +111,8 @@ class RunConfig:
                     raise UsageError(f"{name} must be one of {', '.join(about['choices'])}, not {value!r}")
             elif isinstance(item.default, int | float) and not isinstance(value, int | float):
                 raise UsageError(f"{name} must be a number, not {value!r}")
+            elif type(item.default) is int and isinstance(value, float):
+                raise UsageError(f"{name} must be a whole number, not {value!r}")
             elif isinstance(value, int | float) and not about["low"] <= value <= about["high"]:
                 limits = f"at least {about['low']:g}"
                 limits += "" if about["high"] == sys.float_info.max else f" and at most {about['high']:g}"

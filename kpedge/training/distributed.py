@@ -79,6 +79,10 @@ def join(device: str) -> Iterator[World]:
     on_gpu = device.startswith("cuda")
     if device == "cuda" and world_size > 1:
         device = f"cuda:{local}"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {device}: {str(error).splitlines()[0]}", "use cpu, or see: kpedge env") from error
     world = World(device, rank, world_size)
     if world_size == 1:
         yield world

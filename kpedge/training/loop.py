@@ -19,7 +19,7 @@ from kpedge.data.packed import PreparedSet
 from kpedge.evaluation.compare import Record
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.keypoint_model import weights_hash
-from kpedge.training.config import RunConfig
+from kpedge.training.config import DetectorConfig, RunConfig, TrainConfig
 from kpedge.training.detector_task import DetectorTask
 from kpedge.training.distributed import World, join
 from kpedge.training.keypoint_task import KeypointTask
@@ -82,7 +82,7 @@ def train(
             checkpoint. Points of another scheme are used as far as those of the main set follow from them.
         out: folder of the run.
         config: everything that determines the result; a `TrainConfig`, or a `DetectorConfig` for the detector.
-        resume: continue from `out/last.pt`.
+        resume: continue from `out/last.pt`, if there is one.
         force: replace a run that is there.
         init_from: checkpoint, run folder or released model to start from, as far as its weights fit.
         device: "cpu", "cuda", or "cuda:1" for a certain GPU.
@@ -92,11 +92,17 @@ def train(
 
     Raises:
         TrainingError: the loss is not finite, `resume` does not fit the run that is there, or another process ended.
-        UsageError: there is no such recipe, or the configuration does not fit it.
+        UsageError: there is no such recipe or device, or the data or configuration do not fit it.
         DataError: the data cannot be trained on.
         OutputError: the run cannot be written.
     """
-    sets = [data] if isinstance(data, PreparedSet | FrameSet) else list(data)
+    sets: list[Any] = [data] if isinstance(data, PreparedSet | FrameSet) else list(data or ())
+    detects = TASKS.get(recipe) is DetectorTask
+    set_type, config_type = (FrameSet, DetectorConfig) if detects else (PreparedSet, TrainConfig)
+    if not (sets and all(isinstance(one, set_type) for one in sets) and isinstance(config, config_type)):
+        given = ", ".join(type(one).__name__ for one in (*sets, config))
+        advice = "open sets with kpedge.data.open_set(PATH), and take a configuration of kpedge.training"
+        raise UsageError(f"{recipe} needs a {set_type.__name__} and a {config_type.__name__}, not {given}", advice)
     with join(device) as world:
         if not world.is_main_process:
             notify = on_step = on_epoch = ignore

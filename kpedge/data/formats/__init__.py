@@ -96,7 +96,7 @@ def can_read(root: Path, name: str) -> bool:
 
 
 def read_format(
-    root: Path, scheme: KeypointScheme | None = None, name: str = AUTO, *, only: Collection[str] = ()
+    root: str | Path, scheme: KeypointScheme | None = None, name: str = AUTO, *, only: Collection[str] = ()
 ) -> Labels:
     """All labels of a data folder: `read_own_points`, in the requested points.
 
@@ -104,7 +104,7 @@ def read_format(
         DataError: there is nothing to read. Broken rows do not raise: they are listed in `problems`.
         UsageError: there is no such format, or it does not hold these points.
     """
-    labels = read_own_points(root, scheme, name, only=only)
+    labels = read_own_points(Path(root), scheme, name, only=only)
     return labels if scheme is None else labels.in_scheme(scheme)
 
 
