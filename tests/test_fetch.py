@@ -71,6 +71,10 @@ def test_a_folder_with_other_content_is_replaced_only_if_it_was_fetched_and_with
     fetch(new_set(web, zip=ZIP), out)
     with pytest.raises(OutputError, match="Drawn faces"):
         fetch(new_set(web, tar=TAR), out)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="1 file in it did not come"):
+        fetch(new_set(web, tar=TAR), out, force=True)
+    (out / "notes.txt").unlink()
     fetch(new_set(web, tar=TAR), out, force=True)
     assert names(out) == {"more/b.jpg", RECORD}
     (tmp_path / "mine").mkdir()

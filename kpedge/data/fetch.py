@@ -122,6 +122,11 @@ def fetch(
             f"{out} holds {record.get('title') or 'another set'}, fetched from other files",
             "choose another --out, or add --force to replace it",
         )
+    if there and (added := sum(path.is_file() for path in out.rglob("*")) - 1 - int(record.get("unpacked", 0))) > 0:
+        raise OutputError(
+            f"{out} would be replaced, but {format_count(added, 'file')} in it did not come from the set",
+            "move yours elsewhere, or choose another --out",
+        )
     if not there and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists and was not fetched", "choose another --out; it is never replaced")
     make_folder(out.parent)
