@@ -49,7 +49,12 @@ def test_every_way_to_give_an_image_finds_the_same_face(model, image, faces):
         assert np.abs(face.keypoints - faces[0].keypoints).max() < 1.0, "decoders of JPEG differ a little"
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     assert len(model(grey)) == len(model(grey[:, :, None])) == 1
-    assert [len(found) for found in model([PHOTO, np.zeros((64, 64, 3), np.uint8)])] == [1, 0]
+    of_file, of_array = model([PHOTO, np.zeros((64, 64, 3), np.uint8)])
+    assert (len(of_file), len(of_array)) == (1, 0)
+    assert of_file.pixels is None, "a list of files would fill the memory"
+    assert of_array.pixels is not None
+    with pytest.raises(kpedge.UsageError, match="not kept"):
+        of_file.draw()
 
 
 @pytest.mark.parametrize(
@@ -119,8 +124,10 @@ def test_results_draw_themselves_and_print_short(faces, image):
 def test_a_face_without_scheme_or_points_says_so():
     with pytest.raises(kpedge.UsageError, match="names"):
         Face(np.zeros(4), FACES21_MEAN)["nose_tip"]
-    with pytest.raises(kpedge.UsageError, match="no face"):
-        Face(np.zeros(4), np.empty((0, 2)), scheme=FACES21)["nose_tip"]
+    nobody = Face(np.zeros(4), np.empty((0, 2)), scheme=FACES21)
+    for call in (lambda: nobody["nose_tip"], lambda: nobody.aligned_crop(np.zeros((9, 9, 3), np.uint8))):
+        with pytest.raises(kpedge.UsageError, match="no face"):
+            call()
 
 
 def test_faces_are_drawn_into_views_but_not_into_what_is_read_only(faces, image):

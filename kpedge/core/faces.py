@@ -15,6 +15,7 @@ from kpedge.core.text import check_whole
 
 Floats = NDArray[np.float64]
 
+NO_FACE = "this box shows no face, so it has no keypoints"
 DECIMALS = 3  # digits behind the point in JSON: a thousandth of a pixel, below what any model resolves
 ALIGNED = (
     np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]) + 0.5
@@ -132,7 +133,7 @@ class Face:
         if name in scheme.derived and len(self.keypoints):
             return np.asarray(self.keypoints[list(scheme.derived[name])].mean(axis=0))
         if not len(self.keypoints):
-            raise UsageError("this box shows no face, so it has no keypoints", "check len(face.keypoints) first")
+            raise UsageError(NO_FACE, "check len(face.keypoints) first")
         raise UsageError(f"{scheme.name} has no keypoint {name!r}", f"its names: {', '.join(scheme.points)}")
 
     def __contains__(self, name: object) -> bool:
@@ -141,7 +142,7 @@ class Face:
         return len(self.keypoints) > 0 and (name in scheme.points or name in scheme.derived)
 
     def __repr__(self) -> str:
-        x1, y1, x2, y2 = (round(value) for value in self.box.tolist())
+        x1, y1, x2, y2 = (round(value) for value in np.asarray(self.box).tolist())
         parts = [f"box=({x1}, {y1}, {x2}, {y2})", f"{len(self.keypoints)} keypoints"]
         parts += [] if self.score is None else [f"score={self.score:.2f}"]
         parts += [] if self.id is None else [f"id={self.id}"]
@@ -185,7 +186,9 @@ class Face:
         check_whole("size", size, 1)
         scheme = self._scheme()
         to_five = conversion(scheme, FACES5)
-        if not to_five.is_whole or not len(self.keypoints):
+        if not len(self.keypoints):
+            raise UsageError(NO_FACE, "check len(face.keypoints) first")
+        if not to_five.is_whole:
             raise UsageError(f"no aligned crop: pupils, nose tip and mouth corners do not follow from {scheme.name}")
         return crop(image, similarity(to_five(self.keypoints), ALIGNED * size - 0.5), size, border="black")
 
@@ -251,7 +254,8 @@ class ImageFaces(Sequence[Face]):
         """
         pixels = self.pixels if image is None else image
         if pixels is None:
-            raise UsageError("the image was not kept", "draw with faces.draw(image)")
+            image_of = f"kpedge.read_image({self.image!r})" if self.image else "image"
+            raise UsageError("the image was not kept", f"draw with faces.draw({image_of})")
         _check_image(pixels)
         annotated = pixels.copy()
         for face in self.faces:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -51,7 +52,7 @@ class FaceModel:
     def __call__(
         self, image: Any, *, colour: str = "bgr", boxes: Iterable[ArrayLike] | None = None
     ) -> ImageFaces | list[ImageFaces]:
-        """The faces of an image, or of each of a list of images.
+        """The faces of an image, or of each of a list of images, of which only arrays are kept as `ImageFaces.pixels`.
 
         Args:
             image: a path, the content of an image file as bytes, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4)
@@ -69,9 +70,11 @@ class FaceModel:
             return self._find(image, colour, boxes)
         if boxes is not None:
             raise UsageError("boxes are those of one image, but a list of images is given", "pass one image at a time")
-        return [self._find(one, colour) for one in image]
+        return [self._find(one, colour, keep_files=False) for one in image]
 
-    def _find(self, given: Any, colour: str, boxes: Iterable[ArrayLike] | None = None) -> ImageFaces:
+    def _find(
+        self, given: Any, colour: str, boxes: Iterable[ArrayLike] | None = None, *, keep_files: bool = True
+    ) -> ImageFaces:
         image = to_image(given, colour)
         boxes = None if boxes is None else list(boxes)
         if boxes and (np.isscalar(boxes[0]) or getattr(boxes[0], "ndim", 1) == 0):
@@ -82,8 +85,9 @@ class FaceModel:
             faces = add_poses(faces, self.scheme, size, focal=self.focal)
         if self.features:
             faces = add_features(faces, self.scheme, size, focal=self.focal)
-        name = str(given) if isinstance(given, str | Path) else ""
-        return ImageFaces(name, tuple(faces), size, self.scheme.name, pixels=image)
+        name = str(given) if isinstance(given, str | os.PathLike) else ""
+        pixels = image if keep_files or isinstance(given, np.ndarray) else None
+        return ImageFaces(name, tuple(faces), size, self.scheme.name, pixels=pixels)
 
     def track(
         self, source: int | str | Path | Source, *, realtime: bool = False
