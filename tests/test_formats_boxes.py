@@ -70,7 +70,7 @@ def test_voc_counts_pixels_from_one_and_both_corners_belong_to_the_box(voc):
 
 def test_voc_becomes_a_frame_set_in_which_difficult_faces_are_ignored(voc, tmp_path):
     prepare(voc, tmp_path / "set", FrameOptions(validation=0))
-    frames = open_frames(tmp_path / "set")
+    frames = open_frames(str(tmp_path / "set"))
     assert frames.ignore.tolist() == [False, False, True, False]
     assert frames.info["settings"]["boxes"] == "head"
     assert main(["data", "prepare", str(voc), "--out", str(tmp_path / "one"), "--frames", "--label", "none"]) == 0

@@ -10,7 +10,7 @@ import pytest
 from conftest import rendered
 
 from kpedge.core.boxes import box_of_points
-from kpedge.core.errors import OutputError
+from kpedge.core.errors import OutputError, UsageError
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21, FACES21_MEAN
 from kpedge.data.formats.label import read_labels
@@ -239,6 +239,22 @@ def test_frames_without_faces_have_no_row(tmp_path):
     named = {row.photo for row in labels.rows}
     assert len(named) + report.background == report.photos == 24
     assert len(list((tmp_path / "set" / "background").iterdir())) == report.background
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda out: write_synthetic(out, 0),
+        lambda out: write_synthetic(out, 1.5),
+        lambda out: write_synthetic(out, 1, seed=-1),
+        lambda out: render_photo(-1, 0),
+        lambda out: render_photo(0, "1"),
+    ],
+)
+def test_counts_are_whole_numbers(call, tmp_path):
+    with pytest.raises(UsageError):
+        call(tmp_path / "set")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_set_is_not_overwritten_unasked(tmp_path):

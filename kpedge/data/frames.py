@@ -81,12 +81,13 @@ def is_frame_set(path: Path) -> bool:
     return is_set(path, LAYOUT.kind)
 
 
-def open_frames(path: Path) -> FrameSet:
+def open_frames(path: str | Path) -> FrameSet:
     """Open a frame set; its pixels stay on disk until they are used.
 
     Raises:
         DataError: it is none, of another format, or a field of it is damaged.
     """
+    path = Path(path)
     info, columns = open_columns(path, LAYOUT)
     frame, count = columns.pop("frame"), len(columns["split"])
     LAYOUT.require(count, path, "there is no frame in it")

@@ -37,7 +37,7 @@ def prepare(
     out: str | Path,
     options: SetOptions | None = None,
     *,
-    test_list: Path | None = None,
+    test_list: str | Path | None = None,
     label_format: str = AUTO,
     only: Collection[str] = (),
     strict: bool = False,
@@ -64,7 +64,7 @@ def prepare(
         StaleSetError: `out` is a set made from other data or settings, and `force` is off.
         OutputError: `out` is something else, or cannot be written.
     """
-    source, out = Path(source), Path(out)
+    source, out, test_list = Path(source), Path(out), Path(test_list) if test_list else None
     options = options or PrepareOptions()
     options = replace(options, name=options.name or real_path(source).name, terms=terms_of(source, options.terms))
     read = read_source(source, options.scheme, test_list, label_format, kept_test=bool(options.test), only=only)

@@ -75,7 +75,7 @@ def export_model(
     name: str = "",
     real: NDArray[np.uint8] | None = None,
     labelled: Samples | None = None,
-    calibration: Path | None = None,
+    calibration: str | Path | None = None,
     frame: tuple[int, int] = (EDGE, EDGE),
     accuracy: Mapping[str, Any] | None = None,
     force: bool = False,
@@ -142,7 +142,7 @@ def export_model(
     def checker(own: Card, inputs: dict[str, NDArray[np.uint8]]) -> _Checker:
         eager = TorchModel(model, own)
         own = replace(own, self_test=record_self_test(own, eager(self_test_inputs(own)), tolerance))
-        source = ExportSource(folded, own, lambda: calibration_inputs(own, calibration))
+        source = ExportSource(folded, own, lambda: calibration_inputs(own, Path(calibration) if calibration else None))
         return _Checker(eager, inputs, tolerance, source, labelled)
 
     free = checker(card, inputs)

@@ -13,6 +13,7 @@ from kpedge.core.boxes import box_of_points
 from kpedge.core.faces import Pose
 from kpedge.core.geometry import Image, Points
 from kpedge.core.keypoints import FACES21
+from kpedge.core.text import check_whole
 from kpedge.data.accessories import draw_accessory
 from kpedge.synthetic.accessories import occlude
 from kpedge.synthetic.background import draw_background, draw_body
@@ -58,7 +59,12 @@ def render_photo(
 
     A photo shows a face or two that fill much of it, or none (`background`); a `frame`, 320x240 to 640x480, up to six.
     `wild` ones have heads turned by up to 90 degrees, masks and dark glasses, and faces as high as the frame.
+
+    Raises:
+        UsageError: a seed or number that is none.
     """
+    check_whole("seed", seed, 0)
+    check_whole("number", number, 0)
     rng = np.random.default_rng((seed, number))
     if frame:
         return _frame(rng, background, wild)

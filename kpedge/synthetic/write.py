@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from kpedge.core.errors import OutputError, UsageError
+from kpedge.core.errors import OutputError
 from kpedge.core.files import (
     make_folder,
     output_error,
@@ -23,6 +23,7 @@ from kpedge.core.files import (
     write_json,
     write_text,
 )
+from kpedge.core.text import check_whole
 from kpedge.data.formats.label import LABEL_FILE, format_row
 from kpedge.data.source import BACKGROUND_FOLDER, RECORD
 from kpedge.synthetic.scene import render_photo
@@ -69,12 +70,8 @@ def write_synthetic(
         UsageError: a count or a seed that is none.
         OutputError: the folder exists, and `force` is off, or cannot be written.
     """
-    if count < 1 or background < 0:
-        raise UsageError(
-            f"synthetic photos: {count} with faces and {background} without", "ask for at least 1 with faces"
-        )
-    if seed < 0:
-        raise UsageError(f"the seed must be 0 or above, not {seed}")
+    for name, value, least in (("--count", count, 1), ("--background", background, 0), ("--seed", seed, 0)):
+        check_whole(name, value, least)
     out = Path(out)
     if out.exists() and not (out / RECORD).is_file():
         raise OutputError(

@@ -101,7 +101,7 @@ def train(
     set_type, config_type = (FrameSet, DetectorConfig) if detects else (PreparedSet, TrainConfig)
     if not (sets and all(isinstance(one, set_type) for one in sets) and isinstance(config, config_type)):
         given = ", ".join(type(one).__name__ for one in (*sets, config))
-        advice = "open sets with kpedge.data.open_set(PATH), and take a configuration of kpedge.training"
+        advice = f"open it with kpedge.data.{'open_frames' if detects else 'open_set'}; see kpedge.training"
         raise UsageError(f"{recipe} needs a {set_type.__name__} and a {config_type.__name__}, not {given}", advice)
     with join(device) as world:
         if not world.is_main_process:
