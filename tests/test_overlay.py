@@ -138,6 +138,13 @@ def test_faces_partly_or_wholly_outside_are_drawn_without_harm():
             assert (drawn != image).any()
 
 
+def test_a_face_far_to_the_right_of_a_panorama_is_drawn_where_it_is():
+    image = np.zeros((120, 20_000, 3), np.uint8)
+    drawn = draw_overlay(image, [face_at(19_900, 60, 80)], FACES21, Layers())
+    columns = np.flatnonzero(drawn.any(axis=(0, 2)))
+    assert columns.min() > 19_800
+
+
 def test_points_that_are_not_known_are_left_out():
     image = np.full((240, 320, 3), 60, np.uint8)
     face = face_at(160, 120, 120, pose=Pose(0, 0, 0))
