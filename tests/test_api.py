@@ -48,7 +48,11 @@ def test_every_way_to_give_an_image_finds_the_same_face(model, image, faces):
         (face,) = model(given, colour=colour)
         assert np.abs(face.keypoints - faces[0].keypoints).max() < 1.0, "decoders of JPEG differ a little"
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    assert len(model(grey)) == len(model(grey[:, :, None])) == 1
+    assert len(model(grey)) == len(model(grey[:, :, None])) == len(model(pil.fromarray(grey * np.uint16(257)))) == 1
+    closed = pil.open(PHOTO)
+    closed.close()
+    with pytest.raises(kpedge.ImageError, match="PIL"):
+        model(closed)
     of_file, of_array = model([PHOTO, np.zeros((64, 64, 3), np.uint8)])
     assert (len(of_file), len(of_array)) == (1, 0)
     assert of_file.pixels is None, "a list of files would fill the memory"

@@ -8,7 +8,7 @@ import numpy as np
 
 from kpedge.core.errors import ImageError, UsageError
 from kpedge.core.geometry import Image
-from kpedge.core.images import decode_image, read_image
+from kpedge.core.images import decode_image, read_image, to_8_bits
 
 COLOURS = ("bgr", "rgb")  # order of the channels of arrays
 
@@ -34,9 +34,7 @@ def to_image(image: Any, colour: str = "bgr") -> Image:
     if image is None:
         raise UsageError("the image is None", "cv2.imread returns None for a file that it cannot read: check the path")
     if hasattr(image, "getexif") and hasattr(image, "convert"):
-        from PIL import ImageOps
-
-        image, colour = np.asarray(ImageOps.exif_transpose(image).convert("RGB")), "rgb"
+        image, colour = _pil_pixels(image), "rgb"
     if not isinstance(image, np.ndarray):
         raise UsageError(
             f"not an image: {type(image).__name__}",
@@ -63,6 +61,19 @@ def to_image(image: Any, colour: str = "bgr") -> Image:
         (4, "rgb"): cv2.COLOR_RGBA2BGR,
     }[channels, colour]
     return np.asarray(cv2.cvtColor(image, code), dtype=np.uint8)
+
+
+def _pil_pixels(image: Any) -> np.ndarray[Any, Any]:
+    """A PIL image, upright, as uint8 (H, W, 3), red-green-blue, or (H, W) if it is grey of more than 8 bits."""
+    from PIL import ImageOps
+
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):  # `convert` would clip 16 bits to 255
+            return to_8_bits(np.asarray(upright).clip(0, 65535).astype(np.uint16))
+        return np.asarray(upright.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:  # PIL decodes only now
+        raise ImageError(f"the PIL image cannot be decoded: {error}") from error
 
 
 def _conversion(image: np.ndarray[Any, Any]) -> str:
