@@ -195,7 +195,7 @@ def test_settings_that_make_no_sense_are_named(call):
 
 def test_training_functions_name_what_they_cannot_use(prepared, tmp_path):
     pytest.importorskip("torch")
-    from kpedge.data import read_format
+    from kpedge.data import PrepareOptions, read_format
     from kpedge.evaluation import evaluate_split
     from kpedge.export import export_model, open_model, verify
     from kpedge.training import DETECTOR, RECIPES, train
@@ -211,6 +211,9 @@ def test_training_functions_name_what_they_cannot_use(prepared, tmp_path):
         lambda: evaluate_split("stage3", prepared),
         lambda: evaluate_split(open_model("stage3"), str(prepared.path)),
         lambda: export_model("stage3", out, ()),
+        lambda: PrepareOptions(size=0),
+        lambda: PrepareOptions(negatives=1.5),
+        lambda: PrepareOptions(scheme="faces5"),
         lambda: export_model("stage3", out, "nosuch"),
     ):
         with pytest.raises(kpedge.UsageError):

@@ -143,7 +143,7 @@ def test_negatives_by_number_and_none(tmp_path):
     assert 10 <= sum(part["negatives"] for part in report.counts.values()) <= 12
     with pytest.raises(StaleSetError):
         prepare(crowded, tmp_path / "one", PrepareOptions(negatives=2))
-    with pytest.raises(UsageError, match="--negatives must be 0 or more, not -1"):
+    with pytest.raises(UsageError, match="--negatives must be at least 0, not -1"):
         PrepareOptions(negatives=-1)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kpedge.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from kpedge.core.keypoints import scheme_named as scheme_named
     from kpedge.data.formats import read_format as read_format
     from kpedge.data.frames import FrameSet as FrameSet
     from kpedge.data.frames import open_frames as open_frames
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "kpedge.core.keypoints": ("scheme_named",),
         "kpedge.data.formats": ("read_format",),
         "kpedge.data.frames": ("FrameSet", "open_frames"),
         "kpedge.data.pack_crops": ("PrepareOptions",),

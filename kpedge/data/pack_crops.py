@@ -23,6 +23,8 @@ from kpedge.core.geometry import (
     shrunk_region,
     widen_box,
 )
+from kpedge.core.scheme import KeypointScheme
+from kpedge.core.text import check_whole
 from kpedge.data.formats.label import format_row
 from kpedge.data.labels import usable_rows
 from kpedge.data.negatives import Overhang, choose_negatives, overhang
@@ -57,8 +59,15 @@ class PrepareOptions(SetOptions):
             raise UsageError(
                 f"--boxes must be one of {', '.join(BOXES)}, not {self.boxes!r}", "with --frames: face, head or points"
             )
-        if self.negatives is not None and self.negatives < 0:
-            raise UsageError(f"--negatives must be 0 or more, not {self.negatives}")
+        for name, value, least in (
+            ("size", self.size, 16),
+            ("--seed", self.seed, 0),
+            ("--negatives", self.negatives, 0),
+        ):
+            if value is not None:
+                check_whole(name, value, least)
+        if self.scheme is not None and not isinstance(self.scheme, KeypointScheme):
+            raise UsageError(f"not a scheme: {self.scheme!r}", "give kpedge.data.scheme_named(NAME)")
         if self.context < self.rule.widen:
             raise UsageError(f"--context {self.context:g} is less than the crop rule's {self.rule.widen:g}")
 
