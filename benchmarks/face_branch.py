@@ -6,7 +6,7 @@ FRAMES and CROPS are folders of prepared sets by name, as `wild_sets.py` makes t
 frames, as they are and once more mirrored, rotated, shrunk or darkened, background frames five times; what it finds is
 looked at as `predict` does, and the last crop counts as a face (IoU of .5 with one), as none (below .3), or not at all.
 Crops of the sets are added, since boxes are also given. The rest of the network is frozen, so its outputs for all crops
-are computed once. Calibration is that of the validation crops of faces21; the threshold accepts `--mistakes` of the
+are computed once. With `--samples` the crops are kept in a folder: a run that was stopped looks for the missing ones only. Calibration is that of the validation crops of faces21; the threshold accepts `--mistakes` of the
 set `hard`, what a detector takes for faces in photos without any.
 """
 
@@ -27,6 +27,7 @@ from wild import SIDE, rotate
 from wild_points import BACKGROUND, FACE_SETS, MAIN, POINT_SETS, cut
 
 from kpedge.core.card import SCORE_NAME, ModelCard
+from kpedge.core.files import atomic_folder
 from kpedge.core.geometry import iou
 from kpedge.core.joint_score import LOWEST
 from kpedge.data.frames import open_frames
@@ -43,6 +44,7 @@ CROP_SETS = (MAIN, *POINT_SETS, "aflw5", *FACE_SETS, BACKGROUND, "hard", "free-b
 EPOCHS, BATCH, RATE, DROPOUT, SMOOTHING = 5, 512, 2e-3, 0.2, 0.02
 NEGATIVES, CROPS, CROP_NEGATIVES = 4.0, 0.7, 1.0
 """Samples an epoch for each detected face: negatives that were detected, crops of faces, and negatives of sets."""
+COLUMNS = ("crops", "labels", "weights")
 Sample = tuple[np.ndarray, bool, float]
 """A crop, uint8 (H, W, C), whether it shows a face, and how often it is drawn."""
 Samples = tuple[np.ndarray, ...]
@@ -97,6 +99,7 @@ def detected(path: Path, keypoints: Any, frames: Path, rng: np.random.Generator)
     pipeline = FacePipeline(KeypointPredictor(model, threshold=0.0), detector)
     for name in (MAIN, *FACE_SETS, BACKGROUND):
         source = open_frames(frames / name)
+        print(f"{path}: {name}", flush=True)
         for frame in source.frames("train"):
             rows = source.faces(int(frame))
             for number in range(5 if name == BACKGROUND else 2):
@@ -195,11 +198,19 @@ def logits_of(network: Any, maps: np.ndarray, vectors: np.ndarray) -> np.ndarray
         return network.face(torch.cat([torch.from_numpy(vectors).float(), branch], dim=1)).squeeze(1).numpy()
 
 
-def gather(samples: Iterator[Sample], model: KeypointModel, detected: bool) -> Samples:
-    """The samples' maps, vectors, labels, weights, and whether they were detected."""
-    crops, labels, weights = zip(*samples, strict=True)
-    flags = np.full(len(labels), detected)
-    return *features(model, np.array(crops)), np.array(labels, np.float32), np.array(weights), flags
+def gather(samples: Iterator[Sample], model: KeypointModel, kept: Path | None, detected: bool) -> Samples:
+    """The samples' maps, vectors, labels, weights, and whether they were detected; their crops are kept in a file."""
+    if kept is not None and kept.exists():
+        crops, labels, weights = (np.load(kept / f"{name}.npy", mmap_mode="r") for name in COLUMNS)
+    else:
+        columns = [np.array(column) for column in zip(*samples, strict=True)]
+        crops, labels, weights = columns
+        if kept is not None:
+            with atomic_folder(kept) as folder:
+                for name, column in zip(COLUMNS, columns, strict=True):
+                    np.save(folder / f"{name}.npy", column)
+    print(f"{len(labels)} crops, {labels.sum()} of them of faces", flush=True)
+    return *features(model, crops), labels.astype(np.float32), weights, np.full(len(labels), detected)
 
 
 def with_branch(checkpoint: Checkpoint) -> tuple[ModelCard, KeypointModel]:
@@ -244,13 +255,18 @@ def main() -> None:
     parser.add_argument("--frames", type=Path, required=True)
     parser.add_argument("--crops", type=Path, required=True)
     parser.add_argument("--mistakes", type=float, default=0.015)
+    parser.add_argument("--samples", type=Path, help="folder for the crops")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     checkpoint = load_checkpoint(options.checkpoint)
     (card, model), rng = with_branch(checkpoint), np.random.default_rng(0)
     keypoints = open_model(options.checkpoint)
-    found = [gather(detected(path, keypoints, options.frames, rng), model, True) for path in options.detector]
-    found.append(gather(prepared(options.crops, card, rng), model, False))
+    sources = [(detected(path, keypoints, options.frames, rng), True) for path in options.detector]
+    sources.append((prepared(options.crops, card, rng), False))
+    found = []
+    for number, (samples, from_detector) in enumerate(sources):
+        kept = options.samples and options.samples / f"{number}"
+        found.append(gather(samples, model, kept, from_detector))
     train(model.network, tuple(np.concatenate(columns) for columns in zip(*found, strict=True)))
     threshold = calibrated(model, options.crops, card, options.mistakes)
     # the joint score has to be fitted again

@@ -7,7 +7,7 @@ chosen on the validation split; `--split test` is for reporting and skips the se
 
 Keypoints: `wild_points.py` says how they are measured.
 
-Faces: IoU 0.5, photos with a longer side of 640 px. `predict` is what the command returns: average precision of its
+Faces: IoU 0.5, photos searched with a longer side of 640 px, sizes in the photos' own pixels. `predict` is what the command returns: average precision of its
 scores, recall, precision, and of the faces found with five labelled points the share whose points are right, within a
 tenth of the box. It follows the joint score of the keypoint model's card, of `--joint`, or of `--fit`, which finds it
 on these photos; without one, two thresholds. With `--write` the fitted one is written into a checkpoint's card.
@@ -55,11 +55,12 @@ RIGHT = 0.1
 
 @dataclass(frozen=True)
 class Frame:
-    """A photo at 640 px: labels, and what may be faces in it as rows of detector score, keypoint score, expected error,
-    size, support (`JointScore`), box (4) and five points (10); `rotated` from its rotated copies, where they were
-    searched.
+    """A photo at 640 px, `zoom` times its own size: labels, and what may be faces in it as rows of detector score,
+    keypoint score, expected error, size, support (`JointScore`), box (4) and five points (10); `rotated` from its
+    rotated copies, where they were searched.
     """
 
+    zoom: float
     boxes: np.ndarray
     points: np.ndarray
     ignore: np.ndarray
@@ -109,7 +110,7 @@ def look_at(
                 about = detection.score, face.score, relative_error(face), size, detection.support
                 seen.append([*about, *(detection.box * zoom), *(face.keypoints[five].ravel() * zoom)])
             found.append(np.array(seen, dtype=float).reshape(-1, 19))
-        out.append(Frame(boxes * zoom, points * zoom, source.ignore[rows], found[0], [*found, found[0][:0]][1]))
+        out.append(Frame(zoom, boxes * zoom, points * zoom, source.ignore[rows], found[0], [*found, found[0][:0]][1]))
     return out
 
 
@@ -149,11 +150,13 @@ def faces_of(frame: Frame, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
 
 
 def face_row(frames: list[Frame], rule: Rule, smallest: float) -> dict[str, float]:
-    """Average precision, recall, precision, and the share of right points among the faces found."""
+    """Average precision, recall, precision, and the share of right points among the faces found, of faces from a side
+    on, pixels of the photo itself.
+    """
     found, right = [], []
     for frame in frames:
         rows, scores = faces_of(frame, rule)
-        counts = ~frame.ignore & (box_size(frame.boxes) >= smallest) if len(frame.boxes) else frame.ignore
+        counts = ~frame.ignore & (box_size(frame.boxes) >= smallest * frame.zoom) if len(frame.boxes) else frame.ignore
         found.append(FrameDetections(rows[:, 5:9], scores, frame.boxes, ~counts))
         for box, points in zip(frame.boxes[counts], frame.points[counts], strict=True):
             if len(rows) and np.isfinite(points).all():

@@ -59,7 +59,12 @@ export class FaceDetector {
     );
     return faces.map((face) => {
       const same = found.filter((one) => one.score >= J.LOWEST && iou(face.box, one.box) >= D.SUPPORT_OVERLAP);
-      return { ...face, support: same.reduce((sum, one) => sum + one.score, 0) / searched.length };
+      const support = same.reduce((sum, one) => sum + one.score, 0);
+      if (support === 0) return { ...face, support };
+      const mean = (numbers: (one: Candidate) => ArrayLike<number>) =>
+        Float64Array.from(numbers(face), (_, k) => same.reduce((sum, one) => sum + one.score * numbers(one)[k]!, 0) / support);
+      const box = [...mean((one) => one.box)] as unknown as Box;
+      return { ...face, box, points: mean((one) => one.points), support: support / searched.length };
     });
   }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 LOWEST = 0.1  # score of the detector from which on the keypoint model looks, where a joint score decides
 JOINT_THRESHOLD = 0.5  # joint score from which on there is a face
-_LARGEST_LOGIT, _LARGEST_TOTAL = 12.0, 500.0
+_LARGEST_LOGIT, _LARGEST_TOTAL = 6.0, 500.0  # beyond 6 the face score is surer than it is right
 _NUMBERS = ("detector", "keypoints", "error", "size", "support", "constant", "rotated")
 
 
@@ -55,7 +55,7 @@ class JointScore:
 
 
 def logit(score: float) -> float:
-    """The logit of a score from 0 to 1, clipped to ±12."""
+    """The logit of a score from 0 to 1, clipped to ±6."""
     if not 0 < score < 1:
         return math.copysign(_LARGEST_LOGIT, score - 0.5)
     return max(-_LARGEST_LOGIT, min(math.log(score / (1 - score)), _LARGEST_LOGIT))

@@ -28,7 +28,7 @@ LARGEST_ZOOM = 2.0  # images are enlarged by at most this
 TILE = 1280  # longest side, pixels, of what the network sees at once; larger images are seen in tiles
 OVERLAP = 192  # of tiles: a face at a seam is whole in one of them, or found in a smaller image
 SEAM = 4.0  # a box that comes this near to a seam is that of a face cut in two, pixels
-SUPPORT_OVERLAP = 0.6  # intersection over union from which on boxes support each other
+SUPPORT_OVERLAP = 0.6  # intersection over union with the best box of a face from which on boxes support it
 
 
 class FrameModel(Protocol):
@@ -58,6 +58,9 @@ def detector_model(model: Model) -> FrameModel:
 
 class FaceDetector:
     """Finds faces.
+
+    A face's box and points are means over the best box and those that support it, weighted by their scores (box voting,
+    Gidaris & Komodakis 2015): they lie nearer to the face than the best one's.
 
     Attributes:
         model: what computes.
@@ -97,10 +100,14 @@ class FaceDetector:
         boxes, scores, points = (np.concatenate(column) for column in zip(*parts, strict=True))
         found = np.flatnonzero(scores >= self.threshold)
         kept = found[suppress(boxes[found], scores[found], self.model.card.suppression)]
-        supporting = (iou(boxes[kept], boxes) >= SUPPORT_OVERLAP) & (scores >= LOWEST)
-        supports = supporting @ scores / sizes
+        shares = np.where((iou(boxes[kept], boxes) >= SUPPORT_OVERLAP) & (scores >= LOWEST), scores, 0.0)
+        supports = shares.sum(axis=1)
+        shares[supports == 0, kept[supports == 0]] = 1.0
+        shares /= shares.sum(axis=1, keepdims=True)
+        means = shares @ boxes, np.tensordot(shares, points, axes=1)
         return tuple(
-            Detection(boxes[k], float(scores[k]), points[k], float(s)) for k, s in zip(kept, supports, strict=True)
+            Detection(box, float(scores[k]), five, float(support) / sizes)
+            for k, box, five, support in zip(kept, *means, supports, strict=True)
         )
 
     def search_rotated(self, image: Image) -> tuple[Detection, ...]:

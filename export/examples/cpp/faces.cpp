@@ -126,10 +126,20 @@ std::vector<Face> detect(Model& model, const Image& photo, double threshold) {
                 return overlap(face.box, better.box) > model.card["suppression"].number;
             }))
             kept.push_back(face);
-    for (auto& face : kept)  // what several boxes show is a face more often
+    for (auto& face : kept) {  // what several boxes show is a face more often, and lies where they do in the mean
+        Face mean{{}, face.score, Points(count)};
         for (auto& other : found)
-            if (other.score >= LOWEST && overlap(face.box, other.box) >= SUPPORT_OVERLAP)
-                face.support += other.score / sizes;
+            if (other.score >= LOWEST && overlap(face.box, other.box) >= SUPPORT_OVERLAP) {
+                mean.support += other.score;
+                for (int k = 0; k < 4; k++) mean.box[k] += other.score * other.box[k];
+                for (std::size_t k = 0; k < 2 * count; k++) mean.points[k / 2][k % 2] += other.score * other.points[k / 2][k % 2];
+            }
+        if (mean.support == 0) continue;
+        for (double& value : mean.box) value /= mean.support;
+        for (auto& point : mean.points) point = {point[0] / mean.support, point[1] / mean.support};
+        mean.support /= sizes;
+        face = mean;
+    }
     return kept;
 }
 
@@ -182,7 +192,7 @@ double relative_error(const Face& face) {
     return errors / std::max(distances, 1e-6);
 }
 
-double logit(double score) { return score <= 0 ? -12 : score >= 1 ? 12 : std::clamp(std::log(score / (1 - score)), -12.0, 12.0); }
+double logit(double score) { return score <= 0 ? -6 : score >= 1 ? 6 : std::clamp(std::log(score / (1 - score)), -6.0, 6.0); }
 
 std::vector<Face> find_faces(Model& detector, Model& keypoints, const Image& photo) {
     bool scored = keypoints.threshold > 0, again = keypoints.card["keypoints"]["name"].text == "faces21";
