@@ -5,9 +5,10 @@
 FRAMES and CROPS are folders of prepared sets by name, as `wild_sets.py` makes them. Each detector searches the training
 frames, as they are and once more mirrored, rotated, shrunk or darkened, background frames five times; what it finds is
 looked at as `predict` does, and the last crop counts as a face (IoU of .5 with one), as none (below .3), or not at all.
-Crops of the sets are added, since boxes are also given. The rest of the network is frozen, so its outputs for all crops
-are computed once. With `--samples` the crops are kept in a folder: a run that was stopped looks for the missing ones only. Calibration is that of the validation crops of faces21; the threshold accepts `--mistakes` of the
-set `hard`, what a detector takes for faces in photos without any.
+Crops of the sets are added, since boxes are also given. With `--samples` the crops are kept in a folder, so that a run
+that was stopped only looks for those that are missing. The rest of the network is frozen, so its outputs for all crops
+are computed once. Calibration is that of the validation crops of faces21; the threshold accepts `--mistakes` of the set
+`hard`, what a detector takes for faces in photos without any.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from kpedge.runtime.keypoints import KeypointPredictor
 from kpedge.runtime.pipeline import FacePipeline
 
 CROP_SETS = (MAIN, *POINT_SETS, "aflw5", *FACE_SETS, BACKGROUND, "hard", "free-background")
-EPOCHS, BATCH, RATE, DROPOUT, SMOOTHING = 5, 512, 2e-3, 0.2, 0.02
+EPOCHS, BATCH, RATE, DROPOUT, SMOOTHING = 12, 512, 2e-3, 0.2, 0.02
 NEGATIVES, CROPS, CROP_NEGATIVES = 4.0, 0.7, 1.0
 """Samples an epoch for each detected face: negatives that were detected, crops of faces, and negatives of sets."""
 COLUMNS = ("crops", "labels", "weights")
@@ -149,7 +150,7 @@ def features(model: KeypointModel, crops: np.ndarray) -> tuple[np.ndarray, np.nd
     last, vectors = [], []
     with torch.inference_mode():
         for start in range(0, len(crops), BATCH):
-            pixels = torch.from_numpy(crops[start : start + BATCH]).permute(0, 3, 1, 2).float()
+            pixels = torch.from_numpy(np.array(crops[start : start + BATCH])).permute(0, 3, 1, 2).float()
             maps = network.backbone(model.normalise(pixels))
             last.append(maps[-1].half().numpy())
             vectors.append(network.neck(maps).half().numpy())
@@ -219,7 +220,7 @@ def with_branch(checkpoint: Checkpoint) -> tuple[ModelCard, KeypointModel]:
     options = {**architecture["options"], "face_branch": True}
     card: Any = replace(checkpoint.card, architecture={**architecture, "options": options})
     model = empty_model(card)
-    kept = {name: value for name, value in checkpoint.state.items() if not name.startswith("network.face.")}
+    kept = {name: value for name, value in checkpoint.state.items() if not name.startswith("network.face")}
     model.load_state_dict(kept, strict=False)
     return card, model.eval()
 

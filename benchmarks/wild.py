@@ -7,10 +7,11 @@ chosen on the validation split; `--split test` is for reporting and skips the se
 
 Keypoints: `wild_points.py` says how they are measured.
 
-Faces: IoU 0.5, photos searched with a longer side of 640 px, sizes in the photos' own pixels. `predict` is what the command returns: average precision of its
-scores, recall, precision, and of the faces found with five labelled points the share whose points are right, within a
-tenth of the box. It follows the joint score of the keypoint model's card, of `--joint`, or of `--fit`, which finds it
-on these photos; without one, two thresholds. With `--write` the fitted one is written into a checkpoint's card.
+Faces: IoU 0.5, photos searched with a longer side of 640 px, sizes in the photos' own pixels. `predict` is what the
+command returns: average precision of its scores, recall, precision, and of the faces found with five labelled points
+the share whose points are right, within a tenth of the box. It follows the joint score of the keypoint model's card, of
+`--joint`, or of `--fit`, which finds it on these photos; without one, two thresholds. With `--write` the fitted one is
+written into a checkpoint's card.
 """
 
 from __future__ import annotations

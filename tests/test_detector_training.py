@@ -15,8 +15,9 @@ from kpedge.core.keypoints import FACES5, FACES21
 from kpedge.models.build import new_detector
 from kpedge.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kpedge.models.detector import DetectorModel
-from kpedge.training.detector_task import new_detector_card
+from kpedge.training.detector_task import DetectorTask, new_detector_card
 from kpedge.training.detector_validation import VALIDATION_SIDE, validate_detector
+from kpedge.training.distributed import World
 from kpedge.training.loop import train
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
@@ -242,6 +243,12 @@ def test_without_a_face_to_validate_on_nothing_is_trained(tmp_path, why):
 
 
 # More than one set, and other weights to start from
+
+
+def test_a_set_that_is_given_twice_is_shown_twice_as_often_and_validated_once(drawn):
+    once, twice = (DetectorTask("detector", [drawn] * count, SHORT, World(), None, print) for count in (1, 2))
+    assert len(twice.sampler.order(1)) == 2 * len(once.sampler.order(1))
+    assert len(twice.sets) == 1
 
 
 def test_background_sets_teach_the_background_and_bound_the_threshold(drawn, tmp_path):

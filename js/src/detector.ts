@@ -62,7 +62,10 @@ export class FaceDetector {
       const support = same.reduce((sum, one) => sum + one.score, 0);
       if (support === 0) return { ...face, support };
       const mean = (numbers: (one: Candidate) => ArrayLike<number>) =>
-        Float64Array.from(numbers(face), (_, k) => same.reduce((sum, one) => sum + one.score * numbers(one)[k]!, 0) / support);
+        Float64Array.from(
+          numbers(face),
+          (_, k) => same.reduce((sum, one) => sum + one.score * numbers(one)[k]!, 0) / support,
+        );
       const box = [...mean((one) => one.box)] as unknown as Box;
       return { ...face, box, points: mean((one) => one.points), support: support / searched.length };
     });

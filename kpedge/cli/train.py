@@ -42,7 +42,8 @@ Frames = Annotated[
     list[Path] | None,
     typer.Option(
         "--data",
-        help="A frame set, or a folder of photos with every face boxed, which is prepared first; repeatable. "
+        help="A frame set, or a folder of photos with every face boxed, which is prepared first; repeatable, "
+        "also with the same set, whose photos are then shown more often. "
         "(default: synthetic frames)",
     ),
 ]

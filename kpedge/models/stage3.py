@@ -15,15 +15,18 @@ LEAST_ERROR = 1e-3  # no error is expected below this, in the shapes' deviation:
 class FaceBranch(nn.Module):
     """The coarsest feature map as a vector for the face score alone: what distinguishes a face from a hand is not what
     shows where its points are.
+
+    Half the resolution and few channels are enough: twice the width or all of the map find no more faces
+    (docs/training.md).
     """
 
-    width = 32  # channels
-    features = 32
+    width = 24  # channels
+    features = 16
 
     def __init__(self, channels: int, side: int, *, norm: str) -> None:
         super().__init__()
-        self.first = ConvBlock(channels, self.width, norm=norm)
-        self.second = ConvBlock(self.width, self.width, stride=2, norm=norm)
+        self.first = ConvBlock(channels, self.width, stride=2, norm=norm)
+        self.second = ConvBlock(self.width, self.width, norm=norm)
         self.linear = nn.Linear(self.width * (-(-side // 2)) ** 2, self.features)
         self.act = nn.ReLU()
 

@@ -32,7 +32,8 @@ SUPPRESSION = 0.45  # IoU above which the lower of two boxes is suppressed; face
 
 class DetectorTask:
     """Training of the face detector on the train splits of frame sets; their validation splits choose the best
-    checkpoint and its threshold. The card names the weights `init` that training starts from.
+    checkpoint and its threshold. Photos of a set that is given twice are shown twice as often. The card names the weights
+    `init` that training starts from.
 
     Raises:
         UsageError: a pattern of `freeze` or `lr_groups` fits no layer.
@@ -50,6 +51,7 @@ class DetectorTask:
         init: InitWeights | None,
         notify: Notify,
     ) -> None:
+        shown, sets = sets, list({source.path.resolve(): source for source in sets}.values())
         names = [source.info["name"] for source in sets]
         if len(set(names)) < len(names):
             raise DataError(
@@ -58,12 +60,12 @@ class DetectorTask:
         if not any(faces_to_find(source) for source in sets):
             raise DataError("no face to validate on", "prepare a set with a larger --validation")
         self.config, self.sets = config, sets
-        self.card = new_detector_card(sets, config, init)
+        self.card = new_detector_card(shown, config, init)
         self.model = new_detector(self.card)
         self.groups = parameter_groups(self.model.network, config, notify)
         self.loss = DetectorLoss(self.model, config).to(world.device)
-        self.sampler = FrameSampler(sets, config.size, config.jitter(), config.seed, config.background_weight)
-        lines = [f"{source.info['name']} {source.info['source_sha256'][:8]}" for source in sets]
+        self.sampler = FrameSampler(shown, config.size, config.jitter(), config.seed, config.background_weight)
+        lines = [f"{source.info['name']} {source.info['source_sha256'][:8]}" for source in shown]
         self.settings: dict[str, Any] = {"recipe": recipe, "sets": lines}
 
     def steps_per_epoch(self, world: World) -> int:
