@@ -32,7 +32,7 @@ from kpedge.core.boxes import convention_centre, convention_middle
 from kpedge.core.files import write_json
 from kpedge.core.geometry import box_size, transform_points
 from kpedge.core.joint_score import JOINT_THRESHOLD, LOWEST, JointScore, logit
-from kpedge.core.keypoints import FACES5
+from kpedge.core.keypoints import FACES5, convert_points
 from kpedge.data.frames import FrameSet, open_frames
 from kpedge.data.split import SPLITS
 from kpedge.evaluation.detection_metrics import FrameDetections, average_precision, match
@@ -93,7 +93,7 @@ def look_at(
     again: bool,
 ) -> list[Frame]:
     """What may be faces in frames of a set, with less light or rotated; with `again` in their rotated copies, too."""
-    five = [pipeline.predictor.model.card.scheme.points.index(name) for name in FACES5.points]
+    scheme = pipeline.predictor.model.card.scheme
     out = []
     for frame in frames:
         rows = source.faces(int(frame))
@@ -109,7 +109,8 @@ def look_at(
             for detection, face in pipeline.candidates(image, rotated=rotated):
                 size = float(detection.box[2] - detection.box[0]) / max(image.shape[:2])
                 about = detection.score, face.score, relative_error(face), size, detection.support
-                seen.append([*about, *(detection.box * zoom), *(face.keypoints[five].ravel() * zoom)])
+                five = convert_points(face.keypoints[None], scheme, FACES5)[0]
+                seen.append([*about, *(detection.box * zoom), *(five.ravel() * zoom)])
             found.append(np.array(seen, dtype=float).reshape(-1, 19))
         out.append(Frame(zoom, boxes * zoom, points * zoom, source.ignore[rows], found[0], [*found, found[0][:0]][1]))
     return out
