@@ -62,7 +62,8 @@ def test_points_of_a_turned_face_are_found(pipeline, photo, degrees):
 
 
 class Told:
-    """A keypoint model that answers with given points of the picture, and keeps the crops it saw."""
+    """A keypoint model that answers with given points of the picture, of several faces those nearest to the middle of
+    the crop, and keeps the crops it saw."""
 
     def __init__(self, predictor_ways, points, scheme=FACES21):
         real = OnnxModel(resolve_model("stage3")).card
@@ -70,7 +71,14 @@ class Told:
 
     def __call__(self, crops):
         self.crops.append(crops)
-        inner = [transform_points(way, self.points) for way in self.ways[-1]]
+        middle, known = (self.card.size - 1) / 2, np.reshape(self.points, (-1, len(FACES21), 2))
+        inner = [
+            min(
+                (transform_points(way, face) for face in known),
+                key=lambda face: np.abs(face.mean(axis=0) - middle).sum(),
+            )
+            for way in self.ways[-1]
+        ]
         return {
             "keypoints": (np.array(inner) + 0.5) / self.card.size,
             "score": np.ones(len(crops)),
@@ -203,13 +211,24 @@ def test_faces_come_by_the_detectors_score_whatever_their_number():
     faces = [face_at(centre, 20, 0) for centre in centres]
     boxes = [box_of_points(points) for points in faces]
     scores = np.random.default_rng(0).permutation(np.linspace(0.6, 0.9, len(boxes)))
-    predictor = Watched(faces[0])
+    predictor = Watched(faces)
     pipe = FacePipeline(predictor, FaceDetector(Finder(boxes, [p[FIVE] for p in faces], scores), side=320))
     found = pipe(NOISE)
     assert [len(one) for one in predictor.rolls] == [BATCH, 20, BATCH, 20]
     wanted = np.array(boxes)[np.argsort(-scores)]
     assert np.allclose([face.box for face in found], wanted)
     assert np.allclose(predictor.tried[0], wanted[:BATCH])
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_two_boxes_that_lead_to_the_same_points_are_one_face(other):
+    faces = [face_at((150, 160), 80, 0), face_at((200, 160), 80, 0)]
+    near = box_of_points(faces[0]) + np.array([30.0, -25.0, 30.0, -25.0])
+    points = faces[0] if other == 0 else faces
+    boxes = [box_of_points(faces[0]), near if other == 0 else box_of_points(faces[1])]
+    detector = FaceDetector(Finder(boxes, [faces[0][FIVE], faces[other][FIVE]]), side=320)
+    found = FacePipeline(Watched(points), detector)(NOISE)
+    assert [face.box.tolist() for face in found] == [box.tolist() for box in boxes[: 1 + other]]
 
 
 def test_a_box_that_the_turn_takes_out_of_the_picture_is_left_out():

@@ -4,7 +4,7 @@ import type { JointScore } from "./card.js";
 import { geometry as G, joint as J, keypoints as K, looks as L, pipeline as P } from "./constants.js";
 import { FaceDetector, type Detection } from "./detector.js";
 import { pairs, type Face } from "./face.js";
-import { overlapsImage, rotatedBox, type Box, type Image } from "./geometry.js";
+import { overlapsImage, rotatedBox, type Box, type Image, type Points } from "./geometry.js";
 import { KeypointPredictor, type Candidate } from "./keypoints.js";
 import { headPose } from "./pose.js";
 import { rollOf } from "./scheme.js";
@@ -86,7 +86,19 @@ export class FacePipeline {
       const clearer = this.#error(other) < P.CLEARER * this.#error(found.get(place)!);
       if (this.#isFace(other.one) && clearer) found.set(place, other);
     }
-    return found;
+    return this.#distinct(found);
+  }
+
+  /** Looks without those whose points are those of an earlier one: several boxes may lead to one face. */
+  #distinct(looks: Looks): Looks {
+    const kept: Looks = new Map();
+    for (const [place, look] of [...looks].sort(([a], [b]) => a - b)) {
+      const { points } = look.one;
+      const same = ({ one }: { one: Candidate }) =>
+        this.#isFace(one) && distance(points, one.points) < L.SAME_FACE * spread(one.points);
+      if (!this.#isFace(look.one) || ![...kept.values()].some(same)) kept.set(place, look);
+    }
+    return kept;
   }
 
   /** Crops around the boxes that follow from the points of the first ones. */
@@ -152,12 +164,27 @@ export function jointScore(joint: JointScore, detection: Detection, found: Candi
 
 /** Mean expected error of points, in their mean distance from their mean. */
 function relativeError({ points, errors }: Candidate): number {
-  const count = points.length / 2;
   if (!errors.length) return 0;
-  let [x, y, distances] = [0, 0, 0];
-  for (let k = 0; k < count; k++) [x, y] = [x + points[2 * k]! / count, y + points[2 * k + 1]! / count];
-  for (let k = 0; k < count; k++) distances += Math.hypot(points[2 * k]! - x, points[2 * k + 1]! - y) / count;
-  return errors.reduce((sum, error) => sum + error, 0) / errors.length / Math.max(distances, 1e-6);
+  return errors.reduce((sum, error) => sum + error, 0) / errors.length / Math.max(spread(points), 1e-6);
+}
+
+/** Mean distance of points from their mean. */
+function spread(points: Points): number {
+  const count = points.length / 2;
+  const mean = [0, 0];
+  points.forEach((value, k) => (mean[k % 2]! += value / count));
+  return distance(
+    points,
+    points.map((_, k) => mean[k % 2]!),
+  );
+}
+
+/** Mean distance of points from others. */
+function distance(points: Points, others: Points): number {
+  let sum = 0;
+  for (let k = 0; k < points.length; k += 2)
+    sum += Math.hypot(points[k]! - others[k]!, points[k + 1]! - others[k + 1]!);
+  return (2 * sum) / points.length;
 }
 
 function log(value: number): number {

@@ -32,6 +32,10 @@ FARTHEST, SIZES = 0.5, (0.5, 2.0)
 another face.
 """
 
+SAME_FACE = 0.8
+"""Mean distance between the points of two faces, in that of the second one's points from their mean, below which both
+are one face."""
+
 Placed = tuple[Box, float]  # a box, and the roll of the face in it, radians
 
 
@@ -127,8 +131,26 @@ def relative_error(face: Face) -> float:
     """Mean expected error of a face's points, in their mean distance from their mean; 0 where it is not known."""
     if face.expected_errors is None or not len(face.keypoints):
         return 0.0
-    distances = np.linalg.norm(face.keypoints - face.keypoints.mean(axis=0), axis=1)
-    return float(face.expected_errors.mean() / max(distances.mean(), 1e-6))
+    return float(face.expected_errors.mean() / max(_spread(face), 1e-6))
+
+
+def distinct(faces: dict[int, Face]) -> dict[int, Face]:
+    """Faces by number without those whose points are those of one with a lower number: several boxes may lead to one."""
+    kept, points, spreads = {}, [], []
+    for number, face in sorted(faces.items()):
+        if len(face.keypoints):
+            distances = np.linalg.norm(np.reshape(points, (-1, *face.keypoints.shape)) - face.keypoints, axis=2)
+            if (distances.mean(axis=1) < SAME_FACE * np.array(spreads)).any():
+                continue
+            points.append(face.keypoints)
+            spreads.append(_spread(face))
+        kept[number] = face
+    return kept
+
+
+def _spread(face: Face) -> float:
+    """Mean distance of a face's points from their mean."""
+    return float(np.linalg.norm(face.keypoints - face.keypoints.mean(axis=0), axis=1).mean())
 
 
 def look(image: Image, boxes: Iterable[tuple[int, Placed]], predictor: KeypointPredictor) -> dict[int, Face]:

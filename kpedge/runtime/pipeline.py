@@ -16,7 +16,7 @@ from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
 from kpedge.runtime.detector import FaceDetector, FrameModel
 from kpedge.runtime.inputs import to_image
 from kpedge.runtime.keypoints import SCALES, CropModel, KeypointPredictor, scaled_boxes
-from kpedge.runtime.looks import faces_in_boxes, look, relative_error
+from kpedge.runtime.looks import distinct, faces_in_boxes, look, relative_error
 from kpedge.runtime.mirrored import MirrorAveraged
 from kpedge.runtime.models import joint_score, open_finders
 
@@ -99,7 +99,8 @@ class FacePipeline:
         return faces_in_boxes(KeypointPredictor(self.predictor.model, threshold=self.threshold), to_image(image), boxes)
 
     def candidates(self, image: Image, *, rotated: bool = False) -> list[tuple[Detection, Face]]:
-        """Everything that may be a face: what the detector found, and what the keypoint model makes of it.
+        """Everything that may be a face: what the detector found, and what the keypoint model makes of it. Of boxes that
+        lead to the same points the one with the highest score stays.
 
         Args:
             image: uint8 (H, W, 3), blue-green-red.
@@ -125,7 +126,7 @@ class FacePipeline:
             for place, face in other.items():
                 if len(face.keypoints) and relative_error(face) < CLEARER * relative_error(faces[place]):
                     faces[place] = face
-        return [(found[place], replace(face, box=found[place].box)) for place, face in faces.items()]
+        return [(found[place], replace(face, box=found[place].box)) for place, face in distinct(faces).items()]
 
     def _refine(self, image: Image, faces: dict[int, Face]) -> dict[int, Face]:
         """The faces of crops around the boxes that follow from their points, by number."""

@@ -28,6 +28,7 @@ constexpr double SMALL_ROLL = 10 * 3.14159265358979 / 180;  // kpedge/runtime/lo
 constexpr double LOWEST = 0.1, JOINT_THRESHOLD = 0.5;       // kpedge/core/joint_score.py
 constexpr double MIN_CONTRAST = 1.2;                        // kpedge/runtime/keypoints.py
 constexpr double SUPPORT_OVERLAP = 0.6;                     // kpedge/runtime/detector.py
+constexpr double SAME_FACE = 0.8;                           // kpedge/runtime/looks.py
 constexpr int COARSE = 320, LARGEST_ZOOM = 2;               // kpedge/runtime/detector.py
 
 struct Face {
@@ -183,13 +184,29 @@ std::array<double, 4> box_of(const Points& points) {
     return {x - side / 2, y - side / 2, x + side / 2, y + side / 2};
 }
 
+// Mean distance of points from their mean.
+double spread(const Points& points) {
+    double x = 0, y = 0, distances = 0, count = double(points.size());
+    for (auto& point : points) x += point[0] / count, y += point[1] / count;
+    for (auto& point : points) distances += std::hypot(point[0] - x, point[1] - y) / count;
+    return distances;
+}
+
 // Mean expected error of the points, in their mean distance from their mean.
 double relative_error(const Face& face) {
-    double x = 0, y = 0, distances = 0, errors = 0, count = double(face.points.size());
-    for (auto& point : face.points) x += point[0] / count, y += point[1] / count;
-    for (auto& point : face.points) distances += std::hypot(point[0] - x, point[1] - y) / count;
+    double errors = 0;
     for (double error : face.errors) errors += error / double(face.errors.size());
-    return errors / std::max(distances, 1e-6);
+    return errors / std::max(spread(face.points), 1e-6);
+}
+
+// Whether the points of a face are those of one of others: several boxes may lead to one face.
+bool is_known(const Points& points, const std::vector<Points>& others) {
+    return std::any_of(others.begin(), others.end(), [&](const Points& other) {
+        double distance = 0;
+        for (std::size_t k = 0; k < points.size(); k++)
+            distance += std::hypot(points[k][0] - other[k][0], points[k][1] - other[k][1]) / double(points.size());
+        return distance < SAME_FACE * spread(other);
+    });
 }
 
 double logit(double score) { return score <= 0 ? -6 : score >= 1 ? 6 : std::clamp(std::log(score / (1 - score)), -6.0, 6.0); }
@@ -200,10 +217,15 @@ std::vector<Face> find_faces(Model& detector, Model& keypoints, const Image& pho
     if (joint && (*joint)["detector_sha256"].text != detector.card["weights_sha256"].text) joint = nullptr;
     double threshold = joint ? 0 : keypoints.threshold;
     std::vector<Face> faces;
+    std::vector<Points> seen;
     for (auto& found : detect(detector, photo, joint ? LOWEST : detector.threshold * (scored ? VERIFIED : 1))) {
         Face face = look(keypoints, photo, found.box, roll_of(found.points, detector.mirror));
         if (again && face.score >= threshold)  // from a box like those that the model was trained on
             face = look(keypoints, photo, box_of(face.points), roll_of(face.points, keypoints.mirror));
+        if (face.score >= threshold) {
+            if (is_known(face.points, seen)) continue;
+            seen.push_back(face.points);
+        }
         if (joint) {
             double size = (found.box[2] - found.box[0]) / std::max(photo.width, photo.height);
             double sum = (*joint)["detector"].number * logit(found.score) + (*joint)["keypoints"].number * logit(face.score) +
