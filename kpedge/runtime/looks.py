@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from kpedge.core.boxes import rotated_box
 from kpedge.core.faces import Face
@@ -135,8 +135,10 @@ def relative_error(face: Face) -> float:
 
 
 def distinct(faces: dict[int, Face]) -> dict[int, Face]:
-    """Faces by number without those whose points are those of one with a lower number: several boxes may lead to one."""
-    kept, points, spreads = {}, [], []
+    """Faces by number without those whose points are those of an earlier one: several boxes may lead to one face."""
+    kept: dict[int, Face] = {}
+    points: list[NDArray[np.float64]] = []
+    spreads: list[float] = []
     for number, face in sorted(faces.items()):
         if len(face.keypoints):
             distances = np.linalg.norm(np.reshape(points, (-1, *face.keypoints.shape)) - face.keypoints, axis=2)

@@ -32,8 +32,8 @@ SUPPRESSION = 0.45  # IoU above which the lower of two boxes is suppressed; face
 
 class DetectorTask:
     """Training of the face detector on the train splits of frame sets; their validation splits choose the best
-    checkpoint and its threshold. Photos of a set that is given twice are shown twice as often. The card names the weights
-    `init` that training starts from.
+    checkpoint and its threshold. Photos of a set that is given twice are shown twice as often. The card names the
+    weights `init` that training starts from.
 
     Raises:
         UsageError: a pattern of `freeze` or `lr_groups` fits no layer.
