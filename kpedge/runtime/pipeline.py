@@ -99,8 +99,9 @@ class FacePipeline:
         return faces_in_boxes(KeypointPredictor(self.predictor.model, threshold=self.threshold), to_image(image), boxes)
 
     def candidates(self, image: Image, *, rotated: bool = False) -> list[tuple[Detection, Face]]:
-        """Everything that may be a face: what the detector found, and what the keypoint model makes of it; of boxes that
-        lead to the same points the one with the highest score.
+        """Everything that may be a face: what the detector found, and what the keypoint model makes of it.
+
+        Of boxes that lead to the same points, the one with the highest score stays.
 
         Args:
             image: uint8 (H, W, 3), blue-green-red.
