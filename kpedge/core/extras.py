@@ -8,7 +8,7 @@ from types import ModuleType
 from kpedge.core.errors import MissingExtraError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "data": ("pooch", "PIL", "yaml"),
+    "data": ("pooch", "urllib3", "PIL", "yaml"),
     "train": ("torch", "torchvision", "tensorboard", "matplotlib", "safetensors"),
     "export": ("torch", "onnx", "onnxscript", "safetensors"),
     "video": ("av",),
