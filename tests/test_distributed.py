@@ -69,7 +69,8 @@ def test_two_processes_follow_the_loss_curve_of_one(runs):
 def test_only_the_first_process_writes_and_speaks(runs):
     out, done = runs
     assert done.stdout.split() == [str(out / "two" / "best.pt")]
-    assert done.stderr.count("epoch 3/3") == 1
+    lines = done.stderr.splitlines()  # a slow machine shows progress in between, which names the epoch, too
+    assert sum(line.startswith("epoch 3/3") for line in lines) == 1
     assert len(list((out / "two" / "tensorboard").glob("events*"))) <= 2, "the run's, and that of its hyper-parameters"
 
 
