@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from kpedge.cli.main import main
+from kpedge.core.card import SCORES_NAME
 from kpedge.core.errors import MissingExtraError, ModelError, ParityError, UsageError
+from kpedge.core.joint_score import LOWEST
 from kpedge.core.model_zoo import models_folder, resolve_model
 from kpedge.evaluation.detection_metrics import FrameDetections
 from kpedge.export.accuracy import FaceAnswers, FrameAnswers, check_accuracy
@@ -67,16 +69,16 @@ def test_a_format_is_recognised_verified_and_close_to_the_released_model(written
         crops = np.concatenate(
             [synthetic_faces(model.card, 100, 7)[0], random_crops(100, model.card.input_shape, seed=7)]
         )
-    answers = model(crops)
-    for output, values in released(crops).items():
-        got = answers[output]
-        assert got.shape == values.shape
+    answers, wanted = model(crops), released(crops)
+    # In 8 bits, cells of a detector that see no face may say anything of its box and points.
+    seen = wanted[SCORES_NAME] >= LOWEST if name == "detector" else np.s_[:]
+    for output, values in wanted.items():
+        assert answers[output].shape == values.shape
+        apart = np.abs(answers[output] - values) / model.card.extents[output]
         if FORMATS[kind].limits is None:
-            assert np.abs(got - values).max() < 1e-5 * model.card.extents[output]
-        # The mean, as a single cell of a detector that sees no face may say anything in 8 bits.
-        assert (
-            np.abs(got - values).mean() < (1e-5 if FORMATS[kind].limits is None else 0.02) * model.card.extents[output]
-        )
+            assert apart.max() < 1e-5
+        else:
+            assert apart[np.s_[:] if output == SCORES_NAME else seen].mean() < 0.02
 
 
 @pytest.mark.slow
