@@ -95,7 +95,7 @@ LATER="--schedule cosine --roll-exponent 4 --dark 0.15 --background-weight 2"
 detector d runs/detector-c/last.pt --epochs 24 --lr 3e-3 $LATER
 detector e runs/detector-d/last.pt --epochs 14 --lr 2.5e-3 $LATER --validate 7
 FRAMES="$FRAMES facemask flickr_pseudo mask_ilc"
-detector f runs/detector-e/last.pt --epochs 23 --lr 3e-3 $LATER --validate 6
+detector f runs/detector-e/last.pt --epochs 23 --lr 3e-3 $LATER --validate 6  # released: its end, with which predict finds more
 
 # Stage 3's face branch: what two detectors take for faces, and the sets' crops.
 python "$HERE/benchmarks/face_branch.py" stage3.pt --detector runs/detector-e/best.pt --detector runs/detector-d/best.pt \
@@ -104,7 +104,7 @@ python "$HERE/benchmarks/face_branch.py" stage3.pt --detector runs/detector-e/be
 # The joint score, then the files: of each model also its weights, which can be trained further and hold no code.
 weights() { python -c "import sys; from pathlib import Path; from kpedge.models.checkpoint import load_checkpoint, save_weights
 checkpoint = load_checkpoint(Path(sys.argv[1])); save_weights(Path(sys.argv[2]), checkpoint.card, checkpoint.state)" "$1" "export/$2.safetensors"; }
-python "$HERE/benchmarks/wild.py" runs/detector-f/best.pt stage3.pt --frames $SETS/frames --crops $SETS/crops --only faces \
+python "$HERE/benchmarks/wild.py" runs/detector-f/last.pt stage3.pt --frames $SETS/frames --crops $SETS/crops --only faces \
   --fit --write stage3.pt --out wild.json
 # Errors by group for its card: age, gender and ethnicity are in the file names of UTKFace.
 ls "$DATA/utk_pseudo21/images" | awk -F_ -v OFS=, 'BEGIN {split("male female", g, " "); split("White Black Asian Indian other", e, " ")
@@ -113,8 +113,8 @@ $K eval stage3.pt --data $SETS/crops/utk_pseudo21 --split validation --table gro
 $K eval stage3.pt --data $SETS/crops/faces21 --by light:60,100,140 --by yaw:15,30,45 --out light
 $K export stage3.pt --name stage3 --out export --data $SETS/crops/faces21 --groups groups/report.json --groups light/report.json
 weights stage3.pt stage3
-$K export runs/detector-f/best.pt --name detector --out export $(for name in faces21 facemask portraits noface; do echo --data $SETS/frames/$name; done)
-weights runs/detector-f/best.pt detector
+$K export runs/detector-f/last.pt --name detector --out export $(for name in faces21 facemask portraits noface; do echo --data $SETS/frames/$name; done)
+weights runs/detector-f/last.pt detector
 
 # The models of rendered photos alone. The detector's first phase was stopped after 13 of its 30 epochs.
 synthetic() { local run=$1 sets=$2; shift 2

@@ -206,31 +206,31 @@ def test_without_a_box_the_largest_face_is_explained(trained, tmp_path, capsys):
     assert box[2] < photo.shape[1]
 
 
-def test_what_cannot_be_explained_is_told(command, exported, photos, capsys):
+def test_what_cannot_be_explained_is_named(command, exported, photos, capsys):
     arguments, out = command
     model, photo, rest = arguments[1], arguments[2], arguments[3:]
 
-    def told(*given):
+    def failure(*given):
         code = main(list(given))
         return code, capsys.readouterr().err
 
-    code, line = told("explain", str(exported / "stage1.onnx"), photo, *rest)
+    code, line = failure("explain", str(exported / "stage1.onnx"), photo, *rest)
     assert code == 1
     assert "no weights for PyTorch" in line
-    code, line = told("explain", model, photo, *rest, "--point", "chin")
+    code, line = failure("explain", model, photo, *rest, "--point", "chin")
     assert code == 2
     assert "--point chin: no such point of faces21 — parts: brows, eyes, mouth, nose; points: 0 left_b" in line
-    assert told("explain", model, photo, *rest, "--point", "21")[0] == 2
-    code, line = told("explain", model, photo, *rest, "--layer", "x")
+    assert failure("explain", model, photo, *rest, "--point", "21")[0] == 2
+    code, line = failure("explain", model, photo, *rest, "--layer", "x")
     assert code == 2
     assert "layers: conv1_1, prelu1_1, pool1" in line
-    assert told("explain", model, photo, *rest, "--boxes", "x")[1].startswith("error: give either --boxes FILE")
-    code, line = told("explain", model, photo, "--box", "900,900,950,950", "--out", str(out))
+    assert failure("explain", model, photo, *rest, "--boxes", "x")[1].startswith("error: give either --boxes FILE")
+    code, line = failure("explain", model, photo, "--box", "900,900,950,950", "--out", str(out))
     assert code == 1
     assert "lies outside the image" in line
     (out.parent / "boxes.txt").write_text("other.png 1 2 30 40\n")
-    code, line = told("explain", model, photo, "--boxes", str(out.parent / "boxes.txt"))
+    code, line = failure("explain", model, photo, "--boxes", str(out.parent / "boxes.txt"))
     assert code == 1
     assert f"boxes.txt: no box for {photo}" in line
-    assert told("explain", model, str(photos / "gone.png"), *rest)[0] == 1
+    assert failure("explain", model, str(photos / "gone.png"), *rest)[0] == 1
     assert not out.exists()

@@ -25,7 +25,7 @@ SIDE = ROW.box[2] - ROW.box[0]
 
 
 def documents(capsys):
-    """The JSON lines, and what was told."""
+    """The JSON lines, and the messages."""
     captured = capsys.readouterr()
     return [json.loads(line) for line in captured.out.splitlines()], captured.err
 
@@ -46,14 +46,14 @@ def empty_picture(tmp_path):
 
 def test_the_face_of_the_sample_is_found(capsys):
     assert main(["predict", str(PHOTO), "--json"]) == 0
-    (document,), told = documents(capsys)
+    (document,), messages = documents(capsys)
     assert document.keys() == {"image", "size", "scheme", "faces"}
     assert (document["image"], document["size"], document["scheme"]) == (str(PHOTO), [512, 512], "faces21")
     (face,) = document["faces"]
     assert is_the_sample(face)
     assert face["score"] > 0.9
     assert len(face["errors"]) == 21
-    assert told == "1 image, 1 face\n"
+    assert messages == "1 image, 1 face\n"
 
 
 def test_no_table_replaces_a_photo_that_is_read(tmp_path, capsys):
@@ -79,18 +79,18 @@ def test_a_folder_is_searched_to_the_end(tmp_path, empty_picture, capsys):
     (root / "a" / "notes.txt").write_text("no photo")
     (root / "a" / "photo.CR2").write_text("a photo that is not read")
     assert main(["predict", str(root), "--json"]) == 1
-    found, told = documents(capsys)
+    found, messages = documents(capsys)
     names = ["a/deep/one.jpg", "a/none.png", "two.JPG"]
     assert [document["image"] for document in found] == [str(root / name) for name in names]
     assert found[1]["faces"] == []
     for document in (found[0], found[2]):
         (face,) = document["faces"]
         assert is_the_sample(face)
-    assert f"{root}/a/broken.jpg: the image is cut off" in told
-    assert "3 images (1 without a face), 2 faces" in told
-    assert f"not read: {root}/a/photo.CR2" in told
-    assert "notes.txt" not in told
-    assert "1 of 4 photos skipped: 1 × the image is cut off" in told
+    assert f"{root}/a/broken.jpg: the image is cut off" in messages
+    assert "3 images (1 without a face), 2 faces" in messages
+    assert f"not read: {root}/a/photo.CR2" in messages
+    assert "notes.txt" not in messages
+    assert "1 of 4 photos skipped: 1 × the image is cut off" in messages
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None], ids=["empty", "no image", "missing"])
@@ -99,10 +99,10 @@ def test_one_photo_that_cannot_be_read_is_one_line(tmp_path, content, capsys):
     if content is not None:
         photo.write_bytes(content)
     assert main(["predict", str(photo), "--out", str(tmp_path / "out")]) == 1
-    found, told = documents(capsys)
+    found, messages = documents(capsys)
     assert found == []
-    assert told.startswith(f"error: {photo}: ")
-    assert len(told.splitlines()) == 1
+    assert messages.startswith(f"error: {photo}: ")
+    assert len(messages.splitlines()) == 1
 
 
 def test_a_photo_that_is_named_twice_is_searched_once(tmp_path, capsys):
@@ -114,10 +114,10 @@ def test_a_photo_that_is_named_twice_is_searched_once(tmp_path, capsys):
 def test_a_folder_without_photos_is_named(tmp_path, capsys):
     (tmp_path / "label.txt").write_text("")
     assert main(["predict", str(tmp_path), "--json"]) == 1
-    found, told = documents(capsys)
+    found, messages = documents(capsys)
     assert found == []
-    assert told.startswith(f"error: {tmp_path}: no photo in this folder or below it")
-    assert "label.txt" in told
+    assert messages.startswith(f"error: {tmp_path}: no photo in this folder or below it")
+    assert "label.txt" in messages
 
 
 def test_a_video_in_a_folder_is_named_but_not_read(tmp_path, capsys):
@@ -136,9 +136,9 @@ def test_pictures_are_drawn_only_where_they_are_wanted(tmp_path, empty_picture, 
     assert main(["predict", str(PHOTO), str(empty_picture), "--json", "--out", "drawn"]) == 0
     assert names_in(tmp_path / "here" / "drawn") == [PHOTO.name, "none.png"], "a JPEG for a JPEG"
     assert main(["predict", str(PHOTO)]) == 0
-    found, told = documents(capsys)
+    found, messages = documents(capsys)
     assert len(found) == 4
-    assert f"annotated copy: predictions/{PHOTO.name}" in told
+    assert f"annotated copy: predictions/{PHOTO.name}" in messages
     drawn, photo = read_image(tmp_path / "here" / "predictions" / PHOTO.name), read_image(PHOTO)
     changed = np.argwhere((np.abs(drawn.astype(int) - photo) > 40).any(axis=2))[:, ::-1]
     assert len(changed) > 100
@@ -152,9 +152,9 @@ def test_no_file_is_overwritten_unasked(tmp_path, capsys):
     out.mkdir()
     target.write_bytes(b"mine")
     assert main(["predict", str(PHOTO), "--out", str(out)]) == 1
-    found, told = documents(capsys)
-    assert found == [], "it is told before the work"
-    assert f"{target} exists already" in told
+    found, messages = documents(capsys)
+    assert found == [], "it is refused before the work"
+    assert f"{target} exists already" in messages
     assert target.read_bytes() == b"mine"
     assert main(["predict", str(PHOTO), "--out", str(out), "--force"]) == 0
     assert read_image(target).shape == read_image(PHOTO).shape
@@ -163,9 +163,9 @@ def test_no_file_is_overwritten_unasked(tmp_path, capsys):
 def test_a_photo_is_never_replaced_by_its_picture(tmp_path, empty_picture, capsys):
     before = empty_picture.read_bytes()
     assert main(["predict", str(empty_picture), "--out", str(tmp_path), "--force"]) == 2
-    found, told = documents(capsys)
+    found, messages = documents(capsys)
     assert found == []
-    assert f"would replace the photo {empty_picture}" in told
+    assert f"would replace the photo {empty_picture}" in messages
     assert empty_picture.read_bytes() == before
 
 
@@ -190,10 +190,10 @@ def test_a_folder_is_searched_again_without_the_pictures_of_the_first_time(
     shutil.rmtree(tmp_path / "album")
     for out in ("other", "third"):  # copies of an earlier run are no photos, wherever they are
         assert main(["predict", ".", "--out", out]) == 0
-        found, told = documents(capsys)
+        found, messages = documents(capsys)
         assert [document["image"] for document in found] == ["none.png"]
-        assert "not read: " in told
-        assert "predictions" in told
+        assert "not read: " in messages
+        assert "predictions" in messages
     assert main(["predict", "predictions", "--json"]) == 0
     assert [document["image"] for document in documents(capsys)[0]] == ["predictions/none.png"]
 
@@ -233,9 +233,9 @@ def test_copies_of_photos_with_one_name_do_not_replace_each_other(tmp_path, anim
     assert names_in(out) == ["film", "film-2.jpg", "film.jpg"]
     (out / "film" / "mine.txt").write_text("mine")
     assert main(arguments) == 1
-    found, told = documents(capsys)
+    found, messages = documents(capsys)
     assert len(found) == 4, "the second time, none"
-    assert f"{out / 'film'} exists already" in told
+    assert f"{out / 'film'} exists already" in messages
 
 
 @pytest.mark.parametrize(
@@ -257,11 +257,11 @@ def test_copies_of_photos_with_one_name_do_not_replace_each_other(tmp_path, anim
 def test_what_cannot_be_done_gets_one_line(arguments, code, words, tmp_path, capsys):
     places = {"sample": SAMPLE, "tmp": tmp_path}
     assert main(["predict", str(PHOTO), "--json", *(argument.format(**places) for argument in arguments)]) == code
-    found, told = documents(capsys)
+    found, messages = documents(capsys)
     assert found == []
-    assert words in told
-    assert told.startswith("error: ")
-    assert len(told.splitlines()) == 1
+    assert words in messages
+    assert messages.startswith("error: ")
+    assert len(messages.splitlines()) == 1
 
 
 class Bright:

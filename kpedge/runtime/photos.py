@@ -49,9 +49,11 @@ def find_inputs(named: Sequence[str], skipped: Path | None) -> tuple[list[str], 
         if text == STDIN or scheme_of(text) or not path.is_dir():
             found.append(text)
             continue
-        below = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        every = sorted(file for file in path.rglob("*") if file.is_file())
+        below = [file for file in every if not file.name.startswith(".")]
         closed = closed_folders(path)
-        own = {file for mark in path.rglob(WRITTEN) if mark.parent != path for file in recorded_outputs(mark)}
+        marks = [file for file in every if file.name == WRITTEN and file.parent != path]
+        own = {file for mark in marks for file in recorded_outputs(mark)}
         if skipped and real_path(path) in real_path(skipped).parents:
             below = [file for file in below if real_path(skipped) not in real_path(file).parents]
         written = {file.parent for file in below if file in own}
