@@ -5,17 +5,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import EASY
 
 from kpedge.cli.main import main
 from kpedge.core.errors import CorruptModelError, OutputError, TrainingError, UsageError
+from kpedge.core.model_zoo import resolve_weights
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.training.config import TrainConfig
 from kpedge.training.loop import train
-from kpedge.training.weights import InitWeights, load_init_weights
+from kpedge.training.weights import InitWeights, load_init_weights, read_init_weights
 
 pytestmark = pytest.mark.slow
 
@@ -175,6 +179,38 @@ def test_weights_that_fit_are_loaded_and_the_rest_is_named(trained, prefix):
     assert any(f"not used: {left}" in line for line in lines)
     with pytest.raises(TrainingError, match="not one weight fits"):
         load_init_weights(other, InitWeights("other.pt", {"x": torch.zeros(1)}, "", {}), lines.append)
+
+
+def test_a_wider_network_starts_as_the_narrower_one_that_it_is_given():
+    from kpedge.models.keypoint_model import empty_model
+
+    init, lines = read_init_weights(Path("stage3")), []
+    checkpoint = load_checkpoint(resolve_weights(Path("stage3")))
+    architecture = checkpoint.card.architecture
+    wider = {**architecture, "options": {**architecture["options"], "width": 2.0}}
+    wide = empty_model(replace(checkpoint.card, architecture=wider)).eval()
+    load_init_weights(wide, init, lines.append)
+    assert "widened by new channels" in lines[0]
+    assert len(lines) == 1, "no layer is left out"
+    crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 112, 112, 1), np.uint8))
+    with torch.inference_mode():
+        own, narrow = wide.raw(crops), checkpoint.model().eval().raw(crops)
+    for name, value in own.items():
+        torch.testing.assert_close(value, narrow[name], rtol=1e-4, atol=1e-4)
+    fresh = wide.network.backbone.stages[0][0].conv.weight[32:]
+    assert fresh.abs().min() > 0, "new channels see something from the first step on"
+
+
+def test_only_channels_are_widened():
+    """The points of another scheme, and the places of a larger crop, are none of the old ones with some added."""
+    from kpedge.models.keypoint_model import KeypointModel
+    from kpedge.models.stage2 import Stage2
+
+    few, many = (KeypointModel(Stage2(count), torch.zeros(count, 2), 1.0) for count in (5, 9))
+    lines = []
+    load_init_weights(many, InitWeights("few.pt", few.state_dict(), "", {}), lines.append)
+    assert any("left as initialised" in line and "network.head.linear.weight" in line for line in lines)
+    assert not any("widened" in line for line in lines)
 
 
 @pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])

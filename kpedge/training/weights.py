@@ -50,7 +50,8 @@ def load_init_weights(model: nn.Module, init: InitWeights, notify: Notify) -> No
     """Load the weights that fit by name and shape, and report those that do not.
 
     Names may be those of the network alone, or of a network of torchvision whose features are the backbone. Its weights
-    for red, green and blue are turned to blue, green and red, or summed for grey crops.
+    for red, green and blue are turned to blue, green and red, or summed for grey crops. Weights of a narrower network
+    become the first channels of this one (`widened`).
 
     Raises:
         TrainingError: none fits.
@@ -62,16 +63,45 @@ def load_init_weights(model: nn.Module, init: InitWeights, notify: Notify) -> No
             state[name] = tensor.flip(1) if own[name].shape[1] == 3 else tensor.sum(1, keepdim=True)
             break
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    wider = {
+        name: widened(own[name], tensor)
+        for name, tensor in state.items()
+        if name not in fitting and not init.foreign and _has_more_channels(model, name, own.get(name), tensor)
+    }
+    fitting |= wider
     if not any(name.startswith("network.") for name in fitting):
         raise TrainingError(f"{init.source}: not one weight fits this network", "give a checkpoint of the same family")
     model.load_state_dict(fitting, strict=False)
-    notify(f"{init.source}: {len(fitting)} of {len(own)} tensors loaded")
+    more = f", {len(wider)} of them widened by new channels" if wider else ""
+    notify(f"{init.source}: {len(fitting)} of {len(own)} tensors loaded{more}")
     for title, names in (
         ("left as initialised", own.keys() - fitting.keys()),
         ("not used", state.keys() - fitting.keys()),
     ):
         if names:
             notify(f"{title}: {', '.join(sorted(names))}")
+
+
+def _has_more_channels(model: nn.Module, name: str, own: Tensor | None, tensor: Tensor) -> bool:
+    """Whether a tensor is one of a convolution or a normalisation behind it, of fewer channels than the model's own."""
+    layer = name.rpartition(".")[0]
+    inside = layer.startswith("network.") and not layer.startswith("network.head.")
+    if own is None or not inside or isinstance(model.get_submodule(layer), nn.Linear):
+        return False
+    if tensor.ndim != own.ndim or tensor.ndim == 0 or tensor.shape[2:] != own.shape[2:]:
+        return False
+    return all(narrow <= wide for narrow, wide in zip(tensor.shape[:2], own.shape[:2], strict=True))
+
+
+def widened(own: Tensor, tensor: Tensor) -> Tensor:
+    """A narrower network's weights as the first channels of `own`, whose other channels stay as initialised; where the
+    narrower network's channels read them, with weights of 0. In a chain of layers the wider network so computes what
+    the narrower one did, and has new channels to learn with (after Net2Net, Chen, Goodfellow & Shlens 2016).
+    """
+    wide = own.clone()
+    wide[: len(tensor)] = 0
+    wide[tuple(slice(side) for side in tensor.shape)] = tensor
+    return wide
 
 
 def _candidates(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
