@@ -121,8 +121,8 @@ def load(
     """Load a keypoint model and a detector. The arguments are those of `kpedge predict`.
 
     Args:
-        model: a released name ("stage3", "stage3-68", "stage3-synthetic", "stage2", "stage1"), or an exported
-            model, as an ONNX file.
+        model: a released name ("stage3", "stage3-68", "stage3-synthetic", "stage2", "stage1"), or a file of
+            `kpedge export`.
         detector: the same for the detector.
         max_side: longer side, pixels, at which images are searched for faces; None for the detector's own.
         threshold: lowest score at which a box counts as a face; None for the model's own.
