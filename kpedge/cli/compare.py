@@ -28,7 +28,7 @@ def compare(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Compare runs: their errors, the flags in which they differ, and what seeds alone change.
+    """Compare runs: their errors, the flags in which they differ, and how much the seed alone matters.
 
     Needs neither PyTorch nor the checkpoints. Errors are those of the validation split at the epoch that was kept.
     """

@@ -19,7 +19,7 @@ def environment(
     imports: Annotated[
         bool,
         typer.Option(
-            "--imports", help="Import PyTorch, too, which takes seconds: does it load, which GPU does it see?"
+            "--imports", help="Import PyTorch, too, which takes seconds: does it load, and which GPU does it see?"
         ),
     ] = False,
     as_json: Json = False,

@@ -200,7 +200,7 @@ def verify(
     verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
-    """Check exported files again, from the files alone: no checkpoint, and for ONNX no PyTorch, is needed."""
+    """Check exported files again, without their checkpoint, and ONNX files without PyTorch."""
     from kpedge.export.verification import verify as run_verify
 
     paths = [resolve_model(name) for name in models]

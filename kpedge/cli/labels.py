@@ -25,7 +25,7 @@ Scheme = Annotated[
 ]
 Label = Annotated[
     list[str] | None,
-    typer.Option("--label", help="Name of the objects that are faces, in formats with names; may be repeated."),
+    typer.Option("--label", help="Name of the objects that are faces, in formats with names; repeatable."),
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Overwrite existing files, and use labels even if they look wrong.")

@@ -68,7 +68,7 @@ def serve(
 ) -> None:
     """Find faces and keypoints for programs over HTTP: POST a photo to /v1/predict, get the JSON of `kpedge predict`.
 
-    / has a short documentation, /openapi.json the interface, /healthz and /metrics are for monitoring. SIGTERM and
+    / shows a short documentation, /openapi.json the interface; /healthz and /metrics are for monitoring. SIGTERM and
     Ctrl-C stop it when the requests in flight have ended, within half a minute. There is no authentication: only this
     machine can reach it, unless --host says otherwise.
     """

@@ -55,7 +55,7 @@ Out = Annotated[Path, typer.Option(help="Folder of the run.")]
 InitFrom = Annotated[
     Path | None,
     finetuning_option(
-        help="Start from these weights, as far as they fit: a checkpoint, a run folder or a released model (stage3)."
+        help="Start from these weights, as far as they fit: a checkpoint, a run folder or a released name."
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
@@ -90,7 +90,7 @@ def _add_recipe(recipe: str, what: str, *lines: str, without: tuple[str, ...] = 
 
 _add_recipe(
     "stage1",
-    "Train the plain PReLU network of the course: keypoints from a grey 112x112 crop, MSE, SGD with momentum.",
+    "Train the small plain PReLU network: keypoints from a grey 112x112 crop, MSE, SGD with momentum.",
     "kpedge train stage1 --epochs 40",
     "kpedge train stage1 --data photos --out runs/stage1",
     "kpedge train stage1 --data photos --out runs/stage1 --resume",

@@ -103,7 +103,7 @@ def webcam(
     stream: Annotated[
         int | None,
         source_option(
-            min=0, help="Which of several video streams of a file, from 0. (default: the file's)", metavar="N"
+            min=0, help="Number of the video stream, from 0, in a file with several. (default: the file's)", metavar="N"
         ),
     ] = None,
     realtime: Annotated[bool, source_option("--realtime", help="Play files at their own speed.")] = False,

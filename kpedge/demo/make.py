@@ -52,7 +52,7 @@ def train_model(source: PreparedSet, out: Path, settings: DemoSettings, progress
 
 
 def export_and_check(checkpoint: Path, source: PreparedSet, out: Path) -> tuple[ExportResult, list[FileCheck]]:
-    """Write ONNX and TorchScript through the gate, then repeat the proof from the files alone."""
+    """Write ONNX and TorchScript, each checked, then check them again from the files alone."""
     eager = keypoint_model(open_eager(checkpoint))
     faces, _ = load_faces(source.path, eager, split="test")
     figures = {"test": evaluate(eager, faces, eager.card).headline()}

@@ -95,7 +95,7 @@ class RunConfig:
     log_every: int = _field(0, "Run", "Print the loss every so many steps; 0: once an epoch.")
     workers: int = _field(0, "Run", "Threads that prepare batches ahead; 0: eight on a GPU, none on a CPU.")
     seed: int = _field(0, "Run", "Seed of weights, order and augmentation.", high=2**63 - 1)
-    threads: int = _field(2, "Run", "CPU threads. Another number rounds differently.", low=1)
+    threads: int = _field(2, "Run", "CPU threads. Another number gives slightly different weights.", low=1)
     precision: str = _field("float32", "Run", "Precision of activations in training.", choices=PRECISIONS)
     channels_last: bool = _field(False, "Run", "Lay activations out as NHWC, which GPUs prefer.")
     processes: int = _field(1, "", "Processes that train together; set by torchrun.", low=1)
