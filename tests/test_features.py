@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 import kpedge
 from kpedge.cli.main import main
 from kpedge.core.errors import UsageError
-from kpedge.core.faces import Face, Features, Pose
+from kpedge.core.faces import Face, Features, Pose, rotation_matrix
 from kpedge.core.keypoints import FACES5, FACES21, scheme_named
 from kpedge.core.model_zoo import sample_photo
-from kpedge.runtime.features import POINTS, PUPILS_MM, add_features, face_features, lacking_features, rotation_matrix
+from kpedge.runtime.features import POINTS, PUPILS_MM, add_features, face_features, lacking_features
 
 SIZE, FOCAL = (1280, 720), 1000.0
 HEAD = np.array([POINTS[name] for name in FACES21.points])

@@ -16,9 +16,8 @@ from fake_live import WAIT_S, until
 from small_frames import face_of, live
 
 from kpedge.core.errors import OutputError, UsageError
-from kpedge.core.faces import Features, Pose
+from kpedge.core.faces import Features, Pose, rotation_matrix
 from kpedge.core.keypoints import FACES21
-from kpedge.runtime.features import rotation_matrix
 from kpedge.runtime.sinks.csv_file import CsvSink
 from kpedge.runtime.sinks.outputs import OUTPUTS, OutputContext, open_outputs
 from kpedge.runtime.sinks.rows import FRAME, face_columns

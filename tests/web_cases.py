@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from kpedge.core.boxes import box_of_points
-from kpedge.core.faces import Features, Pose
+from kpedge.core.faces import Features, Pose, rotation_matrix
 from kpedge.core.files import write_text
 from kpedge.core.geometry import CropRule, crop, crop_transform, resize_to
 from kpedge.core.images import read_image
@@ -29,7 +29,7 @@ from kpedge.core.model_zoo import resolve_model, sample_photo
 from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.detector import suppress
 from kpedge.runtime.face_model import load
-from kpedge.runtime.features import EYES, face_features, rotation_matrix
+from kpedge.runtime.features import EYES, face_features
 from kpedge.runtime.features import POINTS as FEATURE_POINTS
 from kpedge.runtime.keypoints import PointBoxes
 from kpedge.runtime.pose import head_poses

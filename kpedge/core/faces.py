@@ -1,5 +1,6 @@
 """Results: frozen types for what models find in an image, their JSON form, and what one does with them next."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, overload
@@ -60,6 +61,15 @@ class Pose:
     def to_dict(self) -> dict[str, float]:
         """The pose as plain JSON types."""
         return {name: round(value, 2) for name, value in asdict(self).items()}
+
+
+def rotation_matrix(pose: Pose) -> Floats:
+    """Rz(roll) Ry(-yaw) Rx(-pitch), (3, 3), which takes the head's axes to the camera's (docs/coordinates.md)."""
+    a, b, c = (math.radians(angle) for angle in (-pose.pitch, -pose.yaw, pose.roll))
+    about_x = np.array([[1, 0, 0], [0, math.cos(a), -math.sin(a)], [0, math.sin(a), math.cos(a)]])
+    about_y = np.array([[math.cos(b), 0, math.sin(b)], [0, 1, 0], [-math.sin(b), 0, math.cos(b)]])
+    about_z = np.array([[math.cos(c), -math.sin(c), 0], [math.sin(c), math.cos(c), 0], [0, 0, 1]])
+    return np.asarray(about_z @ about_y @ about_x)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.faces import Face, Features, Pose
+from kpedge.core.faces import Face, Features, Pose, rotation_matrix
 from kpedge.core.keypoints import scheme_named
 from kpedge.core.model_zoo import released_keypoint_models, released_scheme
 from kpedge.core.scheme import KeypointScheme
@@ -120,15 +120,6 @@ def lacking_line(scheme: KeypointScheme) -> str:
     names = released_keypoint_models() if "eye_open_left" in lacking else []
     able = [name for name in names if "eye_open_left" not in lacking_features(scheme_named(released_scheme(name)))]
     return line + (f"; eye_open is given by --model {' or '.join(able)}" if able else "")
-
-
-def rotation_matrix(pose: Pose) -> Floats:
-    """Rz(roll) Ry(-yaw) Rx(-pitch), (3, 3), which takes the head's axes to the camera's (docs/coordinates.md)."""
-    a, b, c = (math.radians(angle) for angle in (-pose.pitch, -pose.yaw, pose.roll))
-    about_x = np.array([[1, 0, 0], [0, math.cos(a), -math.sin(a)], [0, math.sin(a), math.cos(a)]])
-    about_y = np.array([[math.cos(b), 0, math.sin(b)], [0, 1, 0], [-math.sin(b), 0, math.cos(b)]])
-    about_z = np.array([[math.cos(c), -math.sin(c), 0], [math.sin(c), math.cos(c), 0], [0, 0, 1]])
-    return np.asarray(about_z @ about_y @ about_x)
 
 
 def _measure(at: Mapping[str, Floats], *, gaze: bool) -> dict[str, float]:

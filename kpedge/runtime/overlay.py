@@ -1,6 +1,5 @@
 """Faces drawn over a frame, to be looked at while it runs."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.drawing import BLACK, Colour, Rectangle, draw_dots, draw_face, draw_label, draw_lines, label_of, pens
-from kpedge.core.faces import Face, Pose
+from kpedge.core.faces import Face, Pose, rotation_matrix
 from kpedge.core.geometry import Image, box_size
 from kpedge.core.scheme import KeypointScheme
 
@@ -68,14 +67,7 @@ def pose_axes(pose: Pose) -> NDArray[np.float64]:
     Returns:
         float64 (3, 3), an axis a row: x to the image's right, y down, z into the image; each has length 1.
     """
-    yaw, pitch, roll = (math.radians(angle) for angle in (pose.yaw, pose.pitch, pose.roll))
-    cos, sin = math.cos(yaw), math.sin(yaw)
-    across = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
-    cos, sin = math.cos(pitch), math.sin(pitch)
-    up = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
-    cos, sin = math.cos(roll), math.sin(roll)
-    around = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-    return np.asarray((around @ across @ up @ np.diag([1.0, -1.0, -1.0])).T)
+    return np.asarray((rotation_matrix(pose) @ np.diag([1.0, -1.0, -1.0])).T)
 
 
 def draw_pose(image: Image, face: Face, scheme: KeypointScheme) -> None:

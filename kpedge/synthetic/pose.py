@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kpedge.core.faces import Pose, rotation_matrix
 from kpedge.synthetic.shape import Floats, Points
 
 PIVOT = np.array([0.0, 0.45, 0.9])  # what a head turns about: between the ears, a little above the neck
@@ -29,12 +30,8 @@ class View:
 
 @functools.lru_cache(maxsize=64)
 def rotation(yaw: float, pitch: float, roll: float) -> Points:
-    """Rz(roll) Ry(-yaw) Rx(-pitch), (3, 3), of degrees; not to be written to."""
-    a, b, c = (math.radians(angle) for angle in (-yaw, -pitch, roll))
-    about_x = np.array([[1, 0, 0], [0, math.cos(b), -math.sin(b)], [0, math.sin(b), math.cos(b)]])
-    about_y = np.array([[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]])
-    about_z = np.array([[math.cos(c), -math.sin(c), 0], [math.sin(c), math.cos(c), 0], [0, 0, 1]])
-    return np.asarray(about_z @ about_y @ about_x, np.float64)
+    """The `rotation_matrix` of these angles, degrees; not to be written to."""
+    return rotation_matrix(Pose(yaw, pitch, roll))
 
 
 def draw_view(rng: np.random.Generator) -> View:

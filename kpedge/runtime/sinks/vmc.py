@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from kpedge.core.faces import Face
+from kpedge.core.faces import Face, rotation_matrix
 from kpedge.core.geometry import box_size
-from kpedge.runtime.features import EYE_OPEN, rotation_matrix
+from kpedge.runtime.features import EYE_OPEN
 from kpedge.runtime.sinks.osc import OscSink
 from kpedge.runtime.sinks.sink import LiveFrame
 
