@@ -1,8 +1,6 @@
 """Video files being written: by PyAV where it is installed, else by OpenCV."""
 
 import contextlib
-import os
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -12,6 +10,7 @@ import cv2
 from kpedge.core.animation import opencv_path
 from kpedge.core.extras import pip_line
 from kpedge.core.geometry import Image
+from kpedge.core.silence import dropped
 from kpedge.runtime.sources.opencv import silence_opencv
 from kpedge.runtime.sources.video import has_pyav
 
@@ -100,7 +99,8 @@ class CaptureWriter:
     def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
         silence_opencv()
         codec = cv2.VideoWriter.fourcc(*FORMATS[path.suffix.lower()][2])
-        quiet = _stderr_closed() if path.suffix.lower() == ".webm" else contextlib.nullcontext()
+        # OpenCV complains, at any log level, that WebM has no four-character codes, and continues.
+        quiet = dropped(2) if path.suffix.lower() == ".webm" else contextlib.nullcontext()
         with quiet, opencv_path(path) as text:
             self._writer = cv2.VideoWriter(text, cv2.CAP_FFMPEG, codec, rate, size)
         if not self._writer.isOpened():
@@ -138,23 +138,3 @@ def count_frames(path: Path) -> int:
         count += 1
     video.release()
     return count
-
-
-@contextlib.contextmanager
-def _stderr_closed() -> Iterator[None]:
-    """Write nothing to the process's standard error: OpenCV complains there, at any log level, that WebM has no
-    four-character codes, and continues.
-    """
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is none
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
