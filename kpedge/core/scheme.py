@@ -56,6 +56,7 @@ class KeypointScheme:
         pupils: of the left and of the right eye the points whose mean is its centre, for the inter-ocular error; None
             where it has none.
         derived: names of points that the scheme does not have -> its points whose mean they are.
+        across: weights (K,) of the points in the vector that joins the left and the right ones.
     """
 
     name: str
@@ -65,7 +66,7 @@ class KeypointScheme:
     parts: dict[str, tuple[int, ...]] = field(hash=False)
     pupils: tuple[Group, Group] | None
     derived: dict[str, Group] = field(default_factory=dict, hash=False)
-    _across: NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    across: NDArray[np.float64] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         count = len(self.points)
@@ -84,7 +85,7 @@ class KeypointScheme:
         across = np.zeros(count)
         for left, right in self.mirror:
             across[left], across[right] = -1, 1
-        object.__setattr__(self, "_across", across)
+        object.__setattr__(self, "across", across)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -119,7 +120,7 @@ class KeypointScheme:
         """
         if not self.mirror:
             return np.full(keypoints.shape[:-2], np.nan)
-        across = self._across @ keypoints
+        across = self.across @ keypoints
         if np.isfinite(across).all():
             return np.asarray(np.arctan2(across[..., 1], across[..., 0]))
         left, right = np.array(self.mirror).T

@@ -31,16 +31,12 @@ SEAM = 4.0  # a box that comes this near to a seam is that of a face cut in two,
 SUPPORT_OVERLAP = 0.6  # intersection over union with the best box of a face from which on boxes support it
 
 
-class FrameModel(Protocol):
-    """A detector in any format: a card, and a call that takes frames."""
+class FrameModel(Model, Protocol):
+    """A detector in any format, which takes frames."""
 
     @property
     def card(self) -> DetectorCard:
         """What the model expects and promises."""
-        ...
-
-    def __call__(self, frames: NDArray[np.uint8], /) -> Outputs:
-        """Frames, uint8 (N, H, W, 3), to the outputs that the card names."""
         ...
 
 

@@ -29,16 +29,12 @@ MIN_CONTRAST = 1.2  # standard deviation of a crop's grey levels below which not
 SCALES = (1.0, 0.8, 1.25)  # sides, in a detected box's, of models whose boxes nothing relates to ours
 
 
-class CropModel(Protocol):
-    """A model in any format: a card, and a call that takes crops."""
+class CropModel(Model, Protocol):
+    """A model in any format that takes crops."""
 
     @property
     def card(self) -> ModelCard:
         """What the model expects and promises."""
-        ...
-
-    def __call__(self, crops: NDArray[np.uint8], /) -> Outputs:
-        """Crops, uint8 (N, H, W, C), to the outputs that the card names."""
         ...
 
 
@@ -85,7 +81,7 @@ class PointBoxes:
                 share[list(group)] = 1 / len(group)
             if scheme.points != FACES21.points:
                 self._to_anatomy = np.kron(shares, np.eye(2)).T
-            rows = np.array([np.full(len(FACES21), 1 / len(FACES21)) @ shares, _across(FACES21) @ shares])
+            rows = np.array([np.full(len(FACES21), 1 / len(FACES21)) @ shares, FACES21.across @ shares])
             self._linear = np.kron(rows.T, np.eye(2))
         else:
             fit = around / spread if self.gives_size else np.zeros_like(around)
@@ -127,14 +123,6 @@ class PointBoxes:
         x, y = shift_x * side, (shift_y + BOX_BELOW - BOX_BELOW * scale) * side
         centres = convention_middle(boxes) + np.array([cos * x - sin * y, sin * x + cos * y]).T
         return np.asarray(np.tile(centres, 2) + (scale * side)[:, None] * (-0.5, BOX_BELOW - 0.5, 0.5, BOX_BELOW + 0.5))
-
-
-def _across(scheme: KeypointScheme) -> Floats:
-    """Weights (K,) of the points in the vector that joins the left and the right ones."""
-    across = np.zeros(len(scheme))
-    for left, right in scheme.mirror:
-        across[left], across[right] = -1, 1
-    return across
 
 
 def _own_convention(mean_shape: Floats, scheme: KeypointScheme, side: float) -> tuple[float, float, float] | None:
