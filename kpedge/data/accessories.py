@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kpedge.core.drawing import SHIFT, fixed_point
 from kpedge.core.geometry import Image
 from kpedge.core.scheme import KeypointScheme
 
@@ -14,7 +15,6 @@ _HALF = [(0.35, 0.5), (0.95, 0.55), (0.88, 1.15), (0.55, 1.62)]
 _MASK = np.array([(0.0, 0.42), *_HALF, (0.0, 1.78), *((-x, y) for x, y in reversed(_HALF))])
 """Outline of a mask, (0, 0) between the eyes: x in half widths of the face, y in distances from eyes to mouth."""
 _BELOW_NOSE = 0.8  # smallest y of a mask that leaves the nose free
-_SHIFT = 4  # fractional bits of the coordinates that OpenCV draws with
 Floats = NDArray[np.float64]
 
 
@@ -54,13 +54,14 @@ def _draw_mask(
     for fold in range(int(draw[12] * 4)):
         middle, half = eyes + (0.8 + 0.25 * fold) * down, 0.7 * across
         darker = [0.8 * value for value in cv2.mean(texture)[:3]]
-        cv2.line(texture, _pixel(middle - half), _pixel(middle + half), darker, 1, cv2.LINE_AA, _SHIFT)
+        start, stop = fixed_point([middle - half, middle + half]).tolist()
+        cv2.line(texture, start, stop, darker, 1, cv2.LINE_AA, SHIFT)
     area = np.zeros(image.shape[:2], np.uint8)
-    cv2.fillPoly(area, [_fixed(outline)], 255, cv2.LINE_AA, _SHIFT)
+    cv2.fillPoly(area, [fixed_point(outline)], 255, cv2.LINE_AA, SHIFT)
     if draw[13] < 0.7:
         for corner, side in ((2, 0.5), (8, -0.5)):
-            end = outline[corner] + side * across - 0.15 * down
-            cv2.line(area, _pixel(outline[corner]), _pixel(end), 255, 1, cv2.LINE_AA, _SHIFT)
+            start, stop = fixed_point([outline[corner], outline[corner] + side * across - 0.15 * down]).tolist()
+            cv2.line(area, start, stop, 255, 1, cv2.LINE_AA, SHIFT)
     weight = area[..., None].astype(np.float32) / 255
     image[:] = np.round(image * (1 - weight) + texture * weight).astype(np.uint8)
 
@@ -96,16 +97,8 @@ def _draw_glasses(image: Image, eyes: tuple[Floats, Floats], across: Floats, dow
             cv2.ellipse(glass, (middle, (2 * wide, 2 * high), angle), colour, -1, cv2.LINE_AA)
         else:
             corners = cv2.boxPoints((middle, (1.9 * wide, 1.8 * high), angle))
-            cv2.fillPoly(glass, [_fixed(np.asarray(corners, dtype=np.float64))], colour, cv2.LINE_AA, _SHIFT)
-    cv2.line(glass, _pixel(eyes[0]), _pixel(eyes[1]), colour, 1 + int(draw[7] * 2), cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(glass, [fixed_point(corners)], colour, cv2.LINE_AA, SHIFT)
+    start, stop = fixed_point(eyes).tolist()
+    cv2.line(glass, start, stop, colour, 1 + int(draw[7] * 2), cv2.LINE_AA, SHIFT)
     opacity = 0.75 + 0.25 * draw[8]
     cv2.addWeighted(glass, opacity, image, 1 - opacity, 0, dst=image)
-
-
-def _fixed(points: Floats) -> NDArray[np.int32]:
-    return np.asarray(np.round(points * 2**_SHIFT), dtype=np.int32)
-
-
-def _pixel(point: Floats) -> tuple[int, int]:
-    x, y = _fixed(point).tolist()
-    return x, y
