@@ -266,6 +266,14 @@ def resize_to(image: Image, side: int) -> tuple[Image, NDArray[np.float64]]:
     return np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8), np.array(size) / (width, height)
 
 
+def fit_frame(image: Image, shape: tuple[int, int, int]) -> Image:
+    """An image scaled into a frame of a shape (H, W, 3), black right and below."""
+    frame = np.zeros(shape, np.uint8)
+    shown, _ = resize_to(image, min(shape[:2]))
+    frame[: shown.shape[0], : shown.shape[1]] = shown
+    return frame
+
+
 def crop(image: Image, transform: Transform, size: int, *, border: str = "replicate", colour: str = "bgr") -> Image:
     """Cut a crop out of an image: the one place where pixels are resampled.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kpedge.core.drawing import contact_sheet
 from kpedge.core.errors import DataError, ImageError, UsageError
 from kpedge.core.extras import importable
-from kpedge.core.geometry import Image, box_size, resize_to
+from kpedge.core.geometry import Image, box_size, fit_frame, resize_to
 from kpedge.core.images import figure_png, read_image
 from kpedge.core.model_zoo import sample_photo
 from kpedge.data.formats import AUTO, read_format
@@ -150,7 +150,6 @@ def measure_sets(model: FrameModel, folders: Sequence[Path]) -> dict[str, Any]:
 
 def probe_frames(folders: Sequence[Path], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Real frames of one size, uint8 (N, H, W, 3): of the sets' test splits, or the sample photo in several sizes."""
-    height, width, _ = shape
     images: list[Image] = []
     for source in map(open_frames, folders):
         chosen = source.frames("test")[:: max(1, len(source.frames("test")) * len(folders) // PROBES)]
@@ -158,11 +157,7 @@ def probe_frames(folders: Sequence[Path], shape: tuple[int, int, int]) -> NDArra
     if not images:
         photo = read_image(sample_photo())
         images = [resize_to(photo, side)[0] for side in range(64, 641, 64)]
-    frames = np.zeros((len(images[:PROBES]), *shape), np.uint8)
-    for frame, image in zip(frames, images, strict=False):
-        shown, _ = resize_to(image, min(height, width))
-        frame[: shown.shape[0], : shown.shape[1]] = shown
-    return frames
+    return np.array([fit_frame(image, shape) for image in images[:PROBES]])
 
 
 def precision_recall_png(matches: Matches, threshold: float, name: str, side: int, smallest: float) -> bytes:

@@ -15,8 +15,8 @@ from kpedge.core.geometry import (
     crop,
     crop_square,
     crop_transform,
+    fit_frame,
     pixels_to_fractions,
-    resize_to,
     transform_points,
 )
 from kpedge.core.keypoints import FACES21
@@ -94,11 +94,3 @@ def synthetic_faces(card: ModelCard, count: int, seed: int) -> tuple[NDArray[np.
 def synthetic_frames(count: int, seed: int) -> list[SyntheticPhoto]:
     """Whole frames with synthetic faces."""
     return [render_photo(seed, number, frame=True) for number in range(count)]
-
-
-def fit_frame(image: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """An image scaled into a frame of a shape (H, W, 3), black right and below."""
-    frame = np.zeros(shape, np.uint8)
-    shown, _ = resize_to(image, min(shape[:2]))
-    frame[: shown.shape[0], : shown.shape[1]] = shown[: shape[0], : shape[1]]
-    return frame
