@@ -15,7 +15,7 @@ from kpedge.core.errors import MissingExtraError, ModelError, ParityError, Usage
 from kpedge.core.joint_score import LOWEST
 from kpedge.core.model_zoo import models_folder, resolve_model
 from kpedge.evaluation.detection_metrics import FrameDetections
-from kpedge.export.accuracy import FaceAnswers, FrameAnswers, check_accuracy
+from kpedge.export.accuracy import FaceAnswers, FrameAnswers
 from kpedge.export.calibration import calibration_inputs, synthetic_faces
 from kpedge.export.converting import converting
 from kpedge.export.export_format import AccuracyLimits
@@ -132,9 +132,9 @@ def frame_answers(frames, lost=0):
     ],
 )
 def test_lost_accuracy_is_refused(reduced, exact, message):
-    assert check_accuracy("x", exact, exact, LIMITS)["standard_error"] == 0
+    assert exact.check("x", exact, LIMITS)["standard_error"] == 0
     with pytest.raises(ParityError, match=f"^x: .*{message}"):
-        check_accuracy("x", reduced, exact, LIMITS)
+        reduced.check("x", exact, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_lost_accuracy_is_refused(reduced, exact, message):
     ],
 )
 def test_a_loss_within_its_standard_error_is_not_refused(reduced, exact):
-    check_accuracy("x", reduced, exact, LIMITS)
+    reduced.check("x", exact, LIMITS)
 
 
 def test_formats_are_chosen_by_name_and_listed(capsys):

@@ -6,7 +6,7 @@ from kpedge.bench.worker import Worker
 from kpedge.core.card import ModelCard
 from kpedge.evaluation.detection_report import load_frames
 from kpedge.evaluation.keypoint_report import load_faces
-from kpedge.export.accuracy import Samples, run_samples
+from kpedge.export.accuracy import Samples
 from kpedge.export.calibration import samples_to_check
 from kpedge.runtime.keypoints import keypoint_model
 
@@ -16,8 +16,3 @@ def load_samples(model: Worker, data: Path | None, frames: Path | None) -> Sampl
     if isinstance(model.card, ModelCard):
         return load_faces(data, keypoint_model(model))[0] if data else samples_to_check(model.card)
     return load_frames(frames)[0] if frames else samples_to_check(model.card)
-
-
-def measure_accuracy(model: Worker, samples: Samples) -> float:
-    """Mean error on labelled faces, or a detector's average precision on labelled frames."""
-    return run_samples(model, samples).accuracy

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.bench.accuracy import load_samples, measure_accuracy
+from kpedge.bench.accuracy import load_samples
 from kpedge.bench.worker import EAGER, Contestant, Worker
 from kpedge.core.card import Card, DetectorCard
 from kpedge.core.errors import KpedgeError, UsageError
 from kpedge.core.extras import importable, installed
 from kpedge.core.leftovers import temporary_folder
+from kpedge.export.accuracy import run_samples
 from kpedge.export.export_format import ExportSource
 from kpedge.export.load import CHECKPOINT, ONNX, TORCHSCRIPT, format_of, open_eager, open_model
 from kpedge.export.parity import check_same_model
@@ -174,7 +175,7 @@ def bench_latency(
         accuracy = {}
         if data or frames:
             samples = load_samples(next(iter(workers.values())), data, frames)
-            accuracy = {one: round(measure_accuracy(worker, samples), 6) for one, worker in workers.items()}
+            accuracy = {one: round(run_samples(worker, samples).accuracy, 6) for one, worker in workers.items()}
     return card, _rows(times, accuracy, options), notes + reasons + failed
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kpedge.bench.accuracy import load_samples, measure_accuracy
+from kpedge.bench.accuracy import load_samples
 from kpedge.bench.latency import BenchOptions, gpu_contestants, measure_rounds, open_workers, percentiles
 from kpedge.bench.worker import COMPILED, EAGER, TORCH, Contestant, Worker
 from kpedge.core.card import ModelCard
@@ -19,6 +19,7 @@ from kpedge.core.extras import installed
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, resolve_weights
 from kpedge.core.silence import silent
 from kpedge.evaluation.evaluate import TestFaces
+from kpedge.export.accuracy import run_samples
 from kpedge.export.card_file import size_of
 from kpedge.export.exporter import export_model
 from kpedge.export.load import ONNX
@@ -90,7 +91,7 @@ def bench_matrix(
         for one, worker in workers.items():
             timed = {threads: percentiles(rounds) for (threads, _), rounds in times[one].items()}
             try:
-                difference, accuracy = compare(worker, reference), measure_accuracy(worker, labelled)
+                difference, accuracy = compare(worker, reference), run_samples(worker, labelled).accuracy
                 memory, modules = worker.usage()
             except KpedgeError as error:
                 notes.append(f"{one.name}, {worker.opened.backend}: {error}")

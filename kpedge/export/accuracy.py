@@ -42,7 +42,12 @@ class FaceAnswers:
         return float(self.errors.mean())
 
     def check(self, name: str, exact: "FaceAnswers", limits: AccuracyLimits) -> dict[str, Any]:
-        """As `check_accuracy`."""
+        """Compare what a file of a format made of labelled faces with what PyTorch (`exact`) made of them, and give
+        figures of both, as a card states them.
+
+        Raises:
+            ParityError: the file loses more than the limits allow.
+        """
         faces, grown = len(self.errors), self.errors - exact.errors
         margin = float(grown.std() / np.sqrt(faces))
         if grown.mean() > limits.error * exact.accuracy + margin:
@@ -78,7 +83,7 @@ class FrameAnswers:
         return average_precision(match(self.found))
 
     def check(self, name: str, exact: "FrameAnswers", limits: AccuracyLimits) -> dict[str, Any]:
-        """As `check_accuracy`. The standard error is that of the jackknife over groups of frames."""
+        """The same for frames. The standard error is that of the jackknife over groups of frames."""
         groups = min(GROUPS, len(self.found))
         without = [
             FrameAnswers([frame for index, frame in enumerate(self.found) if index % groups != group]).accuracy
@@ -112,15 +117,3 @@ def run_samples(model: Model, samples: Samples) -> FaceAnswers | FrameAnswers:
         scores.append(predict_all(model, samples.negatives)[SCORE_NAME])
     accepted = np.concatenate([*scores, np.zeros(0)]) >= (card.threshold or 0.0)
     return FaceAnswers(measured.accuracy.face_errors, accepted)
-
-
-def check_accuracy(
-    name: str, reduced: FaceAnswers | FrameAnswers, exact: FaceAnswers | FrameAnswers, limits: AccuracyLimits
-) -> dict[str, Any]:
-    """Compare what a file of a format (`reduced`) and PyTorch (`exact`) made of the same labelled faces or frames, and
-    give figures of both, as a card states them.
-
-    Raises:
-        ParityError: the file loses more than the limits allow.
-    """
-    return reduced.check(name, cast("Any", exact), limits)

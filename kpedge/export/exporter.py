@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from kpedge.core.card import Card, DetectorCard
 from kpedge.core.errors import ModelError, OutputError, UsageError
 from kpedge.core.files import atomic_folder, refuse_existing, write_bytes, write_text
+from kpedge.core.geometry import fit_frame
 from kpedge.core.leftovers import temporary_folder
 from kpedge.core.machine import versions
 from kpedge.core.model_zoo import resolve_weights
-from kpedge.export.accuracy import Samples, check_accuracy, run_samples
-from kpedge.export.calibration import calibration_inputs, fit_frame, samples_to_check
+from kpedge.export.accuracy import Samples, run_samples
+from kpedge.export.calibration import calibration_inputs, samples_to_check
 from kpedge.export.card_file import CardFile, measure_latency, other_files
 from kpedge.export.export_format import ExportFormat, ExportSource
 from kpedge.export.fixed_input import EDGE
@@ -233,7 +234,7 @@ class _Checker:
                 self._compare("onnx reference", ReferenceModel(draft.read_bytes()), few, REFERENCE_BATCHES)
             return
         samples, exact = source.cached("samples", self._samples)
-        self.accuracy[target.name] = check_accuracy(target.name, run_samples(model, samples), exact, target.limits)
+        self.accuracy[target.name] = run_samples(model, samples).check(target.name, exact, target.limits)
         answers = record_self_test(source.card, model(self_test_inputs(source.card)), target.recorded_tolerance)
         _remove(draft)
         target.write(replace(source, card=replace(source.card, precision=target.precision, self_test=answers)), draft)
