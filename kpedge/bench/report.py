@@ -87,11 +87,14 @@ def latency_table(head: dict[str, Any], rows: Sequence[LatencyRow]) -> tuple[tup
 
 def markdown(head: dict[str, Any], rows: Sequence[LatencyRow]) -> str:
     """Header and table as Markdown."""
-    headers, cells = latency_table(head, rows)
-    lines = [*(f"{line}  " for line in header_lines(head)), "", f"| {' | '.join(headers)} |"]
-    lines.append("|" + " --- |" * 2 + " ---: |" * (len(headers) - 2))
-    lines += [f"| {' | '.join(row)} |" for row in cells]
-    return "\n".join(lines) + "\n"
+    table = markdown_table(*latency_table(head, rows), left=2)
+    return "\n".join([*(f"{line}  " for line in header_lines(head)), "", *table]) + "\n"
+
+
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """The lines of a table whose first `left` columns are text."""
+    rule = ["---"] * left + ["---:"] * (len(headers) - left)
+    return [f"| {' | '.join(cells)} |" for cells in (headers, rule, *rows)]
 
 
 FAR = 4.0  # a 95th percentile beyond this many longest medians is an arrow: the bars would be too short to compare
@@ -175,18 +178,11 @@ def matrix_markdown(head: dict[str, Any], rows: Sequence[MatrixRow], notes: Sequ
     threads = head["threads"]
     lines = [f"{line}  " for line in [*machine_lines(head), head["samples"]]]
     for model, some in groupby(rows, lambda row: row.model):
-        headers = matrix_headers(threads)[1:]
-        lines += [
-            "",
-            f"## {model}",
-            "",
-            f"| {' | '.join(headers)} |",
-            "|" + " --- |" * 3 + " ---: |" * (len(headers) - 3),
-        ]
-        lines += [f"| {' | '.join(cells[1:])} |" for cells in matrix_cells(list(some), threads)]
-    return (
-        "\n".join([*lines, *(["", "Not measured here:", "", *(f"- {note}" for note in notes)] if notes else [])]) + "\n"
-    )
+        cells = [row[1:] for row in matrix_cells(list(some), threads)]
+        lines += ["", f"## {model}", "", *markdown_table(matrix_headers(threads)[1:], cells, left=3)]
+    if notes:
+        lines += ["", "Not measured here:", "", *(f"- {note}" for note in notes)]
+    return "\n".join(lines) + "\n"
 
 
 def matrix_figure(head: dict[str, Any], rows: Sequence[MatrixRow]) -> Any:
