@@ -8,7 +8,6 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -78,14 +77,12 @@ def bench_detection(
     for name, path in peers.items():
         look = _peer(name, path)
         contestants.append((name, "frame to faces", look(frame), functools.partial(look, frame)))
-    times: list[list[Any]] = [[] for _ in contestants]
-    for done in range(-1, rounds):
-        for (_, _, _, call), own in zip(contestants, times, strict=True):
-            own.append(time_calls(call, warmup=warmup, count=calls))
-            if done < 0:  # as in `measure_rounds`
-                own.clear()
+    turns = []
+    for done in range(rounds + 1):
+        turns.append([time_calls(call, warmup=warmup, count=calls) for _, _, _, call in contestants])
         if progress:
-            progress(done + 1, rounds)
+            progress(done, rounds)
+    times = list(zip(*turns[1:], strict=True))  # the first round does not count, as in `measure_rounds`
     reference = [float(np.median(durations)) for durations in times[0]]
     rows = []
     for (name, what, faces, _), own in zip(contestants, times, strict=True):

@@ -73,7 +73,7 @@ def measure_rounds(
     settings = [(threads, batch) for batch in options.batches for threads in options.threads]
     times: dict[Contestant, dict[Setting, list[NDArray[np.float64]]]] = {one: {} for one in workers}
     failed: set[tuple[Contestant, Setting]] = set()
-    for done in range(-1, options.rounds):
+    for done in range(options.rounds + 1):
         for threads, batch in settings:
             for one, worker in workers.items():
                 if (one, (threads, batch)) in failed or (one.device != "cpu" and threads != options.threads[0]):
@@ -84,10 +84,10 @@ def measure_rounds(
                     failed.add((one, (threads, batch)))
                     times[one].pop((threads, batch), None)
                     continue
-                if done >= 0:
+                if done > 0:
                     times[one].setdefault((threads, batch), []).append(durations)
         if progress:
-            progress(done + 1, options.rounds)
+            progress(done, options.rounds)
     return times
 
 

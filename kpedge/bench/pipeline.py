@@ -101,11 +101,9 @@ def bench_pipeline(
         for count, path in clips.items():
             write_clip(path, layouts[count], warmup + frames)
         trackers = {count: FaceTracker(max_faces=count + 1, threads=threads) for count in counts}
-        for turn in range(-len(counts), rounds * len(counts)):
-            count = counts[turn % len(counts)]
-            if turn < 0:  # a first round, which does not count
-                _turn(clips[count], trackers[count], warmup)
-                continue
+        for count in counts:  # a first round, which does not count
+            _turn(clips[count], trackers[count], warmup)
+        for turn, count in enumerate([*counts] * rounds, 1):
             reference = float(np.mean(time_calls(lambda: small(crop), warmup=20, count=200)))
             own, seen = _turn(clips[count], trackers[count], warmup)
             to_network[count] += _to_network(trackers[count], layouts[count], frames)
@@ -115,7 +113,7 @@ def bench_pipeline(
             counted = sum(seconds for step, seconds in own.items() if step not in NOT_COUNTED)
             ratios[count].append(counted / frames / reference)
             if progress:
-                progress(turn + 1, rounds * len(counts))
+                progress(turn, rounds * len(counts))
     rows = []
     for count in counts:
         every = rounds * frames
