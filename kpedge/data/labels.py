@@ -240,10 +240,5 @@ def read_photo_list(path: Path, labels: Labels) -> tuple[list[str], list[LabelPr
 
 def photos_below(root: Path) -> list[str]:
     """Every photo file below a folder, relative to it, sorted."""
-    found = []
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = Path(folder) / name
-            if path.suffix.lower() in SUFFIXES:
-                found.append(path.relative_to(root).as_posix())
-    return sorted(found)
+    files = (Path(folder) / name for folder, _, names in os.walk(root) for name in names)
+    return sorted(file.relative_to(root).as_posix() for file in files if file.suffix.lower() in SUFFIXES)

@@ -14,7 +14,7 @@ from kpedge.core.keypoints import FACES5
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, files
 from kpedge.data.formats.reader import LabelReader, columns_error, corners
 from kpedge.data.labels import LabelRow, Labels
-from kpedge.data.rows import RowError, check_points, first_lines, is_number, parse_numbers, text_lines, where_in
+from kpedge.data.rows import RowError, check_points, first_lines, is_number, parse_numbers, text_lines
 
 _COUNTS = (4, 19, 20)  # numbers of a row: a box, with points, with the blur score
 
@@ -47,15 +47,13 @@ def read(reader: LabelReader) -> Labels:
         file, photo = reader.path_of(path), ""
         folder = file.rpartition("/")[0]
         for line, text in text_lines(path):
-            try:
+            with reader.problems_in(file, line, photo):
                 if text.lstrip().startswith("#"):
                     photo = reader.photo(text.strip().lstrip("#").strip(), f"{folder}/images".lstrip("/"), folder)
                 elif not photo:
                     raise RowError("no photo", "no photo is named before this line")
                 else:
                     _add_face(reader, text, photo, file, line)
-            except RowError as error:
-                reader.problem(error, where_in(file, line), photo)
     with_points = any(row.labelled.any() for row in reader.rows)
     return reader.labels(FACES5, boxes_only=not with_points, convention=POINTS if with_points else HEAD)
 
