@@ -1,8 +1,6 @@
 """The loss of a detector: which cells are assigned to which face, and what follows."""
 
-import contextlib
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,10 +43,8 @@ class DetectorLoss(nn.Module):
         """Losses and counts of a batch of frames, uint8 (N, S, S, 3), and their `Targets`, as `detector_losses` gives
         them.
         """
-        precision: Any = contextlib.nullcontext()
-        if self.config.precision != "float32":
-            precision = torch.autocast(frames.device.type, dtype=getattr(torch, self.config.precision))
-        with precision:
+        dtype = getattr(torch, self.config.precision)
+        with torch.autocast(frames.device.type, dtype, enabled=dtype != torch.float32):
             rows, cells = self.model.raw(frames)
         return detector_losses(rows, cells, Targets(boxes, points, real, ignore))
 

@@ -1,8 +1,6 @@
 """The loss of a keypoint model: from a batch to sums and counts."""
 
-import contextlib
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +32,8 @@ class KeypointLoss(nn.Module):
         """Sums of `LOSSES`, (3,), and `COUNTS`, (5,), of a batch: crops, uint8 (N, H, W, C); keypoints, (N, K, 2),
         fractions of the crop, NaN where not labelled; whether there is a face, and the number of the set, (N,).
         """
-        precision: Any = contextlib.nullcontext()
-        if self.config.precision != "float32":
-            precision = torch.autocast(crops.device.type, dtype=getattr(torch, self.config.precision))
-        with precision:
+        dtype = getattr(torch, self.config.precision)
+        with torch.autocast(crops.device.type, dtype, enabled=dtype != torch.float32):
             output = self.model.raw(crops)
         output = {name: value.float() for name, value in output.items()}  # type: ignore[assignment, attr-defined]
         if self.offsets is not None:
