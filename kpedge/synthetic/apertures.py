@@ -65,26 +65,28 @@ def mouth_half(x: Floats) -> Floats:
     return np.asarray(MOUTH_OPEN * np.clip(1 - (x / MOUTH_HALF) ** 2, 0, 1) ** 0.8, np.float32)
 
 
-@functools.cache
-def _eye_window(side: int) -> _Window:
+def _cut(x: float, y: float, half_width: float, half_height: float) -> tuple[tuple[slice, slice], Floats, Floats]:
+    """Rows and columns of the head's front around a place, and where their vertices are at rest."""
     base = head()
-    x, y = base.rest[..., 0], base.rest[..., 1]
-    near = (np.abs(x - side * EYE_MIDDLE) < EYE_HALF * 1.02) & (np.abs(y) < 0.62) & (base.front > 0.3)
+    across, down = base.rest[..., 0], base.rest[..., 1]
+    near = (np.abs(across - x) < half_width) & (np.abs(down - y) < half_height) & (base.front > 0.3)
     rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
     cut = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    place = eye_place(x[cut])
-    return _Window(*cut, lens_upper(place), lens_lower(place), y[cut] - eye_line(x[cut]), place)
+    return cut, across[cut], down[cut]
+
+
+@functools.cache
+def _eye_window(side: int) -> _Window:
+    cut, x, y = _cut(side * EYE_MIDDLE, 0.0, EYE_HALF * 1.02, 0.62)
+    place = eye_place(x)
+    return _Window(*cut, lens_upper(place), lens_lower(place), y - eye_line(x), place)
 
 
 @functools.cache
 def _mouth_window() -> _Window:
-    base = head()
-    x, y = base.rest[..., 0], base.rest[..., 1]
-    near = (np.abs(x) < MOUTH_HALF * 1.02) & (np.abs(y - MOUTH_LINE) < 0.5) & (base.front > 0.3)
-    rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
-    cut = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    half = mouth_half(x[cut])
-    return _Window(*cut, half, half, y[cut] - MOUTH_LINE, x[cut] / MOUTH_HALF)
+    cut, x, y = _cut(0.0, MOUTH_LINE, MOUTH_HALF * 1.02, 0.5)
+    half = mouth_half(x)
+    return _Window(*cut, half, half, y - MOUTH_LINE, x / MOUTH_HALF)
 
 
 def _pull(window: _Window, above: Floats, below: Floats, reach: float, power: float) -> Floats:
