@@ -4,7 +4,6 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -109,20 +108,20 @@ def decode_animation(data: bytes, name: str) -> Iterator[tuple[Image, float]]:
 
 def has_pages(data: bytes) -> bool:
     """Whether a TIFF has a second page."""
-    return bool(_decode_pages(data, 1, 1))
+    return _decode_page(data, 1) is not None
 
 
 def decode_pages(data: bytes) -> Iterator[Image]:
     """Pages of a TIFF, uint8 (H, W, 3)."""
-    page = 0
-    while pages := _decode_pages(data, page, 1):
-        yield np.asarray(pages[0], dtype=np.uint8)
-        page += 1
+    number = 0
+    while (page := _decode_page(data, number)) is not None:
+        yield page
+        number += 1
 
 
-def _decode_pages(data: bytes, start: int, count: int) -> tuple[Any, ...]:
+def _decode_page(data: bytes, number: int) -> Image | None:
     try:
-        done, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR, None, (start, start + count))
+        done, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR, None, (number, number + 1))
     except cv2.error:
-        return ()
-    return tuple(pages) if done else ()
+        return None
+    return np.asarray(pages[0], dtype=np.uint8) if done else None

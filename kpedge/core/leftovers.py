@@ -66,10 +66,8 @@ def _is_alive(pid: int) -> bool:
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:  # it may be another user's
+        return not isinstance(error, ProcessLookupError)
     return True
 
 

@@ -4,7 +4,6 @@ The page and the JavaScript package come with kpedge, built from `js/` (docs/web
 does not: it is taken from `js/node_modules`, or once by npm from its registry, and kept in the user's cache.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 from kpedge.core.card import DetectorCard, ModelCard
 from kpedge.core.errors import DownloadError, OutputError, UsageError
 from kpedge.core.extras import importable, installed
-from kpedge.core.files import atomic_folder, record_output, refuse_existing
+from kpedge.core.files import atomic_folder, record_output, refuse_existing, sha256
 from kpedge.core.leftovers import temporary_folder
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL, resolve_model, site_folder
 from kpedge.export.formats.onnx import set_card
@@ -132,7 +131,7 @@ def runtime_files() -> list[Path]:
 def _holds(folder: Path, files: dict[str, str]) -> bool:
     """Whether a folder has files with these SHA-256."""
     try:
-        return all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for name, digest in files.items())
+        return all(sha256(folder / name) == digest for name, digest in files.items())
     except OSError:
         return False
 
