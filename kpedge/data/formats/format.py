@@ -79,6 +79,16 @@ def files(*patterns: str, sniff: Sniff | None = None) -> Callable[[Path], list[P
     return find
 
 
+def photos_in(train: str, test: str = "") -> Callable[[str, bool], str]:
+    """A `LabelFormat.image_path`: photos go into a folder, those of the test split into another if it is given."""
+
+    def image_path(photo: str, is_test: bool) -> str:
+        folder = test if is_test and test else train
+        return photo if photo.startswith(f"{folder}/") else f"{folder}/{photo}"
+
+    return image_path
+
+
 def _same_path(photo: str, _is_test: bool) -> str:
     return photo
 

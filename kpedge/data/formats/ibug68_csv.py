@@ -5,7 +5,7 @@
 from pathlib import Path
 
 from kpedge.core.keypoints import scheme_named
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files, photos_in
 from kpedge.data.formats.reader import LabelReader, Parsed, columns_error, points_box
 from kpedge.data.labels import Labels
 from kpedge.data.rows import (
@@ -46,12 +46,6 @@ def read(reader: LabelReader) -> Labels:
     return reader.labels(SCHEME, test=reader.test_photos(lambda row: row.photo.startswith(f"{TEST}/")))
 
 
-def image_path(photo: str, is_test: bool) -> str:
-    """Photos go to the folder of their split."""
-    split = TEST if is_test else TRAINING
-    return photo if photo.startswith(f"{split}/") else f"{split}/{photo}"
-
-
 def write(job: WriteJob) -> None:
     """Write a table for each split."""
     header = ",".join(["", *map(str, range(2 * len(SCHEME)))])
@@ -71,6 +65,6 @@ FORMAT = LabelFormat(
     read,
     FormatCapabilities.POINTS | FormatCapabilities.MANY_FACES | FormatCapabilities.TEST_SPLIT,
     write,
-    image_path,
+    photos_in(TRAINING, TEST),
     SCHEME,
 )

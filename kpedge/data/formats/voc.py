@@ -14,7 +14,7 @@ from kpedge.core.boxes import HEAD
 from kpedge.core.geometry import Box
 from kpedge.core.images import SUFFIXES
 from kpedge.core.keypoints import FACES21
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, photos_in
 from kpedge.data.formats.reader import NO_POINTS, LabelReader, in_test_folder
 from kpedge.data.formats.xml_tree import read_xml, starts_with, text_of
 from kpedge.data.labels import LabelRow, Labels
@@ -104,11 +104,6 @@ def _find_tests(root: Path, stems: dict[str, str], photos: list[str]) -> tuple[s
     return tuple(dict.fromkeys(stems[stem] for stem in listed if stem in stems)) or None
 
 
-def image_path(photo: str, _is_test: bool) -> str:
-    """Photos go to `JPEGImages/`."""
-    return photo if photo.startswith(f"{PHOTOS}/") else f"{PHOTOS}/{photo}"
-
-
 def write(job: WriteJob) -> None:
     """Write a file for each photo, and the lists of both splits."""
     stems: dict[bool, list[str]] = {False: [], True: []}
@@ -147,6 +142,6 @@ FORMAT = LabelFormat(
     read,
     _CAN.HEADS | _CAN.IGNORED | _CAN.BACKGROUND | _CAN.TEST_SPLIT | _CAN.NAMES | _CAN.SIZES | _CAN.FILE_PER_PHOTO,
     write,
-    image_path,
+    photos_in(PHOTOS),
     label_folders=(ANNOTATIONS,),
 )

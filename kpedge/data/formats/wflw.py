@@ -5,7 +5,7 @@ from pathlib import Path
 from kpedge.core.boxes import FACE, POINTS
 from kpedge.core.keypoints import scheme_named
 from kpedge.core.text import format_count
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, photos_in
 from kpedge.data.formats.reader import LabelReader, Parsed, points_box
 from kpedge.data.labels import Labels
 from kpedge.data.rows import (
@@ -81,11 +81,6 @@ def read(reader: LabelReader) -> Labels:
     return reader.labels(SCHEME, test=test, convention=POINTS if boxes[0] else FACE)
 
 
-def image_path(photo: str, _is_test: bool) -> str:
-    """Photos go to `WFLW_images/`."""
-    return photo if photo.startswith(f"{PHOTOS}/") else f"{PHOTOS}/{photo}"
-
-
 def write(job: WriteJob) -> None:
     """Write the list of training and, if there is a test split, of test; all attributes are 0."""
     for is_test, rows in job.splits():
@@ -105,7 +100,7 @@ FORMAT = LabelFormat(
     read,
     _CAN.BOXES | _CAN.POINTS | _CAN.MANY_FACES | _CAN.TEST_SPLIT | _CAN.BLANK_SEPARATED,
     write,
-    image_path,
+    photos_in(PHOTOS),
     SCHEME,
     label_folders=_FOLDERS,
 )

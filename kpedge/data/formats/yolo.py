@@ -17,7 +17,7 @@ from kpedge.core.images import SUFFIXES
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
-from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob
+from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, photos_in
 from kpedge.data.formats.reader import LabelReader, in_test_folder
 from kpedge.data.formats.schemes import generic_scheme, known_scheme, scheme_of_points, write_scheme
 from kpedge.data.formats.yolo_settings import SETTINGS, Settings, listed_tests, read_settings, settings_lines
@@ -191,12 +191,6 @@ def _find_tests(root: Path, photos: Collection[str]) -> set[str]:
     }
 
 
-def image_path(photo: str, is_test: bool) -> str:
-    """Photos go to a folder for each split."""
-    split = f"{PHOTOS}/{'test' if is_test else 'train'}/"
-    return photo if photo.startswith(split) else split + photo
-
-
 def write(job: WriteJob) -> None:
     """Write a label file for each photo, and `data.yaml`."""
     for photo, rows in job.labels.by_photo().items():
@@ -233,5 +227,5 @@ FORMAT = LabelFormat(
     read,
     _CAN.FACES | _CAN.VISIBILITY | _CAN.BACKGROUND | _CAN.TEST_SPLIT | _CAN.NAMES | _CAN.SIZES | _CAN.FILE_PER_PHOTO,
     write,
-    image_path,
+    photos_in(f"{PHOTOS}/train", f"{PHOTOS}/test"),
 )
