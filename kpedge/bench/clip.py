@@ -43,12 +43,8 @@ STILL = Sway(shift=0, zoom=0, roll=0)
 
 
 class FaceClip:
-    """A video of faces that sway, each in a place of its own.
-
-    Attributes:
-        side: side of a face's box, pixels.
-        points: float64 (21, 2), pixels of the photo: its labels, or what a model finds in it, where a model's own
-            error is not to count.
+    """A video of faces that sway, each in a place of its own, with boxes of `side` pixels. `points`, float64 (21, 2),
+    pixels of the photo, are its labels, or what a model finds in it, where a model's own error is not to count.
     """
 
     def __init__(

@@ -62,10 +62,7 @@ def bench_matrix(
 ) -> tuple[list[MatrixRow], list[str]]:
     """Measure a model (a released name, run folder or checkpoint) in every format and runtime; formats that are not
     there yet are written to `folder`. Accuracy is measured on `data`, of detectors on `frames`; on synthetic ones
-    when None.
-
-    Returns:
-        The rows, and what could not be measured here and why.
+    when None. With the rows comes what could not be measured here, and why.
 
     Raises:
         KpedgeError: the model cannot be exported as ONNX, which the others are compared with.

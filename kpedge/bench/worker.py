@@ -114,11 +114,7 @@ def _serve(pipe: Connection, contestant: Contestant, threads: Sequence[int]) -> 
 
 
 class Worker:
-    """A contestant's process, as a model that is called with inputs.
-
-    Attributes:
-        opened: what was known when it had given its first answer.
-    """
+    """A contestant's process, as a model that is called with inputs; `opened` is what was known at its first answer."""
 
     def __init__(self, contestant: Contestant, threads: Sequence[int] = (1,)) -> None:
         """Start it."""

@@ -144,9 +144,6 @@ def crop_transform(
         scale: the side of the square that is cut, relative to the rule's; 1.1 shows the face 10 % smaller.
         shift: how far the square is moved (x, y), as a fraction of its side, before it is turned.
         mirror: whether left and right are swapped (the caller reorders points with the scheme's `mirror_order`).
-
-    Returns:
-        float64 (2, 3).
     """
     x, y, side = crop_square(box, rule)
     return square_transform(x + shift[0] * side, y + shift[1] * side, side * scale, size, roll=roll, mirror=mirror)

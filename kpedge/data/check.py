@@ -76,10 +76,8 @@ def check(
     test_list: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[CheckReport, Labels]:
-    """Read all labels of a folder and decode all photos; the arguments are those of `read_source`.
-
-    Returns:
-        The report, and the labels that can be used.
+    """Read all labels of a folder and decode all photos, for a report, and the labels that can be used; the arguments
+    are those of `read_source`.
 
     Raises:
         DataError: there is no label file at all.

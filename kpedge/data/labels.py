@@ -175,10 +175,8 @@ def photo_problem(root: Path, photo: str, rows: Sequence[LabelRow], error: Image
 
 
 def read_boxes(path: Path) -> dict[Path, list[NDArray[np.float64]]]:
-    """The boxes of a file with rows `name x1 y1 x2 y2 ...`; further numbers, as the points of a label, are ignored.
-
-    Returns:
-        photo, as a path next to the file -> its boxes, each (4,).
+    """Photo, as a path next to the file -> its boxes, each (4,), in a file with rows `name x1 y1 x2 y2 ...`; further
+    numbers, as the points of a label, are ignored.
 
     Raises:
         DataError: the file is missing or empty, or a row is broken; the message names its line.
@@ -211,10 +209,8 @@ def follows(row: LabelRow, scheme: KeypointScheme) -> bool:
 
 
 def read_photo_list(path: Path, labels: Labels) -> tuple[list[str], list[LabelProblem]]:
-    """A list of photos, one path a line, relative to the data folder.
-
-    Returns:
-        The listed photos that have a readable row, each once; and a problem for each that exists but has none.
+    """The photos of a list, one path a line, relative to the data folder, that have a readable row, each once; and a
+    problem for each that exists but has none.
 
     Raises:
         DataError: the file is missing or not text, or names a photo that neither exists nor is labelled.

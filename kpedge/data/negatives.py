@@ -52,10 +52,8 @@ def overhang(box: Box, rule: CropRule, width: int, height: int) -> Overhang:
 
 
 def read_unlabelled(root: Path) -> dict[str, list[Box]]:
-    """The faces to ignore, as `unlabelled_faces.csv` in a data folder lists them.
-
-    Returns:
-        photo, relative to the folder -> boxes, each (4,); empty where there is no such list.
+    """Photo, relative to a data folder -> boxes, each (4,), of the faces to ignore, as its `unlabelled_faces.csv` lists
+    them; empty where there is none.
 
     Raises:
         DataError: a row is broken; the message names its line.
@@ -75,11 +73,7 @@ def read_unlabelled(root: Path) -> dict[str, list[Box]]:
 
 
 def ignored_boxes(labels: Labels) -> dict[str, list[Box]]:
-    """The faces of a folder that are neither face nor background: those of `read_unlabelled`, then the labels' own.
-
-    Returns:
-        photo, relative to the folder -> boxes, each (4,).
-    """
+    """What is neither face nor background, as `read_unlabelled` gives it: its boxes, then the labels' own."""
     boxes = read_unlabelled(labels.root)
     for photo, own in labels.ignored.items():
         boxes.setdefault(photo, []).extend(own)

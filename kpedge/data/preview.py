@@ -23,11 +23,7 @@ def spread(indices: NDArray[np.intp], count: int) -> NDArray[np.intp]:
 
 
 def sample_tile(sampler: CropSampler, index: int, epoch: int) -> Image:
-    """One sample as the network gets it, enlarged without smoothing, with its points.
-
-    Returns:
-        uint8 (S, S, 3), S at least `TILE`.
-    """
+    """One sample as the network gets it, enlarged without smoothing to at least `TILE` pixels, with its points."""
     image, points = sampler.sample(index, epoch)
     factor = -(-TILE // sampler.size)
     tile = np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)

@@ -198,12 +198,8 @@ def _check_frame(frame: tuple[int, int], card: DetectorCard) -> None:
 
 
 class _Checker:
-    """Writes drafts of one input size, or of free ones, and checks them.
-
-    Attributes:
-        source: what is written.
-        rows: comparisons that held.
-        accuracy: format of reduced precision -> figures.
+    """Writes drafts of one input size, or of free ones, and checks them: `rows` are the comparisons that held,
+    `accuracy` the figures of each format of reduced precision.
     """
 
     def __init__(

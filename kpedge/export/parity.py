@@ -87,10 +87,8 @@ def check_parity(
     extents: Mapping[str, float] | None = None,
 ) -> list[ParityRow]:
     """Compare a model file with its reference on every kind of input ("random", "real"), crops or frames, at every
-    batch size; other arguments are those of `compare`.
-
-    Returns:
-        A row for each output, kind and batch size, with the largest difference over all its batches.
+    batch size; other arguments are those of `compare`. There is a row for each output, kind and batch size, with the
+    largest difference over all its batches.
     """
     rows: list[ParityRow] = []
     for kind, crops in inputs.items():

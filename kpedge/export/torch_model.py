@@ -10,12 +10,8 @@ from kpedge.core.extras import importable
 
 
 class TorchModel:
-    """A PyTorch module, eager or TorchScript, called with NumPy arrays.
-
-    Attributes:
-        card: the model's card.
-        module: takes uint8 (N, H, W, C), gives the outputs in the order of the card.
-        device: where it runs.
+    """A PyTorch module, eager or TorchScript, called with NumPy arrays. It takes uint8 (N, H, W, C), and gives the
+    outputs in the order of the card.
     """
 
     def __init__(self, module: Any, card: Card, device: str = "cpu") -> None:

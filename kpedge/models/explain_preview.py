@@ -109,10 +109,8 @@ def heat_tile(explanation: Explanation, heat: Heat, side: int, point: int | None
 
 
 def map_tiles(maps: FeatureMaps, side: int, count: int, prefix: str = "") -> tuple[list[Image], list[str]]:
-    """The channels that vary most, the strongest first, each from its lowest to its highest value, dark to bright.
-
-    Returns:
-        Tiles, uint8 (side, side, 3), and their captions.
+    """Tiles and captions of the channels that vary most, the strongest first, each from its lowest to its highest
+    value, dark to bright.
     """
     tiles, captions = [], []
     for channel in np.argsort(-maps.values.std(axis=(1, 2)), kind="stable")[:count]:

@@ -28,13 +28,9 @@ LISTED = 5  # file names in a message, at most
 
 
 def find_inputs(named: Sequence[str], skipped: Path | None) -> tuple[list[str], list[Path]]:
-    """What is named, each once, and for a folder the photos in it and below; and the images and videos there that are
-    not read.
-
-    Args:
-        named: files, folders, addresses, or `-`.
-        skipped: a folder for results; below a folder that is named it is left out, as is what kpedge wrote
-            in others.
+    """What is named, a file, an address, or `-`, each once, and for a folder the photos in it and below; and the images
+    and videos there that are not read. `skipped` is a folder for results, left out there, as is what kpedge wrote in
+    others.
 
     Raises:
         UsageError: a name is empty.

@@ -155,12 +155,8 @@ def card_of(model: Model) -> Card:
 
 
 class OnnxModel:
-    """A kpedge model in an ONNX file: its card, and a call that takes crops or frames.
-
-    Attributes:
-        card: read from the file.
-        session: the onnxruntime session.
-        provider: short name of the execution provider that computes, such as `cpu` or `cuda`.
+    """A kpedge model in an ONNX file: its card, and a call that takes crops or frames. `provider` is the short name of
+    the execution provider that computes, such as `cpu` or `cuda`.
     """
 
     def __init__(self, path: Path, *, threads: int = 1, providers: tuple[str, ...] = (CPU,)) -> None:

@@ -163,10 +163,8 @@ class Stepper:
         self._penalized = [parameter for group in task.groups for parameter in group["params"] if parameter.ndim > 1]
 
     def __call__(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor, float, float]:
-        """Take a step with this process's part of a batch.
-
-        Returns:
-            Sums of losses and of counts over the whole batch, its loss, and the norm of the gradient.
+        """Take a step with this process's part of a batch: sums of losses and of counts over the whole batch, its loss,
+        and the norm of the gradient.
 
         Raises:
             FloatingPointError: the loss or, but for float16, the gradient is not finite.

@@ -32,10 +32,7 @@ class Run:
         self.board = path / BOARD
 
     def check_free(self, *, resume: bool, force: bool) -> list[str]:
-        """Stop before an existing run would be overwritten.
-
-        Returns:
-            The files of a run that exist.
+        """The files of a run that exist; stop before one would be overwritten.
 
         Raises:
             OutputError: it holds a run already and neither `resume` nor `force` is set, or is a file.

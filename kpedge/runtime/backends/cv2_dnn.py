@@ -12,11 +12,7 @@ from kpedge.runtime.backends.card_of import card_of
 
 
 class Cv2Model:
-    """A model that OpenCV runs.
-
-    Attributes:
-        card: what the model expects and promises.
-    """
+    """A model that OpenCV runs."""
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         """Load an ONNX file; the threads are OpenCV's, for the whole process.

@@ -15,11 +15,7 @@ GRAPH_FILE = "model.xml"  # name of the graph in a model's folder; its weights a
 
 
 class OpenVinoModel:
-    """A model that OpenVINO runs on the CPU, in float32.
-
-    Attributes:
-        card: what the model expects and promises.
-    """
+    """A model that OpenVINO runs on the CPU, in float32."""
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         """Load an ONNX file, or a folder that `kpedge export --format openvino` wrote.

@@ -76,10 +76,7 @@ class Access:
         self._secret = hashlib.sha256(f"kpedge cookie {token}".encode()).hexdigest()
 
     def check(self, request: Request) -> dict[str, str]:
-        """Let a request through.
-
-        Returns:
-            Headers of the response: a cookie in place of a token that the address shows.
+        """Headers of the response to a request that is let through: a cookie in place of a token in the address.
 
         Raises:
             RefusedError: it is not let through.

@@ -36,11 +36,8 @@ BOUNDARY = "kpedgeframe"
 
 
 class ServeSink:
-    """Shows frames in browsers. It never makes the pipeline wait.
-
-    Attributes:
-        url: what to open in a browser, with the token if one is needed.
-        viewers: how many streams are open.
+    """Shows frames in browsers, and never makes the pipeline wait. `url` is what to open in a browser, with the token
+    if one is needed; `viewers` is how many streams are open.
     """
 
     def __init__(

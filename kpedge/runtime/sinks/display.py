@@ -49,12 +49,7 @@ def check_display(
     platform: str = sys.platform,
     probe: Callable[[], str] = probe_window,
 ) -> None:
-    """Stop if no window can be opened.
-
-    Args:
-        environment: variables of the process; its own when None.
-        platform: as `sys.platform` names it.
-        probe: tries a window, as `probe_window` does.
+    """Stop if no window can be opened; `probe` tries it, as `probe_window` does.
 
     Raises:
         OutputError: there is no display, it cannot be used, or this OpenCV shows no windows.

@@ -7,10 +7,7 @@ from kpedge.core.files import make_folder, output_error
 
 class PartialFile:
     """`NAME.part.csv` while it grows, `NAME.csv` once finished. Check first that the name is free (`refuse_existing`).
-
-    Attributes:
-        file: open for reading and writing, unbuffered.
-        part: where it lies.
+    `file` is open for reading and writing, unbuffered; `part` is where it lies.
 
     Raises:
         OutputError: it cannot be written.

@@ -147,12 +147,8 @@ def open_file(path: Path, name: str) -> CaptureReader:
 
 
 def open_address(address: str, timeout_s: float, *, arrival: bool = False) -> CaptureReader:
-    """Open a network stream, or `pipe:N` for a file descriptor.
-
-    Args:
-        address: with the user's name and password in it if needed.
-        timeout_s: for the connection, and for each frame.
-        arrival: stamp frames with the time of their arrival.
+    """Open a network stream, or `pipe:N` for a file descriptor. The timeout is for the connection, and for each frame;
+    with `arrival` frames are stamped with the time of their arrival.
 
     Raises:
         SourceError: it cannot be opened.
