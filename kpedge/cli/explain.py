@@ -105,11 +105,7 @@ def explain(
 
 
 def _largest_face(path: Path) -> Box:
-    """The box around the points of the largest face that the released models find in a photo.
-
-    Raises:
-        ImageError: they find none.
-    """
+    """The box around the points of the largest face that the released models find in a photo."""
     from kpedge.core.boxes import box_of_points
     from kpedge.core.geometry import box_size
     from kpedge.core.images import read_image

@@ -296,11 +296,7 @@ def _where(written: dict[str, Path], folder: Path | None) -> str:
 
 def _annotated_copies(found: list[str], out: Path, *, force: bool) -> dict[str, Path]:
     """Input -> its annotated copy: a file with its name, and a number where another has that name; for a video or an
-    animated image a folder for its frames.
-
-    Raises:
-        UsageError: a copy would replace one of the photos.
-        OutputError: it would replace another file of the user's, and `force` is off.
+    animated image a folder for its frames. None replaces one of the photos.
     """
     from kpedge.core.animation import holds_several
     from kpedge.runtime.photos import file_name, is_video

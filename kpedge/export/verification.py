@@ -125,11 +125,7 @@ def _verify_file(path: Path, model: Model) -> FileCheck:
 
 
 def _card_names(path: Path, suffix: str, digest: str) -> bool | None:
-    """Whether the card next to a file names its hash; None where there is no card or it does not name the file.
-
-    Raises:
-        CorruptModelError: the card is broken, or names another hash.
-    """
+    """Whether the card next to a file names its hash; None where there is no card or it does not name the file."""
     card_file = path.with_name(path.name.removesuffix(suffix) + ".json")
     if not card_file.is_file():
         return None

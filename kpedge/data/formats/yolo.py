@@ -120,10 +120,8 @@ def _add_file(reader: LabelReader, path: Path, photo: str, settings: Settings, s
 
 
 def _class_name(cell: str, settings: Settings, *, selecting: bool) -> str:
-    """The name of a row's class, or its number if nothing names it.
-
-    Raises:
-        RowError: it is no number, or none of the named ones, unless the user selects some by name.
+    """The name of a row's class, or its number if nothing names it. Where the user selects classes by name, it may be
+    anything, else it must be a number, and one of the named ones.
     """
     number = str(int(float(cell))) if is_number(cell) and float(cell).is_integer() else cell
     if not (number.isdecimal() or selecting):

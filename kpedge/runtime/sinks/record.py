@@ -188,11 +188,7 @@ class Recorder:
 
 
 class _RecordedFile:
-    """A file that is being written, as `NAME.part.mp4`, and given its name at the end.
-
-    Raises:
-        OutputError: it cannot be started.
-    """
+    """A file that is being written, as `NAME.part.mp4`, and given its name at the end."""
 
     def __init__(self, path: Path, first: Image, rate: float, longest_s: float, *, force: bool) -> None:
         self._path, self._timeline = path, Timeline(rate, longest_s)
