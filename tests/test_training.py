@@ -36,7 +36,7 @@ def test_it_learns(trained, prepared):
     assert history[-1]["train_loss"] < 0.7, "1 is the mean shape; 0.22 here, with one thread and with two"
     last = load_checkpoint(trained / "last.pt").progress
     from kpedge.evaluation.evaluate import evaluate, faces_of_split
-    from kpedge.export.torch_model import TorchModel
+    from kpedge.models.torch_model import TorchModel
 
     faces = faces_of_split(prepared, "validation", 112, "grey", checkpoint.card.crop)
     evaluation = evaluate(TorchModel(checkpoint.model(), checkpoint.card), faces, checkpoint.card)

@@ -53,7 +53,7 @@ def open_contestant(contestant: Contestant, threads: int) -> Model:
         return open_model(contestant.path, threads=threads, provider=contestant.device, backend=contestant.backend)
     import torch
 
-    from kpedge.export.torch_model import TorchModel
+    from kpedge.models.torch_model import TorchModel
 
     model = open_eager(contestant.path)
     module = torch.compile(model.module) if contestant.name == COMPILED else model.module

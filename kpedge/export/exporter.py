@@ -37,10 +37,10 @@ from kpedge.export.test_inputs import (
     record_self_test,
     self_test_inputs,
 )
-from kpedge.export.torch_model import TorchModel
 from kpedge.models.build import KpedgeModel
 from kpedge.models.checkpoint import load_checkpoint
 from kpedge.models.keypoint_model import KeypointModel, weights_hash
+from kpedge.models.torch_model import TorchModel
 
 REFERENCE_BATCHES = (1, 2, 7)  # batch sizes for onnx's reference evaluator, which is slow
 ROUNDING_FACTOR = 8  # how many times PyTorch's own float32 rounding error a file may differ from PyTorch

@@ -7,7 +7,7 @@ from kpedge.core.extras import importable
 from kpedge.core.files import read_bytes
 from kpedge.core.model_zoo import resolve_model
 from kpedge.export.registry import FORMATS
-from kpedge.export.torch_model import TorchModel
+from kpedge.models.torch_model import TorchModel
 from kpedge.runtime.models import open_runtime_model
 from kpedge.runtime.registry import AUTO, PYTORCH_SUFFIXES
 from kpedge.runtime.sessions import Model

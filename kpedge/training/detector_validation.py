@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from kpedge.core.card import DetectorCard, Outputs
@@ -24,7 +23,8 @@ from kpedge.evaluation.detection_metrics import (
     measure_detections,
 )
 from kpedge.models.detector import DetectorModel
-from kpedge.runtime.detector import LARGEST_ZOOM
+from kpedge.models.torch_model import TorchModel
+from kpedge.runtime.detector import LARGEST_ZOOM, detector_model
 from kpedge.training.distributed import World
 
 VALIDATION_SIDE = 320  # longer side of validation frames, pixels: the smaller the frame, the harder its faces
@@ -67,22 +67,14 @@ class DetectorValidation:
         return {"side": VALIDATION_SIDE, **{name: one.to_dict() for name, one in self.by_set.items()}}
 
 
-class _Eager:
-    """A module that is being trained, called with NumPy arrays."""
+class _InTraining(TorchModel):
+    """A module that is being trained."""
 
-    def __init__(self, module: DetectorModel, card: DetectorCard) -> None:
-        self.module, self.card = module.eval(), card
-        self._device = next(module.parameters()).device
-
-    def __call__(self, frames: NDArray[np.uint8], /) -> Outputs:
-        with torch.inference_mode():
-            found = self.module(torch.from_numpy(frames).to(self._device))
-        if not all(bool(value.isfinite().all()) for value in found):
-            raise TrainingError("the network's outputs are not finite", "use a lower --lr, or a --clip")
-        return {
-            name: np.asarray(value.cpu().numpy(), dtype=np.float32)
-            for name, value in zip(self.card.outputs, found, strict=True)
-        }
+    def __call__(self, inputs: NDArray[np.uint8]) -> Outputs:
+        outputs = super().__call__(inputs)
+        if not all(np.isfinite(value).all() for value in outputs.values()):
+            raise TrainingError("the network's outputs are not finite", "use a lower --lr, or a --grad-clip")
+        return outputs
 
 
 def validate_detector(
@@ -93,7 +85,7 @@ def validate_detector(
     Photos are searched at `VALIDATION_SIDE`, those without a face also at `SIDE`, where more of their texture shows.
     With several processes each searches its share; all get the whole.
     """
-    eager = _Eager(model, card)
+    eager = detector_model(_InTraining(model, card, str(next(model.parameters()).device)))
     world = world or World()
 
     def search(source: FrameSet, frames: NDArray[np.intp], side: int) -> list[FrameDetections]:
