@@ -40,23 +40,22 @@ _LUMA_PART, _CHROMA_PART, _CHROMA_TURNED = (
 )
 """A colour is the sum of the first two of these, applied to it; the third is its chroma turned by 90 degrees."""
 
-_NOISE_SCALE = 32  # counts of the noise table that make one standard deviation
-_NOISE_TABLE = 2**20
+NOISE_SCALE = 32  # counts of a noise table that make one standard deviation
 
 
 @functools.cache
-def _noise_table() -> NDArray[np.int8]:
-    """A million numbers of a normal distribution, drawn once: a sample takes a stretch of them.
+def noise_table(seed: int, size: int) -> NDArray[np.int8]:
+    """So many numbers of a normal distribution, drawn once: an image takes a stretch of them.
 
     Drawing 112 x 112 x 3 of them takes longer than all other disturbances together.
     """
-    drawn = np.random.default_rng(0).standard_normal(_NOISE_TABLE) * _NOISE_SCALE
+    drawn = np.random.default_rng(seed).standard_normal(size) * NOISE_SCALE
     return np.asarray(np.clip(np.round(drawn), -127, 127).astype(np.int8))
 
 
 def _noise_field(shape: tuple[int, ...], where: float) -> NDArray[np.int8]:
     """A stretch of the noise table in an image's shape; `where`, from 0 to 1, says which."""
-    table, count = _noise_table(), math.prod(shape)
+    table, count = noise_table(0, 2**20), math.prod(shape)
     if count > len(table) // 2:  # crops beyond 400 pixels: the table is repeated
         table = np.tile(table, 1 + 2 * count // len(table))
     start = int(where * (len(table) - count))
@@ -119,7 +118,7 @@ class Photometric:
             light = DARKEST ** float(rng.random())
             image = np.asarray(cv2.convertScaleAbs(image, alpha=light), dtype=np.uint8)
         if self.noise and draw[12] < 0.5:
-            strength = self.noise * 2 * draw[12] / _NOISE_SCALE * math.sqrt(light)
+            strength = self.noise * 2 * draw[12] / NOISE_SCALE * math.sqrt(light)
             field = _noise_field(image.shape, draw[13])
             image = np.asarray(cv2.addWeighted(image, 1.0, field, strength, 0.0, dtype=cv2.CV_8U), dtype=np.uint8)
         if draw[14] < self.jpeg:
@@ -193,12 +192,17 @@ def _blur(image: Image, sigma: float, kind: float, angle: float) -> Image:
     if kind >= MOTION_SHARE:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), dtype=np.uint8)
     half = min(sigma * math.sqrt(3), MOTION_REACH)  # half of the length of a line with this standard deviation
+    return blur_along_line(image, half, math.pi * angle, 4 * math.ceil(half) + 1)
+
+
+def blur_along_line(image: Image, half: float, angle: float, steps: int) -> Image:
+    """Blur as by a moving camera: a mean over so many steps along a line, `half` pixels to either side."""
     reach = math.ceil(half)
-    cells, steps = np.arange(-reach, reach + 1), np.linspace(-half, half, 4 * reach + 1)[:, None]
+    cells, places = np.arange(-reach, reach + 1), np.linspace(-half, half, steps)[:, None]
     # Every step along the line falls on the four pixels around it, as bilinear sampling would take it from them.
-    columns = np.maximum(0, 1 - np.abs(cells - math.cos(math.pi * angle) * steps))
-    rows = np.maximum(0, 1 - np.abs(cells - math.sin(math.pi * angle) * steps))
-    return np.asarray(cv2.filter2D(image, -1, rows.T @ columns / len(steps)), dtype=np.uint8)
+    columns = np.maximum(0, 1 - np.abs(cells - math.cos(angle) * places))
+    rows = np.maximum(0, 1 - np.abs(cells - math.sin(angle) * places))
+    return np.asarray(cv2.filter2D(image, -1, rows.T @ columns / steps), dtype=np.uint8)
 
 
 def _through_jpeg(image: Image, quality: int) -> Image:

@@ -1,23 +1,15 @@
 """From light to a file: exposure, tone, blur, noise and colour, as cameras and those who edit images leave them."""
 
-import functools
 import math
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from kpedge.core.geometry import Image
+from kpedge.data.augmentation import NOISE_SCALE, blur_along_line, noise_table
 from kpedge.synthetic.shape import Floats
 
 _TABLE = 2**19
-
-
-@functools.cache
-def _noise_table() -> NDArray[np.int8]:
-    """Normal noise, 32 counts a standard deviation: photos take stretches of it, which is faster than drawing it."""
-    drawn = np.random.default_rng(3).standard_normal(_TABLE) * 32
-    return np.asarray(np.clip(np.round(drawn), -127, 127), np.int8)
 
 
 def expose(colour: Floats, gain: float) -> Floats:
@@ -37,7 +29,9 @@ def develop(image: Image, rng: np.random.Generator, size: float, coarse: float =
         sigma = 0.35 + size * 0.018 * float(draw[1]) ** 3
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
     elif draw[0] < 0.56:
-        image = _motion_blur(image, size * 0.05 * float(draw[1]), math.pi * float(draw[2]))
+        half = min(size * 0.05 * float(draw[1]), 7.0)
+        if half >= 0.4:
+            image = blur_along_line(image, half, math.pi * float(draw[2]), 8 * math.ceil(half) + 4)
     if draw[3] < 0.25:  # sharpened by the camera
         soft = cv2.GaussianBlur(image, (0, 0), 1.0)
         image = np.asarray(cv2.addWeighted(image, 1 + float(draw[4]), soft, -float(draw[4]), 0), np.uint8)
@@ -48,13 +42,13 @@ def develop(image: Image, rng: np.random.Generator, size: float, coarse: float =
         strength = 6.5 * float(draw[6]) ** 3
         count = image.size
         start = int(draw[7] * max(_TABLE - count, 1))
-        table = _noise_table()
+        table = noise_table(3, _TABLE)
         if count + start > _TABLE:
             table = np.tile(table, 2 + count // _TABLE)
         grain = table[start : start + count].reshape(image.shape)
         if draw[8] < 0.5:  # the same in all colours
             grain = np.repeat(grain[..., :1], 3, axis=2)
-        image = np.asarray(cv2.addWeighted(image, 1.0, grain, strength / 32, 0.0, dtype=cv2.CV_8U), np.uint8)
+        image = np.asarray(cv2.addWeighted(image, 1.0, grain, strength / NOISE_SCALE, 0.0, dtype=cv2.CV_8U), np.uint8)
     if draw[9] < 0.12:
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         image = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), np.uint8)
@@ -69,18 +63,6 @@ def _downscale(image: Image, zoom: float) -> Image:
     small = (max(4, round(width * zoom)), max(4, round(height * zoom)))
     shrunk = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-def _motion_blur(image: Image, reach: float, angle: float) -> Image:
-    """Blur along a line, by a camera that moved."""
-    half = min(reach, 7.0)
-    if half < 0.4:
-        return image
-    cells = np.arange(-math.ceil(half), math.ceil(half) + 1)
-    steps = np.linspace(-half, half, 4 * len(cells))[:, None]
-    columns = np.maximum(0, 1 - np.abs(cells - math.cos(angle) * steps))
-    rows = np.maximum(0, 1 - np.abs(cells - math.sin(angle) * steps))
-    return np.asarray(cv2.filter2D(image, -1, rows.T @ columns / len(steps)), np.uint8)
 
 
 def _adjust_tone(image: Image, rng: np.random.Generator) -> Image:
