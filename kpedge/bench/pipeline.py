@@ -84,7 +84,6 @@ def bench_pipeline(
     rounds: int,
     frames: int,
     warmup: int,
-    threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[PipelineLatency]:
     """Time the pipeline in steady state, for clips of so many faces, each with a turn in every round: `warmup` frames,
@@ -100,7 +99,7 @@ def bench_pipeline(
         layouts = {count: FaceClip(count, side=FACE_SIDE, sway=Sway()) for count in counts}
         for count, path in clips.items():
             write_clip(path, layouts[count], warmup + frames)
-        trackers = {count: FaceTracker(max_faces=count + 1, threads=threads) for count in counts}
+        trackers = {count: FaceTracker(max_faces=count + 1) for count in counts}
         for count in counts:  # a first round, which does not count
             _turn(clips[count], trackers[count], warmup)
         for turn, count in enumerate([*counts] * rounds, 1):

@@ -30,6 +30,6 @@ def plain_log_ticks(axis: Any) -> None:
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def legend_below(axis: Any, columns: int = 2) -> None:
+def legend_below(axis: Any) -> None:
     """Put the legend under the axis, where it covers no curve."""
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, frameon=False, fontsize=9)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False, fontsize=9)

@@ -115,10 +115,10 @@ def record(
             progress(number + 1, len(found))
 
 
-def stills(video: Path, frames: int, count: int = 8, columns: int = 4) -> Image:
-    """Frames of a video of so many frames, spread over it, each with its time: a preview, uint8 (H, W, 3)."""
-    wanted = np.unique(np.linspace(0, frames - 1, count).round().astype(int)).tolist()
+def stills(video: Path, frames: int) -> Image:
+    """Eight frames of a video of so many, spread over it, each with its time: a preview, uint8 (H, W, 3)."""
+    wanted = np.unique(np.linspace(0, frames - 1, 8).round().astype(int)).tolist()
     with closing(open_source(str(video))) as source:
         shown = [frame for frame in source if frame.number in wanted]
     tiles = [resize_to(frame.image, SIZE[0] // 2)[0] for frame in shown]
-    return contact_sheet(tiles, [f"{frame.time_s:.1f} s" for frame in shown], columns)
+    return contact_sheet(tiles, [f"{frame.time_s:.1f} s" for frame in shown], 4)

@@ -79,9 +79,9 @@ class KeypointAccuracy:
         }
 
 
-def error_curve(face_errors: NDArray[np.float64], steps: int = 1001) -> tuple[FloatArray, FloatArray]:
+def error_curve(face_errors: NDArray[np.float64]) -> tuple[FloatArray, FloatArray]:
     """The cumulative error curve: thresholds from 0 to `FAILURE`, and the fraction of faces at or under each."""
-    thresholds = np.linspace(0, FAILURE, steps)
+    thresholds = np.linspace(0, FAILURE, 1001)
     share = np.searchsorted(np.sort(face_errors), thresholds, side="right") / max(1, len(face_errors))
     return thresholds, share
 

@@ -96,7 +96,7 @@ def calibration_error(face_scores: FloatArray, negative_scores: FloatArray, bins
     return float(sum(abs((weight * (scores - is_face))[part].sum()) for part in np.array_split(order, bins)))
 
 
-def calibrate(face_logits: FloatArray, negative_logits: FloatArray, steps: int = 100) -> tuple[float, float]:
+def calibrate(face_logits: FloatArray, negative_logits: FloatArray) -> tuple[float, float]:
     """Slope and offset with which the sigmoid of a logit is the probability of a face, faces and negatives being
     equally likely (Platt 1999: logistic regression, with his targets, which keep it finite where the two are apart).
 
@@ -112,7 +112,7 @@ def calibrate(face_logits: FloatArray, negative_logits: FloatArray, steps: int =
     scale = float(np.abs(logits - middle).mean()) or 1.0
     inputs = np.stack([(logits - middle) / scale, np.ones_like(logits)], axis=1)
     found = np.array([1.0, 0.0])
-    for _ in range(steps):
+    for _ in range(100):
         chance = 1 / (1 + np.exp(-np.clip(inputs @ found, -500, 500)))
         gradient = inputs.T @ (weight * (chance - target))
         curvature = (inputs * (weight * chance * (1 - chance))[:, None]).T @ inputs + 1e-6 * np.eye(2)

@@ -98,13 +98,13 @@ def shadow_on(vertices: Floats, blockers: list[Floats], light: Light, middle: Fl
     return np.asarray(1 - light.shadow * soft, np.float32)
 
 
-def ambient_occlusion(vertices: Floats, strength: float) -> Floats:
+def ambient_occlusion(vertices: Floats) -> Floats:
     """How much of the light from all around reaches each vertex, (R, C): less in what lies deep."""
     away = np.ascontiguousarray(vertices[..., 2])
     near = cv2.GaussianBlur(away, (0, 0), 2.2) - away
     far = cv2.GaussianBlur(away, (0, 0), 5.5) - away
     depth = np.maximum(-near * 3.0, 0) + np.maximum(-far * 1.6, 0)
-    return np.asarray(np.exp(-strength * depth), np.float32)
+    return np.asarray(np.exp(-2.2 * depth), np.float32)
 
 
 def shade(

@@ -68,7 +68,7 @@ def draw_portrait(person: Person, view: View, lamps: Light, scale: float, rng: n
     centre = np.zeros(3, np.float32)
     normal = normals(seen)
     reach = light.shadow_on(seen, blockers, lamps, centre)
-    hollow = light.ambient_occlusion(made, 2.2)
+    hollow = light.ambient_occlusion(made)
     diffuse, shine = light.shade(normal, lamps, reach, hollow, shine=person.skin.shine, gloss=person.skin.gloss)
     colour, lights = paint.paint(person.skin, rng, diffuse, shine, dense)
     eyes.paint_mouth(colour, lights, made, rng, person.face.modes.get("jaw", 0.0), gap)

@@ -11,9 +11,9 @@ class InvertedResidual(nn.Module):
     allow.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, *, widen: int = 3, norm: str = "batch") -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: str) -> None:
         super().__init__()
-        middle = inputs * widen
+        middle = 3 * inputs
         self.layers = nn.Sequential(
             ConvBlock(inputs, middle, 1, norm=norm),
             ConvBlock(middle, middle, 3, stride, groups=middle, norm=norm),
@@ -32,4 +32,4 @@ class Mobile(Plain):
 
     def block(self, inputs: int, outputs: int, stride: int, norm: str) -> nn.Module:
         """One layer of a stage."""
-        return InvertedResidual(inputs, outputs, stride, norm=norm)
+        return InvertedResidual(inputs, outputs, stride, norm)
