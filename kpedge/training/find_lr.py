@@ -1,8 +1,6 @@
 """A learning-rate range test: a throw-away training whose rate rises until the loss does."""
 
 import copy
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
@@ -183,12 +181,9 @@ def _search(task: Task, world: World, progress: Callable[[int, int], None]) -> L
 
 
 def _table(curve: LossCurve) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("step", "lr", "loss", "start_loss", "smoothed"))
     rows = zip(curve.rates, curve.losses, curve.start, curve.smoothed, strict=True)
-    writer.writerows([step, *(f"{value:.7g}" for value in row)] for step, row in enumerate(rows, 1))
-    return text.getvalue()
+    lines = (",".join([str(step), *(f"{value:.7g}" for value in row)]) for step, row in enumerate(rows, 1))
+    return "\n".join(["step,lr,loss,start_loss,smoothed", *lines, ""])
 
 
 def curve_png(curve: LossCurve, title: str) -> bytes:
