@@ -154,7 +154,7 @@ def export_model(
         fixed = checker(framed, _inputs(framed, real))
     checkers = {kind: fixed if one.fixed_input else free for kind, one in chosen.items()}
     with temporary_folder() as folder:
-        drafts = {kind: Path(folder) / path.name for kind, path in targets.items()}
+        drafts = {kind: folder / path.name for kind, path in targets.items()}
         failed = {}
         for done, (kind, draft) in enumerate(list(drafts.items())):
             if progress:

@@ -43,7 +43,7 @@ def _float32_bytes(source: ExportSource) -> bytes:
 
     with temporary_folder() as folder, converting("litert-torch"):
         litert_torch: Any = importable("litert_torch", "litert-export")
-        draft = Path(folder) / "model.tflite"
+        draft = folder / "model.tflite"
         litert_torch.convert(Named().eval(), sample_kwargs={source.card.input_name: example}).export(str(draft))
         return draft.read_bytes()
 

@@ -26,7 +26,7 @@ def _write(source: ExportSource, path: Path, *, half: bool) -> None:
     pnnx: Any = importable("pnnx", "ncnn")
     model, example = fixed_model(source.model, source.card, dtype=torch.float32, channels_first=True)
     with temporary_folder() as folder:
-        script = Path(folder) / "model.pt"
+        script = folder / "model.pt"
         trace(model, example).save(str(script))
         shape = ",".join(map(str, example.shape))
         done = subprocess.run(
@@ -36,7 +36,7 @@ def _write(source: ExportSource, path: Path, *, half: bool) -> None:
             text=True,
             check=False,
         )
-        files = [Path(folder) / name for name in (PARAM_FILE, WEIGHTS_FILE)]
+        files = [folder / name for name in (PARAM_FILE, WEIGHTS_FILE)]
         if done.returncode or not all(file.is_file() for file in files):
             raise ModelError(f"pnnx cannot convert the model: {failure(done.stderr)}")
         left = [line.split()[0] for line in files[0].read_text().splitlines()[2:] if "." in line.split()[0]]

@@ -18,11 +18,7 @@ FEWEST = 16  # numbers in a tensor from which on halving it saves more than a no
 
 
 def write(source: ExportSource, path: Path) -> None:
-    """Write a model with float16 weights.
-
-    Raises:
-        ModelError: a weight is beyond float16's largest number.
-    """
+    """Write a model with float16 weights."""
     proto = float32_proto(source)
     halve_weights(proto)
     write_bytes(path, set_card(proto, source.card))

@@ -47,7 +47,7 @@ def _quantise(source: ExportSource) -> bytes:
     proto = float32_proto(source)
     inputs = source.calibration()
     with temporary_folder() as folder, converting("onnxruntime's quantiser"):
-        plain, quantised = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
+        plain, quantised = folder / "plain.onnx", folder / "int8.onnx"
         plain.write_bytes(proto.SerializeToString())
         quantization.quantize_static(
             str(plain),

@@ -12,7 +12,7 @@ from kpedge.runtime.sessions import save_ort
 def write(source: ExportSource, path: Path) -> None:
     """Write a model in ORT format; onnxruntime copies the card."""
     with temporary_folder() as folder:
-        draft = Path(folder) / "model.ort"
+        draft = folder / "model.ort"
         save_ort(set_card(float32_proto(source), source.card), draft)
         write_bytes(path, draft.read_bytes())
 
