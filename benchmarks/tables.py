@@ -10,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+import wild_ablations
 from ablations import markdown
 
 from kpedge.core.keypoints import FACES21
@@ -106,7 +107,7 @@ def readme_tables() -> str:
     return f"{accuracy_table()}\n\n{detector_table()}"
 
 
-TABLES = {"README.md": readme_tables, "docs/ablations.md": markdown}
+TABLES = {"README.md": readme_tables, "docs/ablations.md": lambda: f"{markdown()}\n\n{wild_ablations.markdown()}"}
 """File -> what stands between its markers."""
 
 
