@@ -23,6 +23,7 @@ from kpedge.core.files import atomic_folder, write_json
 from kpedge.core.geometry import box_size, invert, transform_points
 from kpedge.core.model_zoo import resolve_model
 from kpedge.data.packed import LAYOUT, PreparedSet, open_set
+from kpedge.data.storage import SET_FILE
 from kpedge.export.load import open_model
 from kpedge.runtime.keypoints import KeypointPredictor, keypoint_model
 from kpedge.runtime.looks import relative_error
@@ -78,8 +79,8 @@ def main() -> None:
             with np.load(path / LAYOUT.table) as columns:
                 np.savez(folder / LAYOUT.table, **{**columns, "keypoints": taught(source, predictor, options.share)})
             teacher = f"{source.source_sha256} {model.card.weights_sha256} {options.share}"
-            info = json.loads((path / "set.json").read_text(encoding="utf-8"))
-            write_json(folder / "set.json", {**info, "source_sha256": hashlib.sha256(teacher.encode()).hexdigest()})
+            info = json.loads((path / SET_FILE).read_text(encoding="utf-8"))
+            write_json(folder / SET_FILE, {**info, "source_sha256": hashlib.sha256(teacher.encode()).hexdigest()})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from wild_points import keypoint_rows
+from wild_points import FACE_SETS, MAIN, keypoint_rows
 
 from kpedge.core.files import write_json
 from kpedge.core.machine import cpu_name, versions
@@ -30,10 +30,8 @@ BUDGET = (
     " --shift 0.1 --jitter-exponent 6 --dark 0.1 --accessories 0.1 --occlusion 0.15 --blur 1.2 --downscale 0.2"
     " --precision bfloat16 --threads 1"
 )
-MAIN = "faces21"
 PHOTOS = ("noface", "hard", "synthetic-background")  # without faces
-POINTLESS = ("facemask", "portraits", "mask_ilc", "afw_boxes", "people_pseudo", "flickr_pseudo")
-SETS = ("youtube68", "helen_afw68", "aflw5", "utk_pseudo21", "mask_ilc-points", "synthetic", *POINTLESS, *PHOTOS)
+SETS = ("youtube68", "helen_afw68", "aflw5", "utk_pseudo21", "mask_ilc-points", "synthetic", *FACE_SETS, *PHOTOS)
 COLUMNS = {
     "faces21, true boxes": "upright",
     "faces21, under 30 px": "under 30 px",
@@ -68,7 +66,7 @@ WHOLE = "all sets"
 TRIALS = [
     *(Trial(f"{WHOLE}, seed {seed}", flags=f"--seed {seed}") for seed in range(3)),
     *(Trial(f"without {name}", (name,)) for name in ("helen_afw68", "utk_pseudo21", "synthetic")),
-    Trial("without faces that have no points", POINTLESS),
+    Trial("without faces that have no points", FACE_SETS),
     Trial("without photos that show no face", PHOTOS),
     Trial("rotated by 15 degrees at most", flags="--roll 15"),
 ]

@@ -137,7 +137,7 @@ def bench_latency(
 ) -> tuple[Card, list[LatencyRow], list[str]]:
     """Time the files of one model, of any format, several of one too. Eager PyTorch is built from a checkpoint, or from
     the weights in a TorchScript file. ONNX files of other models may take their turn on the CPU in the same rounds.
-    Accuracy is measured, too, where there is `data` for a keypoint model, or `frames` for a detector. Given are the
+    Accuracy is measured, too, where there is `data` for a keypoint model, or `frames` for a detector. The result is the
     model's card, a row for each contestant and setting, and what could not be measured here and why.
     """
     kinds = {path: format_of(path) for path in dict.fromkeys(files)}

@@ -80,7 +80,7 @@ def progress(title: str, *, unit: str = "", streams: bool = False, resume: str =
     results are printed meanwhile (`streams`), there is no bar where they go to the terminal too. After Ctrl-C a line
     says so, and how to `resume`.
 
-    What it gives takes (done, of how many) and, optionally, a note to show with them; it need not be called.
+    Yields a function of (done, of how many) and, optionally, a note to show with them; it need not be called.
     """
     try:
         with _progress(title, unit, streams) as update:

@@ -285,8 +285,8 @@ def _open_window(title: str, controls: Controls, broken: Callable[[OutputError],
 
 @contextlib.contextmanager
 def _stopping_on_signals(controls: Controls) -> Iterator[list[int]]:
-    """Ctrl-C, SIGTERM and a closed terminal end the run, which closes its files; a second one ends it at once. Gives
-    the signals that came.
+    """Ctrl-C, SIGTERM and a closed terminal end the run, which closes its files; a second one ends it at once.
+    Yields the signals that came.
     """
     caught: list[int] = []
     before: dict[int, Any] = {}

@@ -66,8 +66,10 @@ def _is_alive(pid: int) -> bool:
         return True
     try:
         os.kill(pid, 0)
-    except OSError as error:  # it may be another user's
-        return not isinstance(error, ProcessLookupError)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
     return True
 
 
