@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from wild_points import FACE_SETS, MAIN, keypoint_rows
+from wild_points import FACE_SETS, MAIN, POINT_SETS, keypoint_rows
 
 from kpedge.core.files import write_json
 from kpedge.core.machine import cpu_name, versions
@@ -65,10 +65,12 @@ class Trial:
 WHOLE = "all sets"
 TRIALS = [
     *(Trial(f"{WHOLE}, seed {seed}", flags=f"--seed {seed}") for seed in range(3)),
-    *(Trial(f"without {name}", (name,)) for name in ("helen_afw68", "utk_pseudo21", "synthetic")),
+    *(Trial(f"without {name}", (name,)) for name in (*POINT_SETS, "aflw5", "synthetic", "flickr_pseudo")),
     Trial("without faces that have no points", FACE_SETS),
     Trial("without photos that show no face", PHOTOS),
     Trial("rotated by 15 degrees at most", flags="--roll 15"),
+    Trial("no drawn masks and glasses", flags="--accessories 0"),
+    Trial("no occluders", flags="--occlusion 0"),
 ]
 
 
