@@ -157,13 +157,31 @@ def refuse_existing(path: Path, *, force: bool = False) -> None:
     (`record_output`), and nobody changed since, may be replaced; with `force` all but `refuse_added`.
 
     Raises:
-        OutputError: the path exists, is not kpedge's own output, and `force` is off; a folder has files of the user's.
+        OutputError: the path exists, is not kpedge's own output, and `force` is off; a folder has files of the user's;
+            it cannot be written there.
     """
+    check_writable(path.parent)
     if force:
         refuse_added(path)
     elif path.exists() and not is_own_output(path):
         kind = "folder" if path.is_dir() else "file"
         raise OutputError(f"{path} exists already", f"name another {kind}, or add --force to replace it")
+
+
+def check_writable(folder: Path) -> None:
+    """Stop before work is done whose result could not be written into a folder, which need not exist yet.
+
+    Raises:
+        OutputError: it, or the folder in which it would be created, is a file or not writable.
+    """
+    there = os.path.exists  # Path.exists raises below a closed folder
+    nearest = next((path for path in (folder, *folder.parents) if there(path)), folder)
+    if not nearest.is_dir():
+        raise OutputError(f"{nearest} is a file, not a folder", "choose another folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"cannot write into {nearest}: no permission", "choose another folder, or change its permissions"
+        )
 
 
 def refuse_added(folder: Path, *, changed: bool = False) -> None:
@@ -245,14 +263,11 @@ def make_folder(path: Path) -> Path:
     Raises:
         OutputError: it cannot be created, or is not a folder, or not writable.
     """
+    check_writable(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise OutputError(f"{path} is a file, not a folder", "choose another folder") from None
     except OSError as error:
         raise output_error(path, error) from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write into {path}: no permission", "choose another --out, or change its permissions")
     return path
 
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import ImageError, OutputError
 from kpedge.core.faces import Face
-from kpedge.core.files import atomic_folder, real_path, record_output, refuse_added, write_json
+from kpedge.core.files import atomic_folder, check_writable, real_path, record_output, refuse_added, write_json
 from kpedge.core.images import SUFFIXES, ImageFrame, write_image
 from kpedge.core.leftovers import temporary_folder
 from kpedge.core.scheme import KeypointScheme
@@ -41,13 +41,14 @@ class Prelabels:
     downloads) are written upright, so that every tool and `kpedge data prepare` count the same pixels.
 
     Raises:
-        OutputError: the folder exists, or has files that are not as kpedge wrote them.
+        OutputError: the folder exists, has files that are not as kpedge wrote them, or cannot be written.
     """
 
     def __init__(self, scheme: KeypointScheme, out: Path, to: str, *, force: bool = False) -> None:
         if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (force and is_file(out / RECORD)):
             raise OutputError(f"{out} exists already", "choose another --out, or add --force if kpedge wrote it")
         refuse_added(out, changed=True)
+        check_writable(out.parent)
         self._scheme, self._out, self._to = scheme, out, to
         self._files: dict[str, Path] = {}
         self._faces: dict[str, Sequence[Face]] = {}

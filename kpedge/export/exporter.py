@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from kpedge.core.card import Card, DetectorCard
-from kpedge.core.errors import ModelError, OutputError, UsageError
+from kpedge.core.errors import ModelError, UsageError
 from kpedge.core.files import atomic_folder, refuse_existing, write_bytes, write_text
 from kpedge.core.geometry import fit_frame
 from kpedge.core.leftovers import temporary_folder
@@ -118,8 +118,6 @@ def export_model(
     name = name or loaded.card.name
     if Path(name).name != name:
         raise UsageError(f"--name {name}: a name, not a path", "give the folder with --out")
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file, not a folder", "choose another --out")
     card_file = out / f"{name}.json"
     targets = {kind: out / f"{name}{one.suffix}" for kind, one in chosen.items()}
     others = other_files(card_file, loaded.card.weights_sha256, {path.name for path in targets.values()})

@@ -9,7 +9,7 @@ from typing import Any
 
 from kpedge.core.card import Card
 from kpedge.core.errors import OutputError, TrainingError
-from kpedge.core.files import make_folder, write_json, write_text
+from kpedge.core.files import check_writable, make_folder, write_json, write_text
 from kpedge.core.leftovers import lock_folder
 from kpedge.evaluation.compare import Record
 from kpedge.models.checkpoint import Checkpoint
@@ -35,10 +35,9 @@ class Run:
         """The files of a run that exist; stop before one would be overwritten.
 
         Raises:
-            OutputError: it holds a run already and neither `resume` nor `force` is set, or is a file.
+            OutputError: it holds a run already and neither `resume` nor `force` is set, or it cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise OutputError(f"{self.path} is a file, not a folder", "choose another --out")
+        check_writable(self.path)
         existing = [name for name in (*FILES, BOARD) if (self.path / name).exists()]
         existing += sorted(path.name for path in self.path.glob("epoch-*.pt"))
         replaced, resumed = force and not resume, resume and self.last.exists()
