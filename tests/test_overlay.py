@@ -8,6 +8,7 @@ import pytest
 from kpedge.core.drawing import GREY, draw_label, label_of, part_colours, pens
 from kpedge.core.faces import Face, Pose
 from kpedge.core.keypoints import FACES21, FACES21_MEAN, scheme_named
+from kpedge.core.text import shorten
 from kpedge.runtime.overlay import Layers, draw_overlay, mirrored, pose_axes
 
 NONE = Layers(boxes=False, points=False, ids=False)
@@ -210,3 +211,8 @@ def test_many_points_leave_the_face_visible_and_themselves_apart(name, side):
     few, many = pens(image, side, 21), pens(image, side, len(scheme))
     assert 0.4 * few.dot < many.dot < few.dot
     assert few == pens(image, side)
+
+
+def test_a_caption_that_is_too_long_keeps_its_error_and_the_end_of_the_name():
+    assert shorten("17.7% images/helen_3160586857_1.jpg", 32) == "17.7% images/hel~160586857_1.jpg"
+    assert shorten("5.0% images/afw_2086996835_2.jpg", 32) == "5.0% images/afw_2086996835_2.jpg"

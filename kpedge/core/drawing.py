@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from kpedge.core.faces import Face
 from kpedge.core.geometry import Image, box_size, fractions_to_pixels
 from kpedge.core.scheme import KeypointScheme
-from kpedge.core.text import escape_bytes
+from kpedge.core.text import escape_bytes, shorten
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]  # x1 y1 x2 y2, pixels
@@ -256,7 +256,7 @@ def write(image: Image, text: str, at: tuple[int, int], scale: float) -> None:
 
 
 def contact_sheet(tiles: Sequence[Image], captions: Sequence[str], columns: int) -> Image:
-    """Lay tiles of one size out in rows, each with a caption under it, cut to fit."""
+    """Lay tiles of one size out in rows, each with a caption under it, shortened to fit."""
     (height, width), gap, line = tiles[0].shape[:2], 6, 16
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -266,8 +266,7 @@ def contact_sheet(tiles: Sequence[Image], captions: Sequence[str], columns: int)
         row, column = divmod(index, columns)
         y, x = gap + row * (height + line + gap), gap + column * (width + gap)
         preview[y : y + height, x : x + width] = tile
-        caption = escape_bytes(caption)  # OpenCV ends the process at other bytes
-        shown = caption if len(caption) <= letters else "~" + caption[1 - letters :]
+        shown = shorten(escape_bytes(caption), letters)  # OpenCV ends the process at other bytes
         cv2.putText(preview, shown, (x, y + height + line - 5), _FONT, 0.36, (210, 210, 210), 1, cv2.LINE_AA)
     return preview
 

@@ -37,6 +37,15 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def shorten(text: str, letters: int) -> str:
+    """A text of at most so many letters, without its middle if it is longer: a caption begins with what it says of a
+    photo, and the end tells photos apart.
+    """
+    if len(text) <= letters:
+        return text
+    return f"{text[: letters // 2]}~{text[letters // 2 + 1 - letters :]}"
+
+
 def escape_bytes(text: str) -> str:
     """A text in which the bytes of a file name that are not UTF-8 are escaped, as `backslashreplace` does."""
     return text.encode("utf-8", "backslashreplace").decode()
