@@ -7,11 +7,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 
-def new_figure(columns: int, inches: tuple[float, float]) -> tuple[Figure, list[Any]]:
-    """A figure with `columns` axes side by side: light grid, no frame on top and right."""
+def new_figure(count: int, inches: tuple[float, float], columns: int | None = None) -> tuple[Figure, list[Any]]:
+    """A figure with so many axes, all side by side or `columns` of them in a row: light grid, no frame on top and
+    right.
+    """
+    columns = columns or count
     figure = Figure(figsize=inches, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
+    axes = [figure.add_subplot(-(-count // columns), columns, number + 1) for number in range(count)]
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)

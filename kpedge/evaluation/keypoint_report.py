@@ -201,5 +201,6 @@ def score_curves_png(face: FaceAccuracy, name: str) -> bytes:
     right.set(
         xlabel="score", ylabel="share, %", yscale="log", title=f"Scores; calibration error {face.calibration_error:.4f}"
     )
+    plots.plain_log_ticks(right.yaxis)
     right.legend(loc="upper center")
     return figure_png(figure)

@@ -35,8 +35,7 @@ def keypoint_curves(history: list[Record], baseline: float) -> Any:
     plots = importable("kpedge.core.plots", "train")
     scored = any("val_accuracy" in record for record in history)
     parts = ["loss", "keypoint_loss", "face_loss"] if scored else ["loss"]
-    count = len(parts) + 1 + scored
-    figure, axes = plots.new_figure(count, (5 * count, 4.8))
+    figure, axes = plots.new_figure(5, (15, 9.6), columns=3) if scored else plots.new_figure(2, (10, 4.8))
     for axis, part in zip(axes, parts, strict=False):
         _plot(axis, history, f"train_{part}", "training", color="C0")
         _plot(axis, history, f"val_{part}", "validation", color="C1")
