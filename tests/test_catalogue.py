@@ -72,7 +72,7 @@ def test_a_set_says_how_it_is_fetched():
 def test_the_next_step_fits_the_set():
     one = PublicSet("x", "X", "http://x/", "none", label_format="pts", scheme="ibug68", folder="deep/er")
     assert one.next_step(Path("out")) == "kpedge data check out/deep/er --format pts --scheme ibug68"
-    assert PublicSet("x", "X", "http://x/", "none").next_step(Path("my out")) == 'kpedge predict "my out"'
+    assert PublicSet("x", "X", "http://x/", "none").next_step(Path("my out")) == "kpedge predict 'my out'"
     assert public_set("flowers102").next_step(Path("f")) == "kpedge data check f/jpg --format background"
 
 

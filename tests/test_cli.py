@@ -1,6 +1,7 @@
 import contextlib
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from kpedge.cli import output
 from kpedge.cli.main import main, new_app
 from kpedge.core.images import read_image
 from kpedge.core.keypoints import FACES21
-from kpedge.core.model_zoo import sample_photo
+from kpedge.core.model_zoo import closest_model, sample_photo
 from kpedge.models.checkpoint import load_checkpoint
 
 
@@ -191,6 +192,19 @@ def test_strict_fails_and_plain_does_not(tmp_path, capsys):
     assert not (tmp_path / "set").exists()
     assert main(["data", "prepare", str(tmp_path / "photos"), "--out", str(tmp_path / "set")]) == 0
     assert "left out: label.txt:6" in capsys.readouterr().err
+
+
+def test_the_next_command_can_be_copied_and_starts_from_the_model_of_the_sets_points(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "my photos", 6)
+    set_sizes = {"faces21": "stage3", "ibug68": "stage3-68", "faces5": "stage3"}
+    assert {name: closest_model(name) for name in set_sizes} == set_sizes
+    assert main(["data", "prepare", "my photos", "--out", "my set"]) == 0
+    command = shlex.split(capsys.readouterr().err.splitlines()[-1].removeprefix("next: kpedge "))
+    assert command == ["train", "stage3", "--data", "my set", "--out", "runs/stage3", "--init-from", "stage3"]
+    assert main(["data", "preview", "my photos", "--out", "preview.png"]) == 1
+    command = shlex.split(capsys.readouterr().err.rpartition("make one: kpedge ")[2])
+    assert command == ["data", "prepare", "my photos", "--out", "data/my photos"]
 
 
 def test_eval_gives_tables_pictures_and_json_from_a_set_and_from_photos(exported, prepared, photos, tmp_path, capsys):

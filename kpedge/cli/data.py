@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from kpedge.cli.labels import Force, Format, Label, Scheme, requested_scheme
 from kpedge.cli.options import Json, examples, say_prepared
 from kpedge.core.errors import DataError, UsageError
 from kpedge.core.files import record_output, refuse_existing
+from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL, closest_model
 
 if TYPE_CHECKING:
     from kpedge.data.check import CheckReport
@@ -176,6 +178,7 @@ def prepare(
 
     With --frames, whole photos are packed with the boxes of all their faces, to train the detector.
     """
+    from kpedge.data.packed import open_set
     from kpedge.data.preparation import FrameOptions, PrepareOptions
     from kpedge.data.preparation import prepare as run_prepare
 
@@ -210,8 +213,10 @@ def prepare(
         output.say(f"note: {line}")
     output.say_some([f"left out: {problem}" for problem in report.problems], "kpedge data check --json lists all")
     say_prepared(report)
-    recipe = "detector" if frames else "stage3"
-    output.say(f"next: kpedge train {recipe} --data {report.path} --out runs/{recipe} --init-from {recipe}")
+    recipe = DEFAULT_DETECTOR if frames else DEFAULT_MODEL
+    start = recipe if frames else closest_model(open_set(out).scheme.name)
+    place = shlex.quote(str(report.path))
+    output.say(f"next: kpedge train {recipe} --data {place} --out runs/{recipe} --init-from {start}")
 
 
 for module in (convert, preview, synth, fetch):

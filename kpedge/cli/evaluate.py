@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -190,5 +191,5 @@ def verdict(model: str, path: Path, data: Path, name: str, evaluation: Evaluatio
     gain = 1 - accuracy.nme_box / baseline.nme_box
     line = f"{error}, {gain:.0%} better than the mean-shape baseline of {percent(baseline.nme_box)}"
     if path.suffix in PYTORCH_SUFFIXES:
-        return [line, f"next: kpedge export {path} --out models --data {data}"]
-    return [line, f"next: kpedge predict PHOTOS --model {model}"]
+        return [line, f"next: kpedge export {shlex.quote(str(path))} --out models --data {shlex.quote(str(data))}"]
+    return [line, f"next: kpedge predict PHOTOS --model {shlex.quote(model)}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count
@@ -254,7 +255,8 @@ def predict(
     if unread:
         output.say(unread_line(unread))
     if video := next((text for text in found if is_video(text)), None):
-        output.say(f"each frame was searched by itself; to track faces: kpedge webcam {display_name(video)}")
+        command = f"kpedge webcam {shlex.quote(display_name(video))}"
+        output.say(f"each frame was searched by itself; to track faces: {command}")
     if skipped := tally.skipped.total():
         reasons = ", ".join(f"{count} × {reason}" for reason, count in tally.skipped.most_common(LISTED))
         raise KpedgeError(f"{skipped} of {format_count(len(found), 'photo')} skipped: {reasons}")

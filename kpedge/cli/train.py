@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -181,7 +182,7 @@ def _check_prepared(folders: list[Path | None], prepared: Callable[[Path], bool]
         if not prepared(folder):
             raise UsageError(
                 f"{folder} is not prepared, and several processes cannot prepare it together",
-                f"first: kpedge data prepare {folder}{flags} --out SET",
+                f"first: kpedge data prepare {shlex.quote(str(folder))}{flags} --out SET",
             )
 
 
@@ -287,7 +288,8 @@ def verdict(result: TrainResult, recipe: str, data: Path) -> list[str]:
             f"warning: {where}: {what}: the model learned nothing",
             "next: train longer, on more photos, or find a learning rate with --find-lr",
         ]
-    return [f"best: {where}: {what}", f"next: kpedge eval {result.best} --data {data}"]
+    command = f"kpedge eval {shlex.quote(str(result.best))} --data {shlex.quote(str(data))}"
+    return [f"best: {where}: {what}", f"next: {command}"]
 
 
 def _find_lr(

@@ -56,6 +56,14 @@ def released_keypoint_models(scheme: str = "") -> list[str]:
     return [name for name in names if not scheme or released_scheme(name) == scheme]
 
 
+def closest_model(scheme: str) -> str:
+    """The name of the released stage 3 from which training on a keypoint scheme is best started: the one of that
+    scheme, if there is one.
+    """
+    own = [name for name in released_keypoint_models(scheme) if name.startswith(DEFAULT_MODEL)]
+    return own[0] if own else DEFAULT_MODEL
+
+
 def released_scheme(name: str) -> str:
     """The name of the keypoint scheme of a released model."""
     return str(_card(name)["keypoints"]["name"])

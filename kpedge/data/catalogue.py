@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,9 +77,7 @@ class PublicSet:
 
     def next_step(self, out: Path) -> str:
         """The command to run on the set once it is in `out`."""
-        place = (out / self.folder).as_posix()
-        if " " in place:
-            place = f'"{place}"'
+        place = shlex.quote((out / self.folder).as_posix())
         if not self.label_format:
             return f"kpedge predict {place}"
         named = "" if self.label_format == "auto" else f" --format {self.label_format}"

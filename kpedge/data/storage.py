@@ -11,6 +11,7 @@ import json
 import math
 import mmap
 import os
+import shlex
 import struct
 import tokenize
 import zipfile
@@ -88,7 +89,7 @@ def read_set_info(path: Path, layout: Layout) -> dict[str, Any]:
                 f"make one: kpedge data prepare PHOTOS{layout.flags} --out ANOTHER",
             )
         photos, out = (path, f"data/{path.name}") if path.is_dir() else ("PHOTOS", path)
-        advice = f"make one: kpedge data prepare {photos}{layout.flags} --out {out}"
+        advice = f"make one: kpedge data prepare {shlex.quote(str(photos))}{layout.flags} --out {shlex.quote(str(out))}"
         raise DataError(f"{path}: not a {layout.noun}", advice)
     info = read_json(path / SET_FILE, DataError)
     if not isinstance(info, dict) or info.get("format") != layout.version:

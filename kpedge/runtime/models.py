@@ -1,5 +1,6 @@
 """The two models that find faces in images, from names or files: the released ones unless others are asked for."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", b
     """
     check_whole("--threads", threads, 1)
     if path.suffix in PYTORCH_SUFFIXES:
-        raise UsageError(f"{path} is a file of PyTorch", f"run: kpedge export {path} --format onnx")
+        raise UsageError(f"{path} is a file of PyTorch", f"run: kpedge export {shlex.quote(str(path))} --format onnx")
     if backend == AUTO:
         backend = SUFFIXES.get(path.suffix, ONNXRUNTIME)
     if backend == ONNXRUNTIME:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ def unread_line(files: Sequence[Path]) -> str:
     closed = "; permission denied" if any(not (folder / WRITTEN).is_file() for folder in folders) else ""
     own = "; kpedge wrote it: name it to read it" if any((folder / WRITTEN).is_file() for folder in folders) else ""
     return f"not read: {listed}{more}{closed}{own}" + (
-        f"; name a video itself: kpedge predict {video}" if video else ""
+        f"; name a video itself: kpedge predict {shlex.quote(str(video))}" if video else ""
     )
 
 
@@ -120,7 +121,8 @@ def _read_video(text: str, notify: Notify, stdin: BinaryIO | None = None) -> Ite
     source = open_source(text, notify=notify, stdin=stdin)
     try:
         if source.live:
-            raise UsageError(f"{source.name}: a live stream has no end", f"use: kpedge webcam {source.name}")
+            command = f"kpedge webcam {shlex.quote(source.name)}"
+            raise UsageError(f"{source.name}: a live stream has no end", f"use: {command}")
         for frame in source:
             yield ImageFrame(frame.image, frame.number, round(frame.time_s, 3))
     finally:

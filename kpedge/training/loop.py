@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from kpedge.core.errors import TrainingError, UsageError
 from kpedge.core.files import write_bytes
 from kpedge.core.images import figure_png
-from kpedge.core.model_zoo import resolve_weights
 from kpedge.data.frames import FrameSet
 from kpedge.data.packed import PreparedSet
 from kpedge.evaluation.compare import Record
@@ -109,7 +108,7 @@ def train(
         config = replace(config, processes=world.world_size)
         run = Run(Path(out))
         last = load_checkpoint(run.last) if resume and run.last.exists() else None
-        init = read_init_weights(resolve_weights(init_from)) if init_from is not None else None
+        init = read_init_weights(init_from) if init_from is not None else None
         if last is not None:
             config = resumed_config(config, last)
         task = build(recipe, sets, config, world, init, notify, load=last is None)

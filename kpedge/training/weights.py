@@ -36,7 +36,7 @@ class InitWeights:
         return {"weights_sha256": self.sha256, **self.training}
 
 
-def read_init_weights(path: Path) -> InitWeights:
+def read_init_weights(path: str | Path) -> InitWeights:
     """The weights of a checkpoint, a run folder, a released model by name, or any PyTorch file with a state dict."""
     state, checkpoint = load_weights(resolve_weights(path))
     if checkpoint is None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def format_cameras(cameras: list[CameraDevice]) -> str:
         sample = sample_photo()
         return (
             "no cameras were found (in a container, pass one in: --device /dev/video0); name a video, a folder or an "
-            f"address instead, or try the sample: kpedge webcam {sample} --json"
+            f"address instead, or try the sample: kpedge webcam {shlex.quote(str(sample))} --json"
         )
     return "cameras found: " + ", ".join(f"{camera.index} ({camera.name})" for camera in cameras)
 

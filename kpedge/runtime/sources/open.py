@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 import stat
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ def _check_regular(path: Path, text: str) -> None:
     """Stop before a device or a pipe is read as a file, which may never end."""
     mode = path.stat().st_mode
     if stat.S_ISFIFO(mode):
-        raise SourceError(f"{text}: a pipe, not a file", f"send it to standard input: kpedge webcam - < {text}")
+        command = f"kpedge webcam - < {shlex.quote(text)}"
+        raise SourceError(f"{text}: a pipe, not a file", f"send it to standard input: {command}")
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise SourceError(f"{text}: a device, not a file", "name a camera, a file, a folder or an address")
