@@ -1,5 +1,6 @@
 import contextlib
 import json
+import os
 import re
 import shlex
 import signal
@@ -340,6 +341,35 @@ def test_progress_without_a_terminal_is_a_line_now_and_then_however_long_a_step_
         wait_for(r"exporting: \d+ s elapsed")
         update(2, 4, "onnx")
         wait_for("exporting: 2 of 4 formats.* remaining  onnx")
+
+
+PROGRESS = """
+import time
+from kpedge.cli import output
+with output.progress("predicting", streams=True) as update:
+    time.sleep(0.3)
+    update(1, 4, "onnx")
+    time.sleep(0.3)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+@pytest.mark.parametrize("piped", [True, False])
+def test_progress_on_a_terminal_is_a_bar_unless_results_are_piped(tmp_path, piped):
+    import pty
+
+    terminal, end = pty.openpty()
+    with (tmp_path / "results").open("wb") as file:
+        command = [sys.executable, "-c", PROGRESS]
+        subprocess.run(command, stdout=subprocess.PIPE if piped else file, stderr=end, check=True)
+    os.write(end, b"end")
+    shown = os.read(terminal, 100_000).decode()
+    assert shown == "end" or not piped
+    if not piped:
+        assert "predicting: 0 s elapsed" in shown
+        assert "predicting: 1 of 4, " in shown
+        assert "remaining  onnx" in shown
+        assert "?" not in shown.replace("\x1b[?25", "")
 
 
 def test_ctrl_c_ends_progress_with_its_reason_and_how_to_go_on(capsys):

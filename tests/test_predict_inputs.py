@@ -196,6 +196,8 @@ def test_all_of_it_from_the_command_line(folder, tmp_path, capsys):
     assert "faces.csv exists already" in capsys.readouterr().err
     assert main([*command[:2], "--csv", str(tmp_path / "plain.csv"), "--json"]) == 0
     assert "pose" not in json.loads(capsys.readouterr().out)["faces"][0], "a table changes no document"
+    assert main(["predict", str(folder / "clip.avi"), "--out", str(tmp_path / "video")]) == 0
+    assert f"5 images, 5 faces; annotated copies: {tmp_path / 'video' / 'clip'}\n" in capsys.readouterr().err
 
 
 def test_poses_come_where_they_are_asked_for(capsys):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import stat
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from kpedge.core.errors import KpedgeError
 from kpedge.core.text import format_duration
@@ -77,8 +79,8 @@ LINE_EVERY = 5.0  # seconds between two lines of progress where there is no term
 @contextlib.contextmanager
 def progress(title: str, *, unit: str = "", streams: bool = False, resume: str = "") -> Iterator[Callable[..., None]]:
     """Progress of long work, on standard error: a bar on a terminal, a plain line every few seconds elsewhere. If
-    results are printed meanwhile (`streams`), there is no bar where they go to the terminal too. After Ctrl-C a line
-    says so, and how to `resume`.
+    results are printed meanwhile (`streams`), there is no bar if they go to the terminal, too, or to a program that may
+    print there. After Ctrl-C a line says so, and how to `resume`.
 
     Yields a function of (done, of how many) and, optionally, a note to show with them; it need not be called.
     """
@@ -92,41 +94,39 @@ def progress(title: str, *, unit: str = "", streams: bool = False, resume: str =
 
 @contextlib.contextmanager
 def _progress(title: str, unit: str, streams: bool) -> Iterator[Callable[..., None]]:
-    if not sys.stderr.isatty():
-        with _ProgressLines(title, unit) as lines:
+    lines = _ProgressLines(title, unit)
+    if not sys.stderr.isatty() or (streams and _is_pipe(sys.stdout)):
+        with lines:
             yield lines.update
         return
     if streams and sys.stdout.isatty():
-        yield lambda *_arguments: None
+        yield lines.update
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("elapsed,"),
-        TimeRemainingColumn(),
-        TextColumn("remaining  {task.fields[note]}"),
-    )
+    class Words(ProgressColumn):
+        def render(self, task: Task) -> Text:  # noqa: ARG002
+            return Text(lines.line(), no_wrap=True, overflow="ellipsis")
+
     # By default rich would redirect standard output, and with it the results, to standard error.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task(title, total=None, note="")
+    with Progress(BarColumn(20), Words(), console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task(title, total=None)
 
         def update(done: int, total: int, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
+            lines.update(done, total, note)
+            bar.update(task, completed=done, total=total)
 
         yield update
+
+
+def _is_pipe(stream: TextIO) -> bool:
+    """Whether a stream goes to another program, which may print on the same terminal."""
+    try:
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # captured in memory, or closed
+        return False
 
 
 class _ProgressLines:

@@ -196,7 +196,7 @@ def predict(
     copies = _annotated_copies(found, copied, force=force) if copied else {}
     written: dict[str, Path] = {}
     tally = _Tally()
-    with contextlib.ExitStack() as closing, output.progress("photos", streams=True) as update:
+    with contextlib.ExitStack() as closing, output.progress("predicting", streams=True) as update:
         nothing: Any = None  # photos have neither a source nor controls
         context = OutputContext(nothing, scheme, nothing, output.say, features, force)
         sinks = list(open_outputs(PHOTO_OUTPUTS, outputs, context, found))
@@ -216,6 +216,8 @@ def predict(
                 results = pool(text) if pool and pool.takes(text) else reader.read(text, find, output.say)
                 for image, faces, size in results:
                     tally.add(faces, searching=searching)
+                    if image.frame is not None:
+                        update(done - 1, len(found), format_count(tally.images, "image"))
                     if searching and not keep_rejected:
                         faces = tuple(face for face in faces if len(face.keypoints))
                     if features:
@@ -249,7 +251,7 @@ def predict(
                 output.error(error)
                 tally.skipped[message] += 1
             update(done, len(found))
-    output.say(tally.summary(keep_rejected) + _where(written, copied))
+    output.say(tally.summary(keep_rejected) + _where(written))
     for line in labels.report() if labels else ():
         output.say(line)
     if unread:
@@ -289,11 +291,13 @@ class _Tally:
         return text
 
 
-def _where(written: dict[str, Path], folder: Path | None) -> str:
+def _where(written: dict[str, Path]) -> str:
     """The end of the summary: where the annotated copies are."""
     if not written:
         return ""
-    return f"; annotated copy: {next(iter(written.values()))}" if len(written) == 1 else f"; annotated copies: {folder}"
+    first = next(iter(written.values()))
+    place = first if len(written) == 1 else first.parent
+    return f"; annotated {'copies' if place.is_dir() else 'copy'}: {place}"
 
 
 def _annotated_copies(found: list[str], out: Path, *, force: bool) -> dict[str, Path]:
