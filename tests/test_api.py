@@ -121,6 +121,7 @@ def test_results_draw_themselves_and_print_short(faces, image):
     assert faces._repr_png_().startswith(b"\x89PNG")
     assert len(repr(faces[0])) < 120
     assert "Face" in repr(faces[0])
+    assert "=-0" not in repr(faces[0])
     assert faces.to_dict()["scheme"] == "faces21"
     assert faces[0].pose is not None
 

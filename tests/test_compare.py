@@ -172,7 +172,7 @@ def test_json_holds_the_same(runs, capsys):
 
 
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):
-    with pytest.raises(UsageError, match="1 runs are given, 2 to 12"):
+    with pytest.raises(UsageError, match="1 run given, 2 to 12"):
         read_runs(runs[:1])
     with pytest.raises(UsageError, match=r"s0.*is given twice"):
         read_runs([runs[0], runs[0] / ".." / "s0"])

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from kpedge.core.errors import OutputError
-from kpedge.core.files import atomic_folder, make_folder, record_output, refuse_existing, write_bytes
+from kpedge.core.files import atomic_folder, make_folder, read_bytes, record_output, refuse_existing, write_bytes
 
 LIMITED = """
 import resource, signal, sys
@@ -36,6 +36,14 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_of_the_new(tmp_path):
     assert lines[1].startswith(f"cannot write {tmp_path / 'set'}: ")
     assert (tmp_path / "model.onnx").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_missing_file_is_answered_with_the_most_similar_one(tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    for name, advice in (("foto.jpg", f"did you mean {tmp_path / 'photo.jpg'}?"), ("x", "check its name and folder")):
+        with pytest.raises(OutputError, match="no such file") as caught:
+            read_bytes(tmp_path / name, OutputError)
+        assert caught.value.advice == advice
 
 
 def test_a_block_that_fails_leaves_no_folder(tmp_path):

@@ -157,7 +157,7 @@ class Face:
         parts += [] if self.score is None else [f"score={self.score:.2f}"]
         parts += [] if self.id is None else [f"id={self.id}"]
         if self.pose is not None:
-            parts.append(f"yaw={self.pose.yaw:.0f} pitch={self.pose.pitch:.0f} roll={self.pose.roll:.0f}")
+            parts.append(f"yaw={round(self.pose.yaw)} pitch={round(self.pose.pitch)} roll={round(self.pose.roll)}")
         return f"<Face {', '.join(parts)}>"
 
     def draw(self, image: NDArray[Any], *, box: bool = True, points: bool = True, label: bool = True) -> Image:

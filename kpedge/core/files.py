@@ -55,7 +55,7 @@ def read_bytes(
         with path.open("rb") as stream:
             return stream.read(limit)
     except FileNotFoundError:
-        raise problem(f"{path}: {missing}") from None
+        raise problem(f"{path}: {missing}", nearest_file(path)) from None
     except IsADirectoryError:
         names = ("best.pt", "*.onnx", "*.pt") if issubclass(problem, ModelError) else ()
         inside = next((one for name in names for one in sorted(path.glob(name))), None)
@@ -67,12 +67,12 @@ def read_bytes(
 
 
 def nearest_file(path: Path) -> str:
-    """Advice on the name of a file that is missing: the most similar one in its folder; empty if there is none."""
+    """Advice on the name of a file or folder that is missing: the most similar one in its folder, if there is one."""
     with contextlib.suppress(OSError):
         names = [other.name for other in path.parent.iterdir()]
         if near := difflib.get_close_matches(path.name, names, 1):
             return f"did you mean {path.with_name(near[0])}?"
-    return ""
+    return "check its name and folder"
 
 
 def text_encoding(data: bytes) -> str:

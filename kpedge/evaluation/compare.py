@@ -14,7 +14,7 @@ from kpedge.core.errors import TrainingError, UsageError
 from kpedge.core.extras import importable
 from kpedge.core.files import parse_json, read_bytes, real_path
 from kpedge.core.images import figure_png
-from kpedge.core.text import flag
+from kpedge.core.text import flag, format_count
 
 Record = dict[str, float]  # one epoch: figure -> value, a row of `metrics.csv`
 
@@ -104,7 +104,8 @@ def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
     """
     if not FEWEST <= len(folders) <= MOST:
         raise UsageError(
-            f"{len(folders)} runs are given, {FEWEST} to {MOST} can be compared", "name the folders of the runs"
+            f"{format_count(len(folders), 'run')} given, {FEWEST} to {MOST} can be compared",
+            "name the folders of the runs",
         )
     places = [real_path(folder) for folder in folders]
     twice = next((folder for folder, place in zip(folders, places, strict=True) if places.count(place) > 1), None)

@@ -82,8 +82,8 @@ def network_svg(title: str, shape: Sequence[int], layers: Sequence[LayerSummary]
         y = 32 + number * (ROW + GAP)
         width = NARROWEST + (WIDEST - NARROWEST) * math.log1p(math.prod(layer.output)) / math.log1p(largest)
         colour = next((colour for part, colour in COLOURS.items() if part in layer.kind), "#e4e4e4")
-        about = f"{layer.name}   {'×'.join(map(str, layer.output))}"
-        about += f"   {layer.parameters:,} parameters" if layer.parameters else ""
+        about = f"{layer.name}: {'×'.join(map(str, layer.output))}"
+        about += f", {layer.parameters:,} parameters" if layer.parameters else ""
         if number:
             parts.append(f'<path d="M{middle} {y - GAP}v{GAP}"/>')
         parts += [

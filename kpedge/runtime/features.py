@@ -116,7 +116,7 @@ def lacking_line(scheme: KeypointScheme) -> str:
     """
     if not (lacking := lacking_features(scheme)):
         return ""
-    line = f"null, as {scheme.name} has no points for them: {', '.join(lacking)}"
+    line = f"always null, since {scheme.name} has no points for them: {', '.join(lacking)}"
     names = released_keypoint_models() if "eye_open_left" in lacking else []
     able = [name for name in names if "eye_open_left" not in lacking_features(scheme_named(released_scheme(name)))]
     return line + (f"; eye_open is given by --model {' or '.join(able)}" if able else "")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.card import METADATA_KEY, Card, Outputs, card_from_json
 from kpedge.core.errors import CorruptModelError, ModelError, UsageError
+from kpedge.core.files import nearest_file
 
 ort.disable_telemetry_events()  # builds that have telemetry record events from the import on
 CPU = "CPUExecutionProvider"  # the execution provider that every onnxruntime has
@@ -51,7 +52,7 @@ def new_session(model: Path | bytes, *, threads: int = 1, providers: tuple[str, 
     options.log_severity_level = 3  # errors only: warnings about one's own graph help no user
     name = "model" if isinstance(model, bytes) else str(model)
     if isinstance(model, Path) and not model.is_file():
-        raise CorruptModelError(f"{name}: no such file")
+        raise CorruptModelError(f"{name}: no such file", nearest_file(model))
     content = model if isinstance(model, bytes) else _loadable(model)
     try:
         session = ort.InferenceSession(content, options, list(providers), enable_fallback=0)
@@ -59,7 +60,7 @@ def new_session(model: Path | bytes, *, threads: int = 1, providers: tuple[str, 
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if providers[0] != CPU and not provider_problem(CPU, content):
             raise UsageError(f"{providers[0]} cannot be used: {reason}", FIX_PROVIDER) from error
-        raise CorruptModelError(f"{name}: onnxruntime cannot load it: {reason}") from error
+        raise CorruptModelError(f"{name}: onnxruntime cannot load it: {reason}", "copy or export it again") from error
     if providers[0] not in session.get_providers():  # onnxruntime goes on with the CPU
         raise UsageError(f"{providers[0]} cannot be used: a library or device that it needs is missing", FIX_PROVIDER)
     return session

@@ -61,9 +61,10 @@ def _label_files(root: Path, form: LabelFormat) -> list[Path]:
 
 def _check_exists(root: Path) -> None:
     from kpedge.core.errors import DataError
+    from kpedge.core.files import nearest_file
 
     if not root.exists():
-        raise DataError(f"{root}: no such folder")
+        raise DataError(f"{root}: no such folder", nearest_file(root))
     if not (root.is_dir() or root.is_file()):
         raise DataError(f"{root}: neither a folder nor a regular file", "give the folder of the photos")
 

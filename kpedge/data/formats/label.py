@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpedge.core.errors import DataError
+from kpedge.core.files import nearest_file
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme, read_scheme
 from kpedge.core.text import format_count
@@ -114,7 +115,7 @@ def read_labels(root: Path, scheme: KeypointScheme = FACES21) -> Labels:
     """
     files = [root] if root.is_file() else find(root)
     if not root.exists():
-        raise DataError(f"{root}: no such folder")
+        raise DataError(f"{root}: no such folder", nearest_file(root))
     if not files:
         raise DataError(f"{root}: no {LABEL_FILE} in this folder or below it")
     return read_rows(LabelReader(root.parent if root.is_file() else root, files), scheme)

@@ -25,7 +25,7 @@ class Cv2Model:
         try:
             self._net = cv2.dnn.readNetFromONNX(str(path))
         except cv2.error as error:
-            raise CorruptModelError(f"{path}: OpenCV cannot load it: {error.err}") from error
+            raise CorruptModelError(f"{path}: OpenCV cannot load it: {error.err}", "copy or export it again") from error
         self._names = list(self.card.outputs)
 
     def __call__(self, inputs: NDArray[np.uint8]) -> Outputs:

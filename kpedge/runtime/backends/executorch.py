@@ -38,7 +38,10 @@ class ExecutorchModel(SingleInputModel):
                 self._program = runtime.Runtime.get().load_program(read_bytes(path, CorruptModelError))
                 self._method = self._program.load_method("forward")
         except (RuntimeError, ValueError) as error:
-            raise CorruptModelError(f"{path}: ExecuTorch cannot load it: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            raise CorruptModelError(
+                f"{path}: ExecuTorch cannot load it: {reason}", "copy or export it again"
+            ) from error
 
     def run(self, one: NDArray[np.uint8]) -> Sequence[Any]:
         """One crop or frame, uint8 (H, W, C)."""

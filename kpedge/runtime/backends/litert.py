@@ -35,7 +35,8 @@ class LitertModel(SingleInputModel):
                 self._interpreter.allocate_tensors()
                 self._run = self._interpreter.get_signature_runner()
         except (RuntimeError, ValueError) as error:
-            raise CorruptModelError(f"{path}: LiteRT cannot load it: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            raise CorruptModelError(f"{path}: LiteRT cannot load it: {reason}", "copy or export it again") from error
         details = self._run.get_input_details(), self._run.get_output_details()
         shape = (1, *self.card.dummy_input_shape)
         given = {name: (tuple(map(int, one["shape"])), one["dtype"]) for name, one in details[0].items()}

@@ -37,7 +37,7 @@ class NcnnModel(SingleInputModel):
         with silent():  # it prints which layer it cannot read
             failed = self._net.load_param(files[0]) or self._net.load_model(files[1])
         if failed:
-            raise CorruptModelError(f"{path}: ncnn cannot load it", "export it again")
+            raise CorruptModelError(f"{path}: ncnn cannot load it", "copy or export it again")
 
     def run(self, one: NDArray[np.uint8]) -> Sequence[Any]:
         """One crop or frame, uint8 (H, W, C)."""

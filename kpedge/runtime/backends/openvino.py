@@ -32,7 +32,7 @@ class OpenVinoModel:
             compiled = openvino.Core().compile_model(str(file), "CPU", settings)
         except RuntimeError as error:
             reason = str(error).rstrip().rpartition("\n")[2]
-            raise CorruptModelError(f"{path}: OpenVINO cannot load it: {reason}", "export it again") from error
+            raise CorruptModelError(f"{path}: OpenVINO cannot load it: {reason}", "copy or export it again") from error
         self._request = compiled.create_infer_request()
 
     def __call__(self, inputs: NDArray[np.uint8]) -> Outputs:

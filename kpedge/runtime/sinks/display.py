@@ -10,7 +10,7 @@ import cv2
 from kpedge.core.environment import opencv_fix
 from kpedge.core.errors import OutputError
 
-ADVICE = "leave the window out, or watch in a browser with --serve; --record writes a video"
+ADVICE = "without one, --serve shows the faces in a browser, --record writes a video, --json prints results"
 PROBE = "import cv2; cv2.namedWindow('kpedge'); cv2.destroyAllWindows()"
 PROBE_S = 30.0  # seconds that a window may take to open on a slow board
 

@@ -44,7 +44,7 @@ def open_source(text: str, **options: Any) -> Source:
     try:
         kind = next((kind for kind in KINDS if kind.matches(request)), None)
         if kind is None and FILE.search(text):
-            raise SourceError(f"{text}: no such file", nearest_file(request.path) or "check its name and folder")
+            raise SourceError(f"{text}: no such file", nearest_file(request.path))
         if kind is None:
             cameras = (request.cameras or CameraSystem()).list_cameras()
             raise SourceError(
