@@ -109,7 +109,7 @@ def test_the_command_gives_a_table(quick, capsys):
     header, _, *rows = captured.out.splitlines()
     assert all(step in header for step in (*ALL_STEPS, "faces", "total", "x its network"))
     assert [row.split()[0] for row in rows] == ["1", "2"]
-    assert "one face at 30 frames a second:" in captured.err
+    assert "one face at 30 frames per second:" in captured.err
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from kpedge.core.model_zoo import sample_folder, sample_photo
 from kpedge.data.formats.label import read_labels
 
 SIZE = (640, 480)  # width and height of a frame, pixels
-RATE = 30.0  # frames a second
+RATE = 30.0  # frames per second
 AROUND = CropRule(widen=0.45)  # how much of the photo is shown around a face's box: hair and shoulders, too
 
 
@@ -58,9 +58,9 @@ class FaceClip:
         noise: float = 0.0,
         seed: int = 0,
     ) -> None:
-        """Lay out a clip of so many faces in frames of `size` pixels at `rate` frames a second. Their boxes have a side
-        of `side` pixels, None for as large as the room allows; each begins to sway at another moment. `noise` is the
-        standard deviation of the noise on every pixel, grey levels.
+        """Lay out a clip of so many faces in frames of `size` pixels at `rate` frames per second. Their boxes have a
+        side of `side` pixels, None for as large as the room allows; each begins to sway at another moment. `noise` is
+        the standard deviation of the noise on every pixel, grey levels.
         """
         row = read_labels(sample_folder(), FACES21).rows[0]
         self.points: NDArray[np.float64] = row.keypoints

@@ -42,7 +42,7 @@ class PipelineLatency:
     faces: int  # in it
     found: float  # that were tracked, in the mean over the frames
     frames: int  # that were timed
-    steps_ms: dict[str, float]  # step -> mean time a frame, milliseconds
+    steps_ms: dict[str, float]  # step -> mean time per frame, milliseconds
     total_ms: float  # their sum
     tracking_ms: float  # the sum without decoding and drawing
     ratio: float  # `tracking_ms` in stage 1's time for a crop, the median over the rounds
@@ -197,14 +197,14 @@ class Load:
 
     seconds: float  # for which it was fed
     frames: int  # that it got through
-    rate: float  # frames a second that it was fed
+    rate: float  # frames per second that it was fed
     decoding: float  # of a run that only decodes
     tracking: float  # beyond that, of a run that tracks a face
     with_pose: float  # the same, with the head pose
 
 
 def bench_load(seconds: float) -> Load:
-    """Measure the processor time of tracking one face at 30 frames a second."""
+    """Measure the processor time of tracking one face at 30 frames per second."""
     frames = max(2, round(seconds * RATE))
     trackers = (None, FaceTracker(pose=False), FaceTracker(pose=True))
     share, got = [], 0

@@ -255,12 +255,12 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, report: Report) -> No
     with output.progress("clips") as update:
         rows = bench_pipeline(rounds=rounds, frames=frames, warmup=warmup, progress=update)
     load = bench_load(LOAD_SECONDS)
-    clip = f"{SIZE[0]}x{SIZE[1]} at {RATE:g} frames a second, faces of {FACE_SIDE:g} px"
+    clip = f"{SIZE[0]}x{SIZE[1]} at {RATE:g} frames per second, faces of {FACE_SIDE:g} px"
     settings = {"clip": clip, "threads": 1, "rounds": rounds, "frames": frames, "warmup": warmup}
     document = {**settings, "machine": where, "rows": [asdict(row) for row in rows], "load": asdict(load)}
     if report.write("pipeline.json", document):
         return
-    output.say(f"{clip}, 1 thread, {rounds} rounds of {frames} frames after {warmup} to warm up; ms a frame")
+    output.say(f"{clip}, 1 thread, {rounds} rounds of {frames} frames after {warmup} to warm up; ms per frame")
     _say_machine(where)
     output.table(
         ("faces", *ALL_STEPS, "total", "tracking", "x stage 1", "x its network", "calls", "files"),
@@ -279,7 +279,7 @@ def _bench_pipeline(rounds: int, frames: int, warmup: int, report: Report) -> No
         ],
     )
     output.say(
-        f"one face at {load.rate:g} frames a second: {load.tracking:.1f} % of a core, with its pose "
+        f"one face at {load.rate:g} frames per second: {load.tracking:.1f} % of a core, with its pose "
         f"{load.with_pose:.1f} %, beyond the {load.decoding:.1f} % of decoding"
     )
 

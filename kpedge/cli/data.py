@@ -36,7 +36,7 @@ CONVENTION_WORDS = {"face": "brows to chin", "head": "heads", "points": "by anot
     )
 )
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder of photos and their labels.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of photos and their labels, or a label file.")],
     scheme: Scheme = "auto",
     label_format: Format = "auto",
     label: Label = None,
@@ -128,7 +128,7 @@ def _rows_of(report: CheckReport) -> list[tuple[str, str]]:
     )
 )
 def prepare(
-    folder: Annotated[Path, typer.Argument(help="Folder of photos and their labels.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of photos and their labels, or a label file.")],
     out: Annotated[Path, typer.Option(help="Folder for the prepared set.")],
     scheme: Scheme = "auto",
     label_format: Format = "auto",

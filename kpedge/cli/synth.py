@@ -39,7 +39,9 @@ def synth(
     background: Annotated[
         int, typer.Option(min=0, help="Number of photos without a face, written to OUT/background.")
     ] = 0,
-    preview: Annotated[Path | None, typer.Option(help="Image file for a preview of faces with their points.")] = None,
+    preview: Annotated[
+        Path | None, typer.Option(help="Image file for a preview of faces, every other one with its points.")
+    ] = None,
     faces: Annotated[int, typer.Option(min=1, help="Faces on the preview.")] = 40,
     force: Force = False,
 ) -> None:

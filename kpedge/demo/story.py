@@ -208,7 +208,7 @@ def _track_faces(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, A
         error = "–" if tracking.error is None else f"{tracking.error:.2%}"
         step.result = (
             f"{tracking.tracked} of {tracking.shown} faces in {frames} frames, mean error {error} of the "
-            f"box, {sum(tracking.stages_ms.values()):.1f} ms a frame on one thread"
+            f"box, {sum(tracking.stages_ms.values()):.1f} ms per frame on one thread"
         )
     written = []
     with log.step() as step:
@@ -221,5 +221,5 @@ def _track_faces(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, A
                     raise
         write_image(folder / "pictures" / "stills.jpg", stills(written[0], frames))
         names = " and ".join(path.name for path in written)
-        step.result = f"{names}, {frames / RATE:.1f} s at {RATE:g} frames a second"
+        step.result = f"{names}, {frames / RATE:.1f} s at {RATE:g} frames per second"
     return {"video": {**asdict(tracking), "files": [path.name for path in written]}}

@@ -24,7 +24,7 @@ from kpedge.runtime.tracker import FaceTracker
 from kpedge.runtime.video import track
 
 Progress = Callable[[int, int], None]  # called with (frames done, frames in all)
-RATE = 25.0  # frames a second
+RATE = 25.0  # frames per second
 SWAY = Sway(shift=0.3, zoom=0.3, roll=20, frequency=0.3)
 SIDE = 130.0  # side of a face's box, pixels, before it is zoomed
 NOISE = 2.5  # standard deviation of the sensor's noise on every pixel, grey levels
@@ -41,7 +41,7 @@ class Tracking:
     """How well the faces of the video were tracked."""
 
     frames: int  # of the video
-    rate: float  # its frames a second
+    rate: float  # its frames per second
     shown: int  # faces, counted in every frame
     tracked: int  # how many of those were found
     strays: int  # faces that were given and are none, counted in every frame
@@ -49,7 +49,7 @@ class Tracking:
     # mean distance of a face's points from the labels, mean over faces and frames; fraction of the box
     error: float | None
     error_p95: float | None  # 95 % of the faces are at or under it
-    stages_ms: dict[str, float]  # stage -> mean time a frame, milliseconds, on one thread
+    stages_ms: dict[str, float]  # stage -> mean time per frame, milliseconds, on one thread
     frames_per_second: float  # that could be processed
 
 

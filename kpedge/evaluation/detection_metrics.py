@@ -93,7 +93,7 @@ class Matches:
         return dict(sorted((dict.fromkeys(self.missed, False) | found).items()))
 
     def false_alarms(self, threshold: float) -> float:
-        """False alarms a frame, of the boxes from a score on."""
+        """False alarms per frame, of the boxes from a score on."""
         return float(np.count_nonzero(~self.hit & (self.scores >= threshold)) / max(self.frames, 1))
 
 
@@ -212,7 +212,7 @@ def measure_detections(found: Sequence[FrameDetections], threshold: float) -> tu
 
 def choose_threshold(matches: Matches, background: Sequence[Matches], *, alarms: float) -> float:
     """The score with the highest F1 of precision and recall in frames with faces among those that raise at most
-    `alarms` false alarms a frame in frames without, at each size at which these were looked at, rounded up to two
+    `alarms` false alarms per frame in frames without, at each size at which these were looked at, rounded up to two
     decimals.
     """
     candidates = [percent / 100 for percent in range(5, 100)]

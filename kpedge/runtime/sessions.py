@@ -34,8 +34,8 @@ FIX_PROVIDER = "see: kpedge env; or use --provider auto, which takes what works"
 def new_session(model: Path | bytes, *, threads: int = 1, providers: tuple[str, ...] = (CPU,)) -> ort.InferenceSession:
     """An onnxruntime session of an ONNX file, or its content, with execution providers, the preferred first.
 
-    Threads are set explicitly and never spin: two spinning threads at 30 frames a second cost half a core for nothing,
-    and an unset number fails in containers that restrict processors.
+    Threads are set explicitly and never spin: two spinning threads at 30 frames per second cost half a core for
+    nothing, and an unset number fails in containers that restrict processors.
 
     Raises:
         CorruptModelError: the file is missing, or onnxruntime cannot load it.
