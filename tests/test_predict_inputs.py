@@ -127,8 +127,9 @@ def test_standard_input_holds_an_image_or_a_video(folder):
     assert len(numbers("-", stdin=io.BytesIO((folder / "clip.mp4").read_bytes()))) == COUNT
     jpegs = b"".join(cv2.imencode(".jpg", image)[1].tobytes() for image in clip_frames(COUNT)[0])
     assert len(numbers("-", stdin=io.BytesIO(jpegs), every=2)) == 3
-    with pytest.raises(KpedgeError):
+    with pytest.raises(ImageError, match="stdin: empty") as caught:
         list(read_input("-", stdin=io.BytesIO(b"")))
+    assert "kpedge predict -" in caught.value.advice
 
 
 def test_folders_that_may_not_be_read_are_named(tmp_path):

@@ -167,7 +167,7 @@ def _make_a_model(folder: Path, settings: DemoSettings, log: _Log) -> dict[str, 
         )
     with log.step() as step:
         timed = measure_latency(exported.files, folder / "benchmark", settings, step.progress)
-        step.result = "a crop takes " + ", ".join(
+        step.result = "one crop: " + ", ".join(
             f"{row['backend']} {row['median_ms']:.2f} ms" for row in timed["rows"][:3]
         )
     shutil.rmtree(folder / SCRATCH)

@@ -165,6 +165,8 @@ def _read_stream(stream: BinaryIO, notify: Notify) -> Iterator[ImageFrame]:
     if stream.isatty():
         raise UsageError("standard input is a keyboard, not an image", "send one: kpedge predict - < photo.jpg")
     head = stream.read(HEAD_BYTES)
+    if not head:
+        raise ImageError("stdin: empty", "send an image or a video: kpedge predict - < photo.jpg")
     whole = len(head) < HEAD_BYTES
     if whole and head.find(b"\xff\xd9\xff\xd8") < 0 and _is_image(head):
         yield from _read_bytes(head, "standard input")
