@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kpedge.core.drawing import GREY, draw_label, label_of, part_colours, pens
-from kpedge.core.faces import Face, Pose
+from kpedge.core.drawing import GREY, draw_faces, draw_label, label_of, part_colours, pens
+from kpedge.core.faces import Face, ImageFaces, Pose
 from kpedge.core.keypoints import FACES21, FACES21_MEAN, scheme_named
 from kpedge.core.text import shorten
 from kpedge.runtime.overlay import Layers, draw_overlay, mirrored, pose_axes
@@ -211,6 +211,15 @@ def test_many_points_leave_the_face_visible_and_themselves_apart(name, side):
     few, many = pens(image, side, 21), pens(image, side, len(scheme))
     assert 0.4 * few.dot < many.dot < few.dot
     assert few == pens(image, side)
+
+
+def test_photos_are_drawn_as_videos_are_no_label_under_another_face_or_label():
+    image = np.full((240, 320, 3), 90, np.uint8)
+    faces = tuple(face_at(90 + 10 * n, 180 - 45 * n, 60, score=0.9, scheme=FACES21) for n in range(3))
+    expected = draw_overlay(image, faces, FACES21, Layers())
+    assert (ImageFaces("", faces, (320, 240), "faces21").draw(image) == expected).all()
+    draw_faces(image, faces, FACES21)
+    assert (image == expected).all()
 
 
 def test_a_caption_that_is_too_long_keeps_its_error_and_the_end_of_the_name():

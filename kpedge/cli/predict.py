@@ -169,7 +169,7 @@ def predict(
         raise UsageError(f"--to {to} needs a folder", "add --out FOLDER")
 
     from kpedge.cli.finder import Finder
-    from kpedge.core.drawing import draw_face
+    from kpedge.core.drawing import draw_faces
     from kpedge.core.faces import ImageFaces
     from kpedge.core.images import write_image
     from kpedge.runtime.features import add_features, add_poses, lacking_line
@@ -238,8 +238,7 @@ def predict(
                         file = copies[text]
                         if image.frame is not None:
                             file /= f"{image.frame:04}.{'jpg' if is_video(text) else 'png'}"
-                        for face in faces:
-                            draw_face(image.image, face, scheme)
+                        draw_faces(image.image, faces, scheme)
                         write_image(file, image.image)
                         record_output(file)
                         written[text] = copies[text]

@@ -170,9 +170,7 @@ def label_of(face: Face) -> str:
     return "  ".join(words)
 
 
-def draw_label(
-    image: Image, text: str, box: NDArray[np.floating[Any]], capital: float, taken: list[Rectangle] | None = None
-) -> None:
+def draw_label(image: Image, text: str, box: NDArray[np.floating[Any]], capital: float, taken: list[Rectangle]) -> None:
     """Write a line of text on a dark chip above a box, or where there is room below or in it, and never beyond the
     image. Capitals are `capital` pixels high, less where the text would be wider than the image. The label avoids
     the places `taken` if it can, and adds its own.
@@ -190,9 +188,8 @@ def draw_label(
     ways = [_between(y, 0, lowest) for y in (y1 - gap - high, y2 + gap, y1 + gap, y2 - gap - high)]
     inside = [y for y in ways if y in (y1 - gap - high, y2 + gap)]
     places = [(x, y, x + wide, y + high) for y in inside + ways]
-    place = next((place for place in places if not any(_overlap(place, other) for other in taken or ())), places[0])
-    if taken is not None:
-        taken.append(place)
+    place = next((place for place in places if not any(_overlap(place, other) for other in taken)), places[0])
+    taken.append(place)
     draw_chip(image, text, place[:2], capital)
 
 
@@ -242,7 +239,23 @@ def draw_face(
     if points:
         draw_keypoints(image, face.keypoints, scheme, size=size)
     if label:
-        draw_label(image, label_of(face), face.box, pens(image, size).text)
+        draw_labels(image, [face])
+
+
+def draw_faces(image: Image, faces: Sequence[Face], scheme: KeypointScheme) -> None:
+    """Draw all faces of an image into it, uint8 (H, W, 3)."""
+    for face in faces:
+        draw_face(image, face, scheme, label=False)
+    draw_labels(image, faces)
+
+
+def draw_labels(image: Image, faces: Sequence[Face]) -> None:
+    """Write the labels of all faces of an image, after the faces, so that none lies under another face; they avoid each
+    other where there is room.
+    """
+    taken: list[Rectangle] = []
+    for face in faces:
+        draw_label(image, label_of(face), face.box, pens(image, float(box_size(face.box))).text, taken)
 
 
 def write(image: Image, text: str, at: tuple[int, int], scale: float) -> None:

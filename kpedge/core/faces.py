@@ -262,6 +262,8 @@ class ImageFaces(Sequence[Face]):
         Raises:
             UsageError: the image was not kept, and none is given; or what is given is no such image.
         """
+        from kpedge.core.drawing import draw_labels
+
         pixels = self.pixels if image is None else image
         if pixels is None:
             image_of = f"kpedge.read_image({self.image!r})" if self.image else "image"
@@ -269,7 +271,8 @@ class ImageFaces(Sequence[Face]):
         _check_image(pixels)
         annotated = pixels.copy()
         for face in self.faces:
-            face.draw(annotated)
+            face.draw(annotated, label=False)
+        draw_labels(annotated, self.faces)
         return annotated
 
     def _repr_png_(self) -> bytes | None:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kpedge.core.drawing import BLACK, Colour, Rectangle, draw_dots, draw_face, draw_label, draw_lines, label_of, pens
+from kpedge.core.drawing import BLACK, Colour, draw_dots, draw_face, draw_labels, draw_lines, pens
 from kpedge.core.faces import Face, Pose, rotation_matrix
 from kpedge.core.geometry import Image, box_size
 from kpedge.core.scheme import KeypointScheme
@@ -40,10 +40,8 @@ def draw_overlay(image: Image, faces: Sequence[Face], scheme: KeypointScheme, la
     if layers.pose:
         for face in faces:
             draw_pose(drawn, face, scheme)
-    if layers.ids:  # last: no other face lies over a label
-        taken: list[Rectangle] = []
-        for face in faces:
-            draw_label(drawn, label_of(face), face.box, pens(drawn, float(box_size(face.box))).text, taken)
+    if layers.ids:
+        draw_labels(drawn, faces)
     return drawn
 
 
