@@ -55,7 +55,12 @@ export function drawFaces(
         });
       }
     }
-    if (label) drawLabel(context, face, Math.min(Math.max(size / 6, 13, short / 40), Math.max(14, short / 24)), mirror);
+  }
+  const taken: Rectangle[] = []; // labels last: no other face lies over one
+  for (const face of label ? faces : []) {
+    const [x1, y1, x2, y2] = face.box;
+    const size = Math.sqrt((x2 - x1) * (y2 - y1));
+    drawLabel(context, face, Math.min(Math.max(size / 6, 13, short / 40), Math.max(14, short / 24)), mirror, taken);
   }
   context.restore();
 }
@@ -121,22 +126,27 @@ function drawCorners(context: Context, [x1, y1, x2, y2]: Face["box"], width: num
   }
 }
 
-/** Id and score on a dark chip above the box, or in it where there is no room. */
-function drawLabel(context: Context, face: Face, size: number, mirror: boolean): void {
+type Rectangle = readonly [left: number, top: number, right: number, bottom: number];
+
+/** Id and score on a dark chip above the box, or below or in it where there is no room; apart from those `taken` if it can. */
+function drawLabel(context: Context, face: Face, size: number, mirror: boolean, taken: Rectangle[]): void {
   const words = [face.id === undefined ? "" : `#${face.id}`, face.score === null ? "" : face.score.toFixed(2)];
   const text = words.filter(Boolean).join("  ");
   if (!text) return;
-  const [x1, y1, x2] = face.box;
+  const [x1, y1, x2, y2] = face.box;
   context.save();
   context.font = `600 ${size}px system-ui, sans-serif`;
   context.textBaseline = "middle";
   const [width, height] = [context.measureText(text).width + size, size * 1.5];
-  const top = y1 - height - 4 > 0 ? y1 - height - 4 : Math.max(y1 + 4, 0);
-  const left = Math.min(Math.max(x1, 0), Math.max(context.canvas.width - width, 0));
-  if (mirror) {
-    context.translate(Math.min(Math.max(x2, width), context.canvas.width), top);
-    context.scale(-1, 1);
-  } else context.translate(left, top);
+  const [farthest, lowest] = [Math.max(context.canvas.width - width, 0), Math.max(context.canvas.height - height, 0)];
+  const left = Math.min(Math.max(mirror ? x2 - width : x1, 0), farthest);
+  const outside = [y1 - height - 4, y2 + 4].filter((top) => top >= 0 && top <= lowest);
+  const inside = [y1 + 4, y2 - height - 4].map((top) => Math.min(Math.max(top, 0), lowest));
+  const places = [...outside, ...inside].map((top): Rectangle => [left, top, left + width, top + height]);
+  const place = places.find((one) => !taken.some((other) => overlap(one, other))) ?? places[0]!;
+  taken.push(place);
+  context.translate(mirror ? place[2] : left, place[1]);
+  if (mirror) context.scale(-1, 1);
   context.fillStyle = "rgb(24 26 28 / 85%)";
   context.beginPath();
   context.roundRect(0, 0, width, height, size / 3);
@@ -144,4 +154,8 @@ function drawLabel(context: Context, face: Face, size: number, mirror: boolean):
   context.fillStyle = "#fff";
   context.fillText(text, size / 2, height / 2);
   context.restore();
+}
+
+function overlap(one: Rectangle, other: Rectangle): boolean {
+  return one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
 }
