@@ -2,9 +2,11 @@
 
 import csv
 import json
+import runpy
 import shutil
 import socket
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -36,6 +38,13 @@ def test_an_album_becomes_a_table(tmp_path, capsys):
     assert np.linalg.norm(found - nose) < 0.05 * (box[2] - box[0])
     assert abs(float(row["yaw"])) < 15
     assert "broken.jpg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["album_to_csv", "avatar_udp", "own_points"])
+def test_a_program_without_arguments_says_how_it_is_used(name, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
+    with pytest.raises(SystemExit, match=f"python {name}.py "):
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
 
 
 @pytest.mark.parametrize("osc", [False, True], ids=["json", "osc"])

@@ -37,4 +37,6 @@ def main(photos: Path, table: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or not Path(sys.argv[1]).is_dir():
+        sys.exit(__doc__)
     main(Path(sys.argv[1]), Path(sys.argv[2]))

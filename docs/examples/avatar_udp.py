@@ -41,5 +41,7 @@ def main(source: int | str, receiver: tuple[str, int], *, osc: bool = False) -> 
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
     given, (host, _, port) = sys.argv[1], sys.argv[2].rpartition(":")
     main(int(given) if given.isdecimal() else given, (host, int(port)), osc=sys.argv[3:] == ["osc"])

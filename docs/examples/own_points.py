@@ -48,4 +48,6 @@ def main(photos: Path, out: Path, *, epochs: int = 60) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     main(Path(sys.argv[1]), Path(sys.argv[2]))
