@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL import features
 
 from kpedge.core.animation import decode_animation, holds_several
 from kpedge.core.errors import ImageError
@@ -18,6 +19,7 @@ DURATIONS = [100, 300, 100, 100, 50]
 OPENCV_5 = pytest.mark.skipif(
     int(cv2.__version__.partition(".")[0]) < 5, reason="OpenCV 4 gives the first frame of an animated WebP alone"
 )
+AVIF = pytest.mark.skipif(not features.check("avif"), reason="Pillow writes AVIF from 11.3 on")
 
 
 def write_frames(path, count=5, **settings):
@@ -27,7 +29,9 @@ def write_frames(path, count=5, **settings):
     return path
 
 
-@pytest.mark.parametrize("suffix", [".gif", pytest.param(".webp", marks=OPENCV_5), ".png"])
+@pytest.mark.parametrize(
+    "suffix", [".gif", pytest.param(".webp", marks=OPENCV_5), ".png", pytest.param(".avif", marks=AVIF)]
+)
 def test_an_animated_image_gives_every_frame_with_its_time(tmp_path, suffix):
     path = write_frames(tmp_path / f"a{suffix}", duration=DURATIONS)
     assert holds_several(path)

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import struct
 import subprocess
@@ -9,10 +10,13 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL import features
 
 from kpedge import PIXEL_LIMIT
 from kpedge.core.errors import ImageError
 from kpedge.core.images import images_below, is_cut_off, read_frames, read_image, write_image
+
+AVIF = pytest.mark.skipif(not features.check("avif"), reason="Pillow writes AVIF from 11.3 on")
 
 
 @pytest.fixture
@@ -147,6 +151,27 @@ def test_every_exif_orientation_is_applied(tmp_path, quarters, orientation, suff
     stored = read_image(path, stored=True)
     assert stored.shape == (48, 64, 3)
     assert_shows(stored, CORNERS, 4)
+
+
+@AVIF
+@pytest.mark.parametrize("orientation", TURNED)
+def test_an_avif_is_upright_as_its_container_asks_for(tmp_path, quarters, orientation):
+    exif = Pillow.Exif()
+    exif[274] = orientation  # which Pillow writes as properties of the container
+    path = tmp_path / "a.avif"
+    quarters.save(path, exif=exif, quality=95)
+    for image in (read_image(path), read_image(path, stored=True)):
+        assert_shows(image, TURNED[orientation](CORNERS), 4)
+
+
+@AVIF
+@pytest.mark.parametrize("name", [b"meta", b"iprp", b"ipco", b"ipma", b"pitm"])
+def test_an_avif_without_a_known_orientation_is_read_or_refused(tmp_path, quarters, name):
+    path = tmp_path / "a.avif"
+    quarters.save(path, quality=95)
+    path.write_bytes(path.read_bytes().replace(name, b"free"))
+    with contextlib.suppress(ImageError):
+        assert read_image(path).shape == (48, 64, 3)
 
 
 def grey(colours):

@@ -1,4 +1,4 @@
-"""Images of several frames or pages: animated GIF, WebP and PNG, and TIFF with pages."""
+"""Images of several frames or pages: animated GIF, WebP, PNG and AVIF, and TIFF with pages."""
 
 import contextlib
 import itertools
@@ -43,7 +43,8 @@ def kind_of(head: bytes) -> str:
         return "gif"
     webp = head.startswith(b"RIFF") and head[8:16] == b"WEBPVP8X" and len(head) > 20 and head[20] & 2
     png = head.startswith(b"\x89PNG") and b"acTL" in head
-    if (webp or png) and hasattr(cv2, "imdecodeanimation"):  # from OpenCV 4.11 on
+    avif = head[4:8] == b"ftyp" and b"avis" in head[8 : int.from_bytes(head[:4], "big")]  # its brands
+    if (webp or png or avif) and hasattr(cv2, "imdecodeanimation"):  # from OpenCV 4.11 on
         return "animation"
     return "pages" if head[:4] in (b"II*\0", b"MM\0*") else ""
 
@@ -85,7 +86,7 @@ def read_gif(path: Path) -> Iterator[tuple[Image, float]]:
 
 
 def decode_animation(data: bytes, name: str) -> Iterator[tuple[Image, float]]:
-    """Frames of an animated WebP or PNG, uint8 (H, W, 3), and the time at which each is shown, seconds.
+    """Frames of an animated WebP, PNG or AVIF, uint8 (H, W, 3), and the time at which each is shown, seconds.
 
     Raises:
         ImageError: it cannot be decoded.

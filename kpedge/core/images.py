@@ -17,6 +17,7 @@ from kpedge.core.errors import ImageError, MissingExtraError
 from kpedge.core.extras import importable
 from kpedge.core.files import read_bytes, write_bytes
 from kpedge.core.geometry import Image
+from kpedge.core.heif import show_upright
 
 _limit = os.environ.get(PIXEL_LIMIT, "")
 MAX_PIXELS = int(_limit) if _limit.isdecimal() else 1 << 30
@@ -106,7 +107,8 @@ def transparent_pixels(data: bytes) -> NDArray[np.bool_] | None:
 
 def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
     """Decode an image to uint8 (H, W, 3), blue-green-red. `stored` keeps the pixels as they are stored, as labels count
-    them; otherwise the EXIF orientation is applied, as every viewer does. Errors call it by the name.
+    them; otherwise the EXIF orientation is applied, as every viewer does. That of HEIC and AVIF is part of the image.
+    Errors call it by the name.
 
     Raises:
         ImageError: empty, cut off, or not an image.
@@ -128,6 +130,8 @@ def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
     if image is None:
         raise ImageError(f"{name}: not an image that OpenCV can decode", "convert it to JPEG or PNG")
     image = to_8_bits(image)
+    if data[4:8] == b"ftyp":
+        image = show_upright(image, data)
     hidden = transparent_pixels(data)
     if hidden is not None and hidden.shape == image.shape[:2]:
         image[hidden] = 255  # as on a white page
