@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import cv2
 import pytest
 from conftest import make_photos
 
@@ -117,6 +118,15 @@ def test_an_image_that_cannot_be_read_is_one_line_in_webcam(said, tmp_path):
     path = tmp_path / "a.png"
     path.touch()
     assert said("webcam", path, "--json").splitlines() == [f"error: {path}: the file is empty"]
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".bmp", ".jp2", ".ppm", ".tif"])
+def test_a_cut_off_image_is_one_line_whatever_its_library_writes(tmp_path, suffix, capfd):
+    data = cv2.imencode(suffix, cv2.imread(str(sample_photo())))[1].tobytes()
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(data[: len(data) // 2])
+    assert main(["predict", str(path), "--json"]) == 1
+    assert capfd.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "loop"])

@@ -18,6 +18,7 @@ from kpedge.core.extras import importable
 from kpedge.core.files import read_bytes, write_bytes
 from kpedge.core.geometry import Image
 from kpedge.core.heif import show_upright
+from kpedge.core.silence import silence_opencv
 
 _limit = os.environ.get(PIXEL_LIMIT, "")
 MAX_PIXELS = int(_limit) if _limit.isdecimal() else 1 << 30
@@ -33,6 +34,7 @@ PHOTOS = SUFFIXES | ANIMATED | HEIC  # file name endings that are taken for phot
 OTHER_IMAGES = frozenset({".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".psd", ".svg"})
 """Names of images that are not read end in these."""
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+silence_opencv()
 
 
 def is_cut_off(data: bytes) -> bool:

@@ -5,6 +5,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
+
+import cv2
 
 
 @contextlib.contextmanager
@@ -37,3 +40,15 @@ def dropped(number: int) -> Iterator[None]:
         finally:
             os.dup2(kept, number)
             os.close(kept)
+
+
+def silence_opencv() -> None:
+    """Keep OpenCV and FFmpeg from writing to standard error: kpedge reports errors itself, once.
+
+    `OPENCV_LOG_LEVEL` and `OPENCV_FFMPEG_LOGLEVEL` in the environment take precedence. FFmpeg's level is fixed by the
+    first video that the process opens.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 has moved it there
+        logging.setLogLevel(0)

@@ -10,8 +10,7 @@ import cv2
 from kpedge.core.animation import opencv_path
 from kpedge.core.extras import pip_line
 from kpedge.core.geometry import Image
-from kpedge.core.silence import dropped
-from kpedge.runtime.sources.opencv import silence_opencv
+from kpedge.core.silence import dropped, silence_opencv
 from kpedge.runtime.sources.video import has_pyav
 
 FORMATS: dict[str, tuple[str, str, str]] = {

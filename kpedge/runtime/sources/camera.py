@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 
 from kpedge.core.errors import SourceError
+from kpedge.core.silence import silence_opencv
 from kpedge.runtime.sources.devices import (
     DEV,
     SYS,
@@ -18,7 +19,7 @@ from kpedge.runtime.sources.devices import (
     list_cameras,
 )
 from kpedge.runtime.sources.live import LiveSource
-from kpedge.runtime.sources.opencv import Capture, CaptureReader, pixel_format, property_of, silence_opencv
+from kpedge.runtime.sources.opencv import Capture, CaptureReader, pixel_format, property_of
 from kpedge.runtime.sources.reader import Reader, valid_rate
 from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
 

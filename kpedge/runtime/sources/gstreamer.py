@@ -5,8 +5,9 @@ import re
 import cv2
 
 from kpedge.core.errors import SourceError
+from kpedge.core.silence import silence_opencv
 from kpedge.runtime.sources.live import LiveSource
-from kpedge.runtime.sources.opencv import Capture, CaptureReader, silence_opencv
+from kpedge.runtime.sources.opencv import Capture, CaptureReader
 from kpedge.runtime.sources.reader import Reader
 from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
 

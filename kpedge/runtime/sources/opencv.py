@@ -1,7 +1,6 @@
 """Frames by OpenCV: of cameras, and of files and streams where PyAV is not installed."""
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from kpedge.core.animation import opencv_path
 from kpedge.core.errors import SourceError
 from kpedge.core.extras import pip_line
 from kpedge.core.geometry import Image
+from kpedge.core.silence import silence_opencv
 from kpedge.runtime.sources.addresses import mask_address
 from kpedge.runtime.sources.reader import Reader, to_square_pixels, valid_rate
 
@@ -28,18 +28,6 @@ class Capture(Protocol):
     def get(self, prop: int, /) -> float: ...
     def set(self, prop: int, value: float, /) -> bool: ...
     def release(self) -> None: ...
-
-
-def silence_opencv() -> None:
-    """Keep OpenCV and FFmpeg from writing to standard error: kpedge reports errors itself, once.
-
-    `OPENCV_LOG_LEVEL` and `OPENCV_FFMPEG_LOGLEVEL` in the environment take precedence. FFmpeg's level is fixed by the
-    first video that the process opens.
-    """
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if "OPENCV_LOG_LEVEL" not in os.environ:
-        logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 has moved it there
-        logging.setLogLevel(0)
 
 
 def ffmpeg_backend() -> int:
