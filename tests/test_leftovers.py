@@ -111,7 +111,7 @@ def test_a_folder_is_locked_by_one_process_and_the_other_is_told_which(tmp_path)
     assert "choose another folder" in caught.value.advice
     (tmp_path / "last.pt").write_bytes(b"a running training's")
     with pytest.raises(OutputError, match=f"in use by process {process.pid} on "):
-        Run(tmp_path).start({}, resume=False, force=True)
+        Run(tmp_path).start(resume=False, force=True)
     assert (tmp_path / "last.pt").exists()
     process.kill()
     process.communicate()

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -244,6 +245,15 @@ def test_files_of_a_user_are_not_replaced_by_a_run(prepared, tmp_path):
         train("stage1", prepared, tmp_path, TrainConfig(**SHORT))
     assert (tmp_path / "config.json").read_text() == "mine"
     assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_run_that_was_stopped_as_it_began_can_be_resumed(prepared, tmp_path, monkeypatch):
+    config = TrainConfig(**{**SHORT, "epochs": 1})
+    monkeypatch.setattr("kpedge.training.loop.Board", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train("stage1", prepared, tmp_path, config)
+    monkeypatch.undo()
+    assert train("stage1", prepared, tmp_path, config, resume=True).epochs == 1
 
 
 def test_finetuning_is_recorded_and_resumed_from_the_same_start(prepared, trained, tmp_path):

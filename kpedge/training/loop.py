@@ -228,11 +228,8 @@ def _train(
             notify(f"{run.path}: all {config.epochs} epochs are done already")
     elif resume:
         notify(f"{run.path} holds no run yet: starting from the beginning")
-    board = None
     if world.is_main_process:
-        settings = {**task.settings, **config.to_dict()}
-        run.start(settings, resume=resume, force=force)
-        board = Board(run.board, settings, purge_step=len(history) + 1)
+        run.start(resume=resume, force=force)
 
     def save(path: Path, result: Any, *, resumable: bool) -> None:
         state: dict[str, Any] = {}
@@ -253,8 +250,13 @@ def _train(
     started = math.inf
     if last is None:
         save(run.last, None, resumable=True)  # from here on the run can be resumed, whatever it started from
-        if config.init_from:
-            started = task.validate(kept, world).criterion
+    board = None
+    if world.is_main_process:
+        settings = {**task.settings, **config.to_dict()}
+        run.describe(settings)
+        board = Board(run.board, settings, purge_step=len(history) + 1)
+    if last is None and config.init_from:
+        started = task.validate(kept, world).criterion
     workers = config.workers or (GPU_WORKERS if world.device.startswith("cuda") else 0)
     warned = False
     try:

@@ -43,14 +43,14 @@ class Run:
         replaced, resumed = force and not resume, resume and self.last.exists()
         if existing and not replaced and not resumed:
             what = "a run" if self.last.exists() else existing[0]
+            to_continue = "without last.pt none can be resumed:" if resume else "add --resume to continue a run,"
             raise OutputError(
-                f"{self.path} holds {what} already",
-                "add --resume to continue a run, --force to replace it, or choose another --out",
+                f"{self.path} holds {what} already", f"{to_continue} --force to replace it, or choose another --out"
             )
         return existing
 
-    def start(self, config: dict[str, Any], *, resume: bool, force: bool) -> None:
-        """Make the folder ready."""
+    def start(self, *, resume: bool, force: bool) -> None:
+        """Make the folder ready. `last.pt` comes first: with any other file alone a run could not be resumed."""
         existing = self.check_free(resume=resume, force=force)
         self._lock = lock_folder(make_folder(self.path))
         if force and not resume:
@@ -59,6 +59,9 @@ class Run:
                     shutil.rmtree(self.path / name)
                 else:
                     (self.path / name).unlink()
+
+    def describe(self, config: dict[str, Any]) -> None:
+        """Write `config.json`."""
         write_json(self.path / "config.json", config)
 
     def log(self, history: list[Record]) -> None:
