@@ -69,9 +69,12 @@ def test_files_get_the_permissions_that_the_user_asked_for(tmp_path):
     old = os.umask(0o027)
     try:
         write_bytes(tmp_path / "a", b"")
+        with atomic_folder(tmp_path / "b"):
+            pass
     finally:
         os.umask(old)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o750
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):

@@ -9,9 +9,9 @@ import functools
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -286,6 +286,13 @@ def refuse_full_disk(folder: Path, needed: int, what: str) -> None:
         )
 
 
+def _temporary_path(path: Path) -> Path:
+    """A new name next to a path. What is created there gets the permissions that the user's umask leaves, which those
+    of `tempfile` do not.
+    """
+    return path.parent / f"{owned_prefix(path.name)}{secrets.token_hex(4)}.part"
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically: readers see the old content or the new, a crash leaves no half of it.
 
@@ -296,15 +303,11 @@ def write_bytes(path: Path, data: bytes) -> None:
     temporary: Path | None = None
     try:
         remove_leftovers(path.parent)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=owned_prefix(path.name), suffix=".part")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as stream:
+        temporary = _temporary_path(path)
+        with temporary.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
         raise output_error(path, error) from error
@@ -360,8 +363,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         remove_leftovers(path.parent)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=owned_prefix(path.name), suffix=".part"))
-        temporary.chmod(0o755)
+        temporary = _temporary_path(path)
+        temporary.mkdir()
         yield temporary
         replace_folder(temporary, path)
     except OSError as error:

@@ -27,7 +27,7 @@ _locks: weakref.WeakValueDictionary[Path, FolderLock] = weakref.WeakValueDiction
 
 
 def owned_prefix(name: str) -> str:
-    """How the name of a temporary file for `name` begins; `tempfile` adds letters and a suffix such as `.part`."""
+    """How the name of a temporary file for `name` begins; letters and a suffix such as `.part` follow."""
     return f".{name}.{HOST}-{os.getpid()}-"
 
 
