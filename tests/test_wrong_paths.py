@@ -1,7 +1,9 @@
 """A folder where a file belongs, a file where a folder belongs, a card in place of its model."""
 
+import contextlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -112,6 +114,30 @@ def test_a_loop_of_links_and_a_pipe_are_one_line(said, tmp_path, monkeypatch, co
     assert str(path) in line
     assert "regular file" in line or "symbolic links" in line or "loop" in line
     assert list(tmp_path.iterdir()) == [given]
+
+
+@pytest.mark.parametrize("command", ["predict", "webcam"])
+def test_a_link_that_leads_nowhere_is_named(said, tmp_path, command):
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert f"it is a link to {tmp_path / 'gone.jpg'}" in said(command, tmp_path / "a.jpg")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows allows no such names")
+def test_a_name_with_control_characters_is_one_plain_line(said, tmp_path):
+    path = tmp_path / "a\nb\x1b[31mc.jpg"
+    path.touch()
+    assert said("predict", path) == f"error: {tmp_path}/a b\\x1b[31mc.jpg: the file is empty\n"
+    assert said("predict", tmp_path / "a\nb\x1b[31m.jpg").count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_results_that_find_no_room_say_where(said, monkeypatch):
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert "cannot write to standard output: No space left" in said("data", "list")
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
 
 
 def test_an_image_that_cannot_be_read_is_one_line_in_webcam(said, tmp_path):

@@ -12,21 +12,34 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from kpedge.core.errors import KpedgeError
+from kpedge.core.errors import KpedgeError, OutputError
 from kpedge.core.text import format_duration
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+
+
 def say(line: str) -> None:
-    """Print a message, on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a message, on standard error. What would control the terminal, as in the name of a file, is escaped."""
+    print(line.translate(_CONTROLS), file=sys.stderr, flush=True)
 
 
 def result(text: str) -> None:
-    """Print a result, on standard output."""
-    print(text, flush=True)
+    """Print a result, on standard output.
+
+    Raises:
+        OutputError: it cannot be written there, as on a full disk.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read it has enough
+        raise
+    except OSError as error:
+        advice = "check the free disk space where it leads"
+        raise OutputError(f"cannot write to standard output: {error.strerror}", advice) from error
 
 
 def result_json(document: Any, *, indent: int | None = None) -> None:
@@ -36,8 +49,8 @@ def result_json(document: Any, *, indent: int | None = None) -> None:
 
 def error(problem: KpedgeError) -> None:
     """Print an error: one line, with what to do next."""
-    message = " ".join(str(problem).split())
-    say(f"error: {message}" + (f" — {problem.advice}" if problem.advice else ""))
+    message, advice = (" ".join(text.split()) for text in (str(problem), problem.advice))
+    say(f"error: {message}" + (f" — {advice}" if advice else ""))
 
 
 MOST_LINES = 20

@@ -69,6 +69,8 @@ def read_bytes(
 def nearest_file(path: Path) -> str:
     """Advice on the name of a file or folder that is missing: the most similar one in its folder, if there is one."""
     with contextlib.suppress(OSError):
+        if path.is_symlink():
+            return f"it is a link to {path.readlink()}, where no file is"
         names = [other.name for other in path.parent.iterdir()]
         if near := difflib.get_close_matches(path.name, names, 1):
             return f"did you mean {path.with_name(near[0])}?"
