@@ -7,7 +7,7 @@ import pytest
 from conftest import noise_photo
 
 from kpedge.core.boxes import HEAD, POINTS, box_of_points
-from kpedge.core.errors import UsageError
+from kpedge.core.errors import DataError, UsageError
 from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, convert_points, scheme_named
 from kpedge.data.check import check
 from kpedge.data.formats import matching_formats, read_format
@@ -230,6 +230,8 @@ def test_every_broken_annotation_is_named(tmp_path):
         ("box without area", {"image_id": 7, "keypoints": [5, 5, 2] * 3}),
         ("no image", {"image_id": 8, "keypoints": points}),
         ("points", {"image_id": 7}),
+        ("columns", {"image_id": 7, "keypoints": str(points), "bbox": [40, 50, 40, 20]}),
+        ("columns", {"image_id": 7, "keypoints": points, "bbox": "40,50,40,20"}),
     ]
     annotations = [{"image_id": 7, "keypoints": points}, *(one for _, one in broken)]
     images = [
@@ -250,6 +252,13 @@ def test_every_broken_annotation_is_named(tmp_path):
         ("name", "image 6"),
         *((kind, f"annotation {number}") for number, (kind, _) in enumerate(broken, 2)),
     ]
+
+
+def test_a_list_that_is_there_twice_is_not_half_of_one(tmp_path):
+    text = json.dumps(document())
+    (tmp_path / "a.json").write_text(text.replace("{", '{"annotations": [], ', 1))
+    with pytest.raises(DataError, match="2 members called 'annotations'"):
+        read_format(tmp_path)
 
 
 def test_a_long_name_or_one_with_a_nul_is_a_problem_and_no_crash(tmp_path):

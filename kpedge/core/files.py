@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,14 +125,23 @@ def read_json(path: Path, problem: type[KpedgeError]) -> Any:
         raise problem(f"{path}: not JSON that can be read: {error}", advice) from error
 
 
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of members with the same name the parser would keep the last, without a word."""
+    names = dict(members)
+    if len(names) < len(members):
+        name, times = Counter(name for name, _ in members).most_common(1)[0]
+        raise ValueError(f"an object has {times} members called {name!r}")
+    return names
+
+
 def parse_json(text: str | bytes) -> Any:
     """The document of a JSON text.
 
     Raises:
-        ValueError: the text is not JSON; the message says why and where.
+        ValueError: the text is not JSON, or has a name twice in an object; the message says why and where.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

@@ -246,6 +246,9 @@ class _Annotations:
                 self._add(annotation, photo, file, (number, place))
 
     def _add(self, annotation: dict[str, Any], photo: str, file: _File, place: tuple[int, str]) -> None:
+        for name in ("keypoints", "bbox"):
+            if (value := annotation.get(name)) and not isinstance(value, list):
+                raise RowError("columns", f"{name} is {value!r:.40}, not a list of numbers")
         points, visible = _parse_points(_points_of(annotation), len(self.scheme))
         box = _parse_bbox(annotation.get("bbox"))
         if annotation.get("iscrowd") in (1, True, "1"):
