@@ -9,6 +9,7 @@ from conftest import ROOT
 from kpedge.core.errors import CorruptModelError, DataError, MissingExtraError, ModelError, UsageError
 from kpedge.core.extras import EXTRAS, importable, pip_line
 from kpedge.core.images import read_image
+from kpedge.runtime.detector import FaceDetector
 from kpedge.runtime.keypoints import KeypointPredictor
 from kpedge.runtime.sessions import OnnxModel, new_session
 
@@ -118,3 +119,15 @@ def test_a_model_that_fails_only_when_it_runs_is_named():
     path = ROOT / "export" / "stage1.onnx"
     with pytest.raises(ModelError, match=re.escape(str(path))):
         OnnxModel(path)(np.zeros((1, 3, 3, 1), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["stage1", "stage3", "detector"])
+def test_outputs_that_are_not_finite_are_an_error_and_no_image_without_faces(name):
+    class Overflowing(OnnxModel):
+        def __call__(self, inputs):
+            return {key: np.full_like(values, np.nan) for key, values in super().__call__(inputs).items()}
+
+    model = Overflowing(ROOT / "export" / f"{name}.onnx")
+    image = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(ModelError, match=f"{name} gives values that are not finite"):
+        FaceDetector(model)(image) if name == "detector" else KeypointPredictor(model)(image, [(8, 8, 50, 50)])

@@ -15,7 +15,7 @@ from kpedge.core.faces import Detection
 from kpedge.core.geometry import Image, iou, resize_to, transform_points
 from kpedge.core.joint_score import LOWEST
 from kpedge.core.text import check_whole
-from kpedge.runtime.sessions import Model, card_of
+from kpedge.runtime.sessions import Model, card_of, check_finite
 
 COARSE = 320
 """Longer side, pixels, of the smallest image that is searched. The network is trained on views of this side: larger
@@ -80,14 +80,19 @@ class FaceDetector:
         self.side = side or model.card.side
 
     def __call__(self, image: Image) -> tuple[Detection, ...]:
-        """The faces of an image, uint8 (H, W, 3), blue-green-red, by falling score."""
+        """The faces of an image, uint8 (H, W, 3), blue-green-red, by falling score.
+
+        Raises:
+            ModelError: the model's scores are not finite.
+        """
         stride, frame = self.model.card.stride, self.model.card.frame
         parts, sizes = [], 0
         for shown, zoom in self.scaled_images(image):
             sizes += 1
             for tile, (left, top) in _tiles(shown, frame or (TILE, TILE)):
-                frames = preprocess(tile, stride, frame)
-                boxes, scores, points = candidates(self.model(frames), min(self.threshold, LOWEST))
+                outputs = self.model(preprocess(tile, stride, frame))
+                check_finite(outputs[SCORES_NAME], self.model.card)
+                boxes, scores, points = candidates(outputs, min(self.threshold, LOWEST))
                 offset = np.array([left, top])
                 whole = _off_seams(boxes, tile.shape, shown.shape, left, top)
                 boxes = (boxes[whole].reshape(-1, 2, 2) + offset + 0.5) / zoom - 0.5

@@ -18,7 +18,7 @@ from kpedge.core.faces import Face
 from kpedge.core.geometry import Image, Transform, as_box, box_overlaps_image, crop, inverse_numbers, square_transform
 from kpedge.core.keypoints import FACES21, FACES21_MEAN, conversion
 from kpedge.core.scheme import KeypointScheme
-from kpedge.runtime.sessions import Model, card_of
+from kpedge.runtime.sessions import Model, card_of, check_finite
 
 Floats = NDArray[np.float64]
 
@@ -271,8 +271,12 @@ class KeypointPredictor:
     def run(self, crops: NDArray[np.uint8]) -> Outputs:
         """The model's outputs for crops, uint8 (N, H, W, C). A crop in which nothing can be seen has a score of 0: the
         network takes out brightness and contrast, and finds faces in what a covered lens leaves.
+
+        Raises:
+            ModelError: the outputs are not finite.
         """
         outputs = self.model(crops)
+        check_finite(outputs[KEYPOINTS_NAME], self.model.card)
         if SCORE_NAME in outputs:
             for place, crop_ in enumerate(crops):
                 if max(cv2.meanStdDev(crop_)[1].ravel().tolist()) < MIN_CONTRAST:

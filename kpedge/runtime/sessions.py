@@ -1,5 +1,6 @@
 """The one place that builds an onnxruntime session."""
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,7 +61,8 @@ def new_session(model: Path | bytes, *, threads: int = 1, providers: tuple[str, 
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if providers[0] != CPU and not provider_problem(CPU, content):
             raise UsageError(f"{providers[0]} cannot be used: {reason}", FIX_PROVIDER) from error
-        raise CorruptModelError(f"{name}: onnxruntime cannot load it: {reason}", "copy or export it again") from error
+        advice = "copy or export it again; one that is newer than this onnxruntime needs a newer one"
+        raise CorruptModelError(f"{name}: onnxruntime cannot load it: {reason}", advice) from error
     if providers[0] not in session.get_providers():  # onnxruntime goes on with the CPU
         raise UsageError(f"{providers[0]} cannot be used: a library or device that it needs is missing", FIX_PROVIDER)
     return session
@@ -153,6 +155,17 @@ def card_of(model: Model) -> Card:
         advice = "give its name or file, or what kpedge.export.open_model returns; kpedge.load(…) has track()"
         raise UsageError(f"not a model: {type(model).__name__}", advice)
     return model.card
+
+
+def check_finite(values: NDArray[Any], card: Card) -> None:
+    """Stop at an output of a model that is no number: as a score it would mean that nothing shows a face.
+
+    Raises:
+        ModelError: it holds NaN or infinity.
+    """
+    if not math.isfinite(np.add.reduce(values, axis=None)):
+        advice = "try it with: kpedge verify; if it computes with 16 bits, as some devices do, use 32"
+        raise ModelError(f"{card.name} gives values that are not finite", advice)
 
 
 class OnnxModel:
