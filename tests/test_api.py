@@ -1,9 +1,13 @@
 """The Python interface: what users call from their own programs, and what they give it by mistake."""
 
+import os
 import pickle
 import re
 import subprocess
 import sys
+from datetime import datetime, timezone
+from decimal import Decimal
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -187,11 +191,28 @@ def test_boxes_may_come_from_a_generator(model, image, faces):
         lambda: next(kpedge.track([np.zeros((8, 8, 3), np.uint8)])),
         lambda: next(kpedge.track(PHOTO, tracker=kpedge.load())),
         lambda: kpedge.BatchPredictor()({"image": []}),
+        lambda: next(kpedge.track(image for image in [np.zeros((8, 8, 3), np.uint8)])),
+        lambda: kpedge.FaceTracker()(PHOTO, datetime.now(tz=timezone.utc)),
+        lambda: kpedge.FaceTracker()(PHOTO, 10**400),
     ],
 )
 def test_settings_that_make_no_sense_are_named(call):
     with pytest.raises(kpedge.UsageError):
         call()
+
+
+def test_times_of_any_numeric_type_are_seconds(image):
+    tracker = kpedge.FaceTracker()
+    times = [0, np.float32(0.1), Decimal("0.2"), Fraction(3, 10)]
+    assert [[face.id for face in tracker(image, time_s)] for time_s in times] == [[1]] * 4
+
+
+def test_the_name_of_an_image_is_its_path(model):
+    class Photo(os.PathLike):
+        def __fspath__(self):
+            return os.fsencode(PHOTO)
+
+    assert model(Photo()).image == str(PHOTO)
 
 
 def test_training_functions_name_what_they_cannot_use(prepared, tmp_path):

@@ -86,7 +86,7 @@ def test_a_batch_has_a_row_for_each_image_and_its_error(capsys):
     expected = json.loads(capsys.readouterr().out)
     paths = {"path": np.array([str(PHOTO), "none.jpg"]), "id": np.array([7, 8])}
     contents = {"bytes": np.array([PHOTO.read_bytes(), b"broken"], object), "id": [7, 8]}
-    pixels = {"image": [read_image(PHOTO)[..., ::-1], np.zeros((0, 0, 3), np.uint8)], "id": [7, 8]}
+    pixels = {"image": iter([read_image(PHOTO)[..., ::-1], np.zeros((0, 0, 3), np.uint8)]), "id": [7, 8]}
     for column, batch in (("path", paths), ("bytes", contents), ("image", pixels)):
         rows = kpedge.BatchPredictor(column=column)(batch)
         assert json.loads(rows["faces"][0]) == expected["faces"]

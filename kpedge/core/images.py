@@ -162,10 +162,10 @@ def read_image(path: str | os.PathLike[str], *, stored: bool = False) -> Image:
     Raises:
         ImageError: as `decode_image`, or the file cannot be read.
     """
-    name = str(path)
+    name = os.fsdecode(path)
     if "://" in name:
         raise ImageError(f"{name}: an address, not a file", "download it first, or run: kpedge predict ADDRESS")
-    data = read_bytes(Path(path), ImageError, "no such photo", largest=MAX_BYTES)
+    data = read_bytes(Path(name), ImageError, "no such photo", largest=MAX_BYTES)
     return decode_image(data, name, stored=stored)
 
 

@@ -46,8 +46,8 @@ class BatchPredictor:
         """
         if self._column not in batch:
             raise UsageError(f"the batch has no column {self._column!r}", f"choose with column=: {', '.join(batch)}")
-        images = batch[self._column]
         rows = {name: list(values) for name, values in batch.items()}
+        images = rows[self._column]
         if not all(isinstance(image, str) for image in images):
             del rows[self._column]
         results = [self._find(image) for image in images]

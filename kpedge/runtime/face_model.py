@@ -85,7 +85,7 @@ class FaceModel:
             faces = add_poses(faces, self.scheme, size, focal=self.focal)
         if self.features:
             faces = add_features(faces, self.scheme, size, focal=self.focal)
-        name = str(given) if isinstance(given, str | os.PathLike) else ""
+        name = os.fsdecode(given) if isinstance(given, str | os.PathLike) else ""
         pixels = image if keep_files or isinstance(given, np.ndarray) else None
         return ImageFaces(name, tuple(faces), size, self.scheme.name, pixels=pixels)
 

@@ -165,14 +165,16 @@ class FaceTracker:
             colour: order of an array's channels: "bgr", as OpenCV reads images, or "rgb".
 
         Raises:
-            UsageError: something that is no image; a time that is not finite.
+            UsageError: something that is no image; a time that is no number, or not finite.
         """
         plain = type(image) is np.ndarray and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
         if not plain or not image.size or colour != "bgr":
             image = to_image(image, colour)
-        if time_s is None:
-            time_s = time.monotonic()
-        elif not math.isfinite(time_s):
+        try:
+            time_s = time.monotonic() if time_s is None else float(time_s)
+        except (TypeError, ValueError, OverflowError):
+            raise UsageError(f"the time of a frame is a number of seconds, not {time_s!r}") from None
+        if not math.isfinite(time_s):
             raise UsageError(f"the time of a frame must be finite, not {time_s}")
         size = (image.shape[1], image.shape[0])
         if time_s < self._last_s or size != self._size:

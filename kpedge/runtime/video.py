@@ -49,6 +49,9 @@ def track(
     opened = open_source(str(source), realtime=realtime) if isinstance(source, int | str | Path) else source
     with closing(opened):
         for frame in opened:
+            if not hasattr(frame, "image"):
+                advice = "yield kpedge.Frame(image, number, time_s), or give each image to kpedge.FaceTracker()"
+                raise UsageError(f"the source gives no frames but {type(frame).__name__}", advice)
             faces = following(frame.image, frame.time_s)
             if features:
                 faces = add_features(faces, following.scheme, (frame.image.shape[1], frame.image.shape[0]), focal=focal)
