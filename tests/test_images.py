@@ -15,6 +15,7 @@ from PIL import features
 from kpedge import PIXEL_LIMIT
 from kpedge.core.errors import ImageError
 from kpedge.core.images import images_below, is_cut_off, read_frames, read_image, write_image
+from kpedge.data.photos import PhotoHead, read_head
 
 AVIF = pytest.mark.skipif(not features.check("avif"), reason="Pillow writes AVIF from 11.3 on")
 
@@ -162,6 +163,7 @@ def test_an_avif_is_upright_as_its_container_asks_for(tmp_path, quarters, orient
     quarters.save(path, exif=exif, quality=95)
     for image in (read_image(path), read_image(path, stored=True)):
         assert_shows(image, TURNED[orientation](CORNERS), 4)
+        assert read_head(path) == PhotoHead(image.shape[1], image.shape[0])
 
 
 @AVIF

@@ -69,6 +69,9 @@ def parse_head(data: bytes, name: str) -> PhotoHead:
                 (width, height), orientation = image.size, UPRIGHT
                 if image.format != "PNG" or any(word in data for word in _PNG_EXIF):  # Pillow decodes PNGs to find it
                     orientation = image.getexif().get(_ORIENTATION, UPRIGHT)
+                if image.format == "AVIF":  # Pillow takes it from the container, as `decode_image` does at once
+                    width, height = (height, width) if orientation in ON_ITS_SIDE else (width, height)
+                    orientation = UPRIGHT
         except Exception:  # noqa: BLE001  what Pillow raises on damaged files is not documented
             height, width = decode_image(data, name, stored=True).shape[:2]
             orientation = UPRIGHT
