@@ -69,6 +69,20 @@ def test_photos_that_viewers_rotate_are_written_upright(tmp_path, photo):
     assert read_image(copy, stored=True).shape == upright.shape
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_photos_that_differ_in_their_endings_alone_keep_their_labels(tmp_path, photo, reverse):
+    turned = turned_jpeg(photo.read_bytes())
+    paths = [photo, *(photo.with_suffix(suffix) for suffix in (".jpeg", ".jfif"))]
+    for path in paths[1:]:
+        path.write_bytes(turned)
+    images = [(path, ImageFrame(read_image(path)), [FACE]) for path in paths]
+    report = write(tmp_path / "out", "coco", reversed(images) if reverse else images)
+    assert "3 images, 3 faces" in report[0]
+    back = read_format(tmp_path / "out")
+    assert sorted(row.photo for row in back.rows) == ["photo.jpg", "photo_2.jpg", "photo_3.jpg"]
+    assert (tmp_path / "out" / "photo.jpg").read_bytes() == photo.read_bytes()
+
+
 def test_rejected_boxes_are_no_labels_and_nothing_is_overwritten(tmp_path, photo):
     out, picture = tmp_path / "out", ImageFrame(read_image(photo))
     rejected = face_of()

@@ -69,7 +69,6 @@ class Prelabels:
         if image.frame is None and path.suffix.lower() in SUFFIXES and is_file(path) and _is_upright(path):
             self._files[name] = path
         else:
-            name = str(Path(name).with_suffix(".jpg"))
             self._files[name] = self._folder / f"{len(self._files)}.jpg"
             write_image(self._files[name], image.image)
         real = [face for face in faces if len(face.keypoints)]
@@ -83,9 +82,7 @@ class Prelabels:
                 self._write()
 
     def _write(self) -> None:
-        folders = [Path(name).parent for name in self._files if Path(name).is_absolute()]
-        root = os.path.commonpath(folders) if folders else ""
-        short = {name: os.path.relpath(name, root) if Path(name).is_absolute() else name for name in self._files}
+        short = self._short_names()
         rows = [
             LabelRow(short[name], box_of_points(face.keypoints, self._scheme), face.keypoints, "", number)
             for name, faces in self._faces.items()
@@ -107,6 +104,25 @@ class Prelabels:
                 tasks.write_text(tasks.read_text("utf-8").replace('"annotations":', '"predictions":'), "utf-8")
             write_json(folder / RECORD, {"from": "predict", "to": self._to, "boxes": labels.convention})
             record_output(folder)
+
+    def _short_names(self) -> dict[str, str]:
+        """What each image is called below the folder of all: its own name, or a free one that ends in `.jpg` for those
+        that are written anew: IMG_1.HEIC and IMG_1.JPG may lie next to each other.
+        """
+        folders = [Path(name).parent for name in self._files if Path(name).is_absolute()]
+        root = os.path.commonpath(folders) if folders else ""
+        short: dict[str, str] = {}
+        taken: set[Path] = set()
+        for name in sorted(self._files, key=lambda name: self._files[name].parent == self._folder):  # these come last
+            own = Path(os.path.relpath(name, root) if Path(name).is_absolute() else name)
+            if self._files[name].parent == self._folder:
+                free, number = own.with_suffix(".jpg"), 2
+                while free in taken:
+                    free, number = own.with_name(f"{own.stem}_{number}.jpg"), number + 1
+                own = free
+            taken.add(own)
+            short[name] = str(own)
+        return short
 
     def report(self) -> list[str]:
         """Lines for people: what was written, and what comes next."""
