@@ -173,6 +173,8 @@ def test_heic_is_read_where_its_library_is(tmp_path, monkeypatch):
     assert find_inputs([str(tmp_path)], None) == ([str(path)], [])
     with closing(sources.open_source(str(tmp_path))) as frames:
         assert len(list(frames)) == 1
+    assert main(["predict", str(path), "--out", str(tmp_path / "annotated")]) == 0
+    assert [one.name for one in (tmp_path / "annotated").glob("[!.]*")] == ["photo.png"]
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
     with pytest.raises(ImageError, match="HEIC") as caught:
         read_image(path)

@@ -153,7 +153,7 @@ def _decode_heic(data: bytes, name: str) -> Image:
         image = np.asarray(container)
     except (ValueError, OSError, EOFError, RuntimeError, SyntaxError) as error:
         raise ImageError(f"{name}: cannot be decoded: {error}") from error
-    return np.ascontiguousarray(image[..., :3], dtype=np.uint8)
+    return np.array(image[..., :3], dtype=np.uint8, order="C")  # a copy: others are drawn into, this one is read-only
 
 
 def read_image(path: str | os.PathLike[str], *, stored: bool = False) -> Image:
