@@ -11,7 +11,8 @@ from conftest import make_photos, noise_photo
 from kpedge.cli.main import main
 from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import DataError, OutputError, UsageError
-from kpedge.core.keypoints import FACES5, FACES21, scheme_named
+from kpedge.core.images import PHOTOS
+from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, scheme_named
 from kpedge.core.scheme import read_scheme, scheme_of_names
 from kpedge.data.convert import RECORD, convert
 from kpedge.data.formats import WRITABLE, coco, read_format
@@ -73,6 +74,16 @@ def test_there_and_back_every_row_is_the_same(hard, tmp_path, target, prefix):
         assert name.endswith("I/my photo.png")
         assert np.allclose(boxes, [[1, 2, 30, 40.5]], atol=1e-4)
         assert not source.problems
+
+
+@pytest.mark.parametrize("target", ["voc", "pts", "yolo"])
+@pytest.mark.parametrize("suffix", sorted(PHOTOS))
+def test_photos_of_every_ending_find_their_labels(tmp_path, target, suffix):
+    root = tmp_path / "set"
+    noise_photo(root / "a.png")
+    (root / "a.png").rename(root / f"a{suffix}")  # what it holds says what it is
+    (root / "label.txt").write_text(format_row(f"a{suffix}", np.array([40, 30, 110, 100]), FACES21_MEAN * 70 + 35))
+    assert convert(root, tmp_path / "there", target).faces == 1
 
 
 @pytest.mark.parametrize("target", ["voc", "boxes", "coco", "yolo"])
