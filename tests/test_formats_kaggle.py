@@ -71,9 +71,13 @@ def test_broken_rows_and_pictures_of_kaggle_are_named(kaggle):
     lines += [lines[1] + " 3", ",".join([*[""] * 30, "1 2"])]
     points, _, pixels = lines[1].rpartition(",")
     lines += [f"{points},{pixels.replace(' 9 ', f' {value} ', 1)}" for value in ("999", "dark")]
+    lines += [lines[1] + " 0" * 100_000]  # more than the csv module reads
     (kaggle / "training.csv").write_text("\n".join(lines))
     labels = read_format(kaggle)
-    assert [(p.kind, p.where) for p in labels.problems] == [("points", "training.csv:5")]
+    assert [(p.kind, p.where) for p in labels.problems] == [
+        ("points", "training.csv:5"),
+        ("columns", "training.csv:8"),
+    ]
     with pytest.raises(ImageError, match="9,217 values in Image, expected 96x96 = 9,216 pixels"):
         open_photo(labels, "training.csv#4")
     report, _ = check(kaggle)
@@ -85,3 +89,6 @@ def test_broken_rows_and_pictures_of_kaggle_are_named(kaggle):
     (kaggle / "training.csv").write_text("left_eye_center_x,Image\n")
     with pytest.raises(DataError, match="no column is called right_eye_center_x"):
         read_format(kaggle, None, "kaggle-csv")
+    (kaggle / "training.csv").write_text("\n".join([lines[0].replace("Image", "nose_tip_x,Image"), *lines[1:3]]))
+    with pytest.raises(DataError, match="several columns are called nose_tip_x"):
+        read_format(kaggle)

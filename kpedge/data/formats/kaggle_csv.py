@@ -94,8 +94,8 @@ class _Pixels:
         return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, int, list[str]]]:
-    """Number, offset and cells of the lines that are not blank; the file may be larger than the memory."""
+def _lines(path: Path) -> Iterator[tuple[int, int, str]]:
+    """Number, offset and text of the lines that are not blank; the file may be larger than the memory."""
     try:
         head = read_bytes(path, DataError, limit=1 << 16)
         if text_encoding(head) != "utf-8" or (b"\r" in head and b"\n" not in head):
@@ -104,7 +104,7 @@ def _lines(path: Path) -> Iterator[tuple[int, int, list[str]]]:
             offset = 0
             for number, line in enumerate(stream, 1):
                 if text := decode_text(line, "replace").replace("\0", "").strip():
-                    yield number, offset, [cell.strip() for cell in parse_csv_row(text)]
+                    yield number, offset, text
                 offset += len(line)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
@@ -116,13 +116,15 @@ def read(reader: LabelReader) -> Labels:
     offsets: dict[str, int] = {}
     places: list[int] = []
     column = width = 0
-    for number, offset, cells in _lines(path):
+    for number, offset, text in _lines(path):
         if not places:
+            cells = [cell.strip() for cell in parse_csv_row(text)]
             places, column, width = *_parse_header(path, cells), len(cells)
             continue
         photo = f"{path.name}#{number}"
         offsets[photo] = offset
         with reader.problems_in(path.name, number):
+            cells = [cell.strip() for cell in parse_csv_row(text)]
             if len(cells) != width:
                 raise columns_error(len(cells), str(width))
             values = parse_numbers([cells[place] or "nan" for place in places], 1, nan_pairs=True)
@@ -138,6 +140,8 @@ def _parse_header(path: Path, cells: list[str]) -> tuple[list[int], int]:
     missing = [name for name in expected if name not in cells]
     if missing:
         raise DataError(f"{path}: no column is called {missing[0]}", "the first line must name the columns")
+    if twice := [name for name in expected if cells.count(name) > 1]:
+        raise DataError(f"{path}: several columns are called {twice[0]}", "each point has a column for x and one for y")
     return [cells.index(name) for name in expected[:-1]], cells.index(PIXELS)
 
 
