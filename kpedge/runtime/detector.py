@@ -1,5 +1,6 @@
 """From an image to the faces in it: preprocess, run, postprocess."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol, cast
@@ -15,7 +16,7 @@ from kpedge.core.faces import Detection
 from kpedge.core.geometry import Image, iou, resize_to, transform_points
 from kpedge.core.joint_score import LOWEST
 from kpedge.core.text import check_whole
-from kpedge.runtime.sessions import Model, card_of, check_finite
+from kpedge.runtime.sessions import Model, card_of, not_finite
 
 COARSE = 320
 """Longer side, pixels, of the smallest image that is searched. The network is trained on views of this side: larger
@@ -91,7 +92,8 @@ class FaceDetector:
             sizes += 1
             for tile, (left, top) in _tiles(shown, frame or (TILE, TILE)):
                 outputs = self.model(preprocess(tile, stride, frame))
-                check_finite(outputs[SCORES_NAME], self.model.card)
+                if not math.isfinite(np.add.reduce(outputs[SCORES_NAME], axis=None)):
+                    raise not_finite(self.model.card)
                 boxes, scores, points = candidates(outputs, min(self.threshold, LOWEST))
                 offset = np.array([left, top])
                 whole = _off_seams(boxes, tile.shape, shown.shape, left, top)

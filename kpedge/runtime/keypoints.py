@@ -18,7 +18,7 @@ from kpedge.core.faces import Face
 from kpedge.core.geometry import Image, Transform, as_box, box_overlaps_image, crop, inverse_numbers, square_transform
 from kpedge.core.keypoints import FACES21, FACES21_MEAN, conversion
 from kpedge.core.scheme import KeypointScheme
-from kpedge.runtime.sessions import Model, card_of, check_finite
+from kpedge.runtime.sessions import Model, card_of, not_finite
 
 Floats = NDArray[np.float64]
 
@@ -276,7 +276,8 @@ class KeypointPredictor:
             ModelError: the outputs are not finite.
         """
         outputs = self.model(crops)
-        check_finite(outputs[KEYPOINTS_NAME], self.model.card)
+        if not math.isfinite(np.add.reduce(outputs[KEYPOINTS_NAME], axis=None)):
+            raise not_finite(self.model.card)
         if SCORE_NAME in outputs:
             for place, crop_ in enumerate(crops):
                 if max(cv2.meanStdDev(crop_)[1].ravel().tolist()) < MIN_CONTRAST:
