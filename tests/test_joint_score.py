@@ -122,6 +122,27 @@ def test_other_detectors_and_models_with_their_own_settings_keep_two_thresholds(
     assert FacePipeline(Scored(joint()), FaceDetector(Finder(0.3))).joint is None
 
 
+def test_another_keypoint_model_gives_the_points_of_the_faces_that_the_released_pair_finds(photo):
+    for image in (photo, np.asarray(cv2.rotate(photo, cv2.ROTATE_180))):
+        (expected,), (face,) = FacePipeline()(image), FacePipeline("stage2")(image)
+        assert face.score == expected.score
+        assert (face.box == expected.box).all()
+        distance = np.linalg.norm(face.keypoints - expected.keypoints, axis=1).mean()
+        assert 0 < distance < 0.04 * (face.box[2] - face.box[0])
+    (face,) = FacePipeline("stage2", FaceDetector(DETECTOR))(photo)
+    assert face.score is None  # a detector with settings of its own decides alone
+
+
+def test_another_keypoint_model_may_reject_what_the_released_pair_finds(photo):
+    strict = Scored(None)
+    strict.card = replace(strict.card, threshold=1.0)
+    pipeline = FacePipeline(strict, DETECTOR)
+    assert pipeline(photo) == ()
+    pipeline.keep_rejected = True
+    assert [len(face.keypoints) for face in pipeline(photo)][:1] == [0]
+    assert len(FacePipeline(strict, DETECTOR, threshold=0.5)(photo)) == 1
+
+
 @pytest.mark.parametrize("degrees", ROTATIONS)
 def test_faces_of_rotated_photos_are_found_with_their_points(photo, degrees):
     height, width = photo.shape[:2]

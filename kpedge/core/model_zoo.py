@@ -64,6 +64,14 @@ def closest_model(scheme: str) -> str:
     return own[0] if own else DEFAULT_MODEL
 
 
+def joint_partner(detector_sha256: str) -> str:
+    """The name of the released keypoint model whose joint score is for the detector with these weights; empty if there
+    is none.
+    """
+    names = released_keypoint_models()
+    return next((name for name in names if _card(name).get("joint", {}).get("detector_sha256") == detector_sha256), "")
+
+
 def released_scheme(name: str) -> str:
     """The name of the keypoint scheme of a released model."""
     return str(_card(name)["keypoints"]["name"])

@@ -7,12 +7,12 @@ from typing import Any
 from kpedge.core.card import DetectorCard, ModelCard
 from kpedge.core.errors import UsageError
 from kpedge.core.joint_score import JointScore
-from kpedge.core.model_zoo import resolve_model
+from kpedge.core.model_zoo import joint_partner, resolve_model
 from kpedge.core.text import check_whole
 from kpedge.runtime.detector import FaceDetector, FrameModel, detector_model
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor, keypoint_model
 from kpedge.runtime.registry import AUTO, BACKENDS, ONNXRUNTIME, PYTORCH_SUFFIXES, SUFFIXES
-from kpedge.runtime.sessions import Model, OnnxModel, providers_named
+from kpedge.runtime.sessions import Model, OnnxModel, open_like, providers_named
 
 VERIFIED = 0.9
 """Of the detector's threshold, where a keypoint model with a face score looks at what it finds: on validation photos at
@@ -35,6 +35,15 @@ def joint_score(detector: DetectorCard, keypoints: ModelCard) -> JointScore | No
     """The joint score of a pair of models; None if it was not measured."""
     known = keypoints.joint is not None and keypoints.joint.detector_sha256 == detector.weights_sha256
     return keypoints.joint if known else None
+
+
+def released_partner(detector: Any) -> CropModel | None:
+    """The released keypoint model whose joint score is for a detector, run as the detector is; None if there is none,
+    or the detector runs in another runtime than onnxruntime, which may not be on the device.
+    """
+    name = joint_partner(detector.card.weights_sha256)
+    opened = open_like(detector, resolve_model(name)) if name else None
+    return None if opened is None else keypoint_model(opened)
 
 
 def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", backend: str = AUTO) -> Model:

@@ -13,12 +13,13 @@ from kpedge.core.faces import Detection, Face
 from kpedge.core.geometry import Image
 from kpedge.core.joint_score import JOINT_THRESHOLD, LOWEST
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
+from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.detector import FaceDetector, FrameModel
 from kpedge.runtime.inputs import to_image
 from kpedge.runtime.keypoints import SCALES, CropModel, KeypointPredictor, scaled_boxes
 from kpedge.runtime.looks import distinct, faces_in_boxes, look, relative_error
 from kpedge.runtime.mirrored import MirrorAveraged
-from kpedge.runtime.models import joint_score, open_finders
+from kpedge.runtime.models import joint_score, open_finders, released_partner
 
 DOUBTFUL = 0.065  # mean expected error, in the points' mean distance, above which a face may be upside down
 CLEARER = 0.75  # share of that error which the points of the crop rotated by 180 degrees may have at most
@@ -32,9 +33,11 @@ class FacePipeline:
     how large a face is, once. Where they do not show how its boxes relate to detected ones, the first crops have
     several sizes.
 
-    What is a face is decided by the pair's joint score if the keypoint model's card has one for this detector, and by
-    the detector's threshold and then the keypoint model's otherwise. An image without a face is searched again, rotated
-    by 90, 180 and 270 degrees.
+    What is a face is decided by the pair's joint score if the keypoint model's card has one for this detector. For
+    other keypoint models the released one that has one finds the faces, where onnxruntime runs the detector: they give
+    the points, and reject what their own score says is no face. Without such a partner, and with a threshold, the
+    detector's threshold decides and then the keypoint model's. An image without a face is searched again, rotated by
+    90, 180 and 270 degrees.
 
     Attributes:
         detector: finds the boxes.
@@ -73,6 +76,11 @@ class FacePipeline:
         if self.joint is not None:
             self.detector = FaceDetector(self.detector.model, threshold=LOWEST, side=self.detector.side)
             self.predictor = KeypointPredictor(self.predictor.model, threshold=0.0)
+        self._finder: FacePipeline | None = None
+        own = with_settings or threshold is not None or self.joint is not None
+        if not own and (partner := released_partner(self.detector.model)) is not None:
+            settings: dict[str, Any] = {"max_side": max_side, "keep_rejected": True, "rotations": rotations}
+            self._finder = FacePipeline(partner, self.detector.model, **settings)
         self._boxes = self.predictor.boxes
         self._first: KeypointPredictor | None = None
         if card.has_score and self._boxes.gives_size and not self._boxes.relates_to_ours:
@@ -88,6 +96,8 @@ class FacePipeline:
             Faces, each with the detector's box, the keypoints, and the joint score or that of the keypoint model.
         """
         image = to_image(image)
+        if self._finder is not None:
+            return self._with_own_points(image, self._finder(image), self._finder.predictor.model.card.scheme)
         longer = max(image.shape[:2])
         faces = [self._decide(*pair, longer) for pair in self.candidates(image)]
         if self.rotations and not any(len(face.keypoints) for face in faces):
@@ -111,11 +121,7 @@ class FacePipeline:
         found = self.detector.search_rotated(image) if rotated else self.detector(image)
         rolls = np.array([float(scheme.roll(one.points)) for one in found])
         boxes = self._boxes.from_detector(np.array([one.box for one in found]).reshape(-1, 4), rolls)
-        if self._first is None:
-            faces = look(image, enumerate(zip(boxes, rolls.tolist(), strict=True)), self.predictor)
-        else:
-            faces = self._guess(image, boxes, rolls, self._first)
-        faces = self._refine(image, faces)
+        faces = self._look(image, boxes, rolls)
         doubtful = {
             place: (boxes[place], float(rolls[place]))
             for place, face in faces.items()
@@ -128,6 +134,29 @@ class FacePipeline:
                 if len(face.keypoints) and relative_error(face) < CLEARER * relative_error(faces[place]):
                     faces[place] = face
         return [(found[place], replace(face, box=found[place].box)) for place, face in distinct(faces).items()]
+
+    def _with_own_points(self, image: Image, found: Sequence[Face], scheme: KeypointScheme) -> tuple[Face, ...]:
+        """Faces that the released pair found, by the points of a scheme, with the points of this keypoint model, or
+        without if it rejects them.
+        """
+        numbers = [number for number, face in enumerate(found) if len(face.keypoints)]
+        rolls = np.array([float(scheme.roll(found[number].keypoints)) for number in numbers])
+        boxes = np.array([found[number].box for number in numbers]).reshape(-1, 4)
+        seen = self._look(image, self._boxes.from_detector(boxes, rolls), rolls)
+        nothing = Face(np.zeros(4), np.empty((0, 2)), scheme=self.predictor.model.card.scheme)
+        own = [nothing] * len(found)
+        for place, face in seen.items():
+            own[numbers[place]] = face
+        faces = [replace(face, box=one.box, score=one.score) for face, one in zip(own, found, strict=True)]
+        return tuple(face for face in faces if self.keep_rejected or len(face.keypoints))
+
+    def _look(self, image: Image, boxes: NDArray[np.float64], rolls: NDArray[np.float64]) -> dict[int, Face]:
+        """What the keypoint model makes of boxes (N, 4), by number."""
+        if self._first is None:
+            faces = look(image, enumerate(zip(boxes, rolls.tolist(), strict=True)), self.predictor)
+        else:
+            faces = self._guess(image, boxes, rolls, self._first)
+        return self._refine(image, faces)
 
     def _refine(self, image: Image, faces: dict[int, Face]) -> dict[int, Face]:
         """The faces of crops around the boxes that follow from their points, by number."""

@@ -225,3 +225,8 @@ class OnnxModel:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"{self._path}: cannot be computed: {reason}", "check it with: kpedge verify") from error
         return dict(zip(self._names, values, strict=True))
+
+
+def open_like(model: Any, path: Path) -> OnnxModel | None:
+    """The model of another file, run as an open one is; None if that is not an ONNX file that onnxruntime runs."""
+    return OnnxModel(path, **model._reopen.keywords) if isinstance(model, OnnxModel) else None
