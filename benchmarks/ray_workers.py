@@ -29,7 +29,7 @@ import psutil
 import pyarrow.parquet
 
 from kpedge.core.files import write_json
-from kpedge.core.images import PHOTOS
+from kpedge.core.images import PHOTO_SUFFIXES
 from kpedge.core.machine import describe
 
 DOCS = Path(__file__).parents[1] / "docs" / "scaling.md"
@@ -117,7 +117,7 @@ def main() -> None:
         photos, few = root / "photos", root / "few"
         for path in (photos, few):
             path.mkdir()
-        names = sorted(path for path in arguments.photos.rglob("*") if path.suffix.lower() in PHOTOS)
+        names = sorted(path for path in arguments.photos.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
         for number, path in enumerate(names):
             for folder in (photos, few) if number % 6 == 0 else (photos,):
                 shutil.copy(path, folder / f"{number:05}.jpg")

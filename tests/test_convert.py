@@ -11,7 +11,7 @@ from conftest import make_photos, noise_photo
 from kpedge.cli.main import main
 from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import DataError, OutputError, UsageError
-from kpedge.core.images import PHOTOS
+from kpedge.core.images import PHOTO_SUFFIXES
 from kpedge.core.keypoints import FACES5, FACES21, FACES21_MEAN, scheme_named
 from kpedge.core.scheme import read_scheme, scheme_of_names
 from kpedge.data.convert import RECORD, convert
@@ -77,7 +77,7 @@ def test_there_and_back_every_row_is_the_same(hard, tmp_path, target, prefix):
 
 
 @pytest.mark.parametrize("target", ["voc", "pts", "yolo"])
-@pytest.mark.parametrize("suffix", sorted(PHOTOS))
+@pytest.mark.parametrize("suffix", sorted(PHOTO_SUFFIXES))
 def test_photos_of_every_ending_find_their_labels(tmp_path, target, suffix):
     root = tmp_path / "set"
     noise_photo(root / "a.png")

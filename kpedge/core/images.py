@@ -30,7 +30,7 @@ SUFFIXES = frozenset(
 )
 """File name endings of the images that OpenCV reads."""
 HEIC = frozenset({".heic", ".heif"})  # those of an iPhone's photos, which the extra `heic` reads
-PHOTOS = SUFFIXES | ANIMATED | HEIC  # file name endings that are taken for photos when a folder is searched
+PHOTO_SUFFIXES = SUFFIXES | ANIMATED | HEIC  # file name endings that are taken for photos when a folder is searched
 OTHER_IMAGES = frozenset({".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".psd", ".svg"})
 """Names of images that are not read end in these."""
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
@@ -213,7 +213,7 @@ def read_frames(path: Path, *, stored: bool = False) -> Iterator[ImageFrame]:
 
 def images_below(root: Path) -> list[Path]:
     """Every photo and animated image in a folder and below it, sorted."""
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTOS and path.is_file())
+    return sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file())
 
 
 def check_format(path: Path) -> None:

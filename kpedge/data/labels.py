@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kpedge.core.boxes import FACE, box_of_points
 from kpedge.core.errors import DataError, ImageError, UsageError
 from kpedge.core.geometry import Box, Image, as_box, box_overlaps_image
-from kpedge.core.images import PHOTOS
+from kpedge.core.images import PHOTO_SUFFIXES
 from kpedge.core.keypoints import conversion
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
@@ -237,4 +237,4 @@ def read_photo_list(path: Path, labels: Labels) -> tuple[list[str], list[LabelPr
 def photos_below(root: Path) -> list[str]:
     """Every photo file below a folder, relative to it, sorted."""
     files = (Path(folder) / name for folder, _, names in os.walk(root) for name in names)
-    return sorted(file.relative_to(root).as_posix() for file in files if file.suffix.lower() in PHOTOS)
+    return sorted(file.relative_to(root).as_posix() for file in files if file.suffix.lower() in PHOTO_SUFFIXES)

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from kpedge.core.errors import ImageError, SourceError, UsageError
 from kpedge.core.files import WRITTEN, closed_folders, nearest_file, real_path, recorded_outputs
-from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTOS, ImageFrame, read_frames
+from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTO_SUFFIXES, ImageFrame, read_frames
 from kpedge.core.leftovers import temporary_folder
 from kpedge.runtime.sources.addresses import mask_address, open_address, read_answer, scheme_of
 
@@ -55,7 +55,7 @@ def find_inputs(named: Sequence[str], skipped: Path | None) -> tuple[list[str], 
             below = [file for file in below if real_path(skipped) not in real_path(file).parents]
         written = {file.parent for file in below if file in own}
         below = [file for file in below if file not in own]
-        photos = [str(file) for file in below if file.suffix.lower() in PHOTOS]
+        photos = [str(file) for file in below if file.suffix.lower() in PHOTO_SUFFIXES]
         others = [file for file in below if file.suffix.lower() in OTHER_IMAGES | VIDEOS]
         if not photos:
             listed = closed or sorted(written) or others or below

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kpedge.core.boxes import HEAD
 from kpedge.core.errors import DataError
-from kpedge.core.images import PHOTOS as ENDINGS
+from kpedge.core.images import PHOTO_SUFFIXES
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, files
 from kpedge.data.formats.reader import NO_POINTS, LabelReader, Parsed, columns_error
@@ -53,7 +53,7 @@ def read(reader: LabelReader) -> Labels:
 def _is_header(row: str, path: Path) -> bool:
     """Whether a first line names the columns."""
     cells = [cell.strip().lower() for cell in parse_csv_row(row)]
-    named = Path(cells[0]).suffix not in ENDINGS and len(cells) >= 5 and not any(map(is_number, cells[1:5]))
+    named = Path(cells[0]).suffix not in PHOTO_SUFFIXES and len(cells) >= 5 and not any(map(is_number, cells[1:5]))
     if cells[0] != "image" and not named:
         return False
     other = next((cell for cell in cells[1:5] if cell in _NOT_CORNERS), None)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kpedge.core.boxes import box_of_points
 from kpedge.core.errors import DataError
 from kpedge.core.geometry import Box
-from kpedge.core.images import PHOTOS as ENDINGS
+from kpedge.core.images import PHOTO_SUFFIXES
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
@@ -109,7 +109,7 @@ class PhotoFinder:
         bare = unquote(_QUOTED.sub(r"\g<name>", plain)).partition("?")[0]  # of an address: %20, and ?what=follows
         variants = [plain, _UPLOADED.sub(r"\1", plain), bare]
         stem, ending = posixpath.splitext(bare)
-        variants += [f"{one}.*" for one in ((bare, stem) if ending.lower() in ENDINGS else (bare,))]
+        variants += [f"{one}.*" for one in ((bare, stem) if ending.lower() in PHOTO_SUFFIXES else (bare,))]
         found = next(filter(None, (self._elsewhere(one, below, home) for one in variants)), "")
         return found or posixpath.normpath(posixpath.join((*folders, "")[0], plain))
 

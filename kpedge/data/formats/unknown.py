@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kpedge.core.errors import DataError
 from kpedge.core.files import read_bytes, read_json
-from kpedge.core.images import PHOTOS as ENDINGS
+from kpedge.core.images import PHOTO_SUFFIXES
 from kpedge.core.text import format_count
 from kpedge.data.formats.coco import json_files
 from kpedge.data.formats.format import LabelFormat
@@ -41,7 +41,7 @@ def unrecognised(root: Path, formats: Mapping[str, LabelFormat]) -> DataError:
     known = f"--format selects one: {', '.join(name for name in formats if name != 'background')}"
     background = "photos that show no face: --format background"
     if root.is_file():
-        if root.suffix.lower() in ENDINGS:
+        if root.suffix.lower() in PHOTO_SUFFIXES:
             return DataError(f"{root}: this is a photo", "give its folder")
         if root.suffix.lower() in _PACKED:
             return DataError(f"{root}: packed files", "unpack it, and give the folder")

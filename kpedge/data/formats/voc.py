@@ -12,7 +12,7 @@ import numpy as np
 
 from kpedge.core.boxes import HEAD
 from kpedge.core.geometry import Box
-from kpedge.core.images import PHOTOS as ENDINGS
+from kpedge.core.images import PHOTO_SUFFIXES
 from kpedge.core.keypoints import FACES21
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, WriteJob, photos_in
 from kpedge.data.formats.reader import NO_POINTS, LabelReader, in_test_folder
@@ -81,8 +81,8 @@ def _find_photo(reader: LabelReader, tree: Element, stem: str) -> str:
     name = text_of(tree, "filename").replace("\\", "/") or stem
     folder = posixpath.dirname(stem)
     folders = tuple(dict.fromkeys([folder, PHOTOS, posixpath.join(PHOTOS, folder), "images", text_of(tree, "folder")]))
-    if PurePosixPath(name).suffix.lower() not in ENDINGS:
-        endings = (f"{name}{ending}" for ending in sorted(ENDINGS))
+    if PurePosixPath(name).suffix.lower() not in PHOTO_SUFFIXES:
+        endings = (f"{name}{ending}" for ending in sorted(PHOTO_SUFFIXES))
         name = next((one for one in endings if is_file(reader.root / reader.photo(one, *folders))), f"{name}.jpg")
     return reader.photo(posixpath.basename(name), *folders)
 

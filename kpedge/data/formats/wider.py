@@ -8,7 +8,7 @@ the edges of pixels, as COCO's do, so that our coordinates are half a pixel less
 from pathlib import Path, PurePosixPath
 
 from kpedge.core.boxes import HEAD
-from kpedge.core.images import PHOTOS as ENDINGS
+from kpedge.core.images import PHOTO_SUFFIXES
 from kpedge.core.keypoints import FACES21
 from kpedge.core.text import format_count
 from kpedge.data.formats.format import FormatCapabilities, LabelFormat, files
@@ -32,7 +32,7 @@ def sniff(path: Path) -> bool:
 
 
 def _is_photo(line: str) -> bool:
-    return PurePosixPath(line).suffix.lower() in ENDINGS and not is_number(line)
+    return PurePosixPath(line).suffix.lower() in PHOTO_SUFFIXES and not is_number(line)
 
 
 def _is_row(line: str) -> bool:

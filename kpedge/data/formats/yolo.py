@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kpedge.core.boxes import HEAD, POINTS
 from kpedge.core.errors import DataError, ImageError
-from kpedge.core.images import PHOTOS as ENDINGS
+from kpedge.core.images import PHOTO_SUFFIXES
 from kpedge.core.keypoints import FACES21
 from kpedge.core.scheme import KeypointScheme
 from kpedge.core.text import format_count
@@ -67,7 +67,7 @@ def sniff(path: Path) -> bool:
         and (
             all(-0.5 <= float(cell) <= 1.5 for cell in cells[1:5])
             or LABELS in path.parts[-4:-1]
-            or any(path.with_suffix(ending).is_file() for ending in ENDINGS)
+            or any(path.with_suffix(ending).is_file() for ending in PHOTO_SUFFIXES)
         )
     )
 

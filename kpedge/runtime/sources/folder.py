@@ -7,7 +7,7 @@ from pathlib import Path
 from kpedge.core.errors import ImageError, SourceError
 from kpedge.core.files import closed_folders
 from kpedge.core.geometry import Image
-from kpedge.core.images import OTHER_IMAGES, PHOTOS, ImageFrame, images_below, read_frames
+from kpedge.core.images import OTHER_IMAGES, PHOTO_SUFFIXES, ImageFrame, images_below, read_frames
 from kpedge.runtime.sources.paced import DEFAULT_RATE, PacedSource
 from kpedge.runtime.sources.reader import Notify, Reader
 from kpedge.runtime.sources.source import Source, SourceKind, SourceRequest
@@ -57,7 +57,7 @@ class ImageReader(Reader):
 
 def _matches(request: SourceRequest) -> bool:
     path = request.path
-    return path.is_dir() or (path.is_file() and path.suffix.lower() in PHOTOS)
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in PHOTO_SUFFIXES)
 
 
 def _open(request: SourceRequest) -> Source:
@@ -71,7 +71,7 @@ def _open(request: SourceRequest) -> Source:
         request.notify(f"{closed[0]}: not read: permission denied")
     paths = sorted(images_below(path), key=natural_order) if path.is_dir() else [path]
     if not paths:
-        known = ", ".join(sorted(PHOTOS))
+        known = ", ".join(sorted(PHOTO_SUFFIXES))
         raise SourceError(f"{name}: there is no image in this folder", f"names of images end in {known}")
     reader = ImageReader(paths, rate, request.notify)
     # An animated image keeps its own times, unless the user gives a rate; images of a folder have none in common.
