@@ -149,7 +149,7 @@ def test_faces_are_drawn_into_views_but_not_into_what_is_read_only(faces, image)
     for call, given in ((face.draw, fixed), (face.draw, image[..., :2]), (faces.draw, "photo.jpg")):
         with pytest.raises(kpedge.UsageError, match=r"read-only|not an image of uint8"):
             call(given)
-    for size in (0, 112.0):
+    for size in (0, 10**6, True, 112.0):
         with pytest.raises(kpedge.UsageError, match="size must be"):
             face.aligned_crop(image, size)
 
@@ -184,6 +184,8 @@ def test_boxes_may_come_from_a_generator(model, image, faces):
         lambda: kpedge.load(b"stage3" * 1000),
         lambda: kpedge.load(threads=0),
         lambda: kpedge.load(threads="2"),
+        lambda: kpedge.load(threads=True),
+        lambda: kpedge.load(threads=10**9),
         lambda: kpedge.load(max_side=33.5),
         lambda: kpedge.load(provider=["cpu"]),
         lambda: kpedge.FaceTracker(kpedge.load()),

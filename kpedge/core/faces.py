@@ -24,6 +24,7 @@ ALIGNED = (
 """Where an aligned crop shows pupils, nose tip and mouth corners, fractions of its side: the template
 of 112 pixels that ArcFace (Deng et al. 2019) and most face recognition networks after it were trained with.
 """
+LARGEST_CROP = 8192  # side, pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,7 +194,7 @@ class Face:
                 the size is not a whole number of pixels.
         """
         _check_image(image)
-        check_whole("size", size, 1)
+        check_whole("size", size, 1, LARGEST_CROP)
         scheme = self._scheme()
         to_five = conversion(scheme, FACES5)
         if not len(self.keypoints):

@@ -10,16 +10,18 @@ def flag(name: str) -> str:
     return name.replace("_", "-").replace("lr-groups", "lr-group")
 
 
-def check_whole(name: str, value: object, least: int) -> None:
-    """Stop unless a setting is a whole number of at least `least`.
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Stop unless a setting is a whole number from `least` to `most`.
 
     Raises:
         UsageError: it is not.
     """
-    if not isinstance(value, Integral):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise UsageError(f"{name} must be a whole number, not {value!r}")
     if int(value) < least:
         raise UsageError(f"{name} must be at least {least}, not {value}")
+    if most is not None and int(value) > most:
+        raise UsageError(f"{name} must be at most {most:,}, not {value}")
 
 
 def format_count(count: int, noun: str) -> str:

@@ -23,6 +23,8 @@ FOLLOWED = 0.7
 77 %, without a false alarm in 134.
 """
 
+MOST_THREADS = 1024  # more only take time to start, and those of a very large number end the process
+
 
 def search_threshold(detector: DetectorCard, keypoints: ModelCard, verified: float = VERIFIED) -> float:
     """The detector's score from which on a box is passed to the keypoint model: a part of the detector's own
@@ -55,7 +57,7 @@ def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", b
         MissingExtraError: the backend is not installed.
         UsageError: there is no such backend or provider, no thread, or the file needs PyTorch.
     """
-    check_whole("--threads", threads, 1)
+    check_whole("--threads", threads, 1, MOST_THREADS)
     if path.suffix in PYTORCH_SUFFIXES:
         raise UsageError(f"{path} is a file of PyTorch", f"run: kpedge export {shlex.quote(str(path))} --format onnx")
     if backend == AUTO:
