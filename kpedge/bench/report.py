@@ -189,8 +189,9 @@ def matrix_figure(head: dict[str, Any], rows: Sequence[MatrixRow]) -> Any:
     """Accuracy against latency on the first number of threads, an axis for each model: a matplotlib figure."""
     plots = importable("kpedge.core.plots", "train")
     models = [(name, list(some)) for name, some in groupby(rows, lambda row: row.model)]
-    width = max(7.5, 4.2 * len(models))
-    figure, axes = plots.new_figure(len(models), (width, 5.6))
+    columns = min(len(models), 3)
+    width = max(7.5, 4.8 * columns)
+    figure, axes = plots.new_figure(len(models), (width, 1.4 + 4.2 * -(-len(models) // columns)), columns)
     names = list(dict.fromkeys(_matrix_label(row) for row in rows))
     threads = head["threads"][0]
     shown: dict[str, Any] = {}
