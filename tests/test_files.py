@@ -38,12 +38,16 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_of_the_new(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_a_missing_file_is_answered_with_the_most_similar_one(tmp_path):
+def test_a_missing_file_is_answered_with_the_most_similar_one_of_a_small_folder(tmp_path, monkeypatch):
     (tmp_path / "photo.jpg").touch()
     for name, advice in (("foto.jpg", f"did you mean {tmp_path / 'photo.jpg'}?"), ("x", "check its name and folder")):
         with pytest.raises(OutputError, match="no such file") as caught:
             read_bytes(tmp_path / name, OutputError)
         assert caught.value.advice == advice
+    monkeypatch.setattr("kpedge.core.files.MOST_NAMES", 0)
+    with pytest.raises(OutputError) as caught:
+        read_bytes(tmp_path / "foto.jpg", OutputError)
+    assert caught.value.advice == "check its name and folder"
 
 
 def test_a_block_that_fails_leaves_no_folder(tmp_path):

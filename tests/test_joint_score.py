@@ -133,6 +133,14 @@ def test_another_keypoint_model_gives_the_points_of_the_faces_that_the_released_
     assert face.score is None  # a detector with settings of its own decides alone
 
 
+def test_the_released_partner_is_the_shipped_one_whatever_lies_in_the_folder(tmp_path, monkeypatch, photo):
+    (tmp_path / "stage3").mkdir()
+    (tmp_path / "stage3" / "best.pt").write_bytes(b"a run of the user's")
+    model = resolve_model("stage2")
+    monkeypatch.chdir(tmp_path)
+    assert len(FacePipeline(model, DETECTOR, flip_test=True)(photo)) == 1
+
+
 def test_another_keypoint_model_may_reject_what_the_released_pair_finds(photo):
     strict = Scored(None)
     strict.card = replace(strict.card, threshold=1.0)

@@ -72,7 +72,7 @@ def test_photos_that_viewers_rotate_are_written_upright(tmp_path, photo):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_photos_that_differ_in_their_endings_alone_keep_their_labels(tmp_path, photo, reverse):
     turned = turned_jpeg(photo.read_bytes())
-    paths = [photo, *(photo.with_suffix(suffix) for suffix in (".jpeg", ".jfif"))]
+    paths = [photo, *(photo.with_suffix(suffix) for suffix in (".jpeg", ".JFIF"))]
     for path in paths[1:]:
         path.write_bytes(turned)
     images = [(path, ImageFrame(read_image(path)), [FACE]) for path in paths]

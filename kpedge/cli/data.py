@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from kpedge.cli.options import Json, examples, say_prepared
 from kpedge.core.errors import DataError, UsageError
 from kpedge.core.files import record_output, refuse_existing
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL, closest_model
+from kpedge.core.text import quote
 
 if TYPE_CHECKING:
     from kpedge.data.check import CheckReport
@@ -215,7 +215,7 @@ def prepare(
     say_prepared(report)
     recipe = DEFAULT_DETECTOR if frames else DEFAULT_MODEL
     start = recipe if frames else closest_model(open_set(out).scheme.name)
-    place = shlex.quote(str(report.path))
+    place = quote(report.path)
     output.say(f"next: kpedge train {recipe} --data {place} --out runs/{recipe} --init-from {start}")
 
 

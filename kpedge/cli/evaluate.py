@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,7 @@ from kpedge.cli.report import Report
 from kpedge.core.errors import UsageError
 from kpedge.core.extras import importable
 from kpedge.core.model_zoo import resolve_model
-from kpedge.core.text import format_count
+from kpedge.core.text import format_count, quote
 from kpedge.runtime.registry import PYTORCH_SUFFIXES
 
 if TYPE_CHECKING:
@@ -191,5 +190,5 @@ def verdict(model: str, path: Path, data: Path, name: str, evaluation: Evaluatio
     gain = 1 - accuracy.nme_box / baseline.nme_box
     line = f"{error}, {gain:.0%} better than the mean-shape baseline of {percent(baseline.nme_box)}"
     if path.suffix in PYTORCH_SUFFIXES:
-        return [line, f"next: kpedge export {shlex.quote(str(path))} --out models --data {shlex.quote(str(data))}"]
-    return [line, f"next: kpedge predict PHOTOS --model {shlex.quote(model)}"]
+        return [line, f"next: kpedge export {quote(path)} --out models --data {quote(data)}"]
+    return [line, f"next: kpedge predict PHOTOS --model {quote(model)}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from kpedge.cli.options import Force, Json, examples
 from kpedge.core.errors import UsageError
 from kpedge.core.extras import importable, installed
 from kpedge.core.model_zoo import DEFAULT_MODEL, newest_run, resolve_model, resolve_weights, sample_folder
+from kpedge.core.text import quote
 from kpedge.export.registry import ALL, DEFAULT_FORMATS, FORMATS, WEB
 
 if TYPE_CHECKING:
@@ -160,13 +160,13 @@ def export(
     formats = tuple(one for one in formats if one not in result.failed)
     for one, path in zip(formats, result.files, strict=True):
         if not FORMATS[one].runs_here():
-            output.say(f"{path}: written, not run here; on the device: kpedge verify {shlex.quote(str(path))}")
+            output.say(f"{path}: written, not run here; on the device: kpedge verify {quote(path)}")
         if (build_line := FORMATS[one].build_line) is not None:
             output.say(f"build its engine on the device: {build_line(path)}")
     if any(FORMATS[one].limits is None for one in formats) and not isinstance(eager.card, DetectorCard):
-        output.say(f"next: kpedge predict PHOTO --model {shlex.quote(str(result.files[0]))}")
+        output.say(f"next: kpedge predict PHOTO --model {quote(result.files[0])}")
     else:
-        output.say(f"next: kpedge verify {shlex.quote(str(result.files[0]))}")
+        output.say(f"next: kpedge verify {quote(result.files[0])}")
 
 
 def _export_site(model: str | None, detector: str, out: Path, kind: str, *, force: bool, as_json: bool) -> None:
@@ -184,7 +184,7 @@ def _export_site(model: str | None, detector: str, out: Path, kind: str, *, forc
     output.say(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB, for any web server")
     if not installed("onnx"):
         output.say("the weights are float32; with the package onnx (pip install onnx) they take half as much")
-    output.say(f"next: python -m http.server --directory {shlex.quote(str(out))}, and open http://localhost:8000")
+    output.say(f"next: python -m http.server --directory {quote(out)}, and open http://localhost:8000")
 
 
 @app.command(
@@ -229,7 +229,7 @@ def verify(
             output.say(f"{check.path}: {reason}")
         card = {True: ", as its card says", None: ", no card next to it"}[check.card_matches]
         output.result(f"{check.path}: verified ({len(check.rows)} comparisons, SHA-256 {check.sha256[:12]}…{card})")
-    output.say(f"next: kpedge bench {shlex.join(models)}")
+    output.say(f"next: kpedge bench {' '.join(map(quote, models))}")
 
 
 def _list_formats(as_json: bool) -> None:

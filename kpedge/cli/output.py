@@ -49,7 +49,7 @@ def result_json(document: Any, *, indent: int | None = None) -> None:
 
 def error(problem: KpedgeError) -> None:
     """Print an error: one line, with what to do next."""
-    message, advice = (" ".join(text.split()) for text in (str(problem), problem.advice))
+    message, advice = " ".join(str(problem).split()), " ".join(problem.advice.splitlines())
     say(f"error: {message}" + (f" — {advice}" if advice else ""))
 
 

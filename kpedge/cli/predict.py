@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count
@@ -36,7 +35,7 @@ from kpedge.cli.options import (
 from kpedge.core.errors import DataError, ImageError, KpedgeError, SourceError, UsageError
 from kpedge.core.files import real_path, record_output, refuse_existing
 from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
-from kpedge.core.text import format_count
+from kpedge.core.text import format_count, quote
 from kpedge.runtime.sinks.outputs import OUTPUTS, OutputContext, open_outputs
 
 if TYPE_CHECKING:
@@ -256,7 +255,7 @@ def predict(
     if unread:
         output.say(unread_line(unread))
     if video := next((text for text in found if is_video(text)), None):
-        command = f"kpedge webcam {shlex.quote(display_name(video))}"
+        command = f"kpedge webcam {quote(display_name(video))}"
         output.say(f"each frame was searched by itself; to track faces: {command}")
     if skipped := tally.skipped.total():
         reasons = ", ".join(f"{count} × {reason}" for reason, count in tally.skipped.most_common(LISTED))
@@ -286,7 +285,7 @@ class _Tally:
         without = f" ({self.empty:,} without a face)" if self.empty else ""
         text = f"{format_count(self.images, 'image')}{without}, {format_count(self.faces, 'face')}"
         if self.rejected and self.empty and not listed:
-            text += "; weaker detections were rejected as no face: --keep-rejected lists them, --threshold accepts more"
+            text += "; weaker detections were rejected as no face: --keep-rejected lists them and their scores"
         return text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from kpedge.cli.config_flags import config_flags
 from kpedge.cli.options import Force, examples, panel
 from kpedge.core.errors import UsageError
 from kpedge.core.extras import check_installed
+from kpedge.core.text import quote
 from kpedge.training.config import DetectorConfig, RunConfig, TrainConfig
 from kpedge.training.recipes import DETECTOR, FIXED_NETWORKS, RECIPES
 
@@ -182,7 +182,7 @@ def _check_prepared(folders: list[Path | None], prepared: Callable[[Path], bool]
         if not prepared(folder):
             raise UsageError(
                 f"{folder} is not prepared, and several processes cannot prepare it together",
-                f"first: kpedge data prepare {shlex.quote(str(folder))}{flags} --out SET",
+                f"first: kpedge data prepare {quote(folder)}{flags} --out SET",
             )
 
 
@@ -288,7 +288,7 @@ def verdict(result: TrainResult, recipe: str, data: Path) -> list[str]:
             f"warning: {where}: {what}: the model learned nothing",
             "next: train longer, on more photos, or find a learning rate with --find-lr",
         ]
-    command = f"kpedge eval {shlex.quote(str(result.best))} --data {shlex.quote(str(data))}"
+    command = f"kpedge eval {quote(result.best)} --data {quote(data)}"
     return [f"best: {where}: {what}", f"next: {command}"]
 
 

@@ -91,7 +91,7 @@ def decode_animation(data: bytes, name: str) -> Iterator[tuple[Image, float]]:
     Raises:
         ImageError: it cannot be decoded.
     """
-    buffer, start, time_s, count = np.frombuffer(data, np.uint8), 0, 0.0, 1
+    buffer, start, time_s, count = np.frombuffer(data, np.uint8).reshape(1, -1), 0, 0.0, 1  # OpenCV 4 takes a row
     while True:
         try:
             done, animation = cv2.imdecodeanimation(buffer, start, count)

@@ -114,7 +114,8 @@ class Face:
         box: float64 (4,), x1 y1 x2 y2 in pixels of the input image.
         keypoints: float64 (K, 2), x y in pixels of the input image; they may lie beyond its edges. (0, 2) if the model
             finds that this is not a face.
-        score: the probability that this is a face, 0 to 1; None if the model has no face score.
+        score: the probability that this is a face, 0 to 1; None if neither the model nor the pair that found it has a
+            face score.
         expected_errors: float64 (K,), expected distance of each point from its true place, pixels of the input image;
             None if the model does not estimate it.
         id: number of the person in a video, from 1, the same from frame to frame; None in a photo.

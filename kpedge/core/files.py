@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -67,13 +68,18 @@ def read_bytes(
         raise problem(f"{path}: {missing}") from None
 
 
+MOST_NAMES = 1000  # in a folder in which a similar name is searched: many files may be missing
+
+
 def nearest_file(path: Path) -> str:
-    """Advice on the name of a file or folder that is missing: the most similar one in its folder, if there is one."""
+    """Advice on the name of a file or folder that is missing: the most similar one in its folder, if there is one and
+    the folder is not large.
+    """
     with contextlib.suppress(OSError):
         if path.is_symlink():
             return f"it is a link to {path.readlink()}, where no file is"
-        names = [other.name for other in path.parent.iterdir()]
-        if near := difflib.get_close_matches(path.name, names, 1):
+        names = [other.name for other in itertools.islice(path.parent.iterdir(), MOST_NAMES + 1)]
+        if len(names) <= MOST_NAMES and (near := difflib.get_close_matches(path.name, names, 1)):
             return f"did you mean {path.with_name(near[0])}?"
     return "check its name and folder"
 
@@ -172,7 +178,7 @@ def refuse_existing(path: Path, *, force: bool = False) -> None:
         OutputError: the path exists, is not kpedge's own output, and `force` is off; a folder has files of the user's;
             it cannot be written there.
     """
-    check_writable(path.parent)
+    check_writable((real_path(path) if path.is_dir() else path).parent)
     if force:
         refuse_added(path)
     elif path.exists() and not is_own_output(path):
@@ -186,8 +192,8 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: it, or the folder in which it would be created, is a file or not writable.
     """
-    there = os.path.exists  # Path.exists raises below a closed folder
-    nearest = next((path for path in (folder, *folder.parents) if there(path)), folder)
+    # Path.exists raises below a closed folder.
+    nearest = next((path for path in (folder, *folder.parents) if os.path.exists(path)), folder)  # noqa: PTH110
     if not nearest.is_dir():
         raise OutputError(f"{nearest} is a file, not a folder", "choose another folder")
     if not os.access(nearest, os.W_OK | os.X_OK):

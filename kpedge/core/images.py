@@ -34,7 +34,6 @@ PHOTO_SUFFIXES = SUFFIXES | ANIMATED | HEIC  # file name endings that are taken 
 OTHER_IMAGES = frozenset({".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".psd", ".svg"})
 """Names of images that are not read end in these."""
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
-silence_opencv()
 
 
 def is_cut_off(data: bytes) -> bool:
@@ -121,6 +120,7 @@ def decode_image(data: bytes, name: str, *, stored: bool = False) -> Image:
         raise ImageError(f"{name}: the image is cut off", "copy or download it again")
     if data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in _HEIC_BRANDS):
         return _decode_heic(data, name)
+    silence_opencv()
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_IGNORE_ORIENTATION if stored else 0)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

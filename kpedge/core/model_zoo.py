@@ -47,7 +47,7 @@ def sample_photo() -> Path:
 
 def released() -> list[str]:
     """Names of the released models that are installed."""
-    return sorted(path.stem for path in models_folder().glob("*.onnx"))
+    return sorted(path.stem for path in models_folder().glob("*.onnx") if path.with_suffix(".json").is_file())
 
 
 def released_keypoint_models(scheme: str = "") -> list[str]:

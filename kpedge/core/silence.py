@@ -1,6 +1,7 @@
 """Keeping what compiled libraries print away from the user."""
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
@@ -42,8 +43,10 @@ def dropped(number: int) -> Iterator[None]:
             os.close(kept)
 
 
+@functools.cache
 def silence_opencv() -> None:
-    """Keep OpenCV and FFmpeg from writing to standard error: kpedge reports errors itself, once.
+    """Keep OpenCV and FFmpeg from writing to standard error from the first image or video on: kpedge reports errors
+    itself, once. What a program sets later stays.
 
     `OPENCV_LOG_LEVEL` and `OPENCV_FFMPEG_LOGLEVEL` in the environment take precedence. FFmpeg's level is fixed by the
     first video that the process opens.

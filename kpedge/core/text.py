@@ -1,5 +1,8 @@
 """Words for messages."""
 
+import os
+import shlex
+import subprocess
 from numbers import Integral
 
 from kpedge.core.errors import UsageError
@@ -39,10 +42,13 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def quote(path: object) -> str:
+    """A path as the shell of this system takes it in a command."""
+    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
+
+
 def shorten(text: str, letters: int) -> str:
-    """A text of at most so many letters, without its middle if it is longer: a caption begins with what it says of a
-    photo, and the end tells photos apart.
-    """
+    """A text of at most so many letters: the middle of a longer one is replaced by `~`."""
     if len(text) <= letters:
         return text
     return f"{text[: letters // 2]}~{text[letters // 2 + 1 - letters :]}"

@@ -2,7 +2,6 @@
 
 import functools
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from kpedge.core.errors import UsageError
 from kpedge.core.files import parse_toml
+from kpedge.core.text import quote
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
 DIGITS = {"sha256": 64, "md5": 32}  # checksum -> its hexadecimal digits; MD5 guards against accidents only
@@ -77,7 +77,7 @@ class PublicSet:
 
     def next_step(self, out: Path) -> str:
         """The command to run on the set once it is in `out`."""
-        place = shlex.quote((out / self.folder).as_posix())
+        place = quote((out / self.folder).as_posix())
         if not self.label_format:
             return f"kpedge predict {place}"
         named = "" if self.label_format == "auto" else f" --format {self.label_format}"

@@ -48,7 +48,7 @@ class Prelabels:
         if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (force and is_file(out / RECORD)):
             raise OutputError(f"{out} exists already", "choose another --out, or add --force if kpedge wrote it")
         refuse_added(out, changed=True)
-        check_writable(out.parent)
+        check_writable(real_path(out).parent)
         self._scheme, self._out, self._to = scheme, out, to
         self._files: dict[str, Path] = {}
         self._faces: dict[str, Sequence[Face]] = {}
@@ -112,15 +112,15 @@ class Prelabels:
         folders = [Path(name).parent for name in self._files if Path(name).is_absolute()]
         root = os.path.commonpath(folders) if folders else ""
         short: dict[str, str] = {}
-        taken: set[Path] = set()
+        taken: set[str] = set()  # as `choose_paths` compares them
         for name in sorted(self._files, key=lambda name: self._files[name].parent == self._folder):  # these come last
             own = Path(os.path.relpath(name, root) if Path(name).is_absolute() else name)
             if self._files[name].parent == self._folder:
                 free, number = own.with_suffix(".jpg"), 2
-                while free in taken:
+                while _key(free) in taken:
                     free, number = own.with_name(f"{own.stem}_{number}.jpg"), number + 1
                 own = free
-            taken.add(own)
+            taken.add(_key(own))
             short[name] = str(own)
         return short
 
@@ -140,3 +140,8 @@ def _is_upright(path: Path) -> bool:
         return read_head(path).orientation == UPRIGHT
     except ImageError:
         return False
+
+
+def _key(path: Path) -> str:
+    """What two photos must not share: some formats write a file per photo, some disks ignore case."""
+    return str(path.with_suffix("")).lower()

@@ -11,7 +11,6 @@ import json
 import math
 import mmap
 import os
-import shlex
 import struct
 import tokenize
 import zipfile
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from kpedge.core.errors import DataError, UsageError
 from kpedge.core.files import read_bytes, read_json
 from kpedge.core.geometry import Image
+from kpedge.core.text import quote
 from kpedge.data.rows import is_file
 from kpedge.data.split import SPLITS
 
@@ -89,7 +89,7 @@ def read_set_info(path: Path, layout: Layout) -> dict[str, Any]:
                 f"make one: kpedge data prepare PHOTOS{layout.flags} --out ANOTHER",
             )
         photos, out = (path, f"data/{path.name}") if path.is_dir() else ("PHOTOS", path)
-        advice = f"make one: kpedge data prepare {shlex.quote(str(photos))}{layout.flags} --out {shlex.quote(str(out))}"
+        advice = f"make one: kpedge data prepare {quote(photos)}{layout.flags} --out {quote(out)}"
         raise DataError(f"{path}: not a {layout.noun}", advice)
     info = read_json(path / SET_FILE, DataError)
     if not isinstance(info, dict) or info.get("format") != layout.version:

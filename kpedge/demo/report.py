@@ -1,7 +1,6 @@
 """The page that `kpedge demo` leaves: one HTML file with all that it shows. The words are in `page/page.html`."""
 
 import base64
-import shlex
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -12,7 +11,7 @@ from kpedge import __version__
 from kpedge.core.errors import ImageError
 from kpedge.core.files import read_bytes
 from kpedge.core.images import decode_image
-from kpedge.core.text import format_count, format_duration
+from kpedge.core.text import format_count, format_duration, quote
 from kpedge.demo.make import RELEASED, SHOWN, TRAINED
 
 PAGE_FOLDER = Path(__file__).resolve().parent / "page"
@@ -184,7 +183,7 @@ def _next(out: Path) -> str:
     """Commands to continue with."""
 
     def inside(path: str) -> str:
-        return shlex.quote(str(out / path))
+        return quote(out / path)
 
     commands = {
         "Your own face, live": "kpedge webcam",

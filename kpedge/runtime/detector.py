@@ -92,7 +92,7 @@ class FaceDetector:
             sizes += 1
             for tile, (left, top) in _tiles(shown, frame or (TILE, TILE)):
                 outputs = self.model(preprocess(tile, stride, frame))
-                if not math.isfinite(np.add.reduce(outputs[SCORES_NAME], axis=None)):
+                if not math.isfinite(np.add.reduce(outputs[SCORES_NAME], axis=None, dtype=float)):
                     raise not_finite(self.model.card)
                 boxes, scores, points = candidates(outputs, min(self.threshold, LOWEST))
                 offset = np.array([left, top])

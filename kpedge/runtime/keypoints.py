@@ -276,7 +276,7 @@ class KeypointPredictor:
             ModelError: the outputs are not finite.
         """
         outputs = self.model(crops)
-        if not math.isfinite(np.add.reduce(outputs[KEYPOINTS_NAME], axis=None)):
+        if not math.isfinite(np.add.reduce(outputs[KEYPOINTS_NAME], axis=None, dtype=float)):
             raise not_finite(self.model.card)
         if SCORE_NAME in outputs:
             for place, crop_ in enumerate(crops):

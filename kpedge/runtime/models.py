@@ -1,14 +1,13 @@
 """The two models that find faces in images, from names or files: the released ones unless others are asked for."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 from kpedge.core.card import DetectorCard, ModelCard
 from kpedge.core.errors import UsageError
 from kpedge.core.joint_score import JointScore
-from kpedge.core.model_zoo import joint_partner, resolve_model
-from kpedge.core.text import check_whole
+from kpedge.core.model_zoo import joint_partner, models_folder, resolve_model
+from kpedge.core.text import check_whole, quote
 from kpedge.runtime.detector import FaceDetector, FrameModel, detector_model
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor, keypoint_model
 from kpedge.runtime.registry import AUTO, BACKENDS, ONNXRUNTIME, PYTORCH_SUFFIXES, SUFFIXES
@@ -41,10 +40,10 @@ def joint_score(detector: DetectorCard, keypoints: ModelCard) -> JointScore | No
 
 def released_partner(detector: Any) -> CropModel | None:
     """The released keypoint model whose joint score is for a detector, run as the detector is; None if there is none,
-    or the detector runs in another runtime than onnxruntime, which may not be on the device.
+    or onnxruntime does not run the detector: it may be missing on the device.
     """
     name = joint_partner(detector.card.weights_sha256)
-    opened = open_like(detector, resolve_model(name)) if name else None
+    opened = open_like(detector, models_folder() / f"{name}.onnx") if name else None
     return None if opened is None else keypoint_model(opened)
 
 
@@ -59,7 +58,7 @@ def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", b
     """
     check_whole("--threads", threads, 1, MOST_THREADS)
     if path.suffix in PYTORCH_SUFFIXES:
-        raise UsageError(f"{path} is a file of PyTorch", f"run: kpedge export {shlex.quote(str(path))} --format onnx")
+        raise UsageError(f"{path} is a file of PyTorch", f"run: kpedge export {quote(path)} --format onnx")
     if backend == AUTO:
         backend = SUFFIXES.get(path.suffix, ONNXRUNTIME)
     if backend == ONNXRUNTIME:

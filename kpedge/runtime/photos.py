@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from kpedge.core.errors import ImageError, SourceError, UsageError
 from kpedge.core.files import WRITTEN, closed_folders, nearest_file, real_path, recorded_outputs
 from kpedge.core.images import MAX_BYTES, OTHER_IMAGES, PHOTO_SUFFIXES, ImageFrame, read_frames
 from kpedge.core.leftovers import temporary_folder
+from kpedge.core.text import quote
 from kpedge.runtime.sources.addresses import mask_address, open_address, read_answer, scheme_of
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def unread_line(files: Sequence[Path]) -> str:
     closed = "; permission denied" if any(not (folder / WRITTEN).is_file() for folder in folders) else ""
     own = "; kpedge wrote it: name it to read it" if any((folder / WRITTEN).is_file() for folder in folders) else ""
     return f"not read: {listed}{more}{closed}{own}" + (
-        f"; name a video itself: kpedge predict {shlex.quote(str(video))}" if video else ""
+        f"; name a video itself: kpedge predict {quote(video)}" if video else ""
     )
 
 
@@ -121,7 +121,7 @@ def _read_video(text: str, notify: Notify, stdin: BinaryIO | None = None) -> Ite
     source = open_source(text, notify=notify, stdin=stdin)
     try:
         if source.live:
-            command = f"kpedge webcam {shlex.quote(source.name)}"
+            command = f"kpedge webcam {quote(source.name)}"
             raise UsageError(f"{source.name}: a live stream has no end", f"use: {command}")
         for frame in source:
             yield ImageFrame(frame.image, frame.number, round(frame.time_s, 3))

@@ -13,7 +13,6 @@ from kpedge.core.faces import Detection, Face
 from kpedge.core.geometry import Image
 from kpedge.core.joint_score import JOINT_THRESHOLD, LOWEST
 from kpedge.core.model_zoo import DEFAULT_DETECTOR, DEFAULT_MODEL
-from kpedge.core.scheme import KeypointScheme
 from kpedge.runtime.detector import FaceDetector, FrameModel
 from kpedge.runtime.inputs import to_image
 from kpedge.runtime.keypoints import SCALES, CropModel, KeypointPredictor, scaled_boxes
@@ -33,11 +32,11 @@ class FacePipeline:
     how large a face is, once. Where they do not show how its boxes relate to detected ones, the first crops have
     several sizes.
 
-    What is a face is decided by the pair's joint score if the keypoint model's card has one for this detector. For
-    other keypoint models the released one that has one finds the faces, where onnxruntime runs the detector: they give
-    the points, and reject what their own score says is no face. Without such a partner, and with a threshold, the
-    detector's threshold decides and then the keypoint model's. An image without a face is searched again, rotated by
-    90, 180 and 270 degrees.
+    What is a face is decided by the pair's joint score if the keypoint model's card has one for this detector.
+    Otherwise, if onnxruntime runs the detector, the released keypoint model that has one for it finds the faces; the
+    model gives their points, and rejects those below its own threshold. Without such a partner, and with a threshold,
+    the detector's threshold decides and then the keypoint model's. An image without a face is searched again, rotated
+    by 90, 180 and 270 degrees.
 
     Attributes:
         detector: finds the boxes.
@@ -68,7 +67,8 @@ class FacePipeline:
             detector, model, side=max_side, threshold=threshold, threads=threads, provider=provider, backend=backend
         )
         if flip_test:
-            self.predictor = KeypointPredictor(MirrorAveraged(self.predictor.model), threshold=self.predictor.threshold)
+            own = self.predictor.threshold if self.predictor.model.card.has_score else None
+            self.predictor = KeypointPredictor(MirrorAveraged(self.predictor.model), threshold=own)
         self.keep_rejected, self.rotations = keep_rejected, rotations
         card = self.predictor.model.card
         self.joint = None if with_settings else joint_score(self.detector.model.card, card)
@@ -77,10 +77,9 @@ class FacePipeline:
             self.detector = FaceDetector(self.detector.model, threshold=LOWEST, side=self.detector.side)
             self.predictor = KeypointPredictor(self.predictor.model, threshold=0.0)
         self._finder: FacePipeline | None = None
-        own = with_settings or threshold is not None or self.joint is not None
-        if not own and (partner := released_partner(self.detector.model)) is not None:
-            settings: dict[str, Any] = {"max_side": max_side, "keep_rejected": True, "rotations": rotations}
-            self._finder = FacePipeline(partner, self.detector.model, **settings)
+        decides_alone = with_settings or threshold is not None or self.joint is not None
+        if not decides_alone and (partner := released_partner(self.detector.model)) is not None:
+            self._finder = FacePipeline(partner, self.detector.model, max_side=max_side, keep_rejected=True)
         self._boxes = self.predictor.boxes
         self._first: KeypointPredictor | None = None
         if card.has_score and self._boxes.gives_size and not self._boxes.relates_to_ours:
@@ -93,11 +92,12 @@ class FacePipeline:
             image: uint8 (H, W, 3), blue-green-red, or another image as `kpedge.load` takes it.
 
         Returns:
-            Faces, each with the detector's box, the keypoints, and the joint score or that of the keypoint model.
+            Faces, each with the detector's box, the keypoints, and the joint score (also where it is that of the
+            released pair) or that of the keypoint model.
         """
         image = to_image(image)
         if self._finder is not None:
-            return self._with_own_points(image, self._finder(image), self._finder.predictor.model.card.scheme)
+            return self._with_own_points(image, self._finder)
         longer = max(image.shape[:2])
         faces = [self._decide(*pair, longer) for pair in self.candidates(image)]
         if self.rotations and not any(len(face.keypoints) for face in faces):
@@ -135,19 +135,19 @@ class FacePipeline:
                     faces[place] = face
         return [(found[place], replace(face, box=found[place].box)) for place, face in distinct(faces).items()]
 
-    def _with_own_points(self, image: Image, found: Sequence[Face], scheme: KeypointScheme) -> tuple[Face, ...]:
-        """Faces that the released pair found, by the points of a scheme, with the points of this keypoint model, or
-        without if it rejects them.
+    def _with_own_points(self, image: Image, finder: "FacePipeline") -> tuple[Face, ...]:
+        """The faces that the released pair finds, with the points of this keypoint model, or without if it rejects
+        them.
         """
+        finder.rotations = self.rotations
+        found, scheme = finder(image), finder.predictor.model.card.scheme
         numbers = [number for number, face in enumerate(found) if len(face.keypoints)]
         rolls = np.array([float(scheme.roll(found[number].keypoints)) for number in numbers])
         boxes = np.array([found[number].box for number in numbers]).reshape(-1, 4)
-        seen = self._look(image, self._boxes.from_detector(boxes, rolls), rolls)
+        own = self._look(image, self._boxes.from_detector(boxes, rolls), rolls)
+        seen = {numbers[place]: face for place, face in own.items()}
         nothing = Face(np.zeros(4), np.empty((0, 2)), scheme=self.predictor.model.card.scheme)
-        own = [nothing] * len(found)
-        for place, face in seen.items():
-            own[numbers[place]] = face
-        faces = [replace(face, box=one.box, score=one.score) for face, one in zip(own, found, strict=True)]
+        faces = (replace(seen.get(n, nothing), box=face.box, score=face.score) for n, face in enumerate(found))
         return tuple(face for face in faces if self.keep_rejected or len(face.keypoints))
 
     def _look(self, image: Image, boxes: NDArray[np.float64], rolls: NDArray[np.float64]) -> dict[int, Face]:

@@ -43,9 +43,10 @@ class Run:
         replaced, resumed = force and not resume, resume and self.last.exists()
         if existing and not replaced and not resumed:
             what = "a run" if self.last.exists() else existing[0]
-            to_continue = "without last.pt none can be resumed:" if resume else "add --resume to continue a run,"
+            advice = "leave --resume out and add" if resume else "add --resume to continue a run,"
             raise OutputError(
-                f"{self.path} holds {what} already", f"{to_continue} --force to replace it, or choose another --out"
+                f"{self.path} holds {what} already" + (", but no last.pt to resume" if resume else ""),
+                f"{advice} --force to replace it, or choose another --out",
             )
         return existing
 

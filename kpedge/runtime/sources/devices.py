@@ -2,13 +2,13 @@
 
 import os
 import re
-import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from kpedge.core.errors import SourceError, UsageError
 from kpedge.core.model_zoo import sample_photo
+from kpedge.core.text import quote
 
 SYS = Path("/sys/class/video4linux")  # folder in which Linux describes video devices
 DEV = Path("/dev")  # folder of the devices
@@ -49,7 +49,7 @@ def format_cameras(cameras: list[CameraDevice]) -> str:
         sample = sample_photo()
         return (
             "no cameras were found (in a container, pass one in: --device /dev/video0); name a video, a folder or an "
-            f"address instead, or try the sample: kpedge webcam {shlex.quote(str(sample))} --json"
+            f"address instead, or try the sample: kpedge webcam {quote(sample)} --json"
         )
     return "cameras found: " + ", ".join(f"{camera.index} ({camera.name})" for camera in cameras)
 

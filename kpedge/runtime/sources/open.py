@@ -2,13 +2,13 @@
 
 import math
 import re
-import shlex
 import stat
 from pathlib import Path
 from typing import Any
 
 from kpedge.core.errors import SourceError, UsageError
 from kpedge.core.files import nearest_file
+from kpedge.core.text import quote
 from kpedge.runtime.sources.camera import CAMERA, CameraSystem
 from kpedge.runtime.sources.devices import format_cameras
 from kpedge.runtime.sources.folder import FOLDER
@@ -78,7 +78,7 @@ def _check_regular(path: Path, text: str) -> None:
     """Stop before a device or a pipe is read as a file, which may never end."""
     mode = path.stat().st_mode
     if stat.S_ISFIFO(mode):
-        command = f"kpedge webcam - < {shlex.quote(text)}"
+        command = f"kpedge webcam - < {quote(text)}"
         raise SourceError(f"{text}: a pipe, not a file", f"send it to standard input: {command}")
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise SourceError(f"{text}: a device, not a file", "name a camera, a file, a folder or an address")
