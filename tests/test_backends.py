@@ -1,7 +1,9 @@
 """Every backend that is installed here runs the released models, and gives what onnxruntime gives."""
 
 import json
+import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from conftest import SAMPLE
 
 from kpedge.cli.main import main
-from kpedge.core.card import card_from_dict
+from kpedge.core.card import KEYPOINTS_NAME, card_from_dict
 from kpedge.core.errors import CorruptModelError, KpedgeError, UsageError
 from kpedge.core.extras import installed
 from kpedge.core.images import read_image
@@ -46,6 +48,19 @@ def test_a_backend_gives_what_onnxruntime_gives(name, backend):
         for output, values in expected(crops).items():
             assert answers[output].shape == values.shape
             assert np.abs(answers[output] - values).max() < 1e-5 * expected.card.extents[output]
+
+
+@pytest.mark.parametrize("backend", ON_ONNX)
+def test_a_model_serves_several_threads_and_can_be_pickled(backend):
+    model = open_runtime_model(models_folder() / "stage3.onnx", backend=backend)
+    crops = [random_crops(1, model.card.nominal_input_shape, seed=seed) for seed in range(8)]
+    alone = [model(crop)[KEYPOINTS_NAME] for crop in crops]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            together = list(pool.map(lambda crop: model(crop)[KEYPOINTS_NAME], crops))
+            assert all(map(np.array_equal, together, alone))
+    copy = pickle.loads(pickle.dumps(model))
+    assert np.allclose(copy(crops[0])[KEYPOINTS_NAME], alone[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("backend", ON_ONNX)

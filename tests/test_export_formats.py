@@ -159,6 +159,7 @@ def test_formats_are_chosen_by_name_and_listed(capsys):
     listed = capsys.readouterr().out
     assert all(name in listed for name in FORMATS)
     assert main(["export", "stage3", "--format", "onnx,caffe"]) == 2
+    assert main(["export", "stage3", "--format", "caffe", "--format", "onnx"]) == 2
     assert main(["export", "detector", "--format", "onnx", "--frame-size", "wide"]) == 2
     assert main(["export", "nosuch"]) == main(["verify", "nosuch"]) == main(["bench", "nosuch"]) == 1
 

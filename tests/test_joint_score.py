@@ -12,7 +12,7 @@ from fake_detector import Fake
 
 from kpedge.core.boxes import box_of_points
 from kpedge.core.card import card_from_json
-from kpedge.core.errors import CorruptModelError
+from kpedge.core.errors import CorruptModelError, UsageError
 from kpedge.core.geometry import transform_points
 from kpedge.core.images import read_image
 from kpedge.core.joint_score import JointScore
@@ -147,8 +147,16 @@ def test_another_keypoint_model_may_reject_what_the_released_pair_finds(photo):
     pipeline = FacePipeline(strict, DETECTOR)
     assert pipeline(photo) == ()
     pipeline.keep_rejected = True
-    assert [len(face.keypoints) for face in pipeline(photo)][:1] == [0]
-    assert len(FacePipeline(strict, DETECTOR, threshold=0.5)(photo)) == 1
+    rejected = pipeline(photo)[0]
+    assert not len(rejected.keypoints)
+    assert rejected.score != FacePipeline()(photo)[0].score  # its own score says why
+
+
+def test_a_threshold_is_one_of_the_score_that_is_returned(photo):
+    assert len(FacePipeline("stage2", threshold=0.0)(photo)) > len(FacePipeline("stage2", threshold=0.9)(photo)) == 1
+    assert FacePipeline("stage2", threshold=1.0)(photo) == ()
+    with pytest.raises(UsageError, match="from 0 to 1"):
+        FacePipeline("stage2", threshold=1.5)
 
 
 @pytest.mark.parametrize("degrees", ROTATIONS)

@@ -249,7 +249,7 @@ def test_copies_of_photos_with_one_name_do_not_replace_each_other(tmp_path, anim
         (["--detector", "{tmp}/none.onnx"], 1, "none.onnx: no such file, run folder or released model"),
         (["--detector", "{sample}/label.txt"], 3, "label.txt: onnxruntime cannot load it"),
         (["--model", "detector"], 2, "it finds no keypoints"),
-        (["--model", "stage1", "--threshold", "0.5"], 2, "stage1 has no face score"),
+        (["--model", "stage1", "--threshold", "0.5", "--box", "1,1,99,99"], 2, "stage1 has no face score"),
         (["--keep-rejected", "--threshold", "0.5"], 2, "contradict each other"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

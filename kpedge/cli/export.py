@@ -52,13 +52,14 @@ def export(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("export"),
-    kind: Annotated[
-        str,
+    kinds: Annotated[
+        list[str] | None,
         typer.Option(
             "--format",
-            help=f"{', '.join(FORMATS)}, several with commas between them, or {ALL}; or {WEB}, a page for browsers.",
+            help=f"{', '.join(FORMATS)}, several with commas between them, or {ALL}; or {WEB}, a page for browsers. "
+            f"Repeatable. (default: {','.join(DEFAULT_FORMATS)})",
         ),
-    ] = ",".join(DEFAULT_FORMATS),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the files. (default: the recipe's)")] = "",
     data: Annotated[
         list[Path] | None,
@@ -96,6 +97,7 @@ def export(
     if listed:
         _list_formats(as_json)
         return
+    kind = ",".join(kinds or DEFAULT_FORMATS)
     if WEB in kind.split(","):
         _export_site(model, detector, out, kind, force=force, as_json=as_json)
         return

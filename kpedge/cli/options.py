@@ -33,6 +33,8 @@ search_option, results_option, runtime_option = panel("Search"), panel("Results"
 output_option = panel("Outputs (any mix)")  # with what `kpedge.runtime.sinks.outputs` registers
 Model = Annotated[str, typer.Option(help="Keypoint model: a file, a run folder or a released name.")]
 Detector = Annotated[str, typer.Option(help="Detector that finds the faces: a file, a run folder or a released name.")]
+ExportedModel = Annotated[str, typer.Option(help="Keypoint model: an exported file or a released name.")]
+ExportedDetector = Annotated[str, typer.Option(help="Detector of the faces: an exported file or a released name.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Backend = Annotated[

@@ -10,7 +10,17 @@ import typer
 
 from kpedge import PIXEL_LIMIT
 from kpedge.cli import output
-from kpedge.cli.options import Backend, Detector, Licence, Model, Provider, Threads, examples, panel, runtime_option
+from kpedge.cli.options import (
+    Backend,
+    ExportedDetector,
+    ExportedModel,
+    Licence,
+    Provider,
+    Threads,
+    examples,
+    panel,
+    runtime_option,
+)
 from kpedge.core.extras import EXTRAS, importable
 from kpedge.core.model_zoo import ANY, DEFAULT_DETECTOR, DEFAULT_MODEL, licensed
 from kpedge.runtime.service.limits import Limits
@@ -36,8 +46,8 @@ app = typer.Typer()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any that is free.")] = 8000,
-    model: Model = DEFAULT_MODEL,
-    detector: Detector = DEFAULT_DETECTOR,
+    model: ExportedModel = DEFAULT_MODEL,
+    detector: ExportedDetector = DEFAULT_DETECTOR,
     max_side: Annotated[
         int | None,
         typer.Option(

@@ -72,9 +72,7 @@ MOST_NAMES = 1000  # in a folder in which a similar name is searched: many files
 
 
 def nearest_file(path: Path) -> str:
-    """Advice on the name of a file or folder that is missing: the most similar one in its folder, if there is one and
-    the folder is not large.
-    """
+    """Advice on the name of a missing file or folder: the most similar one, if its folder has one and is not large."""
     with contextlib.suppress(OSError):
         if path.is_symlink():
             return f"it is a link to {path.readlink()}, where no file is"

@@ -125,8 +125,7 @@ def load(
             `kpedge export`.
         detector: the same for the detector.
         max_side: longer side, pixels, at which images are searched for faces; None for the detector's own.
-        threshold: lowest score at which a box counts as a face; None for the model's own. With one, a model without a
-            joint score finds faces with the detector alone.
+        threshold: lowest score at which a box counts as a face; None for the model's own.
         threads: CPU threads of each model.
         provider: onnxruntime's execution provider, as "cpu" or "cuda".
         backend: what runs the models; "auto" decides by their files.

@@ -1,5 +1,6 @@
 """The two models that find faces in images, from names or files: the released ones unless others are asked for."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from kpedge.core.errors import UsageError
 from kpedge.core.joint_score import JointScore
 from kpedge.core.model_zoo import joint_partner, models_folder, resolve_model
 from kpedge.core.text import check_whole, quote
+from kpedge.runtime.backends.one_at_a_time import OneAtATime
 from kpedge.runtime.detector import FaceDetector, FrameModel, detector_model
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor, keypoint_model
 from kpedge.runtime.registry import AUTO, BACKENDS, ONNXRUNTIME, PYTORCH_SUFFIXES, SUFFIXES
@@ -58,14 +60,15 @@ def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", b
     """
     check_whole("--threads", threads, 1, MOST_THREADS)
     if path.suffix in PYTORCH_SUFFIXES:
-        raise UsageError(f"{path} is a file of PyTorch", f"run: kpedge export {quote(path)} --format onnx")
+        model = "RUN" if path.name.endswith(".torchscript.pt") else quote(path)
+        raise UsageError(f"{path} is a file of PyTorch", f"run: kpedge export {model} --format onnx")
     if backend == AUTO:
         backend = SUFFIXES.get(path.suffix, ONNXRUNTIME)
     if backend == ONNXRUNTIME:
         return OnnxModel(path, threads=threads, providers=providers_named(provider))
     if provider != "cpu":
         raise UsageError(f"--provider {provider} belongs to onnxruntime, not to {backend}", "leave one of them out")
-    return BACKENDS[backend](path, threads=threads)
+    return OneAtATime(partial(BACKENDS[backend], path.absolute(), threads=threads))
 
 
 def open_finders(

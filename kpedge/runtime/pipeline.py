@@ -34,9 +34,9 @@ class FacePipeline:
 
     What is a face is decided by the pair's joint score if the keypoint model's card has one for this detector.
     Otherwise, if onnxruntime runs the detector, the released keypoint model that has one for it finds the faces; the
-    model gives their points, and rejects those below its own threshold. Without such a partner, and with a threshold,
-    the detector's threshold decides and then the keypoint model's. An image without a face is searched again, rotated
-    by 90, 180 and 270 degrees.
+    model gives their points, and rejects those below its own threshold. Without such a partner the detector's
+    threshold decides and then the keypoint model's. An image without a face is searched again, rotated by 90, 180 and
+    270 degrees.
 
     Attributes:
         detector: finds the boxes.
@@ -64,22 +64,25 @@ class FacePipeline:
         """Open the models; the arguments are those of `kpedge.load`, and both may be open already."""
         with_settings = isinstance(model, KeypointPredictor) or isinstance(detector, FaceDetector)
         self.detector, self.predictor = open_finders(
-            detector, model, side=max_side, threshold=threshold, threads=threads, provider=provider, backend=backend
+            detector, model, side=max_side, threads=threads, provider=provider, backend=backend
         )
+        card = self.predictor.model.card
         if flip_test:
-            own = self.predictor.threshold if self.predictor.model.card.has_score else None
+            own = self.predictor.threshold if card.has_score else None
             self.predictor = KeypointPredictor(MirrorAveraged(self.predictor.model), threshold=own)
         self.keep_rejected, self.rotations = keep_rejected, rotations
-        card = self.predictor.model.card
-        self.joint = None if with_settings else joint_score(self.detector.model.card, card)
         self.threshold, self.max_side = threshold, max_side
+        self.joint = None if with_settings else joint_score(self.detector.model.card, card)
+        self._finder: FacePipeline | None = None
+        partner = None if with_settings or self.joint is not None else released_partner(self.detector.model)
+        if partner is not None:
+            settings: dict[str, Any] = {"max_side": max_side, "threshold": threshold, "keep_rejected": True}
+            self._finder = FacePipeline(partner, self.detector.model, **settings)
+        elif threshold is not None and not isinstance(model, KeypointPredictor):
+            self.predictor = KeypointPredictor(self.predictor.model, threshold=threshold)
         if self.joint is not None:
             self.detector = FaceDetector(self.detector.model, threshold=LOWEST, side=self.detector.side)
             self.predictor = KeypointPredictor(self.predictor.model, threshold=0.0)
-        self._finder: FacePipeline | None = None
-        decides_alone = with_settings or threshold is not None or self.joint is not None
-        if not decides_alone and (partner := released_partner(self.detector.model)) is not None:
-            self._finder = FacePipeline(partner, self.detector.model, max_side=max_side, keep_rejected=True)
         self._boxes = self.predictor.boxes
         self._first: KeypointPredictor | None = None
         if card.has_score and self._boxes.gives_size and not self._boxes.relates_to_ours:
@@ -144,10 +147,15 @@ class FacePipeline:
         numbers = [number for number, face in enumerate(found) if len(face.keypoints)]
         rolls = np.array([float(scheme.roll(found[number].keypoints)) for number in numbers])
         boxes = np.array([found[number].box for number in numbers]).reshape(-1, 4)
-        own = self._look(image, self._boxes.from_detector(boxes, rolls), rolls)
+        own = distinct(self._look(image, self._boxes.from_detector(boxes, rolls), rolls))
         seen = {numbers[place]: face for place, face in own.items()}
-        nothing = Face(np.zeros(4), np.empty((0, 2)), scheme=self.predictor.model.card.scheme)
-        faces = (replace(seen.get(n, nothing), box=face.box, score=face.score) for n, face in enumerate(found))
+        faces = []
+        for number, face in enumerate(found):
+            if number in seen:
+                accepted = len(seen[number].keypoints) > 0
+                faces.append(replace(seen[number], box=face.box, score=face.score if accepted else seen[number].score))
+            elif not len(face.keypoints):
+                faces.append(replace(face, scheme=self.predictor.model.card.scheme))
         return tuple(face for face in faces if self.keep_rejected or len(face.keypoints))
 
     def _look(self, image: Image, boxes: NDArray[np.float64], rolls: NDArray[np.float64]) -> dict[int, Face]:
