@@ -1,6 +1,5 @@
 """The two models that find faces in images, from names or files: the released ones unless others are asked for."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from kpedge.core.text import check_whole, quote
 from kpedge.runtime.backends.one_at_a_time import OneAtATime
 from kpedge.runtime.detector import FaceDetector, FrameModel, detector_model
 from kpedge.runtime.keypoints import CropModel, KeypointPredictor, keypoint_model
-from kpedge.runtime.registry import AUTO, BACKENDS, ONNXRUNTIME, PYTORCH_SUFFIXES, SUFFIXES
+from kpedge.runtime.registry import AUTO, ONNXRUNTIME, PYTORCH_SUFFIXES, SUFFIXES
 from kpedge.runtime.sessions import Model, OnnxModel, open_like, providers_named
 
 VERIFIED = 0.9
@@ -68,7 +67,7 @@ def open_runtime_model(path: Path, *, threads: int = 1, provider: str = "cpu", b
         return OnnxModel(path, threads=threads, providers=providers_named(provider))
     if provider != "cpu":
         raise UsageError(f"--provider {provider} belongs to onnxruntime, not to {backend}", "leave one of them out")
-    return OneAtATime(partial(BACKENDS[backend], path.absolute(), threads=threads))
+    return OneAtATime(backend, path, threads)
 
 
 def open_finders(
