@@ -21,8 +21,8 @@ from kpedge.core.card import Card, Outputs
 from kpedge.core.errors import KpedgeError
 from kpedge.export.load import open_eager, open_model
 from kpedge.export.test_inputs import random_crops
-from kpedge.runtime.registry import AUTO, ONNXRUNTIME
-from kpedge.runtime.sessions import Model, OnnxModel
+from kpedge.runtime.registry import AUTO
+from kpedge.runtime.sessions import Model
 from kpedge.runtime.timing import time_calls
 
 EAGER, COMPILED, TORCH = "PyTorch eager", "torch.compile", "PyTorch"
@@ -88,7 +88,7 @@ def _serve(pipe: Connection, contestant: Contestant, threads: Sequence[int]) -> 
         model = models[threads[0]]
         model(random_crops(1, model.card.nominal_input_shape))
         load_ms = round(1000 * (time.perf_counter() - began), 1)
-        backend = ONNXRUNTIME if isinstance(model, OnnxModel) else getattr(model, "backend", TORCH)
+        backend = getattr(model, "backend", TORCH)
         memory = _peak_mb()
         models |= {count: open_contestant(contestant, count) for count in threads[1:]}
         pipe.send(Opened(model.card, backend, load_ms))

@@ -107,7 +107,7 @@ class Prelabels:
 
     def _short_names(self) -> dict[str, str]:
         """What each image is called below the folder of all: its own name, or a free one that ends in `.jpg` for those
-        that are written anew: IMG_1.HEIC and IMG_1.JPG may lie next to each other.
+        that are encoded again: IMG_1.HEIC and IMG_1.JPG may lie next to each other.
         """
         folders = [Path(name).parent for name in self._files if Path(name).is_absolute()]
         root = os.path.commonpath(folders) if folders else ""

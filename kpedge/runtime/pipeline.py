@@ -76,8 +76,9 @@ class FacePipeline:
         self._finder: FacePipeline | None = None
         partner = None if with_settings or self.joint is not None else released_partner(self.detector.model)
         if partner is not None:
-            settings: dict[str, Any] = {"max_side": max_side, "threshold": threshold, "keep_rejected": True}
-            self._finder = FacePipeline(partner, self.detector.model, **settings)
+            self._finder = FacePipeline(
+                partner, self.detector.model, max_side=max_side, threshold=threshold, keep_rejected=True
+            )
         elif threshold is not None and not isinstance(model, KeypointPredictor):
             self.predictor = KeypointPredictor(self.predictor.model, threshold=threshold)
         if self.joint is not None:

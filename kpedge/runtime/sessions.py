@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kpedge.core.card import METADATA_KEY, Card, Outputs, card_from_json
 from kpedge.core.errors import CorruptModelError, ModelError, UsageError
 from kpedge.core.files import nearest_file
+from kpedge.runtime.registry import ONNXRUNTIME
 
 ort.disable_telemetry_events()  # builds that have telemetry record events from the import on
 CPU = "CPUExecutionProvider"  # the execution provider that every onnxruntime has
@@ -166,6 +167,8 @@ class OnnxModel:
     """A kpedge model in an ONNX file: its card, and a call that takes crops or frames. `provider` is the short name of
     the execution provider that computes, such as `cpu` or `cuda`.
     """
+
+    backend = ONNXRUNTIME
 
     def __init__(self, path: Path, *, threads: int = 1, providers: tuple[str, ...] = (CPU,)) -> None:
         """Load a file.
